@@ -1,0 +1,48 @@
+// Every input check of the operators, once, for all devices.
+
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/item.h>
+
+#include <cmath>
+
+namespace simclr {
+
+inline void check_views(const at::Tensor& z0, const at::Tensor& z1) {
+  TORCH_CHECK_VALUE(z0.dim() == 2 && z0.size(0) >= 1 && z0.size(1) >= 1,
+                    "z0 must be [N, D] with N >= 1 and D >= 1, got shape ", z0.sizes());
+  TORCH_CHECK_VALUE(z1.sizes() == z0.sizes(), "z1 must have the shape of z0, ", z0.sizes(),
+                    ", got ", z1.sizes());
+  TORCH_CHECK_TYPE(at::isFloatingType(z0.scalar_type()), "z0 must be floating, got ", z0.dtype());
+  TORCH_CHECK_TYPE(z1.scalar_type() == z0.scalar_type(), "z1 must have the dtype of z0, ",
+                   z0.dtype(), ", got ", z1.dtype());
+  TORCH_CHECK_VALUE(z1.device() == z0.device(), "z1 must be on the device of z0, ", z0.device(),
+                    ", got ", z1.device());
+}
+
+// Returns the value of the 0-d tensor `temperature`.
+inline double check_temperature(const at::Tensor& temperature) {
+  TORCH_CHECK_VALUE(temperature.dim() == 0,
+                    "temperature must be a float or a 0-d tensor, got shape ", temperature.sizes());
+  const double value = temperature.item<double>();
+  TORCH_CHECK_VALUE(std::isfinite(value) && value > 0,
+                    "temperature must be positive and finite, got ", value);
+  return value;
+}
+
+inline void check_eps(double eps) {
+  TORCH_CHECK_VALUE(std::isfinite(eps) && eps > 0, "eps must be positive and finite, got ", eps);
+}
+
+inline void check_rows(const at::Tensor& rows, const char* name, const at::Tensor& z0) {
+  TORCH_CHECK_VALUE(rows.dim() == 1 && rows.size(0) == 2 * z0.size(0), name, " must be [2N] = [",
+                    2 * z0.size(0), "], got shape ", rows.sizes());
+}
+
+// The dtype that the loss of these views is computed in: half types widen to float.
+inline at::ScalarType compute_dtype(const at::Tensor& z0) {
+  return z0.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+}  // namespace simclr

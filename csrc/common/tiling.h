@@ -1,0 +1,98 @@
+// How the 2N x 2N matrix is cut into tiles, and in which order they are visited.
+//
+// The rows are split into B blocks of nearly equal size; tile (a, b) holds the similarities of
+// block a with block b. The matrix is symmetric, so only tiles with a <= b are visited.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace simclr {
+
+// A tile's place in the matrix: rows of block `a`, columns of block `b`, a <= b.
+struct BlockPair {
+  int64_t a;
+  int64_t b;
+  bool diagonal() const { return a == b; }
+};
+
+// Half-open range of rows.
+struct Range {
+  int64_t begin;
+  int64_t end;
+  int64_t size() const { return std::max<int64_t>(end - begin, 0); }
+};
+
+inline Range intersect(Range x, Range y) {
+  return {std::max(x.begin, y.begin), std::min(x.end, y.end)};
+}
+
+// Splits `num_rows` rows into blocks. Depends on the number of rows alone, never on the number of
+// threads: the order of summation, hence every bit of the result, follows from it.
+class Blocks {
+ public:
+  // A tile of 512 x 512 floats is 1 MiB: it stays in a core's L2 cache between the matrix product
+  // that writes it and the passes that read it.
+  static constexpr int64_t kMaxRows = 512;
+  // Smaller blocks waste less on the diagonal, whose tiles hold every pair twice, and leave more to
+  // share between threads; below 256 rows the matrix products slow down.
+  static constexpr int64_t kGoodRows = 256;
+  static constexpr int64_t kGoodBlocks = 8;
+  static constexpr int64_t kMinBlocks = 4;
+  // Up to here one tile is faster than the schedule and the wake-up of other threads.
+  static constexpr int64_t kMaxSingle = 192;
+
+  explicit Blocks(int64_t num_rows) : num_rows_(num_rows), count_(count_for(num_rows)) {}
+
+  int64_t count() const { return count_; }
+  int64_t max_rows() const { return (num_rows_ + count_ - 1) / count_; }
+  Range operator[](int64_t b) const {
+    return {b * num_rows_ / count_, (b + 1) * num_rows_ / count_};
+  }
+
+ private:
+  static int64_t count_for(int64_t num_rows) {
+    if (num_rows <= kMaxSingle) return 1;
+    const int64_t good = std::clamp(num_rows / kGoodRows, kMinBlocks, kGoodBlocks);
+    const int64_t blocks = std::max(good, (num_rows + kMaxRows - 1) / kMaxRows);
+    return blocks + blocks % 2;  // even: as the tournament asks, and no block straddles the views
+  }
+
+  int64_t num_rows_;
+  int64_t count_;
+};
+
+// Round-robin tournament over B blocks, B even or 1 (circle method): every pair a <= b plays
+// exactly once, and in every round each block plays once. So the tiles of a round may be visited at
+// the same time, each adding to its two blocks, without atomics and without copies per thread.
+//
+// Round 0 holds the diagonal pairs (b, b); the rounds after it hold the rest.
+class Tournament {
+ public:
+  struct Match {
+    int64_t round;
+    BlockPair pair;
+  };
+
+  explicit Tournament(int64_t num_blocks) : num_blocks_(num_blocks) {}
+
+  int64_t num_matches() const { return num_blocks_ * (num_blocks_ + 1) / 2; }
+
+  // The matches in the order of the rounds, 0 <= k < num_matches().
+  Match match(int64_t k) const {
+    if (k < num_blocks_) return {0, {k, k}};
+    const int64_t per_round = num_blocks_ / 2;
+    const int64_t ring = num_blocks_ - 1;  // all blocks but the last sit on a ring that turns
+    const int64_t turn = (k - num_blocks_) / per_round;
+    const int64_t seat = (k - num_blocks_) % per_round;
+    const int64_t x = seat == 0 ? ring : (turn + seat) % ring;
+    const int64_t y = (turn - seat + ring) % ring;
+    return {turn + 1, {std::min(x, y), std::max(x, y)}};
+  }
+
+ private:
+  int64_t num_blocks_;
+};
+
+}  // namespace simclr

@@ -1,0 +1,29 @@
+// Keeps the matrix products of the calling thread on that thread.
+
+#pragma once
+
+// In the MKL that torch is linked with, where it is.
+extern "C" int MKL_Set_Num_Threads_Local(int num_threads) __attribute__((weak));
+
+namespace simclr {
+
+// Each thread multiplies its own tiles. BLAS threads of their own would only get in the way, and
+// their number could change the rounding.
+class SingleThreadedBlas {
+ public:
+  // Whether this has an effect. Where not, products are single-threaded only inside of a parallel
+  // region of more than one thread.
+  static bool available() { return MKL_Set_Num_Threads_Local != nullptr; }
+
+  SingleThreadedBlas() : previous_(available() ? MKL_Set_Num_Threads_Local(1) : 0) {}
+  ~SingleThreadedBlas() {
+    if (available()) MKL_Set_Num_Threads_Local(previous_);
+  }
+  SingleThreadedBlas(const SingleThreadedBlas&) = delete;
+  SingleThreadedBlas& operator=(const SingleThreadedBlas&) = delete;
+
+ private:
+  int previous_;
+};
+
+}  // namespace simclr

@@ -1,0 +1,158 @@
+// Gradients of sum_i g_i loss_i, with the tiles of S computed again:
+//
+//   dL/dz_i = sum_j W_ij z_j,   W_ij = (g_i P_ij + g_j P_ji - [j = p(i)] (g_i + g_j)) / T,
+//                               P_ij = exp(s_ij / T - lse_i),   W_ii = 0
+//
+// W is symmetric: the tile of blocks (a, b) serves dZ_a += W Z_b and dZ_b += W^T Z_a.
+// The temperature's gradient is a by-product of normalising: dL/dT = -1/(2T) sum_i z_i . dL/dz_i.
+
+#include <ATen/Dispatch.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <array>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+#include <tuple>
+#include <vector>
+
+#include "checks.h"
+#include "cpu/parallel.h"
+#include "cpu/similarities.h"
+
+namespace simclr {
+namespace {
+
+std::vector<double> to_doubles(const at::Tensor& rows) {
+  std::vector<double> values(rows.size(0));
+  AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "nt_xent_backward", [&] {
+    const auto row = rows.accessor<const scalar_t, 1>();
+    for (int64_t i = 0; i < rows.size(0); ++i) values[i] = row[i];
+  });
+  return values;
+}
+
+// Turns tiles of S into tiles of W.
+template <typename T>
+class PairWeights {
+ public:
+  PairWeights(const Similarities<T>& s, const std::vector<double>& grad_loss,
+              const std::vector<double>& loss, const std::vector<double>& lse)
+      : scale_(s.scale()),
+        shared_(s.has_shared_shift()),
+        shift_(s.num_rows() + simd::kColumnPadding),
+        weight_(s.num_rows() + simd::kColumnPadding),
+        positive_weight_(s.num_pairs()) {
+    const double scale = scale_;
+    const double inv_t = scale * std::numbers::ln2;
+    for (int64_t i = 0; i < s.num_rows(); ++i) {
+      const double lse_base2 = lse[i] * std::numbers::log2e;
+      shift_[i] = shared_ ? s.shared_shift() : static_cast<T>(lse_base2 / scale);
+      // What the shift lacks of lse_i goes here, in double: P_ij keeps its last bits.
+      weight_[i] = static_cast<T>(inv_t * grad_loss[i] * std::exp2(scale * shift_[i] - lse_base2));
+    }
+    // P_ip - 1 = expm1(-loss_i): exact where P_ip is so near 1 that the difference would be noise.
+    for (int64_t i = 0; i < s.num_pairs(); ++i) {
+      const int64_t p = i + s.num_pairs();
+      positive_weight_[i] = static_cast<T>(
+          inv_t * (grad_loss[i] * std::expm1(-loss[i]) + grad_loss[p] * std::expm1(-loss[p])));
+    }
+  }
+
+  void apply(const Similarities<T>& s, BlockPair pair, const simd::Tile<T>& tile) const {
+    const int64_t a = s.blocks()[pair.a].begin;
+    const int64_t b = s.blocks()[pair.b].begin;
+    simd::kernels<T>().pair_weights(tile, scale_, &shift_[a], &shift_[b], &weight_[a], &weight_[b],
+                                    shared_);
+    const Range with_positive = s.rows_with_positive(pair);
+    for (int64_t i = with_positive.begin; i < with_positive.end; ++i) {
+      s.positive(tile, pair, i) = positive_weight_[i];
+      if (pair.diagonal()) s.mirrored_positive(tile, pair, i) = positive_weight_[i];
+    }
+  }
+
+ private:
+  T scale_;
+  bool shared_;
+  std::vector<T> shift_;            // [2N], padded for the vector loads of the last block
+  std::vector<T> weight_;           // [2N], likewise
+  std::vector<T> positive_weight_;  // [N], W_{i,i+N}
+};
+
+// Writes dL/dZ of the rows `wanted` to `grad_z` [wanted, D], zeros before.
+template <typename T>
+void accumulate_grad(Similarities<T>& s, const PairWeights<T>& weights, Range wanted,
+                     const at::Tensor& grad_z) {
+  // The part of grad_z that `rows` are, += matrix [rows, other] times Z_other [other, D].
+  const auto add_product = [&](Range rows, const at::Tensor& matrix, const at::Tensor& z_other) {
+    const Range part = intersect(rows, wanted);
+    if (part.size() == 0) return;
+    grad_z.narrow(0, part.begin - wanted.begin, part.size())
+        .addmm_(matrix.narrow(0, part.begin - rows.begin, part.size()), z_other);
+  };
+  visit_tiles(s.blocks(), [&](BlockPair pair) {
+    const Range rows = s.blocks()[pair.a];
+    const Range cols = s.blocks()[pair.b];
+    if (intersect(rows, wanted).size() + intersect(cols, wanted).size() == 0) return;
+    weights.apply(s, pair, s.tile(pair));
+    const at::Tensor matrix = s.matrix(pair);
+    add_product(rows, matrix, s.block(pair.b));
+    if (!pair.diagonal()) add_product(cols, matrix.t(), s.block(pair.a));
+  });
+}
+
+// Turns dL/dZ into the gradient of the raw rows, and returns sum_i z_i . dL/dz_i.
+template <typename T>
+double finish_grad(const Similarities<T>& s, Range wanted, T* grad_z) {
+  std::vector<double> radial(s.blocks().count(), 0.0);
+  visit_blocks(s.blocks(), [&](int64_t b) {
+    const Range rows = intersect(s.blocks()[b], wanted);
+    if (rows.size() == 0) return;
+    radial[b] = simd::kernels<T>().normalize_rows_backward(
+        s.row(rows.begin), grad_z + (rows.begin - wanted.begin) * s.dim(), rows.size(), s.dim(),
+        s.inv_norm(rows.begin));
+  });
+  return std::accumulate(radial.begin(), radial.end(), 0.0);
+}
+
+std::tuple<at::Tensor, at::Tensor> backward_cpu(const at::Tensor& grad_loss, const at::Tensor& loss,
+                                                const at::Tensor& lse, const at::Tensor& z0,
+                                                const at::Tensor& z1, const at::Tensor& temperature,
+                                                bool normalize, double eps,
+                                                std::array<bool, 3> needs_grad) {
+  check_views(z0, z1);
+  check_eps(eps);
+  const double temperature_value = check_temperature(temperature);
+  check_rows(grad_loss, "grad_loss", z0);
+  check_rows(loss, "loss", z0);
+  check_rows(lse, "lse", z0);
+  const PlainDispatch guard;
+  const auto [needs_z0, needs_z1, needs_temperature] = needs_grad;
+  const int64_t n = z0.size(0);
+  const Range wanted{needs_z0 || needs_temperature ? 0 : n,
+                     needs_z1 || needs_temperature ? 2 * n : n};
+
+  at::Tensor grad_z = at::zeros({wanted.size(), z0.size(1)}, z0.options().dtype(compute_dtype(z0)));
+  double radial = 0;
+  AT_DISPATCH_FLOATING_TYPES(grad_z.scalar_type(), "nt_xent_backward", [&] {
+    Similarities<scalar_t> s(z0, z1, temperature_value, normalize, eps);
+    const PairWeights<scalar_t> weights(s, to_doubles(grad_loss), to_doubles(loss),
+                                        to_doubles(lse));
+    accumulate_grad(s, weights, wanted, grad_z);
+    radial = finish_grad(s, wanted, grad_z.mutable_data_ptr<scalar_t>());
+  });
+  at::Tensor grad_temperature =
+      needs_temperature
+          ? at::scalar_tensor(-radial / (2 * temperature_value), temperature.options())
+          : at::empty({0}, temperature.options());
+  return {grad_z.to(z0.scalar_type()), grad_temperature};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(simclr_ext, CPU, m) { m.impl("nt_xent_backward", backward_cpu); }
+
+}  // namespace simclr

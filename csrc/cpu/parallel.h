@@ -1,0 +1,76 @@
+// Loops over blocks and tiles on ATen's thread pool.
+
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "common/tiling.h"
+#include "cpu/blas_threads.h"
+
+namespace simclr {
+
+// The kernels call ATen on plain buffers: no autograd, and no autocast of their products.
+struct PlainDispatch {
+  at::AutoDispatchBelowADInplaceOrView below_autograd;
+  c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
+};
+
+// Calls visit(block) for every block, in parallel.
+template <typename Visit>
+void visit_blocks(const Blocks& blocks, const Visit& visit) {
+  at::parallel_for(0, blocks.count(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) visit(b);
+  });
+}
+
+// Calls visit(pair) for every tile of the upper triangle, in parallel. The tiles that share a block
+// are visited one after the other in the order of the tournament, whatever the number of threads:
+// visit may add to what belongs to its two blocks, and the sums come out the same to the last bit.
+template <typename Visit>
+void visit_tiles(const Blocks& blocks, const Visit& visit) {
+  const Tournament tournament(blocks.count());
+  std::vector<std::atomic<int64_t>> rounds_done(blocks.count());
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> failed{false};
+
+  // Takes the pairs in the order of the rounds. Those it waits for were taken earlier, by threads
+  // that run: no thread can wait for ever.
+  const auto work = [&] {
+    for (int64_t k = next++; k < tournament.num_matches() && !failed; k = next++) {
+      const auto [round, pair] = tournament.match(k);
+      for (const int64_t block : {pair.a, pair.b}) {
+        while (rounds_done[block].load(std::memory_order_acquire) < round && !failed) {
+          std::this_thread::yield();
+        }
+      }
+      if (failed) return;
+      visit(pair);
+      rounds_done[pair.a].store(round + 1, std::memory_order_release);
+      rounds_done[pair.b].store(round + 1, std::memory_order_release);
+    }
+  };
+
+  const int64_t least = SingleThreadedBlas::available() ? 1 : 2;
+  const int64_t workers = std::max(least, std::min<int64_t>(at::get_num_threads(), blocks.count()));
+  at::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
+    const PlainDispatch guard;
+    const SingleThreadedBlas single_threaded;
+    for (int64_t worker = begin; worker < end; ++worker) {
+      try {
+        work();
+      } catch (...) {
+        failed = true;
+        throw;
+      }
+    }
+  });
+}
+
+}  // namespace simclr

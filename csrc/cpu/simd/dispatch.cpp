@@ -1,0 +1,86 @@
+// Picks the kernels of the best instruction set that the processor has.
+
+#include <c10/util/Exception.h>
+
+#include <cstdlib>
+
+#include "cpu/simd/kernels.h"
+
+namespace simclr::simd {
+
+#define SIMCLR_DECLARE_ISA(isa) \
+  namespace isa {               \
+  template <typename T>         \
+  Kernels<T> table();           \
+  }
+
+SIMCLR_DECLARE_ISA(baseline)
+#ifdef __x86_64__
+SIMCLR_DECLARE_ISA(avx2)
+SIMCLR_DECLARE_ISA(avx512)
+#endif
+
+namespace {
+
+struct Isa {
+  const char* name;
+  Kernels<float> (*float_table)();
+  Kernels<double> (*double_table)();
+};
+
+// Best last.
+std::vector<Isa> supported_isas() {
+  std::vector<Isa> all = {{"baseline", baseline::table<float>, baseline::table<double>}};
+#ifdef __x86_64__
+  __builtin_cpu_init();
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") &&
+                          __builtin_cpu_supports("avx512vl") &&
+                          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+  if (has_avx2) all.push_back({"avx2", avx2::table<float>, avx2::table<double>});
+  if (has_avx512) all.push_back({"avx512", avx512::table<float>, avx512::table<double>});
+#endif
+  return all;
+}
+
+Isa choose_isa() {
+  const std::vector<Isa> all = supported_isas();
+  const char* wanted = std::getenv("SIMCLR_EXT_ISA");
+  if (wanted == nullptr || *wanted == '\0') return all.back();
+  std::string names;
+  for (const Isa& isa : all) {
+    if (isa.name == std::string(wanted)) return isa;
+    names += (names.empty() ? "" : ", ") + std::string(isa.name);
+  }
+  TORCH_CHECK_VALUE(false, "SIMCLR_EXT_ISA is '", wanted,
+                    "', but this processor runs one of: ", names);
+}
+
+const Isa& active() {
+  static const Isa isa = choose_isa();
+  return isa;
+}
+
+}  // namespace
+
+template <>
+const Kernels<float>& kernels<float>() {
+  static const Kernels<float> table = active().float_table();
+  return table;
+}
+
+template <>
+const Kernels<double>& kernels<double>() {
+  static const Kernels<double> table = active().double_table();
+  return table;
+}
+
+std::string active_isa() { return active().name; }
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (const Isa& isa : supported_isas()) names.emplace_back(isa.name);
+  return names;
+}
+
+}  // namespace simclr::simd

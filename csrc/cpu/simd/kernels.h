@@ -1,0 +1,63 @@
+// The vectorised inner loops of the CPU path, one table of functions per instruction set.
+//
+// Exponentials are taken in base 2, of x = scale (s - shift) with scale = log2(e) / T. The shift is
+// subtracted first: near it the difference is exact, with or without fused multiply-add.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace simclr::simd {
+
+// Rows of a tile are padded to a multiple of this many elements: no kernel has a tail over columns.
+// A power of two no smaller than the lanes of any vector register.
+constexpr int64_t kColumnPadding = 16;
+
+// A tile of similarities, row-major.
+template <typename T>
+struct Tile {
+  T* s;
+  int64_t rows;
+  int64_t columns;  // multiple of kColumnPadding; the padding holds -inf
+  int64_t stride;   // from one row to the next
+};
+
+template <typename T>
+struct Kernels {
+  // row_max[r] = max_c s[r, c]; col_max[c] = max_r s[r, c].
+  void (*tile_max)(Tile<T> tile, T* row_max, T* col_max);
+
+  // row_sum[r] = sum_c 2^(scale (s - row_shift[r])); col_sum[c] = sum_r 2^(scale (s -
+  // col_shift[c])). `shared`: the caller vouches that all shifts are equal, and one exponential
+  // serves both sums.
+  void (*exp_sums)(Tile<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum,
+                   T* col_sum, bool shared);
+
+  // s[r, c] <- row_weight[r] 2^(scale (s - row_shift[r]))
+  //          + col_weight[c] 2^(scale (s - col_shift[c]))
+  void (*pair_weights)(Tile<T> tile, T scale, const T* row_shift, const T* col_shift,
+                       const T* row_weight, const T* col_weight, bool shared);
+
+  // z[r, :] *= inv_norm[r] = 1 / max(|z_r|, eps). `inv_norm` is negated where eps was the larger,
+  // to tell the backward pass that the norm was a constant there.
+  void (*normalize_rows)(T* z, int64_t rows, int64_t dim, double eps, T* inv_norm);
+
+  // Returns sum_r z_r . dz_r, and where `inv_norm` is given turns dz, the gradient with respect to
+  // the unit rows z, into the gradient with respect to the raw rows.
+  double (*normalize_rows_backward)(const T* z, T* dz, int64_t rows, int64_t dim,
+                                    const T* inv_norm);
+};
+
+// The kernels for the best instruction set that this processor has, or for the one that the
+// environment variable SIMCLR_EXT_ISA names. Read once, at first use.
+template <typename T>
+const Kernels<T>& kernels();
+
+// The instruction set that `kernels` uses, and all that this build and processor can use, best
+// last.
+std::string active_isa();
+std::vector<std::string> available_isas();
+
+}  // namespace simclr::simd

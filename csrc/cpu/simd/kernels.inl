@@ -1,0 +1,140 @@
+// The inner loops, written once. See kernels.h for what each computes and vec.inl for the vectors.
+
+#include "vec.inl"
+
+namespace simclr::simd::SIMCLR_ISA {
+namespace {
+
+template <typename T>
+void tile_max(Tile<T> tile, T* row_max, T* col_max) {
+  for (int64_t c = 0; c < tile.columns; ++c) col_max[c] = tile.s[c];
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    const T* s = tile.s + r * tile.stride;
+    Vec<T> best = load(s);
+    for (int64_t c = 0; c < tile.columns; c += kLanes<T>) {
+      const Vec<T> value = load(s + c);
+      best = max<T>(value, best);
+      store(col_max + c, max<T>(value, load(col_max + c)));
+    }
+    row_max[r] = max_lane<T>(best);
+  }
+}
+
+// Rows `first` to `first` + kRows: independent chains of exponentials for the processor to overlap,
+// and one load and store of the column sums for all of them.
+template <int kRows, bool kShared, typename T>
+SIMCLR_INLINE void exp_sums_group(Tile<T> tile, int64_t first, T scale, const T* row_shift,
+                                  const T* col_shift, T* row_sum, T* col_sum) {
+  const T* s = tile.s + first * tile.stride;
+  Vec<T> row_acc[kRows] = {};
+  for (int64_t c = 0; c < tile.columns; c += kLanes<T>) {
+    Vec<T> col_acc = load(col_sum + c);
+    for (int r = 0; r < kRows; ++r) {
+      const Vec<T> value = load(s + r * tile.stride + c);
+      const Vec<T> row_exp = exp2<T>((value - row_shift[first + r]) * scale);
+      row_acc[r] += row_exp;
+      col_acc += kShared ? row_exp : exp2<T>((value - load(col_shift + c)) * scale);
+    }
+    store(col_sum + c, col_acc);
+  }
+  for (int r = 0; r < kRows; ++r) row_sum[first + r] = sum<T>(row_acc[r]);
+}
+
+template <bool kShared, typename T>
+void exp_sums_tile(Tile<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum,
+                   T* col_sum) {
+  constexpr int kRows = 4;
+  for (int64_t c = 0; c < tile.columns; ++c) col_sum[c] = 0;
+  int64_t r = 0;
+  for (; r + kRows <= tile.rows; r += kRows) {
+    exp_sums_group<kRows, kShared>(tile, r, scale, row_shift, col_shift, row_sum, col_sum);
+  }
+  for (; r < tile.rows; ++r) {
+    exp_sums_group<1, kShared>(tile, r, scale, row_shift, col_shift, row_sum, col_sum);
+  }
+}
+
+template <typename T>
+void exp_sums(Tile<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum, T* col_sum,
+              bool shared) {
+  (shared ? exp_sums_tile<true, T> : exp_sums_tile<false, T>)(tile, scale, row_shift, col_shift,
+                                                              row_sum, col_sum);
+}
+
+template <bool kShared, typename T>
+void pair_weights_tile(Tile<T> tile, T scale, const T* row_shift, const T* col_shift,
+                       const T* row_weight, const T* col_weight) {
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    T* s = tile.s + r * tile.stride;
+    for (int64_t c = 0; c < tile.columns; c += kLanes<T>) {
+      const Vec<T> value = load(s + c);
+      const Vec<T> row_exp = exp2<T>((value - row_shift[r]) * scale);
+      const Vec<T> col_exp = kShared ? row_exp : exp2<T>((value - load(col_shift + c)) * scale);
+      store(s + c, row_exp * row_weight[r] + col_exp * load(col_weight + c));
+    }
+  }
+}
+
+template <typename T>
+void pair_weights(Tile<T> tile, T scale, const T* row_shift, const T* col_shift,
+                  const T* row_weight, const T* col_weight, bool shared) {
+  (shared ? pair_weights_tile<true, T>
+          : pair_weights_tile<false, T>)(tile, scale, row_shift, col_shift, row_weight, col_weight);
+}
+
+// x . y in double, over kLanes running sums for the compiler to keep in vector registers.
+template <typename T>
+SIMCLR_INLINE double dot(const T* x, const T* y, int64_t dim) {
+  double acc[kLanes<T>] = {};
+  int64_t d = 0;
+  for (; d + kLanes<T> <= dim; d += kLanes<T>) {
+    for (int64_t k = 0; k < kLanes<T>; ++k) {
+      acc[k] += static_cast<double>(x[d + k]) * static_cast<double>(y[d + k]);
+    }
+  }
+  double total = 0;
+  for (; d < dim; ++d) total += static_cast<double>(x[d]) * static_cast<double>(y[d]);
+  for (int64_t k = 0; k < kLanes<T>; ++k) total += acc[k];
+  return total;
+}
+
+template <typename T>
+void normalize_rows(T* z, int64_t rows, int64_t dim, double eps, T* inv_norm) {
+  for (int64_t r = 0; r < rows; ++r) {
+    T* row = z + r * dim;
+    const double norm = __builtin_sqrt(dot(row, row, dim));
+    const bool clamped = norm < eps;  // false for NaN, which must reach the row
+    const T scale = static_cast<T>(1.0 / (clamped ? eps : norm));
+    for (int64_t d = 0; d < dim; ++d) row[d] *= scale;
+    inv_norm[r] = clamped ? -scale : scale;
+  }
+}
+
+template <typename T>
+double normalize_rows_backward(const T* z, T* dz, int64_t rows, int64_t dim, const T* inv_norm) {
+  double total = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* row = z + r * dim;
+    T* grad = dz + r * dim;
+    const double radial = dot(row, grad, dim);
+    total += radial;
+    if (inv_norm == nullptr) continue;
+    const bool clamped = inv_norm[r] < 0;
+    const T scale = clamped ? -inv_norm[r] : inv_norm[r];
+    const T along = clamped ? T(0) : static_cast<T>(radial);
+    for (int64_t d = 0; d < dim; ++d) grad[d] = (grad[d] - along * row[d]) * scale;
+  }
+  return total;
+}
+
+}  // namespace
+
+template <typename T>
+Kernels<T> table() {
+  return {tile_max<T>, exp_sums<T>, pair_weights<T>, normalize_rows<T>, normalize_rows_backward<T>};
+}
+
+template Kernels<float> table<float>();
+template Kernels<double> table<double>();
+
+}  // namespace simclr::simd::SIMCLR_ISA

@@ -1,0 +1,22 @@
+// The kernels for x86-64 with AVX2 and FMA.
+
+#include "cpu/simd/kernels.h"
+
+#ifdef __x86_64__
+
+// After the includes: what follows is for these processors only.
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
+
+#define SIMCLR_ISA avx2
+#define SIMCLR_VECTOR_BYTES 32
+#include "cpu/simd/kernels.inl"
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+
+#endif  // __x86_64__

@@ -1,0 +1,7 @@
+// The kernels for what every processor of the architecture has: SSE2 on x86-64, NEON on Arm.
+
+#include "cpu/simd/kernels.h"
+
+#define SIMCLR_ISA baseline
+#define SIMCLR_VECTOR_BYTES 16
+#include "cpu/simd/kernels.inl"

@@ -1,0 +1,41 @@
+// Schemas of the operators, and the C++ functions that call them on whatever device the tensors
+// are.
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include "simclr_ext.h"
+
+TORCH_LIBRARY(simclr_ext, m) {
+  m.def(
+      "nt_xent_forward(Tensor z0, Tensor z1, Tensor temperature, bool normalize, float eps)"
+      " -> (Tensor loss, Tensor lse)");
+  m.def(
+      "nt_xent_backward(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z0, Tensor z1,"
+      " Tensor temperature, bool normalize, float eps, bool[3] needs_grad)"
+      " -> (Tensor grad_z, Tensor grad_temperature)");
+}
+
+namespace simclr {
+
+std::tuple<at::Tensor, at::Tensor> nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
+                                                   const at::Tensor& temperature, bool normalize,
+                                                   double eps) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("simclr_ext::nt_xent_forward", "")
+                             .typed<decltype(nt_xent_forward)>();
+  return op.call(z0, z1, temperature, normalize, eps);
+}
+
+std::tuple<at::Tensor, at::Tensor> nt_xent_backward(const at::Tensor& grad_loss,
+                                                    const at::Tensor& loss, const at::Tensor& lse,
+                                                    const at::Tensor& z0, const at::Tensor& z1,
+                                                    const at::Tensor& temperature, bool normalize,
+                                                    double eps, std::array<bool, 3> needs_grad) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("simclr_ext::nt_xent_backward", "")
+                             .typed<decltype(nt_xent_backward)>();
+  return op.call(grad_loss, loss, lse, z0, z1, temperature, normalize, eps, needs_grad);
+}
+
+}  // namespace simclr
