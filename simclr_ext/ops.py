@@ -1,0 +1,164 @@
+"""The operators in Python: their autograd, and what they return without data (fake kernels).
+
+``torch.ops.simclr_ext.nt_xent_forward`` and ``nt_xent_backward`` are documented in
+csrc/simclr_ext.h.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from simclr_ext import _backend
+from simclr_ext.reference import Reduction, compute_dtype, reduce_rows
+
+
+def nt_xent(
+    z0: Tensor,
+    z1: Tensor,
+    temperature: Tensor,
+    *,
+    reduction: Reduction,
+    normalize: bool,
+    eps: float,
+) -> Tensor:
+    """Return the reduced losses of the 2N rows of :func:`simclr_ext.reference.nt_xent`.
+
+    Takes O(N D) memory: the 2N x 2N logits exist one tile per thread at a time. Differentiable once,
+    with respect to both views and to the temperature (a 0-d tensor).
+    """
+    register()
+    loss, _, _ = _NTXent.apply(z0, z1, temperature, reduction, normalize, eps)
+    return loss
+
+
+# Dynamo runs it while it traces, instead of tracing into the loader.
+@torch.compiler.assume_constant_result
+def register() -> None:
+    """Load the compiled operators and tell torch how to trace and differentiate them.
+
+    Raises:
+        BackendUnavailableError: If they can neither be loaded nor compiled.
+    """
+    _register_once()
+
+
+@functools.cache
+def _register_once() -> None:
+    _backend.load()
+    torch.library.register_fake("simclr_ext::nt_xent_forward", _fake_forward)
+    torch.library.register_fake("simclr_ext::nt_xent_backward", _fake_backward)
+
+
+class _NTXent(torch.autograd.Function):
+    # The reduction is done here: at small N, autograd nodes of its own would double the time.
+    @staticmethod
+    def forward(
+        z0: Tensor,
+        z1: Tensor,
+        temperature: Tensor,
+        reduction: Reduction,
+        normalize: bool,
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        rows, lse = torch.ops.simclr_ext.nt_xent_forward.default(
+            z0, z1, temperature, normalize, eps
+        )
+        return reduce_rows(rows, reduction), rows, lse
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        z0, z1, temperature, ctx.reduction, ctx.normalize, ctx.eps = inputs
+        _, rows, lse = output
+        ctx.mark_non_differentiable(rows, lse)
+        ctx.save_for_backward(rows, lse, z0, z1, temperature)
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        rows, lse, z0, z1, temperature = ctx.saved_tensors
+        needs_grad = list(ctx.needs_input_grad[:3])
+        if ctx.reduction == "mean":
+            grad_loss = grad_loss / len(rows)
+        # Only a graph of the gradient, which create_graph asks for, has a use for its Function.
+        backward = _NTXentGrads.apply if torch.is_grad_enabled() else _backward_op
+        grad_z, grad_temperature = backward(
+            grad_loss.expand(len(rows)),
+            rows,
+            lse,
+            z0,
+            z1,
+            temperature,
+            ctx.normalize,
+            ctx.eps,
+            needs_grad,
+        )
+        n = len(z0)
+        grads = (grad_z[:n], grad_z[-n:], grad_temperature)  # grad_z is [2N, D], or [N, D] for one view
+        return *(g if needed else None for g, needed in zip(grads, needs_grad)), None, None, None
+
+
+# Function.apply would work out this signature on every call, at a third of its whole cost.
+_NTXent.forward.__signature__ = inspect.signature(_NTXent.forward)  # type: ignore[attr-defined]
+
+
+def _backward_op(*args: Any) -> tuple[Tensor, Tensor]:
+    return torch.ops.simclr_ext.nt_xent_backward.default(*args)
+
+
+class _NTXentGrads(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        grad_loss: Tensor,
+        loss: Tensor,
+        lse: Tensor,
+        z0: Tensor,
+        z1: Tensor,
+        temperature: Tensor,
+        normalize: bool,
+        eps: float,
+        needs_grad: list[bool],
+    ) -> tuple[Tensor, Tensor]:
+        return torch.ops.simclr_ext.nt_xent_backward.default(
+            grad_loss, loss, lse, z0, z1, temperature, normalize, eps, needs_grad
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        pass  # nothing to save: there is no backward
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
+        raise NotImplementedError(
+            "The fused NT-Xent loss is differentiable once: its gradient has no derivative. For "
+            "second derivatives call nt_xent_loss(..., backend='reference')."
+        )
+
+
+def _fake_forward(
+    z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
+) -> tuple[Tensor, Tensor]:
+    rows = 2 * z0.shape[0]
+    loss = z0.new_empty(rows, dtype=compute_dtype(z0.dtype))
+    return loss, z0.new_empty(rows, dtype=torch.float64)
+
+
+def _fake_backward(
+    grad_loss: Tensor,
+    loss: Tensor,
+    lse: Tensor,
+    z0: Tensor,
+    z1: Tensor,
+    temperature: Tensor,
+    normalize: bool,
+    eps: float,
+    needs_grad: list[bool],
+) -> tuple[Tensor, Tensor]:
+    needs_z0, needs_z1, needs_temperature = needs_grad
+    views = 2 if needs_temperature else int(needs_z0) + int(needs_z1)
+    grad_temperature = temperature.new_empty(() if needs_temperature else 0)
+    return z0.new_empty(views * z0.shape[0], z0.shape[1]), grad_temperature
+
