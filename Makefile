@@ -1,0 +1,64 @@
+# Every target sets up what it needs, once: `make demo` and `make test` work in an empty clone with
+# Python 3.10+, g++ and make. CI calls the same targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.inl' 'tests/cpp/*')
+
+.PHONY: demo test test-fast lint format bench docs sanitize mutants clean
+
+demo: $(READY)
+	$(BIN)/simclr-ext demo
+
+test: $(READY) lint test-cpp
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m 'not build'
+
+# The C++ library without Python, and its unit tests.
+.PHONY: test-cpp
+test-cpp: $(READY)
+	$(BIN)/cmake -S . -B build/cmake -DPython_EXECUTABLE=$(abspath $(BIN)/python)
+	$(BIN)/cmake --build build/cmake --parallel 2
+	$(BIN)/ctest --test-dir build/cmake --output-on-failure
+
+# The same under AddressSanitizer and UndefinedBehaviorSanitizer.
+sanitize: $(READY)
+	$(BIN)/cmake -S . -B build/sanitize -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_SANITIZE=ON
+	$(BIN)/cmake --build build/sanitize --parallel 2
+	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+
+# Plants faults in the kernels, one at a time, and checks that the tests find each.
+mutants: $(READY)
+	$(BIN)/python tests/mutants.py
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+bench: $(READY)
+	$(BIN)/pip install --quiet -c constraints.txt '.[bench]' --no-build-isolation --no-deps --dry-run
+	$(BIN)/python benchmarks/nt_xent.py
+
+docs: $(READY)
+	$(BIN)/python benchmarks/plot.py
+
+# The kernels are compiled at first use, so that what runs is always what csrc/ says.
+$(READY): pyproject.toml constraints.txt setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch torchvision 'setuptools>=77' wheel
+	SIMCLR_EXT_BUILD=jit $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[trainer,bench,dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
