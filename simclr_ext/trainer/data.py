@@ -1,0 +1,151 @@
+"""Data sets: images as uint8 tensors in memory, with a train and a test part.
+
+The train part's images train the encoder; labels serve the evaluation alone.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from simclr_ext.trainer.errors import DataError
+
+_REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images and labels.
+
+    Attributes:
+        name: Short name, for the run folder and titles.
+        train_images: [n, C, H, W] uint8, C = 1 or 3.
+        train_labels: [n] int64.
+        test_images: [m, C, H, W] uint8.
+        test_labels: [m] int64.
+        class_names: Name of each label.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+
+    @property
+    def channels(self) -> int:
+        """C: 1 for grey images, 3 for colour images."""
+        return self.train_images.shape[1]
+
+
+def load_data(data: str) -> ImageData:
+    """Return the data set that a configuration's `data` names.
+
+    Args:
+        data: "digits", or the path of an .npz file.
+
+    Raises:
+        DataError: There is no such data set, or the file is not one.
+    """
+    if data == "digits":
+        return load_digits()
+    path = Path(data).expanduser()
+    if path.suffix != ".npz":
+        raise DataError(f'data must be "digits" or the path of an .npz file, got {data!r}')
+    return load_npz(path)
+
+
+def load_digits() -> ImageData:
+    """Return scikit-learn's digits: 1,797 grey 8x8 images, a stratified fifth of them for test."""
+    from sklearn.datasets import load_digits as load
+    from sklearn.model_selection import train_test_split
+
+    digits = load()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # stored as 0..16
+    # The split is part of the data set: its seed is fixed and is not the run's.
+    split = train_test_split(
+        images, digits.target, test_size=0.2, stratify=digits.target, random_state=0
+    )
+    train_images, test_images, train_labels, test_labels = split
+    return ImageData(
+        "digits",
+        torch.from_numpy(train_images)[:, None],
+        torch.from_numpy(train_labels).long(),
+        torch.from_numpy(test_images)[:, None],
+        torch.from_numpy(test_labels).long(),
+        tuple(str(digit) for digit in digits.target_names),
+    )
+
+
+def load_npz(path: Path) -> ImageData:
+    """Return the data set in an .npz file with MedMNIST's keys.
+
+    Args:
+        path: File with `train_images` and `test_images`, [n, H, W, 3] or [n, H, W] uint8,
+            `train_labels` and `test_labels`, [n] or [n, 1] integers from 0, and optionally
+            `class_names`.
+
+    Raises:
+        DataError: The file is missing or unreadable, lacks a key, or holds other shapes or types.
+    """
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with file:
+            keys = (*_REQUIRED, "class_names")
+            arrays = {key: file[key] for key in keys if key in file.files}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a readable .npz file ({error})") from error
+    missing = [key for key in _REQUIRED if key not in arrays]
+    if missing:
+        raise DataError(f"{path}: missing {', '.join(missing)}")
+
+    train_images, train_labels = _part(path, arrays, "train")
+    test_images, test_labels = _part(path, arrays, "test")
+    if train_images.shape[1:] != test_images.shape[1:]:
+        train, test = list(train_images.shape[1:]), list(test_images.shape[1:])
+        raise DataError(f"{path}: train images are {train} and test images {test} ([C, H, W])")
+    if train_labels.min() == train_labels.max():
+        raise DataError(f"{path}: train_labels hold fewer than 2 classes")
+    classes = int(max(train_labels.max(), test_labels.max())) + 1
+    names = tuple(str(name) for name in arrays.get("class_names", range(classes)))
+    if len(names) < classes:
+        raise DataError(f"{path}: {len(names)} class_names for labels up to {classes - 1}")
+    return ImageData(path.stem, train_images, train_labels, test_images, test_labels, names)
+
+
+def _part(path: Path, arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[Tensor, Tensor]:
+    images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+    if images.dtype != np.uint8:
+        raise DataError(f"{path}: {part}_images must be uint8, got {images.dtype}")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        shape = list(arrays[f"{part}_images"].shape)
+        raise DataError(f"{path}: {part}_images must be [n, H, W] or [n, H, W, 3], got {shape}")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape != (len(images),):
+        raise DataError(
+            f"{path}: {part}_labels must be [{len(images)}] or [{len(images)}, 1], one per image, "
+            f"got {list(arrays[f'{part}_labels'].shape)}"
+        )
+    whole = np.issubdtype(labels.dtype, np.integer)
+    if not whole or labels.min() < 0:
+        found = labels.min() if whole else labels.dtype
+        raise DataError(f"{path}: {part}_labels must be integers from 0, got {found}")
+    channels_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return torch.from_numpy(channels_first), torch.from_numpy(labels.astype(np.int64))

@@ -1,0 +1,130 @@
+"""The pictures of a run: pairs of views, the loss curve, t-SNE of h."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+from torch import Tensor
+
+from simclr_ext.trainer.pretrain import Epoch
+
+_DPI = 150
+# Petroff's sequence of ten, arXiv 2107.02270: distinct for colour-blind readers too.
+_COLOURS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+_TSNE_POINTS = 2000  # more take minutes and hide one another
+
+
+def plot_pairs(path: Path, images: Tensor, first: Tensor, second: Tensor) -> None:
+    """Draw each image with its two views, a column per image.
+
+    Args:
+        path: PNG to write.
+        images: [B, C, H, W] uint8.
+        first: First views, [B, C, size, size] in [0, 1].
+        second: Second views, likewise.
+    """
+    rows = {"image": images.float() / 255, "view 1": first, "view 2": second}
+    figure = Figure(figsize=(0.8 * len(images) + 0.8, 2.9), layout="constrained")
+    axes = figure.subplots(3, len(images), squeeze=False)
+    for line, (name, batch) in zip(axes, rows.items(), strict=True):
+        for axis, image in zip(line, batch, strict=True):
+            _show(axis, image)
+        line[0].set_ylabel(name)
+    figure.suptitle("Positive pairs: two random views of each image", fontsize=11)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _show(axis: Axes, image: Tensor) -> None:
+    pixels = image.permute(1, 2, 0).cpu().numpy()  # [H, W, C]
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def plot_loss(path: Path, epochs: Sequence[Epoch], batch_size: int) -> None:
+    """Draw the mean loss of each epoch, with the loss of a network that tells nothing apart.
+
+    Args:
+        path: PNG to write.
+        epochs: The run's measurements.
+        batch_size: N.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.add_subplot()
+    axis.plot([e.epoch for e in epochs], [e.loss for e in epochs], color=_COLOURS[0], lw=2)
+    chance = float(np.log(2 * batch_size - 1))
+    axis.axhline(chance, color=_COLOURS[8], ls="--", lw=1)
+    axis.annotate(
+        f"equal similarities: ln(2N - 1) = {chance:.2f}",
+        (1, chance), (-4, -4), xycoords=("axes fraction", "data"), textcoords="offset points",
+        ha="right", va="top", color=_COLOURS[8],
+    )  # fmt: skip
+    axis.set(xlabel="epoch", ylabel="NT-Xent loss", title="Training loss, mean of each epoch")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=_DPI)
+
+
+def plot_tsne(
+    path: Path,
+    features: NDArray[np.float32],
+    labels: Tensor,
+    class_names: Sequence[str],
+    seed: int,
+) -> None:
+    """Draw the t-SNE map of features, coloured and named by class.
+
+    Args:
+        path: PNG to write.
+        features: [n, dim]; 2,000 of them are drawn if there are more.
+        labels: [n] int64.
+        class_names: Name of each label.
+        seed: Seed of the map.
+    """
+    rows = np.random.default_rng(seed).permutation(len(features))[:_TSNE_POINTS]
+    # t-SNE asks for a perplexity below the number of points; 30 is its usual one.
+    perplexity = min(30.0, (len(rows) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    points = tsne.fit_transform(features[rows])  # [n, 2]
+    classes = labels.numpy()[rows]
+
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    axis = figure.add_subplot()
+    size = float(np.clip(18000 / len(rows), 14, 30))
+    span = np.ptp(points, axis=0)  # [2]
+    named: list[NDArray[np.float32]] = []
+    for label in np.unique(classes):
+        own = points[classes == label]
+        marker = _MARKERS[(label + label // len(_COLOURS)) % len(_MARKERS)]
+        axis.scatter(
+            own[:, 0], own[:, 1], s=size, color=_COLOURS[label % len(_COLOURS)], marker=marker,
+            label=class_names[label], alpha=0.85, linewidths=0,
+        )  # fmt: skip
+        centre = np.median(own, axis=0)
+        if all(np.any(np.abs(centre - other) > (0.18, 0.05) * span) for other in named):
+            named.append(centre)  # else its name would cover another: the legend has it
+            axis.annotate(
+                class_names[label], centre, ha="center", va="center", fontsize=11,
+                fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")],
+            )  # fmt: skip
+    axis.set(xlabel="t-SNE 1", ylabel="t-SNE 2", title=f"t-SNE of h, {len(rows):,} test images")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    columns = -(-len(np.unique(classes)) // 25)
+    figure.legend(
+        loc="outside right center", title="class", frameon=False, ncols=columns, markerscale=1.5
+    )
+    figure.savefig(path, dpi=_DPI)

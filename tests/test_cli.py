@@ -1,0 +1,166 @@
+"""The command line: options, configuration files, errors of one line."""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import simclr_ext
+from simclr_ext import cli
+from simclr_ext.trainer import DEMO, MissingExtraError, TrainConfig
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
+    """Configurations that the command line would train."""
+    configs: list[TrainConfig] = []
+
+    def train(config: TrainConfig) -> types.SimpleNamespace:
+        configs.append(config)
+        return types.SimpleNamespace(table="| the table |", folder=Path("runs/x"))
+
+    monkeypatch.setattr(cli, "train", train)
+    return configs
+
+
+def test_defaults(trained: list[TrainConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo"]) == 0
+    capsys.readouterr()
+    assert cli.main(["train"]) == 0
+    assert trained == [DEMO, TrainConfig()]
+    assert capsys.readouterr().out == "| the table |\n\nrun folder: runs/x\n"
+
+
+def test_options_reach_nested_fields(trained: list[TrainConfig]) -> None:
+    options = "--epochs 7 --optim.warmup_epochs 2 --augment.blur_probability 0 --image_size null"
+    assert cli.main(["train", *options.split(), "--model.blocks", "[2, 3]"]) == 0
+    (config,) = trained
+    assert (config.epochs, config.optim.warmup_epochs, config.model.blocks) == (7, 2, (2, 3))
+    assert (config.augment.blur_probability, config.image_size) == (0, None)
+
+
+def test_options_override_the_configuration_file(
+    trained: list[TrainConfig], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("epochs: 20\nseed: 3\naugment:\n  crop_area: [0.2, 0.9]\n")
+    assert cli.main(["train", "--config", str(path), "--epochs", "30"]) == 0
+    (config,) = trained
+    assert (config.epochs, config.seed, config.augment.crop_area) == (30, 3, (0.2, 0.9))
+
+
+def test_a_runs_own_configuration_file_is_accepted(
+    trained: list[TrainConfig], tmp_path: Path
+) -> None:
+    yaml = pytest.importorskip("yaml")
+    config = TrainConfig(epochs=12).resolve(3, 32, 32)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config.to_dict()))
+    assert cli.main(["train", "--config", str(path)]) == 0
+    assert trained == [config]
+
+
+def test_help_comes_from_the_dataclasses(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--augment.blur_probability" in text
+    assert "N, images per step; the loss sees 2N views. (type: int, default: 256)" in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert (stop.value.code, capsys.readouterr().out.split()[-1]) == (0, simclr_ext.__version__)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "demo,train,doctor"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["train", "--nope", "3"], "unrecognized arguments: --nope 3"),
+        (["train", "--epochs", "many"], "\"epochs\": Expected a <class 'int'>. Got value: many"),
+        (["train", "--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["train", "--augment.blur_probability", "3"], "augment.blur_probability must be"),
+        (["train", "--optim.scaling", "cubic"], "cubic"),
+        (["train", "--config", "gone.yaml"], "gone.yaml"),
+        (["train", "--data", "gone.npz"], "gone.npz: no such file"),
+        (["train", "--data", "mnist"], "data must be"),
+        (["train", "--out", "."], "exists and is not empty"),
+    ],
+    ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
+)
+def test_wrong_input_is_one_line_and_code_2(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "something").touch()
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("simclr-ext: error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+def test_broken_configuration_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("epochs: [1, 2\n")
+    assert cli.main(["train", "--config", str(path)]) == 2
+    path.write_text("epohcs: 3\n")
+    assert cli.main(["train", "--config", str(path)]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("simclr-ext: error: ")
+    assert "epohcs" in second
+
+
+@pytest.mark.parametrize("error", [MissingExtraError, simclr_ext.BackendUnavailableError])
+def test_a_lacking_installation_is_one_line(
+    error: type[Exception], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(config: TrainConfig) -> None:
+        raise error("something is missing:\ninstall it")
+
+    monkeypatch.setattr(cli, "train", train)
+    assert cli.main(["train"]) == 2
+    assert capsys.readouterr().err == "simclr-ext: error: something is missing: install it\n"
+
+
+def test_doctor_returns_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    doctor = types.ModuleType("simclr_ext.doctor")
+    doctor.main = lambda: 5  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "simclr_ext.doctor", doctor)
+    monkeypatch.setattr(simclr_ext, "doctor", doctor, raising=False)
+    assert cli.main(["doctor"]) == 5
+
+
+def test_the_command_line_needs_nothing_of_the_extra() -> None:
+    """With the extra's packages blocked, parsing works and training says what is missing."""
+    program = (
+        "import sys\n"
+        "for name in ('torchvision', 'sklearn', 'matplotlib', 'tensorboard', 'tqdm'):\n"
+        "    sys.modules[name] = None\n"
+        "from simclr_ext.cli import build_parser, main\n"
+        "build_parser().parse_args(['doctor'])\n"
+        "sys.exit(main(['train']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2
+    names = "matplotlib, scikit-learn, tensorboard, torchvision, tqdm"
+    expected = f"simclr-ext: error: the trainer needs {names}: pip install 'simclr-ext[trainer]'\n"
+    assert done.stderr == expected
+
+
+def test_module_is_the_same_program() -> None:
+    command = [sys.executable, "-m", "simclr_ext", "train", "--epochs", "0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "simclr-ext: error: epochs must be at least 1, got 0\n"

@@ -1,0 +1,1 @@
+"""Tests of simclr_ext.trainer, a file per module."""

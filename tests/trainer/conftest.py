@@ -1,0 +1,43 @@
+"""Fixtures of the trainer's tests."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def write_npz(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small colour data set, with arrays replaced or (None) left out, as `name`.npz."""
+
+    def write(name: str = "tiny", **changes: Any) -> Path:
+        random = np.random.default_rng(0)
+        arrays = {
+            "train_images": random.integers(0, 256, (24, 10, 12, 3), dtype=np.uint8),
+            "train_labels": np.arange(24) % 3,
+            "test_images": random.integers(0, 256, (9, 10, 12, 3), dtype=np.uint8),
+            "test_labels": np.arange(9) % 3,
+            "class_names": np.array(["ant", "bee", "cat"]),
+            **changes,
+        }
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, **{key: array for key, array in arrays.items() if array is not None})
+        return path
+
+    return write

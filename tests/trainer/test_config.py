@@ -1,0 +1,115 @@
+"""The configuration: its checks, its resolution, its way to a file and back."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+
+from simclr_ext.trainer.config import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
+from simclr_ext.trainer.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "allowed"),
+    [
+        (AugmentConfig, "crop_probability", 1.1, "[0, 1]"),
+        (AugmentConfig, "crop_area", (0.0, 1.0), "0 < low <= high <= 1"),
+        (AugmentConfig, "crop_area", (0.5, 1.5), "0 < low <= high <= 1"),
+        (AugmentConfig, "crop_ratio", (2.0, 1.0), "0 < low <= high"),
+        (AugmentConfig, "crop_ratio", (1.0, float("inf")), "0 < low <= high"),
+        (AugmentConfig, "flip_probability", -0.1, "[0, 1]"),
+        (AugmentConfig, "jitter_probability", float("nan"), "[0, 1]"),
+        (AugmentConfig, "jitter_strength", 1.3, "[0, 1.25]"),
+        (AugmentConfig, "grayscale_probability", 2, "[0, 1]"),
+        (AugmentConfig, "blur_probability", 3, "[0, 1]"),
+        (AugmentConfig, "blur_sigma", (0.0, 2.0), "0 < low <= high"),
+        (ModelConfig, "width", 0, "at least 1"),
+        (ModelConfig, "blocks", (), "one or more stages"),
+        (ModelConfig, "blocks", (1, 0), "at least 1 block"),
+        (ModelConfig, "projection_hidden", 0, "null or at least 1"),
+        (ModelConfig, "projection_dim", 0, "at least 1"),
+        (OptimConfig, "learning_rate", 0.0, "positive"),
+        (OptimConfig, "scaling", "cubic", '"linear" or "sqrt"'),
+        (OptimConfig, "warmup_epochs", -1, "at least 0"),
+        (OptimConfig, "momentum", 1.0, "[0, 1)"),
+        (OptimConfig, "weight_decay", -1e-6, "at least 0"),
+        (OptimConfig, "trust_coefficient", 0.0, "positive"),
+        (TrainConfig, "data", "", '"digits"'),
+        (TrainConfig, "out", "", "a folder"),
+        (TrainConfig, "image_size", 3, "at least 4"),
+        (TrainConfig, "epochs", 0, "at least 1"),
+        (TrainConfig, "batch_size", 1, "at least 2"),
+        (TrainConfig, "temperature", -0.5, "positive"),
+        (TrainConfig, "temperature", float("nan"), "positive"),
+        (TrainConfig, "seed", -1, "[0, 2**32)"),
+        (TrainConfig, "threads", 0, "at least 1"),
+    ],
+)
+def test_error_names_field_value_and_what_is_allowed(
+    part: type[Any], field: str, value: Any, allowed: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        part(**{field: value})
+    message = str(error.value)
+    prefix = {TrainConfig: "", AugmentConfig: "augment.", ModelConfig: "model."}.get(part, "optim.")
+    assert message.startswith(f"{prefix}{field} must be ")
+    assert message.endswith(f"got {value!r}")
+    assert allowed in message
+
+
+def test_warmup_must_end_before_the_run() -> None:
+    with pytest.raises(ValueError, match=r"optim.warmup_epochs must be below epochs = 5, got 5"):
+        TrainConfig(epochs=5, optim=OptimConfig(warmup_epochs=5))
+    assert TrainConfig(epochs=5, optim=OptimConfig(warmup_epochs=4)).epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "flip"),
+    [((1, 8, 8), 16, 0.0), ((3, 32, 24), 32, 0.5), ((1, 28, 30), 30, 0.0)],
+    ids=["digits", "colour", "grey"],
+)
+def test_resolve_fills_in_what_depends_on_the_images(
+    shape: tuple[int, int, int], size: int, flip: float
+) -> None:
+    resolved = TrainConfig().resolve(*shape)
+    assert (resolved.side, resolved.augment.flip_probability) == (size, flip)
+
+
+def test_resolve_keeps_what_is_given() -> None:
+    config = TrainConfig(image_size=20, augment=AugmentConfig(flip_probability=0.0))
+    assert config.resolve(3, 32, 32) == config
+
+
+def test_side_of_an_unresolved_configuration_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="resolve"):
+        _ = TrainConfig().side
+
+
+def test_yaml_round_trip() -> None:
+    config = TrainConfig(
+        data="some.npz",
+        augment=AugmentConfig(crop_area=(0.25, 0.5)),
+        model=ModelConfig(blocks=(2, 2), projection_hidden=7),
+        optim=OptimConfig(scaling="linear"),
+    )
+    text = yaml.safe_dump(config.to_dict())
+    assert TrainConfig.from_dict(yaml.safe_load(text)) == config
+
+
+def test_from_dict_checks_values_and_names() -> None:
+    with pytest.raises(ConfigError, match=r"model\.width"):
+        TrainConfig.from_dict({"model": {"width": 0}})
+    with pytest.raises(TypeError, match="widht"):
+        TrainConfig.from_dict({"model": {"widht": 16}})
+
+
+def test_importing_the_configuration_imports_nothing_of_the_extra() -> None:
+    program = (
+        "import sys, simclr_ext.trainer.config\n"
+        "extra = {'torchvision', 'sklearn', 'matplotlib', 'tensorboard'}\n"  # torch takes tqdm
+        "print(sorted(extra & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
