@@ -5,8 +5,8 @@ SIMCLR_EXT_BUILD says what happens:
     aot   compile, or fail
     jit   carry only the sources: the kernels are compiled at first use
 
-An isolated build has no torch to compile against (see pyproject.toml), so `pip install .` makes a pure
-wheel, and `pip install --no-build-isolation .` one with compiled kernels.
+An isolated build has no torch to compile against (see pyproject.toml), so `pip install .` makes a
+pure wheel, and `pip install --no-build-isolation .` one with compiled kernels.
 """
 
 import importlib.util

@@ -6,6 +6,7 @@
 #include <ATen/ops/item.h>
 
 #include <cmath>
+#include <limits>
 
 namespace simclr {
 
@@ -32,7 +33,10 @@ inline double check_temperature(const at::Tensor& temperature) {
 }
 
 inline void check_eps(double eps) {
-  TORCH_CHECK_VALUE(std::isfinite(eps) && eps > 0, "eps must be positive and finite, got ", eps);
+  // The reciprocal of anything smaller overflows float.
+  constexpr double kSmallest = std::numeric_limits<float>::min();
+  TORCH_CHECK_VALUE(std::isfinite(eps) && eps >= kSmallest, "eps must be at least ", kSmallest,
+                    " and finite, got ", eps);
 }
 
 inline void check_rows(const at::Tensor& rows, const char* name, const at::Tensor& z0) {

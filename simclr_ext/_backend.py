@@ -68,7 +68,7 @@ def how_built(module: ModuleType) -> str:
 def jit_folder() -> Path:
     """Return the folder for operators compiled at first use.
 
-    Its name holds a hash of all that the binary depends on, so a new version of the sources, of torch
+    Its name holds a hash of all that the binary depends on: a new version of the sources, of torch
     or of Python compiles afresh, and an old one stays valid for those who still use it.
     """
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"

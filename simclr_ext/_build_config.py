@@ -1,8 +1,8 @@
 """Sources and flags of the compiled extension: one list for every way of building it.
 
-``setup.py`` (ahead of time) and ``_backend.py`` (at first use) read it as Python, ``CMakeLists.txt``
-as the JSON that running this file prints. Standard library only: ``setup.py`` and CMake run it where
-the package, or torch, cannot be imported.
+``setup.py`` (ahead of time) and ``_backend.py`` (at first use) read it as Python,
+``CMakeLists.txt`` as the JSON that running this file prints. Standard library only: ``setup.py``
+and CMake run it where the package, or torch, cannot be imported.
 """
 
 from __future__ import annotations

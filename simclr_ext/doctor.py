@@ -1,4 +1,4 @@
-"""``simclr-ext doctor``: what is installed, what will run, whether it computes right, what to do."""
+"""``simclr-ext doctor``: what is installed, what will run, whether it is right, what to do."""
 
 from __future__ import annotations
 

@@ -14,6 +14,8 @@ from simclr_ext.reference import Reduction
 
 Backend = Literal["auto", "fused", "reference"]
 
+_SMALLEST_EPS = torch.finfo(torch.float32).tiny  # its reciprocal is still finite in float32
+
 
 def nt_xent_loss(
     z0: Tensor,
@@ -36,8 +38,8 @@ def nt_xent_loss(
     from run to run and for any number of threads.
 
     Args:
-        z0: Embeddings of the first views, [N, D], N >= 1 and D >= 1, any strides; float64 is computed
-            in float64, float32 in float32, bfloat16 and float16 in float32.
+        z0: Embeddings of the first views, [N, D], N >= 1 and D >= 1, any strides; float64 is
+            computed in float64, float32, bfloat16 and float16 in float32.
         z1: Embeddings of the second views, of the shape, dtype and device of ``z0``; row i is the
             positive of row i of ``z0``.
         temperature: T > 0; a float, or a 0-d floating tensor, which receives a gradient if it
@@ -45,8 +47,8 @@ def nt_xent_loss(
         reduction: ``"mean"`` or ``"sum"`` over the 2N rows, or ``"none"``: the losses of all rows,
             [2N], those of ``z0`` first.
         normalize: Whether to divide each row by its l2 norm first. If not, s are dot products.
-        eps: Rows with a norm below this are divided by it instead, as in ``F.normalize``. By default
-            1e-12, and for float16 its smallest normal number, 6.1e-5.
+        eps: Rows with a norm below this are divided by it instead, as in ``F.normalize``. At least
+            1.2e-38; by default 1e-12, and for float16 its smallest normal number, 6.1e-5.
         backend: ``"fused"``: compiled kernels; differentiable once. ``"reference"``: plain PyTorch
             with the 2N x 2N matrix in memory; differentiable any number of times. ``"auto"``: the
             kernels, or an error where there are none for the device; never the reference.
@@ -85,7 +87,7 @@ def nt_xent_loss(
 class NTXentLoss(nn.Module):
     """SimCLR's NT-Xent loss as a module; see :func:`nt_xent_loss` for the equation.
 
-    Takes the arguments of ``lightly.loss.NTXentLoss`` under the same names and in the same order, and
+    Takes the arguments of ``lightly.loss.NTXentLoss`` under the same names, in the same order, and
     returns the same value.
 
     Args:
@@ -163,9 +165,7 @@ def _check_views(z0: Tensor, z1: Tensor) -> None:
             f"z0 must be [N, D] with N >= 1 and D >= 1, got a tensor of shape {tuple(z0.shape)}"
         )
     if z1.shape != z0.shape:
-        raise ValueError(
-            f"z1 must have the shape of z0, {tuple(z0.shape)}, got {tuple(z1.shape)}"
-        )
+        raise ValueError(f"z1 must have the shape of z0, {tuple(z0.shape)}, got {tuple(z1.shape)}")
     if z1.dtype != z0.dtype:
         raise TypeError(f"z1 must have the dtype of z0, {z0.dtype}, got {z1.dtype}")
     if z1.device != z0.device:
@@ -194,8 +194,8 @@ def _check_options(
             raise ValueError(f"temperature must be positive and finite, got {value}")
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction must be one of {get_args(Reduction)}, got {reduction!r}")
-    if eps is not None and not (math.isfinite(eps) and eps > 0):
-        raise ValueError(f"eps must be positive and finite, got {eps}")
+    if eps is not None and not (math.isfinite(eps) and eps >= _SMALLEST_EPS):
+        raise ValueError(f"eps must be at least {_SMALLEST_EPS:.1e} and finite, got {eps}")
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
 

@@ -28,16 +28,17 @@ def nt_xent(
 ) -> Tensor:
     """Return the reduced losses of the 2N rows of :func:`simclr_ext.reference.nt_xent`.
 
-    Takes O(N D) memory: the 2N x 2N logits exist one tile per thread at a time. Differentiable once,
-    with respect to both views and to the temperature (a 0-d tensor).
+    Takes O(N D) memory: the 2N x 2N logits exist one tile per thread at a time. Differentiable
+    once, with respect to both views and to the temperature (a 0-d tensor).
     """
     register()
+    loss: Tensor
     loss, _, _ = _NTXent.apply(z0, z1, temperature, reduction, normalize, eps)
     return loss
 
 
 # Dynamo runs it while it traces, instead of tracing into the loader.
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def register() -> None:
     """Load the compiled operators and tell torch how to trace and differentiate them.
 
@@ -96,9 +97,15 @@ class _NTXent(torch.autograd.Function):
             ctx.eps,
             needs_grad,
         )
-        n = len(z0)
-        grads = (grad_z[:n], grad_z[-n:], grad_temperature)  # grad_z is [2N, D], or [N, D] for one view
-        return *(g if needed else None for g, needed in zip(grads, needs_grad)), None, None, None
+        n = len(z0)  # grad_z is [2N, D], or [N, D] if only one view needs it
+        return (
+            grad_z[:n] if needs_grad[0] else None,
+            grad_z[-n:] if needs_grad[1] else None,
+            grad_temperature if needs_grad[2] else None,
+            None,
+            None,
+            None,
+        )
 
 
 # Function.apply would work out this signature on every call, at a third of its whole cost.
@@ -106,7 +113,8 @@ _NTXent.forward.__signature__ = inspect.signature(_NTXent.forward)  # type: igno
 
 
 def _backward_op(*args: Any) -> tuple[Tensor, Tensor]:
-    return torch.ops.simclr_ext.nt_xent_backward.default(*args)
+    grads: tuple[Tensor, Tensor] = torch.ops.simclr_ext.nt_xent_backward.default(*args)
+    return grads
 
 
 class _NTXentGrads(torch.autograd.Function):
@@ -122,9 +130,7 @@ class _NTXentGrads(torch.autograd.Function):
         eps: float,
         needs_grad: list[bool],
     ) -> tuple[Tensor, Tensor]:
-        return torch.ops.simclr_ext.nt_xent_backward.default(
-            grad_loss, loss, lse, z0, z1, temperature, normalize, eps, needs_grad
-        )
+        return _backward_op(grad_loss, loss, lse, z0, z1, temperature, normalize, eps, needs_grad)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -161,4 +167,3 @@ def _fake_backward(
     views = 2 if needs_temperature else int(needs_z0) + int(needs_z1)
     grad_temperature = temperature.new_empty(() if needs_temperature else 0)
     return z0.new_empty(views * z0.shape[0], z0.shape[1]), grad_temperature
-

@@ -15,7 +15,7 @@ Reduction = Literal["mean", "sum", "none"]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype in which the loss of ``dtype`` views is computed: half types widen to float32."""
+    """Return the dtype that views of ``dtype`` are computed in: half types widen to float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 

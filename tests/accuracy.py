@@ -1,0 +1,68 @@
+"""Measures the loss and its gradients against the float64 reference, with an error budget.
+
+The budget: our error is at most twice that of the reference run in our own precision, plus a few
+roundings at the natural size of the quantity.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from simclr_ext import nt_xent_loss
+from simclr_ext.reference import compute_dtype
+
+NAMES = ("loss", "grad_z0", "grad_z1", "grad_temperature")
+
+
+def loss_and_grads(
+    views: tuple[Tensor, Tensor],
+    temperature: float,
+    *,
+    backend: str,
+    dtype: torch.dtype | None = None,
+    **options: object,
+) -> list[Tensor]:
+    """Return the losses [2N], and the gradients of their weighted sum, in ``dtype``."""
+    dtype = dtype or views[0].dtype
+    z0, z1 = (z.detach().to(dtype).requires_grad_() for z in views)
+    t = torch.tensor(temperature, dtype=compute_dtype(dtype), requires_grad=True)
+    loss = nt_xent_loss(z0, z1, t, reduction="none", backend=backend, **options)
+    weights = torch.linspace(
+        0.5, 1.5, len(loss), dtype=loss.dtype
+    )  # tell every row from the others
+    return [loss.detach(), *torch.autograd.grad(loss @ weights / len(loss), (z0, z1, t))]
+
+
+def check_accuracy(views: tuple[Tensor, Tensor], temperature: float, **options: object) -> None:
+    """Fail if the fused loss or a gradient of these views exceeds its error budget."""
+    ours = loss_and_grads(views, temperature, backend="fused", **options)
+    eager = loss_and_grads(views, temperature, backend="reference", **options)
+    # The temperature that the compute dtype holds, not its decimal.
+    held = torch.tensor(temperature, dtype=compute_dtype(views[0].dtype)).item()
+    truth = loss_and_grads(views, held, backend="reference", dtype=torch.float64, **options)
+    for name, value, other, exact in zip(NAMES, ours, eager, truth, strict=True):
+        assert value.shape == exact.shape
+        error = (value.double() - exact).norm().item()
+        eager_error = (other.double() - exact).norm().item()
+        budget = 2 * eager_error + 8 * torch.finfo(value.dtype).eps * natural_size(
+            name, exact, views, temperature, options.get("normalize", True)
+        )
+        assert error <= budget, f"{name}: error {error:.2e}, eager {eager_error:.2e}, {budget=:.2e}"
+
+
+def natural_size(
+    name: str, exact: Tensor, views: tuple[Tensor, Tensor], temperature: float, normalize: object
+) -> float:
+    """Return the size of the terms whose sum ``exact`` is: it may be smaller by cancellation."""
+    norms = torch.cat(views).double().norm(dim=1)
+    rows = len(norms)
+    square = 1.0 if normalize else norms.max().item() ** 2
+    if name == "loss":
+        return exact.norm().item() + math.sqrt(rows) * square / temperature
+    if name == "grad_temperature":
+        return square / temperature**2
+    scale = 1 / norms.clamp_min(1e-12).min().item() if normalize else norms.max().item()
+    return exact.norm().item() + scale / temperature / math.sqrt(rows)

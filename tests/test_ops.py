@@ -1,0 +1,135 @@
+"""The operators as torch sees them: schemas, fake kernels, autograd, compilation, transforms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from simclr_ext import nt_xent_loss, ops
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> None:
+    ops.register()
+
+
+def forward_args(n: int = 5, dtype: torch.dtype = torch.float32) -> tuple[object, ...]:
+    return (torch.randn(n, 3).to(dtype), torch.randn(n, 3).to(dtype), torch.tensor(0.3), True, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_opcheck_forward(dtype: torch.dtype) -> None:
+    torch.library.opcheck(torch.ops.simclr_ext.nt_xent_forward, forward_args(dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("needs", [(1, 1, 1), (1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 0, 1)], ids=str)
+def test_opcheck_backward(needs: tuple[int, int, int], dtype: torch.dtype) -> None:
+    z0, z1, temperature, *options = forward_args(dtype=dtype)
+    loss, lse = torch.ops.simclr_ext.nt_xent_forward(z0, z1, temperature, *options)
+    args = (torch.rand_like(loss), loss, lse, z0, z1, temperature, *options, list(map(bool, needs)))
+    torch.library.opcheck(torch.ops.simclr_ext.nt_xent_backward, args)
+
+
+def test_gradient_of_one_view_is_all_that_is_computed_for_it() -> None:
+    z0, z1, temperature, *options = forward_args(n=200)
+    loss, lse = torch.ops.simclr_ext.nt_xent_forward(z0, z1, temperature, *options)
+    grad_z, grad_temperature = torch.ops.simclr_ext.nt_xent_backward(
+        torch.ones(400), loss, lse, z0, z1, temperature, *options, [False, True, False]
+    )
+    assert grad_z.shape == (200, 3)
+    assert grad_temperature.shape == (0,)
+
+
+def test_operators_check_their_inputs_when_called_directly() -> None:
+    z0, z1, temperature, *options = forward_args()
+    forward = torch.ops.simclr_ext.nt_xent_forward
+    with pytest.raises(ValueError, match=r"z1 must have the shape of z0, \[5, 3\], got \[4, 3\]"):
+        forward(z0, z1[:4], temperature, *options)
+    with pytest.raises(TypeError, match="z1 must have the dtype of z0"):
+        forward(z0, z1.double(), temperature, *options)
+    with pytest.raises(ValueError, match="temperature must be positive and finite, got -1"):
+        forward(z0, z1, torch.tensor(-1.0), *options)
+    loss, lse = forward(z0, z1, temperature, *options)
+    with pytest.raises(ValueError, match=r"grad_loss must be \[2N\] = \[10\], got shape \[9\]"):
+        torch.ops.simclr_ext.nt_xent_backward(
+            torch.ones(9), loss, lse, z0, z1, temperature, *options, [True] * 3
+        )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("normalize", [True, False], ids=["cosine", "dot product"])
+@pytest.mark.parametrize("temperature", [0.002, 0.5], ids=["a shift each", "one shift"])
+@pytest.mark.parametrize("n", [1, 4, 98], ids=["one pair", "one tile", "four blocks"])
+def test_gradcheck(n: int, temperature: float, normalize: bool, reduction: str) -> None:
+    z0, z1 = torch.randn(2, n, 3, dtype=torch.float64)
+    if temperature < 0.1:  # near each other, or the loss is too steep for finite differences
+        z0 = 1 + 0.01 * z0
+        z1 = 1 + 0.01 * z1
+    t = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
+
+    def loss(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
+        return nt_xent_loss(z0, z1, t, reduction=reduction, normalize=normalize)
+
+    inputs = (z0.requires_grad_(), z1.requires_grad_(), t)
+    assert torch.autograd.gradcheck(loss, inputs, eps=1e-7, rtol=1e-3, atol=1e-3, fast_mode=n > 4)
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_compiles_without_graph_breaks(dynamic: bool) -> None:
+    def step(z0: Tensor, z1: Tensor, temperature: Tensor) -> Tensor:
+        return nt_xent_loss(2 * z0, z1.relu(), temperature) * 3
+
+    compiled = torch.compile(step, fullgraph=True, dynamic=dynamic)
+    for n in (6, 7):
+        inputs = [torch.randn(n, 4, requires_grad=True) for _ in range(2)]
+        inputs.append(torch.tensor(0.4, requires_grad=True))
+        expected = torch.autograd.grad(step(*inputs), inputs)
+        for value, other in zip(
+            torch.autograd.grad(compiled(*inputs), inputs), expected, strict=True
+        ):
+            torch.testing.assert_close(value, other)
+
+
+def test_compiled_code_checks_the_value_of_a_tensor_temperature() -> None:
+    compiled = torch.compile(nt_xent_loss, fullgraph=True)
+    z = torch.randn(4, 3)
+    with pytest.raises(ValueError, match="temperature must be positive and finite, got -1"):
+        compiled(z, z, torch.tensor(-1.0))
+
+
+def test_exports() -> None:
+    class Loss(torch.nn.Module):
+        def forward(self, z0: Tensor, z1: Tensor) -> Tensor:
+            return nt_xent_loss(z0, z1)
+
+    z0, z1 = torch.randn(2, 6, 4)
+    exported = torch.export.export(Loss(), (z0, z1))
+    torch.testing.assert_close(exported.module()(z0, z1), nt_xent_loss(z0, z1))
+
+
+def test_func_grad() -> None:
+    z0, z1 = torch.randn(2, 6, 4)
+    x = z0.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(nt_xent_loss(x, z1), x)
+    assert torch.equal(torch.func.grad(nt_xent_loss)(z0, z1), expected)
+
+
+def test_what_is_not_supported_says_so() -> None:
+    z0, z1 = torch.randn(2, 6, 4)
+    x = z0.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(nt_xent_loss(x, z1), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match=r"differentiable once.*backend='reference'"):
+        grad.sum().backward()
+    with pytest.raises(RuntimeError, match="vmap"):
+        torch.func.vmap(nt_xent_loss)(torch.randn(2, 6, 4), torch.randn(2, 6, 4))
+    with pytest.raises(NotImplementedError, match="jvp"):
+        torch.func.jvp(lambda z: nt_xent_loss(z, z1), (z0,), (z0,))
+
+
+def test_reference_is_twice_differentiable() -> None:
+    z0, z1 = torch.randn(2, 3, 2, dtype=torch.float64)
+    assert torch.autograd.gradgradcheck(
+        lambda z: nt_xent_loss(z, z1, backend="reference"), z0.requires_grad_()
+    )
