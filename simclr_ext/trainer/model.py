@@ -75,6 +75,7 @@ class SimCLR(nn.Module):
         channels: C of the images, 1 or 3.
 
     Example:
+        >>> import torch
         >>> model = SimCLR(ModelConfig(width=4, projection_dim=8), channels=1)
         >>> h, z = model(torch.zeros(2, 1, 16, 16))
         >>> h.shape, z.shape
