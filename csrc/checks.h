@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace simclr {
 
@@ -39,9 +40,21 @@ inline void check_eps(double eps) {
                     " and finite, got ", eps);
 }
 
-inline void check_rows(const at::Tensor& rows, const char* name, const at::Tensor& z0) {
-  TORCH_CHECK_VALUE(rows.dim() == 1 && rows.size(0) == 2 * z0.size(0), name, " must be [2N] = [",
-                    2 * z0.size(0), "], got shape ", rows.sizes());
+// What the forward pass saved, and the gradient of its losses.
+inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
+                        const at::Tensor& z, const at::Tensor& inv_norm) {
+  TORCH_CHECK_VALUE(z.dim() == 2 && z.size(0) >= 2 && z.size(0) % 2 == 0 && z.size(1) >= 1,
+                    "z must be [2N, D] with N >= 1 and D >= 1, got shape ", z.sizes());
+  const int64_t rows = z.size(0);
+  for (const auto& [name, values] :
+       {std::pair{"grad_loss", &grad_loss}, {"loss", &loss}, {"lse", &lse}}) {
+    TORCH_CHECK_VALUE(values->dim() == 1 && values->size(0) == rows, name, " must be [2N] = [",
+                      rows, "], got shape ", values->sizes());
+  }
+  TORCH_CHECK_VALUE(inv_norm.dim() == 1 && (inv_norm.size(0) == rows || inv_norm.size(0) == 0),
+                    "inv_norm must be [2N] = [", rows, "] or [0], got shape ", inv_norm.sizes());
+  TORCH_CHECK_TYPE(inv_norm.scalar_type() == z.scalar_type(), "inv_norm must have the dtype of z, ",
+                   z.dtype(), ", got ", inv_norm.dtype());
 }
 
 // The dtype that the loss of these views is computed in: half types widen to float.

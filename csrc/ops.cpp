@@ -9,33 +9,35 @@
 TORCH_LIBRARY(simclr_ext, m) {
   m.def(
       "nt_xent_forward(Tensor z0, Tensor z1, Tensor temperature, bool normalize, float eps)"
-      " -> (Tensor loss, Tensor lse)");
+      " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)");
   m.def(
-      "nt_xent_backward(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z0, Tensor z1,"
-      " Tensor temperature, bool normalize, float eps, bool[3] needs_grad)"
-      " -> (Tensor grad_z, Tensor grad_temperature)");
+      "nt_xent_backward(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
+      " Tensor temperature, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_temperature)");
 }
 
 namespace simclr {
+namespace {
 
-std::tuple<at::Tensor, at::Tensor> nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
-                                                   const at::Tensor& temperature, bool normalize,
-                                                   double eps) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("simclr_ext::nt_xent_forward", "")
-                             .typed<decltype(nt_xent_forward)>();
+template <typename Function>
+auto find_operator(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Function>();
+}
+
+}  // namespace
+
+ForwardResult nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
+                              const at::Tensor& temperature, bool normalize, double eps) {
+  static const auto op = find_operator<decltype(nt_xent_forward)>("simclr_ext::nt_xent_forward");
   return op.call(z0, z1, temperature, normalize, eps);
 }
 
 std::tuple<at::Tensor, at::Tensor> nt_xent_backward(const at::Tensor& grad_loss,
                                                     const at::Tensor& loss, const at::Tensor& lse,
-                                                    const at::Tensor& z0, const at::Tensor& z1,
-                                                    const at::Tensor& temperature, bool normalize,
-                                                    double eps, std::array<bool, 3> needs_grad) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("simclr_ext::nt_xent_backward", "")
-                             .typed<decltype(nt_xent_backward)>();
-  return op.call(grad_loss, loss, lse, z0, z1, temperature, normalize, eps, needs_grad);
+                                                    const at::Tensor& z, const at::Tensor& inv_norm,
+                                                    const at::Tensor& temperature,
+                                                    std::array<bool, 3> needs_grad) {
+  static const auto op = find_operator<decltype(nt_xent_backward)>("simclr_ext::nt_xent_backward");
+  return op.call(grad_loss, loss, lse, z, inv_norm, temperature, needs_grad);
 }
 
 }  // namespace simclr

@@ -10,22 +10,26 @@
 
 namespace simclr {
 
-// Returns the NT-Xent loss of each of the 2N rows and its lse, both [2N].
+// What the forward pass returns. The last three are what the backward pass needs.
+//   loss      [2N] NT-Xent loss of each row, those of z0 first; float, or double for double views
+//   lse       [2N] log sum_{j != i} exp(s_ij / T), double
+//   z         [2N, D] the rows of both views, normalised if asked for; of the dtype of loss
+//   inv_norm  [2N] 1 / max(|row|, eps), negative where eps was the larger; [0] if not normalised
+using ForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
 //   z0, z1       [N, D] views of one floating dtype; half types are computed in float
 //   temperature  0-d, positive
 //   normalize    divide each row by max(|row|, eps) first: s_ij is the cosine similarity
-std::tuple<at::Tensor, at::Tensor> nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
-                                                   const at::Tensor& temperature, bool normalize,
-                                                   double eps);
+ForwardResult nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
+                              const at::Tensor& temperature, bool normalize, double eps);
 
-// Returns the gradients of sum_i grad_loss[i] * loss[i], given what nt_xent_forward returned:
-//   grad_z            with respect to cat(z0, z1), [2N, D]; or to the one view that needs_grad
-//   names,
-//                     [N, D], where that spares the work on the other
+// Returns the gradients of sum_i grad_loss[i] * loss[i]:
+//   grad_z            with respect to the raw rows of both views, [2N, D]; or of the one view that
+//                     needs_grad names, [N, D], where that spares the work on the other
 //   grad_temperature  0-d; [0] where needs_grad does not name it
 std::tuple<at::Tensor, at::Tensor> nt_xent_backward(
-    const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
-    const at::Tensor& z0, const at::Tensor& z1, const at::Tensor& temperature, bool normalize,
-    double eps, std::array<bool, 3> needs_grad /* z0, z1, temperature */);
+    const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
+    const at::Tensor& inv_norm, const at::Tensor& temperature,
+    std::array<bool, 3> needs_grad /* z0, z1, temperature */);
 
 }  // namespace simclr

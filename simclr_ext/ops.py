@@ -33,7 +33,7 @@ def nt_xent(
     """
     register()
     loss: Tensor
-    loss, _, _ = _NTXent.apply(z0, z1, temperature, reduction, normalize, eps)
+    loss, *_ = _NTXent.apply(z0, z1, temperature, reduction, normalize, eps)
     return loss
 
 
@@ -56,7 +56,7 @@ def _register_once() -> None:
 
 
 class _NTXent(torch.autograd.Function):
-    # The reduction is done here: at small N, autograd nodes of its own would double the time.
+    # The reduction is done here: at small N, autograd nodes of its own would cost as much again.
     @staticmethod
     def forward(
         z0: Tensor,
@@ -65,43 +65,35 @@ class _NTXent(torch.autograd.Function):
         reduction: Reduction,
         normalize: bool,
         eps: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        rows, lse = torch.ops.simclr_ext.nt_xent_forward.default(
+    ) -> tuple[Tensor, ...]:
+        rows, *saved = torch.ops.simclr_ext.nt_xent_forward.default(
             z0, z1, temperature, normalize, eps
         )
-        return reduce_rows(rows, reduction), rows, lse
+        return reduce_rows(rows, reduction), rows, *saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        z0, z1, temperature, ctx.reduction, ctx.normalize, ctx.eps = inputs
-        _, rows, lse = output
-        ctx.mark_non_differentiable(rows, lse)
-        ctx.save_for_backward(rows, lse, z0, z1, temperature)
+        z0, z1, temperature, ctx.reduction, _, _ = inputs
+        _, *saved = output
+        ctx.mark_non_differentiable(*saved)
+        ctx.save_for_backward(*saved, temperature, z0, z1)
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        rows, lse, z0, z1, temperature = ctx.saved_tensors
-        needs_grad = list(ctx.needs_input_grad[:3])
+        rows, lse, z, inv_norm, temperature, z0, z1 = ctx.saved_tensors
         if ctx.reduction == "mean":
             grad_loss = grad_loss / len(rows)
+        needs_z0, needs_z1, needs_temperature = needs_grad = list(ctx.needs_input_grad[:3])
+        args = (grad_loss.expand(len(rows)), rows, lse, z, inv_norm, temperature, needs_grad)
         # Only a graph of the gradient, which create_graph asks for, has a use for its Function.
-        backward = _NTXentGrads.apply if torch.is_grad_enabled() else _backward_op
-        grad_z, grad_temperature = backward(
-            grad_loss.expand(len(rows)),
-            rows,
-            lse,
-            z0,
-            z1,
-            temperature,
-            ctx.normalize,
-            ctx.eps,
-            needs_grad,
+        grad_z, grad_temperature = (
+            _NTXentGrads.apply(z0, z1, *args) if torch.is_grad_enabled() else _backward_op(*args)
         )
-        n = len(z0)  # grad_z is [2N, D], or [N, D] if only one view needs it
+        n = len(rows) // 2  # grad_z is [2N, D], or [N, D] if only one view needs it
         return (
-            grad_z[:n] if needs_grad[0] else None,
-            grad_z[-n:] if needs_grad[1] else None,
-            grad_temperature if needs_grad[2] else None,
+            grad_z[:n].to(z0.dtype) if needs_z0 else None,
+            grad_z[-n:].to(z1.dtype) if needs_z1 else None,
+            grad_temperature if needs_temperature else None,
             None,
             None,
             None,
@@ -118,19 +110,20 @@ def _backward_op(*args: Any) -> tuple[Tensor, Tensor]:
 
 
 class _NTXentGrads(torch.autograd.Function):
+    # z0 and z1 are what the gradient depends on; the operator has their rows already, as z.
     @staticmethod
     def forward(
+        z0: Tensor,
+        z1: Tensor,
         grad_loss: Tensor,
         loss: Tensor,
         lse: Tensor,
-        z0: Tensor,
-        z1: Tensor,
+        z: Tensor,
+        inv_norm: Tensor,
         temperature: Tensor,
-        normalize: bool,
-        eps: float,
         needs_grad: list[bool],
     ) -> tuple[Tensor, Tensor]:
-        return _backward_op(grad_loss, loss, lse, z0, z1, temperature, normalize, eps, needs_grad)
+        return _backward_op(grad_loss, loss, lse, z, inv_norm, temperature, needs_grad)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -146,24 +139,27 @@ class _NTXentGrads(torch.autograd.Function):
 
 def _fake_forward(
     z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     rows = 2 * z0.shape[0]
-    loss = z0.new_empty(rows, dtype=compute_dtype(z0.dtype))
-    return loss, z0.new_empty(rows, dtype=torch.float64)
+    z = z0.new_empty(rows, z0.shape[1], dtype=compute_dtype(z0.dtype))
+    return (
+        z.new_empty(rows),
+        z.new_empty(rows, dtype=torch.float64),
+        z,
+        z.new_empty(rows * normalize),
+    )
 
 
 def _fake_backward(
     grad_loss: Tensor,
     loss: Tensor,
     lse: Tensor,
-    z0: Tensor,
-    z1: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
     temperature: Tensor,
-    normalize: bool,
-    eps: float,
     needs_grad: list[bool],
 ) -> tuple[Tensor, Tensor]:
     needs_z0, needs_z1, needs_temperature = needs_grad
     views = 2 if needs_temperature else int(needs_z0) + int(needs_z1)
-    grad_temperature = temperature.new_empty(() if needs_temperature else 0)
-    return z0.new_empty(views * z0.shape[0], z0.shape[1]), grad_temperature
+    grad_z = z.new_empty(views * (z.shape[0] // 2), z.shape[1])
+    return grad_z, temperature.new_empty(() if needs_temperature else 0)

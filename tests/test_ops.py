@@ -27,16 +27,16 @@ def test_opcheck_forward(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("needs", [(1, 1, 1), (1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 0, 1)], ids=str)
 def test_opcheck_backward(needs: tuple[int, int, int], dtype: torch.dtype) -> None:
     z0, z1, temperature, *options = forward_args(dtype=dtype)
-    loss, lse = torch.ops.simclr_ext.nt_xent_forward(z0, z1, temperature, *options)
-    args = (torch.rand_like(loss), loss, lse, z0, z1, temperature, *options, list(map(bool, needs)))
+    loss, *saved = torch.ops.simclr_ext.nt_xent_forward(z0, z1, temperature, *options)
+    args = (torch.rand_like(loss), loss, *saved, temperature, list(map(bool, needs)))
     torch.library.opcheck(torch.ops.simclr_ext.nt_xent_backward, args)
 
 
 def test_gradient_of_one_view_is_all_that_is_computed_for_it() -> None:
     z0, z1, temperature, *options = forward_args(n=200)
-    loss, lse = torch.ops.simclr_ext.nt_xent_forward(z0, z1, temperature, *options)
+    forward = torch.ops.simclr_ext.nt_xent_forward(z0, z1, temperature, *options)
     grad_z, grad_temperature = torch.ops.simclr_ext.nt_xent_backward(
-        torch.ones(400), loss, lse, z0, z1, temperature, *options, [False, True, False]
+        torch.ones(400), *forward, temperature, [False, True, False]
     )
     assert grad_z.shape == (200, 3)
     assert grad_temperature.shape == (0,)
@@ -51,11 +51,16 @@ def test_operators_check_their_inputs_when_called_directly() -> None:
         forward(z0, z1.double(), temperature, *options)
     with pytest.raises(ValueError, match="temperature must be positive and finite, got -1"):
         forward(z0, z1, torch.tensor(-1.0), *options)
-    loss, lse = forward(z0, z1, temperature, *options)
+    backward = torch.ops.simclr_ext.nt_xent_backward
+    loss, lse, z, inv_norm = forward(z0, z1, temperature, *options)
     with pytest.raises(ValueError, match=r"grad_loss must be \[2N\] = \[10\], got shape \[9\]"):
-        torch.ops.simclr_ext.nt_xent_backward(
-            torch.ones(9), loss, lse, z0, z1, temperature, *options, [True] * 3
-        )
+        backward(torch.ones(9), loss, lse, z, inv_norm, temperature, [True] * 3)
+    with pytest.raises(ValueError, match=r"z must be \[2N, D\].*got shape \[9, 3\]"):
+        backward(loss, loss, lse, z[:9], inv_norm, temperature, [True] * 3)
+    with pytest.raises(ValueError, match=r"inv_norm must be \[2N\] = \[10\] or \[0\]"):
+        backward(loss, loss, lse, z, inv_norm[:3], temperature, [True] * 3)
+    with pytest.raises(TypeError, match="inv_norm must have the dtype of z"):
+        backward(loss, loss, lse, z, inv_norm.double(), temperature, [True] * 3)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -120,8 +125,11 @@ def test_what_is_not_supported_says_so() -> None:
     z0, z1 = torch.randn(2, 6, 4)
     x = z0.clone().requires_grad_()
     (grad,) = torch.autograd.grad(nt_xent_loss(x, z1), x, create_graph=True)
+    assert grad.requires_grad  # it must not pass for a constant
     with pytest.raises(NotImplementedError, match=r"differentiable once.*backend='reference'"):
         grad.sum().backward()
+    with pytest.raises(NotImplementedError, match="differentiable once"):
+        torch.func.grad(lambda z: torch.func.grad(nt_xent_loss)(z, z1).sum())(z0)
     with pytest.raises(RuntimeError, match="vmap"):
         torch.func.vmap(nt_xent_loss)(torch.randn(2, 6, 4), torch.randn(2, 6, 4))
     with pytest.raises(NotImplementedError, match="jvp"):

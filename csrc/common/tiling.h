@@ -7,14 +7,13 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 namespace simclr {
 
-// A tile's place in the matrix: rows of block `a`, columns of block `b`, a <= b.
 struct BlockPair {
   int64_t a;
-  int64_t b;
-  bool diagonal() const { return a == b; }
+  int64_t b;  // >= a
 };
 
 // Half-open range of rows.
@@ -27,6 +26,14 @@ struct Range {
 inline Range intersect(Range x, Range y) {
   return {std::max(x.begin, y.begin), std::min(x.end, y.end)};
 }
+
+// A tile's place in the matrix. Its rows lie before its columns or, in a diagonal tile, are the
+// same.
+struct Tile {
+  Range rows;
+  Range columns;
+  bool diagonal() const { return rows.begin == columns.begin; }
+};
 
 // Splits `num_rows` rows into blocks. Depends on the number of rows alone, never on the number of
 // threads: the order of summation, hence every bit of the result, follows from it.
@@ -49,6 +56,19 @@ class Blocks {
   int64_t max_rows() const { return (num_rows_ + count_ - 1) / count_; }
   Range operator[](int64_t b) const {
     return {b * num_rows_ / count_, (b + 1) * num_rows_ / count_};
+  }
+
+  // The tiles of a pair of blocks. Half of a diagonal tile repeats the other half, so the diagonal
+  // of a large block is cut once more: what is left out below it is a quarter of the block's
+  // square.
+  std::vector<Tile> tiles(BlockPair pair) const {
+    const Range rows = (*this)[pair.a];
+    const Range columns = (*this)[pair.b];
+    if (pair.a != pair.b || rows.size() <= kGoodRows) return {{rows, columns}};
+    const int64_t middle = rows.begin + rows.size() / 2;
+    const Range upper{rows.begin, middle};
+    const Range lower{middle, rows.end};
+    return {{upper, upper}, {upper, lower}, {lower, lower}};
   }
 
  private:

@@ -48,29 +48,33 @@ class PairWeights {
         positive_weight_(s.num_pairs()) {
     const double scale = scale_;
     const double inv_t = scale * std::numbers::ln2;
-    for (int64_t i = 0; i < s.num_rows(); ++i) {
-      const double lse_base2 = lse[i] * std::numbers::log2e;
-      shift_[i] = shared_ ? s.shared_shift() : static_cast<T>(lse_base2 / scale);
-      // What the shift lacks of lse_i goes here, in double: P_ij keeps its last bits.
-      weight_[i] = static_cast<T>(inv_t * grad_loss[i] * std::exp2(scale * shift_[i] - lse_base2));
-    }
-    // P_ip - 1 = expm1(-loss_i): exact where P_ip is so near 1 that the difference would be noise.
-    for (int64_t i = 0; i < s.num_pairs(); ++i) {
-      const int64_t p = i + s.num_pairs();
-      positive_weight_[i] = static_cast<T>(
-          inv_t * (grad_loss[i] * std::expm1(-loss[i]) + grad_loss[p] * std::expm1(-loss[p])));
-    }
+    visit_blocks(s.blocks(), [&](int64_t b) {
+      const Range rows = s.blocks()[b];
+      for (int64_t i = rows.begin; i < rows.end; ++i) {
+        const double lse_base2 = lse[i] * std::numbers::log2e;
+        shift_[i] = shared_ ? s.shared_shift() : static_cast<T>(lse_base2 / scale);
+        // What the shift lacks of lse_i goes here, in double: P_ij keeps its last bits.
+        weight_[i] =
+            static_cast<T>(inv_t * grad_loss[i] * std::exp2(scale * shift_[i] - lse_base2));
+      }
+      // P_ip - 1 = expm1(-loss_i): exact where P_ip is so near 1 that a difference would be noise.
+      for (int64_t i = rows.begin; i < std::min(rows.end, s.num_pairs()); ++i) {
+        const int64_t p = i + s.num_pairs();
+        positive_weight_[i] = static_cast<T>(
+            inv_t * (grad_loss[i] * std::expm1(-loss[i]) + grad_loss[p] * std::expm1(-loss[p])));
+      }
+    });
   }
 
-  void apply(const Similarities<T>& s, BlockPair pair, const simd::Tile<T>& tile) const {
-    const int64_t a = s.blocks()[pair.a].begin;
-    const int64_t b = s.blocks()[pair.b].begin;
-    simd::kernels<T>().pair_weights(tile, scale_, &shift_[a], &shift_[b], &weight_[a], &weight_[b],
-                                    shared_);
-    const Range with_positive = s.rows_with_positive(pair);
+  void apply(const Similarities<T>& s, const Tile& tile, const simd::TileData<T>& data) const {
+    const int64_t row = tile.rows.begin;
+    const int64_t column = tile.columns.begin;
+    simd::kernels<T>().pair_weights(data, scale_, &shift_[row], &shift_[column], &weight_[row],
+                                    &weight_[column], shared_);
+    const Range with_positive = s.rows_with_positive(tile);
     for (int64_t i = with_positive.begin; i < with_positive.end; ++i) {
-      s.positive(tile, pair, i) = positive_weight_[i];
-      if (pair.diagonal()) s.mirrored_positive(tile, pair, i) = positive_weight_[i];
+      s.positive(data, tile, i) = positive_weight_[i];
+      if (tile.diagonal()) s.mirrored_positive(data, tile, i) = positive_weight_[i];
     }
   }
 
@@ -93,62 +97,58 @@ void accumulate_grad(Similarities<T>& s, const PairWeights<T>& weights, Range wa
     grad_z.narrow(0, part.begin - wanted.begin, part.size())
         .addmm_(matrix.narrow(0, part.begin - rows.begin, part.size()), z_other);
   };
-  visit_tiles(s.blocks(), [&](BlockPair pair) {
-    const Range rows = s.blocks()[pair.a];
-    const Range cols = s.blocks()[pair.b];
-    if (intersect(rows, wanted).size() + intersect(cols, wanted).size() == 0) return;
-    weights.apply(s, pair, s.tile(pair));
-    const at::Tensor matrix = s.matrix(pair);
-    add_product(rows, matrix, s.block(pair.b));
-    if (!pair.diagonal()) add_product(cols, matrix.t(), s.block(pair.a));
+  visit_tiles(s.blocks(), [&](const Tile& tile) {
+    if (intersect(tile.rows, wanted).size() + intersect(tile.columns, wanted).size() == 0) return;
+    weights.apply(s, tile, s.compute(tile));
+    const at::Tensor matrix = s.matrix(tile);
+    add_product(tile.rows, matrix, s.rows(tile.columns));
+    if (!tile.diagonal()) add_product(tile.columns, matrix.t(), s.rows(tile.rows));
   });
 }
 
 // Turns dL/dZ into the gradient of the raw rows, and returns sum_i z_i . dL/dz_i.
 template <typename T>
-double finish_grad(const Similarities<T>& s, Range wanted, T* grad_z) {
+double finish_grad(const Similarities<T>& s, const at::Tensor& inv_norm, Range wanted,
+                   const at::Tensor& grad_z) {
+  const T* inv = inv_norm.numel() == 0 ? nullptr : inv_norm.const_data_ptr<T>();
+  T* grad = grad_z.mutable_data_ptr<T>();
   std::vector<double> radial(s.blocks().count(), 0.0);
   visit_blocks(s.blocks(), [&](int64_t b) {
-    const Range rows = intersect(s.blocks()[b], wanted);
-    if (rows.size() == 0) return;
+    const Range part = intersect(s.blocks()[b], wanted);
+    if (part.size() == 0) return;
     radial[b] = simd::kernels<T>().normalize_rows_backward(
-        s.row(rows.begin), grad_z + (rows.begin - wanted.begin) * s.dim(), rows.size(), s.dim(),
-        s.inv_norm(rows.begin));
+        s.row(part.begin), grad + (part.begin - wanted.begin) * s.dim(), part.size(), s.dim(),
+        inv == nullptr ? nullptr : inv + part.begin);
   });
   return std::accumulate(radial.begin(), radial.end(), 0.0);
 }
 
 std::tuple<at::Tensor, at::Tensor> backward_cpu(const at::Tensor& grad_loss, const at::Tensor& loss,
-                                                const at::Tensor& lse, const at::Tensor& z0,
-                                                const at::Tensor& z1, const at::Tensor& temperature,
-                                                bool normalize, double eps,
+                                                const at::Tensor& lse, const at::Tensor& z,
+                                                const at::Tensor& inv_norm,
+                                                const at::Tensor& temperature,
                                                 std::array<bool, 3> needs_grad) {
-  check_views(z0, z1);
-  check_eps(eps);
+  check_saved(grad_loss, loss, lse, z, inv_norm);
   const double temperature_value = check_temperature(temperature);
-  check_rows(grad_loss, "grad_loss", z0);
-  check_rows(loss, "loss", z0);
-  check_rows(lse, "lse", z0);
   const PlainDispatch guard;
   const auto [needs_z0, needs_z1, needs_temperature] = needs_grad;
-  const int64_t n = z0.size(0);
+  const int64_t n = z.size(0) / 2;
   const Range wanted{needs_z0 || needs_temperature ? 0 : n,
                      needs_z1 || needs_temperature ? 2 * n : n};
-
-  at::Tensor grad_z = at::zeros({wanted.size(), z0.size(1)}, z0.options().dtype(compute_dtype(z0)));
+  const at::Tensor grad_z = at::zeros({wanted.size(), z.size(1)}, z.options());
   double radial = 0;
-  AT_DISPATCH_FLOATING_TYPES(grad_z.scalar_type(), "nt_xent_backward", [&] {
-    Similarities<scalar_t> s(z0, z1, temperature_value, normalize, eps);
+  AT_DISPATCH_FLOATING_TYPES(z.scalar_type(), "nt_xent_backward", [&] {
+    Similarities<scalar_t> s(z.contiguous(), temperature_value, inv_norm.numel() > 0);
     const PairWeights<scalar_t> weights(s, to_doubles(grad_loss), to_doubles(loss),
                                         to_doubles(lse));
     accumulate_grad(s, weights, wanted, grad_z);
-    radial = finish_grad(s, wanted, grad_z.mutable_data_ptr<scalar_t>());
+    radial = finish_grad(s, inv_norm.contiguous(), wanted, grad_z);
   });
   at::Tensor grad_temperature =
       needs_temperature
           ? at::scalar_tensor(-radial / (2 * temperature_value), temperature.options())
           : at::empty({0}, temperature.options());
-  return {grad_z.to(z0.scalar_type()), grad_temperature};
+  return {grad_z, grad_temperature};
 }
 
 }  // namespace

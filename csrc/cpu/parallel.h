@@ -30,9 +30,10 @@ void visit_blocks(const Blocks& blocks, const Visit& visit) {
   });
 }
 
-// Calls visit(pair) for every tile of the upper triangle, in parallel. The tiles that share a block
+// Calls visit(tile) for every tile of the upper triangle, in parallel. The tiles that share a block
 // are visited one after the other in the order of the tournament, whatever the number of threads:
-// visit may add to what belongs to its two blocks, and the sums come out the same to the last bit.
+// visit may add to what belongs to its rows and its columns, and the sums come out the same to the
+// last bit.
 template <typename Visit>
 void visit_tiles(const Blocks& blocks, const Visit& visit) {
   const Tournament tournament(blocks.count());
@@ -51,7 +52,7 @@ void visit_tiles(const Blocks& blocks, const Visit& visit) {
         }
       }
       if (failed) return;
-      visit(pair);
+      for (const Tile& tile : blocks.tiles(pair)) visit(tile);
       rounds_done[pair.a].store(round + 1, std::memory_order_release);
       rounds_done[pair.b].store(round + 1, std::memory_order_release);
     }

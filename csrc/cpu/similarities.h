@@ -4,8 +4,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <vector>
-
 #include "common/tiling.h"
 #include "cpu/simd/kernels.h"
 
@@ -14,13 +12,12 @@ namespace simclr {
 template <typename T>
 class Similarities {
  public:
-  // Copies both views [N, D] into one [2N, D] buffer of T and normalises its rows.
-  Similarities(const at::Tensor& z0, const at::Tensor& z1, double temperature, bool normalize,
-               double eps);
+  // z: [2N, D] rows, those of the first view first; of length 1 at most if `normalized`.
+  Similarities(at::Tensor z, double temperature, bool normalized);
 
-  int64_t num_pairs() const { return num_pairs_; }     // N
-  int64_t num_rows() const { return 2 * num_pairs_; }  // 2N
-  int64_t dim() const { return z_.size(1); }           // D
+  int64_t num_pairs() const { return z_.size(0) / 2; }  // N
+  int64_t num_rows() const { return z_.size(0); }       // 2N
+  int64_t dim() const { return z_.size(1); }            // D
   const Blocks& blocks() const { return blocks_; }
 
   // log2(e) / temperature: logits in powers of two.
@@ -31,31 +28,23 @@ class Similarities {
   T shared_shift() const { return shared_shift_; }
 
   const T* row(int64_t i) const { return z_.template const_data_ptr<T>() + i * dim(); }
-  const at::Tensor& block(int64_t b) const { return z_blocks_[b]; }  // [rows of b, D]
-  // 1 / max(|row|, eps), signed as normalize_rows says; null where rows are not normalised.
-  const T* inv_norm(int64_t i) const { return inv_norm_.empty() ? nullptr : &inv_norm_[i]; }
+  at::Tensor rows(Range range) const { return z_.narrow(0, range.begin, range.size()); }
 
-  // Computes a tile in the calling thread's scratch: its diagonal, which pairs rows with
-  // themselves, and its padding are -inf. Valid until the thread's next call.
-  simd::Tile<T> tile(BlockPair pair);
-  // The same tile as a matrix without the padding, [rows of a, rows of b].
-  at::Tensor matrix(BlockPair pair) const;
+  // Computes a tile in the calling thread's scratch: its diagonal, where rows meet themselves, and
+  // its padding are -inf. Valid until the thread's next call.
+  simd::TileData<T> compute(const Tile& tile);
+  // The same tile as a matrix without the padding, [rows, columns].
+  at::Tensor matrix(const Tile& tile) const;
 
-  // Rows i < N of the tile whose positive i + N lies in it.
-  Range rows_with_positive(BlockPair pair) const;
-  // The element of the tile that pairs row i with its positive; and, in a diagonal tile, the
-  // element that pairs the positive with row i.
-  T& positive(const simd::Tile<T>& tile, BlockPair pair, int64_t i) const;
-  T& mirrored_positive(const simd::Tile<T>& tile, BlockPair pair, int64_t i) const;
+  // Rows i < N of the tile whose positive i + N is one of its columns.
+  Range rows_with_positive(const Tile& tile) const;
+  // The element that pairs row i with its positive; and, in a diagonal tile, its mirror image.
+  T& positive(const simd::TileData<T>& data, const Tile& tile, int64_t i) const;
+  T& mirrored_positive(const simd::TileData<T>& data, const Tile& tile, int64_t i) const;
 
  private:
-  void normalize(double eps);
-
-  int64_t num_pairs_;
+  at::Tensor z_;
   Blocks blocks_;
-  at::Tensor z_;                      // [2N, D], rows of z0 first
-  std::vector<at::Tensor> z_blocks_;  // views of z_
-  std::vector<T> inv_norm_;           // [2N]
   T scale_;
   bool has_shared_shift_;
   T shared_shift_;

@@ -59,7 +59,7 @@ struct Case {
     for (int64_t c = 0; c < padded; ++c) col_weight.push_back(similarity(random));
   }
   T& at(int64_t r, int64_t c) { return buffer[1 + r * padded + c]; }
-  Tile<T> tile() { return {buffer.data() + 1, rows, padded, padded}; }
+  TileData<T> tile() { return {buffer.data() + 1, rows, padded, padded}; }
 
   int64_t rows, columns, padded;
   std::vector<T> buffer, row_shift, col_shift, row_weight, col_weight;

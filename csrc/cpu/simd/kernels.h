@@ -15,9 +15,9 @@ namespace simclr::simd {
 // A power of two no smaller than the lanes of any vector register.
 constexpr int64_t kColumnPadding = 16;
 
-// A tile of similarities, row-major.
+// The similarities of a tile, row-major.
 template <typename T>
-struct Tile {
+struct TileData {
   T* s;
   int64_t rows;
   int64_t columns;  // multiple of kColumnPadding; the padding holds -inf
@@ -27,17 +27,17 @@ struct Tile {
 template <typename T>
 struct Kernels {
   // row_max[r] = max_c s[r, c]; col_max[c] = max_r s[r, c].
-  void (*tile_max)(Tile<T> tile, T* row_max, T* col_max);
+  void (*tile_max)(TileData<T> tile, T* row_max, T* col_max);
 
   // row_sum[r] = sum_c 2^(scale (s - row_shift[r])); col_sum[c] = sum_r 2^(scale (s -
   // col_shift[c])). `shared`: the caller vouches that all shifts are equal, and one exponential
   // serves both sums.
-  void (*exp_sums)(Tile<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum,
+  void (*exp_sums)(TileData<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum,
                    T* col_sum, bool shared);
 
   // s[r, c] <- row_weight[r] 2^(scale (s - row_shift[r]))
   //          + col_weight[c] 2^(scale (s - col_shift[c]))
-  void (*pair_weights)(Tile<T> tile, T scale, const T* row_shift, const T* col_shift,
+  void (*pair_weights)(TileData<T> tile, T scale, const T* row_shift, const T* col_shift,
                        const T* row_weight, const T* col_weight, bool shared);
 
   // z[r, :] *= inv_norm[r] = 1 / max(|z_r|, eps). `inv_norm` is negated where eps was the larger,

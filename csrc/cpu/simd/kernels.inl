@@ -6,7 +6,7 @@ namespace simclr::simd::SIMCLR_ISA {
 namespace {
 
 template <typename T>
-void tile_max(Tile<T> tile, T* row_max, T* col_max) {
+void tile_max(TileData<T> tile, T* row_max, T* col_max) {
   for (int64_t c = 0; c < tile.columns; ++c) col_max[c] = tile.s[c];
   for (int64_t r = 0; r < tile.rows; ++r) {
     const T* s = tile.s + r * tile.stride;
@@ -23,17 +23,18 @@ void tile_max(Tile<T> tile, T* row_max, T* col_max) {
 // Rows `first` to `first` + kRows: independent chains of exponentials for the processor to overlap,
 // and one load and store of the column sums for all of them.
 template <int kRows, bool kShared, typename T>
-SIMCLR_INLINE void exp_sums_group(Tile<T> tile, int64_t first, T scale, const T* row_shift,
+SIMCLR_INLINE void exp_sums_group(TileData<T> tile, int64_t first, T scale, const T* row_shift,
                                   const T* col_shift, T* row_sum, T* col_sum) {
   const T* s = tile.s + first * tile.stride;
+  const ScaledExp2<T> exp2(scale);
   Vec<T> row_acc[kRows] = {};
   for (int64_t c = 0; c < tile.columns; c += kLanes<T>) {
     Vec<T> col_acc = load(col_sum + c);
     for (int r = 0; r < kRows; ++r) {
       const Vec<T> value = load(s + r * tile.stride + c);
-      const Vec<T> row_exp = exp2<T>((value - row_shift[first + r]) * scale);
+      const Vec<T> row_exp = exp2(value - row_shift[first + r]);
       row_acc[r] += row_exp;
-      col_acc += kShared ? row_exp : exp2<T>((value - load(col_shift + c)) * scale);
+      col_acc += kShared ? row_exp : exp2(value - load(col_shift + c));
     }
     store(col_sum + c, col_acc);
   }
@@ -41,7 +42,7 @@ SIMCLR_INLINE void exp_sums_group(Tile<T> tile, int64_t first, T scale, const T*
 }
 
 template <bool kShared, typename T>
-void exp_sums_tile(Tile<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum,
+void exp_sums_tile(TileData<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum,
                    T* col_sum) {
   constexpr int kRows = 4;
   for (int64_t c = 0; c < tile.columns; ++c) col_sum[c] = 0;
@@ -55,28 +56,29 @@ void exp_sums_tile(Tile<T> tile, T scale, const T* row_shift, const T* col_shift
 }
 
 template <typename T>
-void exp_sums(Tile<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum, T* col_sum,
-              bool shared) {
+void exp_sums(TileData<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum,
+              T* col_sum, bool shared) {
   (shared ? exp_sums_tile<true, T> : exp_sums_tile<false, T>)(tile, scale, row_shift, col_shift,
                                                               row_sum, col_sum);
 }
 
 template <bool kShared, typename T>
-void pair_weights_tile(Tile<T> tile, T scale, const T* row_shift, const T* col_shift,
+void pair_weights_tile(TileData<T> tile, T scale, const T* row_shift, const T* col_shift,
                        const T* row_weight, const T* col_weight) {
+  const ScaledExp2<T> exp2(scale);
   for (int64_t r = 0; r < tile.rows; ++r) {
     T* s = tile.s + r * tile.stride;
     for (int64_t c = 0; c < tile.columns; c += kLanes<T>) {
       const Vec<T> value = load(s + c);
-      const Vec<T> row_exp = exp2<T>((value - row_shift[r]) * scale);
-      const Vec<T> col_exp = kShared ? row_exp : exp2<T>((value - load(col_shift + c)) * scale);
+      const Vec<T> row_exp = exp2(value - row_shift[r]);
+      const Vec<T> col_exp = kShared ? row_exp : exp2(value - load(col_shift + c));
       store(s + c, row_exp * row_weight[r] + col_exp * load(col_weight + c));
     }
   }
 }
 
 template <typename T>
-void pair_weights(Tile<T> tile, T scale, const T* row_shift, const T* col_shift,
+void pair_weights(TileData<T> tile, T scale, const T* row_shift, const T* col_shift,
                   const T* row_weight, const T* col_weight, bool shared) {
   (shared ? pair_weights_tile<true, T>
           : pair_weights_tile<false, T>)(tile, scale, row_shift, col_shift, row_weight, col_weight);

@@ -1,4 +1,4 @@
-// A vector of floats or doubles as wide as a register, and 2^x on it.
+// A vector of floats or doubles as wide as a register, and 2^(scale x) on it.
 //
 // Included by one source file per instruction set, which defines SIMCLR_ISA (a namespace) and
 // SIMCLR_VECTOR_BYTES and switches the compiler to that instruction set. Built on the vector types
@@ -114,20 +114,32 @@ struct Exp2<double> {  // relative error 3.4e-18
   static constexpr int kMantissaBits = 52;
 };
 
-// 2^x for x < 128 (float) or 1024 (double): within 2 ulp, 0 below the normal range, NaN for NaN.
+// 2^(scale x) for scale > 0: within 2 ulp (of the rounded product, where there is no fused
+// multiply-add), 0 below the normal range, NaN for NaN. The product must be below 128 (float) or
+// 1024 (double).
 template <typename T>
-SIMCLR_INLINE Vec<T> exp2(Vec<T> x) {
+class ScaledExp2 {
+ public:
+  SIMCLR_INLINE explicit ScaledExp2(T scale) : scale_(scale), lowest_(E::kMin / scale) {}
+
+  SIMCLR_INLINE Vec<T> operator()(Vec<T> x) const {
+    constexpr int kDegree = sizeof(E::kPoly) / sizeof(T) - 1;
+    // Nothing else uses the product: the compiler fuses it into both of these.
+    const Vec<T> rounded = x * scale_ + E::kRound;
+    const Vec<T> fraction = x * scale_ - (rounded - E::kRound);
+    Vec<T> p = broadcast<T>(E::kPoly[kDegree]);
+    for (int k = kDegree - 1; k >= 0; --k) p = p * fraction + E::kPoly[k];
+    // A product and not an addition of exponents: a NaN must stay one whatever its payload.
+    const VecInt<T> exponent = reinterpret_cast<VecInt<T>>(rounded) << E::kMantissaBits;
+    const Vec<T> power = p * reinterpret_cast<Vec<T>>(exponent);
+    return x < lowest_ ? Vec<T>{} : power;
+  }
+
+ private:
   using E = Exp2<T>;
-  constexpr int kDegree = sizeof(E::kPoly) / sizeof(T) - 1;
-  const Vec<T> rounded = x + E::kRound;
-  const Vec<T> fraction = x - (rounded - E::kRound);
-  Vec<T> p = broadcast<T>(E::kPoly[kDegree]);
-  for (int k = kDegree - 1; k >= 0; --k) p = p * fraction + E::kPoly[k];
-  // A product and not an addition of exponents: a NaN must stay one whatever its payload.
-  const VecInt<T> exponent = reinterpret_cast<VecInt<T>>(rounded) << E::kMantissaBits;
-  const Vec<T> power = p * reinterpret_cast<Vec<T>>(exponent);
-  return x < E::kMin ? Vec<T>{} : power;
-}
+  T scale_;
+  T lowest_;
+};
 
 }  // namespace
 }  // namespace simclr::simd::SIMCLR_ISA
