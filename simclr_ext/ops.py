@@ -76,10 +76,13 @@ class _NTXent(torch.autograd.Function):
         z0, z1, temperature, ctx.reduction, _, _ = inputs
         _, *saved = output
         ctx.mark_non_differentiable(*saved)
+        ctx.set_materialize_grads(False)  # no zeros in the place of their gradients
         ctx.save_for_backward(*saved, temperature, z0, z1)
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if grad_loss is None:
+            return (None,) * 6
         rows, lse, z, inv_norm, temperature, z0, z1 = ctx.saved_tensors
         if ctx.reduction == "mean":
             grad_loss = grad_loss / len(rows)
