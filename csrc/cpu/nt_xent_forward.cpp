@@ -1,7 +1,7 @@
 // Losses of all rows in one pass over the upper triangle of S:
 //
-//   loss_i = lse_i - s_{i,p(i)} / T,   lse_i = log sum_{j != i} exp(s_ij / T),   p(i) = (i + N) mod
-//   2N
+//   loss_i = lse_i - s_{i,p(i)} / T,   lse_i = log sum_{j != i} exp(s_ij / T),
+//   p(i)   = (i + N) mod 2N
 //
 // Each tile adds its row sums to the rows of one block and its column sums to those of the other.
 
@@ -32,8 +32,7 @@ class RowSums {
   explicit RowSums(const Similarities<T>& s)
       : scale_(s.scale()),
         shared_(s.has_shared_shift()),
-        // Below every similarity, yet finite: -inf - (-inf) would be NaN for a row that is all
-        // masked.
+        // Below every similarity, yet finite: for a row that is all masked, -inf - (-inf) is NaN.
         shift_(s.num_rows() + simd::kColumnPadding,
                shared_ ? s.shared_shift() : std::numeric_limits<T>::lowest()),
         sum_(s.num_rows(), 0.0) {}

@@ -30,6 +30,14 @@ void visit_blocks(const Blocks& blocks, const Visit& visit) {
   });
 }
 
+// The number of threads that visit_tiles uses; their at::get_thread_num() is below it.
+inline int64_t num_workers(const Blocks& blocks) {
+  // Where BLAS cannot be told to stay on its thread, two at least, if need be an idle one: inside a
+  // parallel region of more than one thread it does.
+  const int64_t least = SingleThreadedBlas::available() ? 1 : 2;
+  return std::max(least, std::min<int64_t>(at::get_num_threads(), blocks.count()));
+}
+
 // Calls visit(tile) for every tile of the upper triangle, in parallel. The tiles that share a block
 // are visited one after the other in the order of the tournament, whatever the number of threads:
 // visit may add to what belongs to its rows and its columns, and the sums come out the same to the
@@ -58,9 +66,7 @@ void visit_tiles(const Blocks& blocks, const Visit& visit) {
     }
   };
 
-  const int64_t least = SingleThreadedBlas::available() ? 1 : 2;
-  const int64_t workers = std::max(least, std::min<int64_t>(at::get_num_threads(), blocks.count()));
-  at::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, num_workers(blocks), 1, [&](int64_t begin, int64_t end) {
     const PlainDispatch guard;
     const SingleThreadedBlas single_threaded;
     for (int64_t worker = begin; worker < end; ++worker) {

@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "cpu/parallel.h"
+
 namespace simclr {
 namespace {
 
@@ -33,8 +35,8 @@ Similarities<T>::Similarities(at::Tensor z, double temperature, bool normalized)
       normalized ? T(1) : at::linalg_vector_norm(z_, 2, {1}).max().template item<T>();
   shared_shift_ = max_norm * max_norm;
   has_shared_shift_ = 2 * scale_ * shared_shift_ <= kSafeRange<T>;  // false for NaN
-  const int64_t threads = std::min<int64_t>(at::get_num_threads(), blocks_.count());
-  scratch_ = at::empty({threads, blocks_.max_rows(), pad(blocks_.max_rows())}, z_.options());
+  const int64_t rows = blocks_.max_rows();
+  scratch_ = at::empty({num_workers(blocks_), rows, pad(rows)}, z_.options());
 }
 
 template <typename T>

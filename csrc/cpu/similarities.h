@@ -48,7 +48,7 @@ class Similarities {
   T scale_;
   bool has_shared_shift_;
   T shared_shift_;
-  at::Tensor scratch_;  // [threads, rows of a block, the same padded]
+  at::Tensor scratch_;  // [workers, rows of a block, the same padded]
 };
 
 extern template class Similarities<float>;
