@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SECONDS = 600  # a sound copy takes about one minute
 TESTS = ["tests/test_accuracy.py", "tests/test_losses.py", "tests/test_ops.py"]
 
 # Fault, file, what is replaced (it occurs once), by what.
@@ -25,13 +26,6 @@ MUTANTS = [
         "{b * num_rows_ / count_,",
         "{b * num_rows_ / count_ + (b == 1),",
     ),
-    (
-        "a pair of blocks is visited twice",
-        "common/tiling.h",
-        "(turn - seat + ring) % ring",
-        "(turn - seat + ring + (turn == 1)) % ring",
-    ),
-    ("diagonal not masked", "cpu/similarities.cpp", "if (tile.diagonal()) row[r] = kMasked;", ""),
     (
         "padding not masked",
         "cpu/similarities.cpp",
@@ -125,16 +119,20 @@ def main() -> int:
 
 
 def first_failure(folder: Path, cache: Path) -> str | None:
-    """Return the first test that fails in a copy of the project, or None."""
+    """Return the first test that fails in a copy of the project, or that it hung, or None."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
-    result = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "TORCH_EXTENSIONS_DIR": str(cache)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        result = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, "TORCH_EXTENSIONS_DIR": str(cache)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"hung for {SECONDS} s"
     if result.returncode == 0:
         return None
     lines = [line for line in result.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
