@@ -27,6 +27,12 @@ MUTANTS = [
         "{b * num_rows_ / count_ + (b == 1),",
     ),
     (
+        "diagonal not masked",
+        "cpu/similarities.cpp",
+        "if (tile.diagonal()) row[r] = kMasked;",
+        "",
+    ),
+    (
         "padding not masked",
         "cpu/similarities.cpp",
         "std::fill(row + columns, row + data.columns, kMasked);",
