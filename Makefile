@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.inl' 'tests/cpp/*')
 
-.PHONY: demo test test-fast lint format bench docs sanitize mutants clean
+.PHONY: demo test test-fast test-cpp lint format bench docs sanitize mutants clean
 
 demo: $(READY)
 	$(BIN)/simclr-ext demo
@@ -19,7 +19,6 @@ test-fast: $(READY)
 	$(BIN)/python -m pytest -m 'not build'
 
 # The C++ library without Python, and its unit tests.
-.PHONY: test-cpp
 test-cpp: $(READY)
 	$(BIN)/cmake -S . -B build/cmake -DPython_EXECUTABLE=$(abspath $(BIN)/python)
 	$(BIN)/cmake --build build/cmake --parallel 2

@@ -15,7 +15,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 config = runpy.run_path(str(ROOT / "simclr_ext" / "_build_config.py"))
@@ -53,7 +53,7 @@ def extension_arguments() -> dict[str, object]:
 
 setup(
     # csrc/ travels inside the package, for compiling at first use.
-    packages=["simclr_ext", "simclr_ext.trainer", "simclr_ext.csrc"],
+    packages=[*find_packages(include=["simclr_ext*"]), "simclr_ext.csrc"],
     package_dir={"simclr_ext.csrc": "csrc"},
     package_data={
         "simclr_ext": ["py.typed"],

@@ -49,7 +49,7 @@ def check(loss: Callable[..., Tensor], n: int, d: int) -> None:
     inputs = views(n, d)
     value = loss(*inputs, TEMPERATURE)
     exact_inputs = [z.detach().double().requires_grad_() for z in inputs]
-    exact = nt_xent_loss(*exact_inputs, TEMPERATURE, backend="fused" if n > 4096 else "reference")
+    exact = nt_xent_loss(*exact_inputs, TEMPERATURE, backend="reference")
     pairs = [(value.detach(), exact.detach())]
     pairs += zip(
         torch.autograd.grad(value, inputs), torch.autograd.grad(exact, exact_inputs), strict=True

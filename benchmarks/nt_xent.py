@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from measure import check, extra_memory, forward_backward, interleaved, views
 from peers import PEERS
+from tables import times_table
 
 import simclr_ext
 from simclr_ext import _backend, nt_xent_loss
@@ -138,13 +139,8 @@ def memory(threads: int) -> list[Row]:
 
 def print_tables(rows: list[Row]) -> None:
     """Print the rows as Markdown."""
-    names = list(PEERS)
-    print(f"\nForward + backward, ms (times simclr-ext)\n\n| N | {' | '.join(names)} |")
-    print("|---:" * (len(names) + 1) + "|")
     timed = [row for row in rows if row["what"] == "forward + backward"]
-    for n in SIZES:
-        cells = [f"{row['ms']:.3g} ({row['ratio']:.2f})" for row in timed if row["n"] == n]
-        print(f"| {n:,} | {' | '.join(cells)} |")
+    print(f"\nForward + backward\n\n{times_table(timed)}")
     print("\n| N = 4,096 | threads | |\n|---|---:|---:|")
     for row in rows:
         if "ratio" in row and row not in timed:

@@ -9,6 +9,7 @@ import csv
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from tables import times_table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "cpu.csv"
@@ -28,7 +29,7 @@ def main() -> None:
         rows = list(csv.DictReader(file))
     timed = [row for row in rows if row["what"] == "forward + backward"]
     draw(timed, [row for row in rows if row["what"] == "extra memory"])
-    print_table(timed)
+    print(times_table(timed))
 
 
 def draw(timed: list[dict[str, str]], memory: list[dict[str, str]]) -> None:
@@ -57,19 +58,6 @@ def draw(timed: list[dict[str, str]], memory: list[dict[str, str]]) -> None:
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(CHART, dpi=130)
-
-
-def print_table(timed: list[dict[str, str]]) -> None:
-    """Print the times as Markdown, with how much slower than simclr-ext each peer is."""
-    names = list(COLOURS)
-    print(f"| N | {' | '.join(names)} |")
-    print("|---:" * (len(names) + 1) + "|")
-    for n in dict.fromkeys(row["n"] for row in timed):
-        cells = []
-        for row in (row for row in timed if row["n"] == n):
-            ratio = "" if row["peer"] == "simclr-ext" else f" ({float(row['ratio']):.1f}x)"
-            cells.append(f"{float(row['ms']):.3g} ms{ratio}")
-        print(f"| {int(n):,} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from torch import Tensor
 
 import simclr_ext
 from simclr_ext import _backend
-
-_TRAINER_PACKAGES = ("torchvision", "scikit-learn", "matplotlib", "tensorboard", "tqdm")
+from simclr_ext.trainer import EXTRA_PACKAGES
 
 
 def main() -> int:
@@ -30,7 +29,11 @@ def main() -> int:
         _row("kernels", "unavailable")
         print(f"\n{error}")
         return 1
-    _row("kernels", f"built {_backend.how_built(module)} by {module.compiler}, {module.__file__}")
+    _row(
+        "kernels",
+        f"built {_backend.how_built(module)} by {module.compiler} for torch "
+        f"{module.torch_version}, {module.__file__}",
+    )
     _row("instruction set", f"{module.active_isa()} of {', '.join(module.available_isas())}")
     _row("backends", "CPU tensors: fused; other devices: reference only, and only if asked for")
     errors = self_test()
@@ -73,7 +76,7 @@ def _compiler() -> str:
 
 def _trainer() -> str:
     found, missing = [], []
-    for package in _TRAINER_PACKAGES:
+    for package in EXTRA_PACKAGES.values():
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:

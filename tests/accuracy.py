@@ -30,9 +30,8 @@ def loss_and_grads(
     z0, z1 = (z.detach().to(dtype).requires_grad_() for z in views)
     t = torch.tensor(temperature, dtype=compute_dtype(dtype), requires_grad=True)
     loss = nt_xent_loss(z0, z1, t, reduction="none", backend=backend, **options)
-    weights = torch.linspace(
-        0.5, 1.5, len(loss), dtype=loss.dtype
-    )  # tell every row from the others
+    # Weights that tell every row from the others.
+    weights = torch.linspace(0.5, 1.5, len(loss), dtype=loss.dtype)
     return [loss.detach(), *torch.autograd.grad(loss @ weights / len(loss), (z0, z1, t))]
 
 

@@ -1,7 +1,7 @@
 // How the 2N x 2N matrix is cut into tiles, and in which order they are visited.
 //
-// The rows are split into B blocks of nearly equal size; tile (a, b) holds the similarities of
-// block a with block b. The matrix is symmetric, so only tiles with a <= b are visited.
+// The rows are split into B blocks of nearly equal size. The matrix is symmetric, so only the tiles
+// of the pairs of blocks (a, b) with a <= b are visited.
 
 #pragma once
 

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 # Import name and distribution name of what the `trainer` extra installs.
-_EXTRA = {
+EXTRA_PACKAGES = {
     "matplotlib": "matplotlib",
     "sklearn": "scikit-learn",
     "tensorboard": "tensorboard",
@@ -54,7 +54,7 @@ def train(config: TrainConfig) -> TrainResult:
         RunFolderError: The run folder exists and is not empty, or cannot be created.
         DivergedError: The loss is not finite.
     """
-    missing = [name for module, name in _EXTRA.items() if find_spec(module) is None]
+    missing = [name for module, name in EXTRA_PACKAGES.items() if find_spec(module) is None]
     if missing:
         raise MissingExtraError(
             f"the trainer needs {', '.join(missing)}: pip install 'simclr-ext[trainer]'"

@@ -11,33 +11,7 @@
 #include "check.h"
 #include "cpu/simd/kernels.h"
 
-namespace simclr::simd {
-namespace baseline {
-template <typename T>
-Kernels<T> table();
-}
-#ifdef __x86_64__
-namespace avx2 {
-template <typename T>
-Kernels<T> table();
-}
-namespace avx512 {
-template <typename T>
-Kernels<T> table();
-}
-#endif
-}  // namespace simclr::simd
-
 using namespace simclr::simd;
-
-template <typename T>
-Kernels<T> table(const std::string& isa) {
-#ifdef __x86_64__
-  if (isa == "avx2") return avx2::table<T>();
-  if (isa == "avx512") return avx512::table<T>();
-#endif
-  return baseline::table<T>();
-}
 
 // A tile one element off the alignment, with its padding of -inf, and the shifts of its rows and
 // columns.
@@ -182,7 +156,7 @@ void test_row_kernels(const Kernels<T>& kernels, int64_t dim) {
 
 template <typename T>
 void test_isa(const std::string& isa) {
-  const Kernels<T> kernels = table<T>(isa);
+  const Kernels<T> kernels = kernels_for<T>(isa);
   test_exp2(kernels);
   for (int64_t rows : {1, 2, 3, 4, 5, 7, 8, 64, 130}) {
     for (int64_t columns = 1; columns <= 70; ++columns) {

@@ -43,39 +43,46 @@ std::vector<Isa> supported_isas() {
   return all;
 }
 
-Isa choose_isa() {
-  const std::vector<Isa> all = supported_isas();
-  const char* wanted = std::getenv("SIMCLR_EXT_ISA");
-  if (wanted == nullptr || *wanted == '\0') return all.back();
+Isa find_isa(const std::string& wanted) {
   std::string names;
-  for (const Isa& isa : all) {
-    if (isa.name == std::string(wanted)) return isa;
+  for (const Isa& isa : supported_isas()) {
+    if (isa.name == wanted) return isa;
     names += (names.empty() ? "" : ", ") + std::string(isa.name);
   }
   TORCH_CHECK_VALUE(false, "SIMCLR_EXT_ISA is '", wanted,
                     "', but this processor runs one of: ", names);
 }
 
-const Isa& active() {
-  static const Isa isa = choose_isa();
-  return isa;
+Isa choose_isa() {
+  const char* wanted = std::getenv("SIMCLR_EXT_ISA");
+  return wanted == nullptr || *wanted == '\0' ? supported_isas().back() : find_isa(wanted);
 }
 
 }  // namespace
 
 template <>
-const Kernels<float>& kernels<float>() {
-  static const Kernels<float> table = active().float_table();
-  return table;
+Kernels<float> kernels_for<float>(const std::string& isa) {
+  return find_isa(isa).float_table();
 }
 
 template <>
-const Kernels<double>& kernels<double>() {
-  static const Kernels<double> table = active().double_table();
+Kernels<double> kernels_for<double>(const std::string& isa) {
+  return find_isa(isa).double_table();
+}
+
+template <typename T>
+const Kernels<T>& kernels() {
+  static const Kernels<T> table = kernels_for<T>(active_isa());
   return table;
 }
 
-std::string active_isa() { return active().name; }
+template const Kernels<float>& kernels<float>();
+template const Kernels<double>& kernels<double>();
+
+std::string active_isa() {
+  static const std::string name = choose_isa().name;
+  return name;
+}
 
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;

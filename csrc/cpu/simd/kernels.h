@@ -55,6 +55,10 @@ struct Kernels {
 template <typename T>
 const Kernels<T>& kernels();
 
+// The kernels for one of available_isas().
+template <typename T>
+Kernels<T> kernels_for(const std::string& isa);
+
 // The instruction set that `kernels` uses, and all that this build and processor can use, best
 // last.
 std::string active_isa();
