@@ -53,8 +53,9 @@ inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, con
   }
   TORCH_CHECK_VALUE(inv_norm.dim() == 1 && (inv_norm.size(0) == rows || inv_norm.size(0) == 0),
                     "inv_norm must be [2N] = [", rows, "] or [0], got shape ", inv_norm.sizes());
-  TORCH_CHECK_TYPE(inv_norm.scalar_type() == z.scalar_type(), "inv_norm must have the dtype of z, ",
-                   z.dtype(), ", got ", inv_norm.dtype());
+  TORCH_CHECK_TYPE(inv_norm.scalar_type() == loss.scalar_type(),
+                   "inv_norm must have the dtype of loss, ", loss.dtype(), ", got ",
+                   inv_norm.dtype());
 }
 
 // The dtype that the loss of these views is computed in: half types widen to float.

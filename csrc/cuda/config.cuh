@@ -1,0 +1,81 @@
+// The named configurations of the fused kernels: one per precision and class of D.
+
+#pragma once
+
+#include "cuda/elements.cuh"
+
+namespace simclr::fused {
+
+// A block multiplies kRows rows, which stay in shared memory, with tiles of kColumns rows, which
+// follow each other there: while one is multiplied, the next is copied. Each warp owns
+// 16 kRowTiles of the rows, and all columns.
+//
+// Two accumulators of 16 rows share what is loaded of the columns. Without that, shared memory
+// would be busy as long as the tensor cores. The rows' gradient lives in registers, kDim floats per
+// row: so from 256 on there is only one.
+//
+// Shared memory stays below 80 KiB, so that two blocks run on a multiprocessor of an A100 or H100,
+// and one on any from sm_80 on.
+template <typename Element_, int kDim_, int kWarps_, int kRowTiles_, int kColumns_>
+struct Config {
+  using Element = Element_;
+  using Storage = typename Element::Storage;
+  static constexpr int kDim = kDim_;  // D, padded
+  static constexpr int kWarps = kWarps_;
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kRowTiles = kRowTiles_;  // of 16 rows, per warp
+  static constexpr int kWarpRows = 16 * kRowTiles;
+  static constexpr int kRows = kWarps * kWarpRows;
+  static constexpr int kColumns = kColumns_;
+  static constexpr int kColumnTiles = kColumns / 8;
+
+  static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
+  static constexpr int kUnits = kRowBytes / kUnitBytes;
+  static constexpr int kSteps = kUnits / kStepUnits;
+  static constexpr int kUnitElements = kUnitBytes / static_cast<int>(sizeof(Storage));
+
+  // Columns of a tile that come with it: factor, and in the backward pass weight and shift.
+  static constexpr int kMaxColumnTerms = 3;
+  static constexpr int kTileBytes = kColumns * kRowBytes;
+  static constexpr int kStageBytes = kTileBytes + kMaxColumnTerms * kColumns * 4;
+  static constexpr int kStagesOffset = kRows * kRowBytes;
+  static constexpr int kSumsOffset = kStagesOffset + 2 * kStageBytes;
+  static constexpr int kSharedBytes = kSumsOffset + 2 * kWarps * kColumns * 4;
+
+  static_assert(kColumns % 16 == 0 && kColumns <= kThreads && kUnits % 4 == 0);
+  static_assert(kSharedBytes <= 80 * 1024);
+};
+
+template <typename Element, int kDim>
+struct ConfigFor;
+template <int kDim>
+struct ConfigFor<Bf16, kDim> {
+  using Type = Config<Bf16, kDim, 4, kDim <= 128 ? 2 : 1, kDim <= 128 ? 64 : 32>;
+};
+template <int kDim>
+struct ConfigFor<Fp16, kDim> {
+  using Type = Config<Fp16, kDim, 4, kDim <= 128 ? 2 : 1, kDim <= 128 ? 64 : 32>;
+};
+template <typename Element, int kDim>
+struct FloatConfig {
+  using Type = Config<Element, kDim, kDim <= 128 ? 4 : 2, kDim <= 64 ? 2 : 1,
+                      kDim <= 64 ? 64 : (kDim <= 128 ? 32 : 16)>;
+};
+template <int kDim>
+struct ConfigFor<Tf32, kDim> : FloatConfig<Tf32, kDim> {};
+template <int kDim>
+struct ConfigFor<Tf32x3, kDim> : FloatConfig<Tf32x3, kDim> {};
+
+constexpr int kRowsOffset = 0;  // in shared memory, of the tile of rows
+constexpr int kMaxDim = 256;
+
+// Calls visit(config) with the smallest configuration that holds D.
+template <typename Element, typename Visit>
+void dispatch_dim(int64_t dim, const Visit& visit) {
+  if (dim <= 32) return visit(typename ConfigFor<Element, 32>::Type{});
+  if (dim <= 64) return visit(typename ConfigFor<Element, 64>::Type{});
+  if (dim <= 128) return visit(typename ConfigFor<Element, 128>::Type{});
+  return visit(typename ConfigFor<Element, 256>::Type{});
+}
+
+}  // namespace simclr::fused

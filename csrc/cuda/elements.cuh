@@ -1,0 +1,132 @@
+// What differs between the precisions: how an element is stored, and how fragments for the tensor
+// cores are made of stored elements and of weights. `operand` narrows an element that will be
+// multiplied, `result` one of a gradient.
+//
+// In a step, a tensor core takes 32 bytes of each row: 16 half elements, or 8 floats.
+
+#pragma once
+
+#include "cuda/device.cuh"
+
+namespace simclr::fused {
+
+constexpr int kUnitBytes = 16;  // of an asynchronous copy, and of a row of an 8 x 8 matrix
+constexpr int kStepUnits = 2;   // units of a row that one step multiplies
+
+// What the two half types share. In the weights' product, a step takes 16 of the tile's columns:
+// the fragments of two adjacent accumulators, which hold columns 2t, 2t + 1 of their 8 in lane
+// t of 4, are the halves of one operand.
+template <typename Derived>
+struct Half {
+  using Storage = uint16_t;
+  static constexpr int kAccumulatorsPerStep = 2;
+  struct A {
+    uint32_t part[4];
+  };
+  struct B {
+    uint32_t part[2];
+  };
+
+  static SIMCLR_DEVICE A a_from_memory(const uint32_t (&raw)[4]) {
+    return {{raw[0], raw[1], raw[2], raw[3]}};
+  }
+  static SIMCLR_DEVICE B b_from_memory(uint32_t raw0, uint32_t raw1) { return {{raw0, raw1}}; }
+  static SIMCLR_DEVICE A a_from_weights(const float (*w)[4]) {
+    return {{Derived::pack(w[0][0], w[0][1]), Derived::pack(w[0][2], w[0][3]),
+             Derived::pack(w[1][0], w[1][1]), Derived::pack(w[1][2], w[1][3])}};
+  }
+  static SIMCLR_DEVICE Storage operand(float x) { return result(x); }
+  static SIMCLR_DEVICE Storage result(float x) {
+    return static_cast<Storage>(Derived::pack(x, 0.0f) & 0xffffu);
+  }
+};
+
+struct Bf16 : Half<Bf16> {
+  static SIMCLR_DEVICE float widen(Storage x) { return bits_float(uint32_t{x} << 16); }
+  static SIMCLR_DEVICE uint32_t pack(float low, float high) { return pack_bf16(low, high); }
+  static SIMCLR_DEVICE void mma(float (&d)[4], const A& a, const B& b) {
+    mma_bf16(d, a.part, b.part);
+  }
+};
+
+struct Fp16 : Half<Fp16> {
+  static SIMCLR_DEVICE float widen(Storage x) { return fp16_to_float(x); }
+  static SIMCLR_DEVICE uint32_t pack(float low, float high) { return pack_fp16(low, high); }
+  static SIMCLR_DEVICE void mma(float (&d)[4], const A& a, const B& b) {
+    mma_fp16(d, a.part, b.part);
+  }
+};
+
+// In the weights' product, a step takes the 8 columns of one accumulator. Lane t of 4 holds columns
+// 2t and 2t + 1 of it, and the operand wants t and t + 4: so the step multiplies the columns in
+// another order, and the other operand's rows are read in that order too.
+struct Tf32 {
+  using Storage = float;
+  static constexpr int kAccumulatorsPerStep = 1;
+  struct A {
+    uint32_t part[4];
+  };
+  struct B {
+    uint32_t part[2];
+  };
+
+  static SIMCLR_DEVICE float widen(float x) { return x; }
+  // Rounded before they are stored: the tensor cores would cut the rest off.
+  static SIMCLR_DEVICE float operand(float x) { return bits_float(round_tf32(x)); }
+  static SIMCLR_DEVICE float result(float x) { return x; }
+  static SIMCLR_DEVICE A a_from_memory(const uint32_t (&raw)[4]) {
+    return {{raw[0], raw[1], raw[2], raw[3]}};
+  }
+  static SIMCLR_DEVICE B b_from_memory(uint32_t raw0, uint32_t raw1) { return {{raw0, raw1}}; }
+  static SIMCLR_DEVICE A a_from_weights(const float (*w)[4]) {
+    return {{round_tf32(w[0][0]), round_tf32(w[0][2]), round_tf32(w[0][1]), round_tf32(w[0][3])}};
+  }
+  static SIMCLR_DEVICE void mma(float (&d)[4], const A& a, const B& b) {
+    mma_tf32(d, a.part, b.part);
+  }
+};
+
+// x = high + low to 22 bits, and of a product all but low times low.
+struct Tf32x3 {
+  using Storage = float;
+  static constexpr int kAccumulatorsPerStep = 1;
+  struct A {
+    uint32_t high[4];
+    uint32_t low[4];
+  };
+  struct B {
+    uint32_t high[2];
+    uint32_t low[2];
+  };
+
+  static SIMCLR_DEVICE float widen(float x) { return x; }
+  static SIMCLR_DEVICE float operand(float x) { return x; }
+  static SIMCLR_DEVICE float result(float x) { return x; }
+  static SIMCLR_DEVICE void split(float x, uint32_t& high, uint32_t& low) {
+    high = round_tf32(x);
+    low = round_tf32(x - bits_float(high));
+  }
+  static SIMCLR_DEVICE A a_from_memory(const uint32_t (&raw)[4]) {
+    A a;
+    SIMCLR_UNROLL
+    for (int i = 0; i < 4; ++i) split(bits_float(raw[i]), a.high[i], a.low[i]);
+    return a;
+  }
+  static SIMCLR_DEVICE B b_from_memory(uint32_t raw0, uint32_t raw1) {
+    B b;
+    split(bits_float(raw0), b.high[0], b.low[0]);
+    split(bits_float(raw1), b.high[1], b.low[1]);
+    return b;
+  }
+  static SIMCLR_DEVICE A a_from_weights(const float (*w)[4]) {
+    return a_from_memory(
+        {float_bits(w[0][0]), float_bits(w[0][2]), float_bits(w[0][1]), float_bits(w[0][3])});
+  }
+  static SIMCLR_DEVICE void mma(float (&d)[4], const A& a, const B& b) {
+    mma_tf32(d, a.low, b.high);
+    mma_tf32(d, a.high, b.low);
+    mma_tf32(d, a.high, b.high);
+  }
+};
+
+}  // namespace simclr::fused

@@ -1,0 +1,7 @@
+#include "cuda/launch.cuh"
+
+namespace simclr::fused {
+
+const Kernels kFp16Kernels = kKernels<Fp16>;
+
+}  // namespace simclr::fused

@@ -1,0 +1,33 @@
+// Where kernels run: on the device of a tensor, in its current stream.
+
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "cuda/kernels.h"
+
+#ifdef SIMCLR_CUDA_HOST
+#include "stream_host.h"
+#else
+
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+namespace simclr::fused {
+
+// The strips of rows that the forward pass works in: enough for the blocks of a large device, few
+// enough that their sums are a small part of the rows.
+constexpr int64_t kMaxStrips = 64;
+
+class StreamGuard {
+ public:
+  explicit StreamGuard(const at::Tensor& tensor) : guard_(tensor.device()) {}
+  Stream stream() const { return c10::cuda::getCurrentCUDAStream(); }
+
+ private:
+  c10::cuda::CUDAGuard guard_;
+};
+
+}  // namespace simclr::fused
+
+#endif

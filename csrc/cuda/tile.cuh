@@ -1,0 +1,175 @@
+// Tiles of rows in shared memory, named by their offsets there, and the two products that the
+// tensor cores make of them:
+//
+//   S = R C^T      [kRows, kColumns], of a tile of rows R and a tile of columns C
+//   G += W C       [kRows, kDim], of weights in the accumulators of S
+//
+// A fragment's element e of accumulator (m, n) in lane l is row 16 m + l / 4 + 8 (e / 2) of the
+// warp's rows, and column 8 n + 2 (l % 4) + e % 2 of the tile's.
+
+#pragma once
+
+#include "cuda/config.cuh"
+#include "cuda/params.h"
+
+namespace simclr::fused {
+
+SIMCLR_DEVICE int lane_id() { return thread_id() % 32; }
+SIMCLR_DEVICE int warp_id() { return thread_id() / 32; }
+
+// Row of the block and column of the tile that an accumulator's element belongs to.
+template <typename C>
+SIMCLR_DEVICE int row_of(int m, int e) {
+  return warp_id() * C::kWarpRows + 16 * m + lane_id() / 4 + 8 * (e / 2);
+}
+SIMCLR_DEVICE int column_of(int n, int e) { return 8 * n + 2 * (lane_id() % 4) + e % 2; }
+
+// Where a unit of a row lies in its tile. Eight rows' units at one place of the row would lie in
+// the same banks; exchanging the units of a row, in a way that depends on the row, puts them in
+// different ones. Where u and k have no bit in common, unit u + k is at the offset of unit u with
+// the bits of k * kUnitBytes flipped, and n times 8 rows below is n * 8 * kRowBytes further on: so
+// a lane computes one offset, and all others follow by constants.
+template <typename C>
+SIMCLR_DEVICE int unit_offset(int row, int unit) {
+  const int phase = C::kUnits >= 8 ? row % 8 : (row / 2) % 4;
+  return row * C::kRowBytes + (unit ^ phase) * kUnitBytes;
+}
+
+// Starts to copy kTileRows rows into a tile. Zeros stand for rows past the last, whose addresses
+// are not read, and for the elements that pad D.
+template <typename C, int kTileRows>
+SIMCLR_DEVICE void copy_tile_async(int tile, const Rows& rows, int first_row) {
+  constexpr int kPassRows = C::kThreads / C::kUnits;  // rows that the block copies at once
+  static_assert(C::kThreads % C::kUnits == 0 && kTileRows % kPassRows == 0);
+  const int row = opaque(thread_id()) / C::kUnits;
+  const int unit = opaque(thread_id()) % C::kUnits;
+  const int rows_left = rows.count - first_row;
+  const int end = unit * C::kUnitElements < rows.stride ? rows_left : 0;
+  const auto* source = static_cast<const typename C::Storage*>(rows.z) +
+                       int64_t{first_row + row} * rows.stride + unit * C::kUnitElements;
+  SIMCLR_UNROLL
+  for (int pass = 0; pass < kTileRows; pass += kPassRows) {
+    copy_async_16(tile + unit_offset<C>(row + pass, unit), source, row + pass < end);
+    source += kPassRows * rows.stride;
+  }
+}
+
+// The same for one number per row of a tile of columns.
+template <typename C>
+SIMCLR_DEVICE void copy_terms_async(int terms, const float* source, int first_column, int count) {
+  const int column = thread_id();
+  if (column >= C::kColumns) return;
+  copy_async_4(terms + 4 * column, source + first_column + column, first_column + column < count);
+}
+
+// s = R C^T for the warp's rows.
+template <typename C>
+SIMCLR_DEVICE void multiply_rows(float (&s)[C::kRowTiles][C::kColumnTiles][4], int rows,
+                                 int columns) {
+  using Element = typename C::Element;
+  const int lane = lane_id();
+  SIMCLR_UNROLL
+  for (int m = 0; m < C::kRowTiles; ++m) {
+    SIMCLR_UNROLL
+    for (int n = 0; n < C::kColumnTiles; ++n) {
+      SIMCLR_UNROLL
+      for (int e = 0; e < 4; ++e) s[m][n][e] = 0.0f;
+    }
+  }
+  const int row = opaque(unit_offset<C>(warp_id() * C::kWarpRows + lane % 16, lane / 16));
+  const int column = opaque(unit_offset<C>(lane % 8 + 8 * (lane / 16), lane / 8 % 2));
+  SIMCLR_UNROLL
+  for (int step = 0; step < C::kSteps; ++step) {
+    const int flip = step * kStepUnits * kUnitBytes;
+    typename Element::A a[C::kRowTiles];
+    SIMCLR_UNROLL
+    for (int m = 0; m < C::kRowTiles; ++m) {
+      uint32_t raw[4];
+      load_matrices(raw, rows + (row ^ flip) + 16 * m * C::kRowBytes);
+      a[m] = Element::a_from_memory(raw);
+    }
+    SIMCLR_UNROLL
+    for (int n = 0; n < C::kColumnTiles; n += 2) {
+      uint32_t raw[4];
+      load_matrices(raw, columns + (column ^ flip) + 8 * n * C::kRowBytes);
+      const auto b0 = Element::b_from_memory(raw[0], raw[1]);
+      const auto b1 = Element::b_from_memory(raw[2], raw[3]);
+      SIMCLR_UNROLL
+      for (int m = 0; m < C::kRowTiles; ++m) {
+        Element::mma(s[m][n], a[m], b0);
+        Element::mma(s[m][n + 1], a[m], b1);
+      }
+    }
+  }
+}
+
+// The right operand of one step of W C: the columns that `accumulator` starts with, for dimensions
+// 8 d to 8 d + 15.
+template <typename C>
+SIMCLR_DEVICE void load_dimensions(typename C::Element::B (&b)[2], int columns, int accumulator,
+                                   int d) {
+  using Element = typename C::Element;
+  const int lane = lane_id();
+  const int first = columns + 8 * accumulator * C::kRowBytes;
+  if constexpr (sizeof(typename C::Storage) == 2) {
+    uint32_t raw[4];
+    const int offset = opaque(unit_offset<C>(lane % 16, lane / 16));
+    load_matrices_transposed(raw, first + (offset ^ (d * kUnitBytes)));
+    b[0] = Element::b_from_memory(raw[0], raw[1]);
+    b[1] = Element::b_from_memory(raw[2], raw[3]);
+  } else {
+    SIMCLR_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      uint32_t raw[2];
+      SIMCLR_UNROLL
+      for (int k = 0; k < 2; ++k) {
+        // Eight floats are two units.
+        const int offset = unit_offset<C>(2 * (lane % 4) + k, lane / 16) + lane / 4 % 4 * 4;
+        raw[k] = shared_load_bits(first + (offset ^ (2 * (d + i) * kUnitBytes)));
+      }
+      b[i] = Element::b_from_memory(raw[0], raw[1]);
+    }
+  }
+}
+
+// grad += W C for the warp's rows.
+template <typename C>
+SIMCLR_DEVICE void multiply_weights(float (&grad)[C::kRowTiles][C::kDim / 8][4],
+                                    const float (&w)[C::kRowTiles][C::kColumnTiles][4],
+                                    int columns) {
+  using Element = typename C::Element;
+  SIMCLR_UNROLL
+  for (int n = 0; n < C::kColumnTiles; n += Element::kAccumulatorsPerStep) {
+    typename Element::A a[C::kRowTiles];
+    SIMCLR_UNROLL
+    for (int m = 0; m < C::kRowTiles; ++m) a[m] = Element::a_from_weights(&w[m][n]);
+    SIMCLR_UNROLL
+    for (int d = 0; d < C::kDim / 8; d += 2) {
+      typename Element::B b[2];
+      load_dimensions<C>(b, columns, n, d);
+      SIMCLR_UNROLL
+      for (int m = 0; m < C::kRowTiles; ++m) {
+        Element::mma(grad[m][d], a[m], b[0]);
+        Element::mma(grad[m][d + 1], a[m], b[1]);
+      }
+    }
+  }
+}
+
+// The stages of the copy: a tile of columns, and the terms that come with it.
+template <typename C>
+SIMCLR_DEVICE int stage_tile(int stage) {
+  return C::kStagesOffset + stage * C::kStageBytes;
+}
+template <typename C>
+SIMCLR_DEVICE int stage_terms(int stage, int term) {
+  return stage_tile<C>(stage) + C::kTileBytes + term * C::kColumns * 4;
+}
+SIMCLR_DEVICE float shared_load(int array, int index) {
+  return bits_float(shared_load_bits(array + 4 * index));
+}
+SIMCLR_DEVICE void shared_store(int array, int index, float value) {
+  shared_store_bits(array + 4 * index, float_bits(value));
+}
+
+}  // namespace simclr::fused

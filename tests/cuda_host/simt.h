@@ -1,0 +1,55 @@
+// A GPU in miniature: runs a kernel's blocks one after the other on the CPU, a block's threads as
+// fibers that take turns in random order, and watches what a GPU does not tell:
+//
+//   - shared memory that is read before it is written, or by one thread and written by another
+//     with no barrier in between, or touched while an asynchronous copy is under way;
+//   - threads that wait for each other for ever, or disagree about what their warp does;
+//   - copies that no one waited for.
+//
+// Each of these throws simt::Failure. Threads change only where they wait for others, so the order
+// of what lies between is not explored: the race detector judges it by barriers, not by luck.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <stdexcept>
+#include <string>
+
+namespace simt {
+
+constexpr int kWarpSize = 32;
+
+class Failure : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Decides the order of blocks and threads in all launches that follow.
+void set_seed(uint64_t seed);
+
+// Runs `kernel` for every thread of every block.
+void launch(int64_t blocks, int threads, int shared_bytes, const std::function<void()>& kernel);
+
+// ---- For the thread that runs. ----
+
+int block_id();
+int thread_id();
+void sync_threads();
+
+// Waits until all lanes of the warp have called it with the same name. The last one to come
+// operates for all: on their operands, in the order of the lanes.
+void warp_collective(const char* name, void* operand, void (*operate)(void* const (&operands)[32]));
+
+// ---- Shared memory, by offset in bytes. The pointer is good for the one access that was asked
+// for, by a lane of the running thread's warp. ----
+
+const unsigned char* shared_read(int offset, int bytes, int lane);
+unsigned char* shared_write(int offset, int bytes);
+
+// Copies happen as late as they may: in the wait that they must be complete after.
+void copy_async(int offset, const void* global, int bytes, bool valid);
+void copy_async_commit();
+void copy_async_wait(int pending_groups);
+
+}  // namespace simt

@@ -1,0 +1,273 @@
+// The fused CUDA kernels, run on the miniature GPU, against the dense computation in double.
+//
+//   test_fused PRECISION [SEED]      bf16, fp16, tf32 or tf32x3
+//
+// The budget of an error: twice that of the dense computation in float, plus a few roundings of the
+// precision at the natural size of the quantity.
+
+#include <ATen/Context.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/types.h>
+
+#include <cmath>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "../cpp/check.h"
+#include "simclr_ext.h"
+#include "simt.h"
+
+namespace {
+
+struct Case {
+  int64_t n;
+  int64_t dim;
+  double temperature = 0.5;
+  bool normalize = true;
+  double eps = 1e-12;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << "N = " << c.n << ", D = " << c.dim << ", T = " << c.temperature
+             << (c.normalize ? "" : ", dot products") << ", eps = " << c.eps;
+}
+
+struct Result {
+  at::Tensor loss;              // [2N]
+  at::Tensor grad_z;            // [2N, D]
+  at::Tensor grad_temperature;  // []
+};
+
+// Weights that tell every row from the others.
+at::Tensor row_weights(int64_t rows) {
+  return torch::linspace(0.5, 1.5, rows, torch::kDouble) / rows;
+}
+
+// The whole matrix, in `dtype`.
+Result dense(const at::Tensor& z0, const at::Tensor& z1, const Case& c, at::ScalarType dtype) {
+  const at::Tensor x = torch::cat({z0, z1}).to(dtype).requires_grad_();
+  const at::Tensor temperature =
+      torch::scalar_tensor(static_cast<float>(c.temperature), dtype).requires_grad_();
+  const at::Tensor z = c.normalize ? x / x.norm(2, 1, true).clamp_min(c.eps) : x;
+  const at::Tensor logits =
+      (z.mm(z.t()) / temperature).masked_fill(torch::eye(z.size(0), torch::kBool), -INFINITY);
+  const at::Tensor rows = torch::arange(z.size(0));
+  const at::Tensor positive = logits.gather(1, rows.roll(c.n).unsqueeze(1)).squeeze(1);
+  const at::Tensor loss = logits.logsumexp(1) - positive;
+  const auto grads =
+      torch::autograd::grad({loss.dot(row_weights(z.size(0)).to(dtype))}, {x, temperature});
+  return {loss.detach(), grads[0], grads[1]};
+}
+
+Result fused(const at::Tensor& z0, const at::Tensor& z1, const Case& c,
+             std::array<bool, 3> needs_grad = {true, true, true}) {
+  const at::Tensor temperature = torch::scalar_tensor(c.temperature);
+  const auto [loss, lse, z, inv_norm] =
+      simclr::nt_xent_forward(z0, z1, temperature, c.normalize, c.eps);
+  const at::Tensor weights = row_weights(loss.size(0)).to(torch::kFloat);
+  const auto [grad_z, grad_temperature] =
+      simclr::nt_xent_backward(weights, loss, lse, z, inv_norm, temperature, needs_grad);
+  return {loss, grad_z, grad_temperature};
+}
+
+double error(const at::Tensor& value, const at::Tensor& exact) {
+  return (value.to(torch::kDouble) - exact).norm().item<double>();
+}
+
+struct Precision {
+  std::string name;
+  at::ScalarType dtype;
+  double product_epsilon;  // of what is multiplied first
+  double weight_epsilon;   // of the weights and of the result
+  double least;            // positive number of the result
+};
+
+class Checker {
+ public:
+  explicit Checker(Precision precision) : precision_(std::move(precision)) {}
+
+  void check(const Case& c, at::Tensor z0, at::Tensor z1) const {
+    z0 = z0.to(precision_.dtype);
+    z1 = z1.to(precision_.dtype);
+    const Result ours = fused(z0, z1, c);
+    const Result exact = dense(z0, z1, c, torch::kDouble);
+    const Result eager = dense(z0, z1, c, torch::kFloat);
+
+    const at::Tensor norms = torch::cat({z0, z1}).to(torch::kDouble).norm(2, 1);
+    const double square = c.normalize ? 1 : std::pow(norms.max().item<double>(), 2);
+    const double length =
+        c.normalize ? 1 / norms.clamp_min(c.eps).min().item<double>() : norms.max().item<double>();
+    const double root = std::sqrt(2.0 * c.n);
+    expect("loss", c, ours.loss, exact.loss, eager.loss, precision_.product_epsilon,
+           exact.loss.norm().item<double>() + root * square / c.temperature);
+    // An error of a similarity is one of 1 / T times its size in a logit, hence in a probability.
+    const double epsilon =
+        precision_.weight_epsilon + precision_.product_epsilon * square / c.temperature;
+    expect("grad_z", c, ours.grad_z, exact.grad_z, eager.grad_z, epsilon,
+           exact.grad_z.norm().item<double>() + length / c.temperature / root);
+    expect("grad_temperature", c, ours.grad_temperature, exact.grad_temperature,
+           eager.grad_temperature, epsilon, square / c.temperature / c.temperature);
+  }
+
+  // Views as similar as those of a half-trained encoder, rows of many lengths.
+  void check(const Case& c) const {
+    const at::Tensor z0 = torch::randn({c.n, c.dim});
+    const at::Tensor z1 = z0 + 0.8 * torch::randn({c.n, c.dim});
+    check(c, z0 * torch::rand({c.n, 1}).add(0.2), z1);
+  }
+
+  at::ScalarType dtype() const { return precision_.dtype; }
+
+ private:
+  void expect(const char* name, const Case& c, const at::Tensor& ours, const at::Tensor& exact,
+              const at::Tensor& eager, double epsilon, double size) const {
+    const double budget =
+        2 * error(eager, exact) + 8 * epsilon * size + precision_.least * std::sqrt(exact.numel());
+    EXPECT(error(ours, exact) <= budget, precision_.name, name, c, error(ours, exact), budget);
+  }
+
+  Precision precision_;
+};
+
+// Every class of D, padded and full, over ragged numbers of rows: one tile, several, and strips of
+// several tiles of rows.
+void test_shapes(const Checker& checker) {
+  for (const int64_t dim : {1, 7, 31, 32, 33, 64, 65, 100, 128, 129, 200, 256}) {
+    for (const int64_t n : {1, 2, 33, 70}) checker.check({n, dim});
+  }
+  for (const int64_t dim : {20, 128}) checker.check({205, dim});
+  checker.check({450, 9});
+}
+
+void test_temperatures(const Checker& checker) {
+  for (const double temperature : {0.005, 0.01, 0.0249, 0.0253, 0.1, 1.0, 1000.0}) {
+    for (const int64_t n : {5, 101}) checker.check({n, 24, temperature});
+  }
+}
+
+void test_dot_products(const Checker& checker) {
+  checker.check({3, 12, 0.5, false});
+  checker.check({90, 12, 2.0, false});
+  checker.check({210, 40, 1.0, false});
+}
+
+void test_degenerate_rows(const Checker& checker) {
+  for (const double temperature : {0.01, 0.1}) {
+    for (const int64_t n : {1, 2, 80}) {
+      const Case c{n, 5, temperature};
+      const at::Tensor ones = torch::full({n, 5}, 0.25);
+      checker.check(c, ones, ones);
+      checker.check(c, ones, -ones);
+      at::Tensor one_opposite = ones.clone();
+      one_opposite[n - 1] *= -1;
+      checker.check(c, ones, one_opposite);
+      at::Tensor z0 = torch::randn({n, 5});
+      const at::Tensor z1 = torch::randn({n, 5});
+      z0[0] = 0;
+      checker.check({n, 5, temperature, true, 1e-3}, z0, z1);
+      z0[0] = 1e-4;
+      checker.check({n, 5, temperature, true, 1e-3}, z0, z1);
+    }
+  }
+}
+
+// fp16 reaches fewer.
+void test_rows_of_extreme_length(const Checker& checker) {
+  const at::Tensor z0 = torch::randn({20, 6}).to(checker.dtype());
+  const at::Tensor z1 = torch::randn({20, 6}).to(checker.dtype());
+  const bool half = checker.dtype() == torch::kHalf;
+  const double tiny = std::exp2(half ? -3 : -100);
+  const double huge = std::exp2(half ? 10 : 100);
+  const Case c{20, 6, 0.5, true, 1e-37};
+  const at::Tensor loss = fused(z0, z1, c).loss;
+  for (const double length : {tiny, huge}) {
+    EXPECT(torch::equal(fused(z0 * length, z1, c).loss, loss), checker.dtype(), length);
+  }
+}
+
+void test_strides(const Checker& checker) {
+  const at::Tensor z0 = torch::randn({14, 50}).to(checker.dtype());
+  const at::Tensor z1 = torch::randn({50, 14}).to(checker.dtype());
+  const Case c{50, 14};
+  const Result same = fused(z0.t().contiguous(), z1, c);
+  const Result strided = fused(z0.t(), z1, c);
+  EXPECT(torch::equal(strided.loss, same.loss), checker.dtype());
+  EXPECT(torch::equal(strided.grad_z, same.grad_z), checker.dtype());
+}
+
+// Gradients that are not asked for are not computed, and do not change the others.
+void test_wanted_rows(const Checker& checker) {
+  const at::Tensor z0 = torch::randn({70, 14}).to(checker.dtype());
+  const at::Tensor z1 = torch::randn({70, 14}).to(checker.dtype());
+  const Case c{70, 14};
+  const Result both = fused(z0, z1, c);
+  const Result first = fused(z0, z1, c, {true, false, false});
+  const Result second = fused(z0, z1, c, {false, true, false});
+  EXPECT(torch::equal(first.grad_z, both.grad_z.narrow(0, 0, 70)), first.grad_z.sizes());
+  EXPECT(torch::equal(second.grad_z, both.grad_z.narrow(0, 70, 70)), second.grad_z.sizes());
+  EXPECT(first.grad_temperature.numel() == 0, first.grad_temperature.sizes());
+}
+
+void test_non_finite_rows(const Checker& checker) {
+  for (const double bad : {NAN, INFINITY}) {
+    for (const double temperature : {0.01, 0.5}) {
+      const Case c{40, 4, temperature};
+      at::Tensor z0 = torch::randn({40, 4}).to(checker.dtype());
+      const at::Tensor z1 = torch::randn({40, 4}).to(checker.dtype());
+      z0[7][1] = bad;
+      const Result ours = fused(z0, z1, c);
+      EXPECT(!ours.loss.isfinite().any().item<bool>(), c, bad);
+      EXPECT(!ours.grad_z.isfinite().any().item<bool>(), c, bad);
+    }
+  }
+}
+
+// The order of blocks and threads is the machine's own business.
+void test_same_bits_in_any_order(const Checker& checker) {
+  const at::Tensor z0 = torch::randn({205, 14}).to(checker.dtype());
+  const at::Tensor z1 = torch::randn({205, 14}).to(checker.dtype());
+  const Result first = fused(z0, z1, {205, 14});
+  simt::set_seed(12345);
+  const Result second = fused(z0, z1, {205, 14});
+  EXPECT(torch::equal(first.loss, second.loss), checker.dtype());
+  EXPECT(torch::equal(first.grad_z, second.grad_z), checker.dtype());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<Precision> precisions = {
+      {"bf16", torch::kBFloat16, std::exp2(-23), std::exp2(-8), 0},
+      {"fp16", torch::kHalf, std::exp2(-23), std::exp2(-11), std::exp2(-24)},
+      {"tf32", torch::kFloat, std::exp2(-11), std::exp2(-11), 0},
+      // 22 bits of the factors count, where float has 24.
+      {"tf32x3", torch::kFloat, std::exp2(-22), std::exp2(-23), 0},
+  };
+  const std::string name = argc > 1 ? argv[1] : "";
+  const uint64_t seed = argc > 2 ? std::stoull(argv[2]) : 0;
+  for (const Precision& precision : precisions) {
+    if (precision.name != name) continue;
+    at::globalContext().setFloat32Precision(
+        at::Float32Backend::CUDA, at::Float32Op::MATMUL,
+        name == "tf32" ? at::Float32Precision::TF32 : at::Float32Precision::IEEE);
+    // Memory that nobody wrote is NaN.
+    at::globalContext().setDeterministicAlgorithms(true, false);
+    at::globalContext().setDeterministicFillUninitializedMemory(true);
+    torch::manual_seed(seed);
+    simt::set_seed(seed);
+    const Checker checker(precision);
+    test_shapes(checker);
+    test_temperatures(checker);
+    test_dot_products(checker);
+    test_degenerate_rows(checker);
+    test_rows_of_extreme_length(checker);
+    test_strides(checker);
+    test_wanted_rows(checker);
+    test_non_finite_rows(checker);
+    test_same_bits_in_any_order(checker);
+    return failures;
+  }
+  std::cerr << "usage: test_fused bf16|fp16|tf32|tf32x3 [SEED]" << std::endl;
+  return 2;
+}
