@@ -56,7 +56,7 @@ def load() -> ModuleType:
             f"compiling at first use: {error}\n"
             "What compiling needs: g++ 11 or clang++ 14 or newer, Python's headers (Debian: "
             "apt-get install g++ python3-dev) and ninja (pip install ninja). Without them, "
-            "nt_xent_loss(..., backend='reference') runs in plain PyTorch."
+            "nt_xent_loss(..., backend='tiled') runs in PyTorch operations."
         ) from error
 
 
