@@ -12,13 +12,13 @@ from torch import Tensor
 
 from simclr_ext import _backend
 from simclr_ext._backend import BackendUnavailableError
+from simclr_ext._build_config import MIN_CAPABILITY
 
 Backend = Literal["auto", "fused", "tiled", "reference"]
 
 # What the kernels of csrc/cuda take.
 _CUDA_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _CUDA_MAX_DIM = 256
-_CUDA_MIN_CAPABILITY = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ def _cuda_obstacle(device: torch.device) -> str | None:
 @functools.cache  # a compilation that failed is not tried again at every step
 def _cached_cuda_obstacle(device: torch.device) -> str | None:
     capability = torch.cuda.get_device_capability(device)
-    if capability < _CUDA_MIN_CAPABILITY:
+    if capability < MIN_CAPABILITY:
         return (
-            "the fused CUDA kernels need compute capability 8.0, and that of "
-            f"{device} is {capability[0]}.{capability[1]}"
+            f"the fused CUDA kernels need compute capability {_version(MIN_CAPABILITY)}, and that "
+            f"of {device} is {_version(capability)}"
         )
     try:
         architectures = _backend.load().cuda_architectures
@@ -134,9 +134,13 @@ def _cached_cuda_obstacle(device: torch.device) -> str | None:
     if not any(runs_on(name, capability) for name in architectures):
         return (
             f"the kernels were compiled for {', '.join(architectures)}, and the compute capability "
-            f"of {device} is {capability[0]}.{capability[1]}"
+            f"of {device} is {_version(capability)}"
         )
     return None
+
+
+def _version(capability: tuple[int, int]) -> str:
+    return "{}.{}".format(*capability)
 
 
 def runs_on(architecture: str, capability: tuple[int, int]) -> bool:
