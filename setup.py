@@ -5,6 +5,8 @@ SIMCLR_EXT_BUILD says what happens:
     aot   compile, or fail
     jit   carry only the sources: the kernels are compiled at first use
 
+SIMCLR_EXT_CUDA says whether that includes the CUDA kernels: see simclr_ext/_build_config.py.
+
 An isolated build has no torch to compile against (see pyproject.toml), so `pip install .` makes a
 pure wheel, and `pip install --no-build-isolation .` one with compiled kernels.
 """
@@ -38,17 +40,43 @@ def extension_arguments() -> dict[str, object]:
     """Return what setup() needs to compile the extension."""
     if not compile_ahead():
         return {}
-    from torch.utils.cpp_extension import BuildExtension, CppExtension
+    import torch
+    from torch.utils import cpp_extension
 
-    extension = CppExtension(
+    try:
+        cuda = config["cuda_build"](Path(torch.__file__).parent)
+    except config["BuildConfigError"] as error:
+        sys.exit(str(error))
+    arguments = {
+        "include_dirs": [str(config["source_dir"]())],
+        "depends": [str(header) for header in config["headers"]()],
+        "extra_compile_args": {"cxx": config["COMPILE_ARGS"]},
+        "extra_link_args": config["LINK_ARGS"],
+    }
+    extension_type = cpp_extension.CppExtension
+    if isinstance(cuda, config["CudaBuild"]):
+        print(f"simclr-ext: CUDA kernels for {', '.join(cuda.architectures)}")
+        extension_type = cpp_extension.CUDAExtension
+        cpp_extension.CUDA_HOME = str(cuda.home)
+        arguments["extra_compile_args"] = {
+            "cxx": [*config["COMPILE_ARGS"], *cuda.compile_args()],
+            "nvcc": cuda.nvcc_args(),
+        }
+        arguments["extra_link_args"] = [
+            *config["LINK_ARGS"],
+            *cuda.link_args(ROOT / "build" / "cudart"),
+        ]
+    else:
+        print(f"simclr-ext: no CUDA kernels: {cuda.reason}")
+    extension = extension_type(
         "simclr_ext._C",
-        [str(source.relative_to(ROOT)) for source in config["sources"]()],
-        include_dirs=[str(config["source_dir"]())],
-        depends=[str(header) for header in config["headers"]()],
-        extra_compile_args=config["COMPILE_ARGS"],
-        extra_link_args=config["LINK_ARGS"],
+        [str(source.relative_to(ROOT)) for source in config["sources"](cuda)],
+        **arguments,
     )
-    return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildExtension}}
+    return {
+        "ext_modules": [extension],
+        "cmdclass": {"build_ext": cpp_extension.BuildExtension},
+    }
 
 
 setup(
@@ -57,7 +85,7 @@ setup(
     package_dir={"simclr_ext.csrc": "csrc"},
     package_data={
         "simclr_ext": ["py.typed"],
-        "simclr_ext.csrc": ["**/*.cpp", "**/*.h", "**/*.inl"],
+        "simclr_ext.csrc": ["**/*.cpp", "**/*.h", "**/*.inl", "**/*.cu", "**/*.cuh"],
     },
     **extension_arguments(),
 )

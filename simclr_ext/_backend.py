@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import sys
 import time
@@ -19,6 +20,7 @@ import filelock
 import torch
 
 from simclr_ext import _build_config
+from simclr_ext._build_config import CudaBuild, NoCuda
 
 _JIT_NAME = "simclr_ext_jit"
 
@@ -48,15 +50,17 @@ def load() -> ModuleType:
             stacklevel=2,
         )
     try:
-        return _load_or_compile(jit_folder())
+        cuda = cuda_build()
+        return _load_or_compile(jit_folder(cuda), cuda)
     except (RuntimeError, OSError, ImportError) as error:
         raise BackendUnavailableError(
             "The compiled NT-Xent operators are unavailable.\n"
             f"prebuilt: {prebuilt_error}\n"
             f"compiling at first use: {error}\n"
             "What compiling needs: g++ 11 or clang++ 14 or newer, Python's headers (Debian: "
-            "apt-get install g++ python3-dev) and ninja (pip install ninja). Without them, "
-            "nt_xent_loss(..., backend='reference') runs in plain PyTorch."
+            "apt-get install g++ python3-dev) and ninja (pip install ninja). SIMCLR_EXT_CUDA=0 "
+            "leaves out the CUDA kernels. Without the operators, nt_xent_loss(..., "
+            "backend='tiled') runs in those of PyTorch."
         ) from error
 
 
@@ -65,7 +69,7 @@ def how_built(module: ModuleType) -> str:
     return "at first use" if module.__name__ == _JIT_NAME else "ahead of time"
 
 
-def jit_folder() -> Path:
+def jit_folder(cuda: CudaBuild | NoCuda) -> Path:
     """Return the folder for operators compiled at first use.
 
     Its name holds a hash of all that the binary depends on: a new version of the sources, of torch
@@ -73,15 +77,44 @@ def jit_folder() -> Path:
     """
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
     digest = hashlib.sha256()
-    for path in [*_build_config.sources(), *_build_config.headers()]:
+    for path in [*_build_config.sources(cuda), *_build_config.headers()]:
         digest.update(path.read_bytes())
     flags = [*_build_config.COMPILE_ARGS, *_build_config.LINK_ARGS]
+    if isinstance(cuda, CudaBuild):
+        flags += [*cuda.compile_args(), *cuda.nvcc_args()]
     for part in (*flags, torch.__version__, sys.implementation.cache_tag, platform.machine()):
         digest.update(part.encode())
     return Path(root) / f"simclr_ext-{digest.hexdigest()[:16]}"
 
 
-def _load_or_compile(folder: Path) -> ModuleType:
+def cuda_build() -> CudaBuild | NoCuda:
+    """Return whether and how a compilation at first use includes the CUDA kernels.
+
+    For the GPUs of this machine alone, to be quick. Without any, only if SIMCLR_EXT_CUDA is 1, and
+    then for all that the kernels support.
+
+    Raises:
+        BuildConfigError: As in :func:`_build_config.cuda_build`.
+    """
+    served = [gpu for gpu in visible_capabilities() if gpu >= _build_config.MIN_CAPABILITY]
+    if not served and _build_config.cuda_mode() == "auto":
+        return NoCuda(
+            "no GPU that they run on is visible; SIMCLR_EXT_CUDA=1 compiles them regardless"
+        )
+    # 9.0a: with the instructions that only GPUs of 9.0 have.
+    names = sorted({f"sm_{major}{minor}{'a' if major == 9 else ''}" for major, minor in served})
+    torch_home = Path(torch.__file__).parent
+    return _build_config.cuda_build(torch_home, names or _build_config.CUDA_ARCHITECTURES)
+
+
+def visible_capabilities() -> list[tuple[int, int]]:
+    """Return the compute capability of each CUDA device that this process sees."""
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())]
+
+
+def _load_or_compile(folder: Path, cuda: CudaBuild | NoCuda) -> ModuleType:
     finished = folder / "finished"  # written last: a build that was killed leaves none
     folder.mkdir(parents=True, exist_ok=True)
     if not finished.exists():
@@ -93,12 +126,12 @@ def _load_or_compile(folder: Path) -> ModuleType:
             lock.acquire()
         with lock:
             if not finished.exists():
-                _compile(folder)
+                _compile(folder, cuda)
                 finished.touch()
     return _import(folder / f"{_JIT_NAME}.so")
 
 
-def _compile(folder: Path) -> None:
+def _compile(folder: Path, cuda: CudaBuild | NoCuda) -> None:
     import ninja
     from torch.utils import cpp_extension
 
@@ -108,22 +141,36 @@ def _compile(folder: Path) -> None:
     # Python may run from an environment that is not activated: its ninja is not on the PATH then.
     path = os.environ.get("PATH", "")
     os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, path])
-    _say(f"compiling the kernels, once, into {folder} (about half a minute)")
+    compile_args, nvcc_args, link_args = _build_config.COMPILE_ARGS, [], _build_config.LINK_ARGS
+    if isinstance(cuda, CudaBuild):
+        compile_args = [*compile_args, *cuda.compile_args()]
+        nvcc_args = cuda.nvcc_args()
+        link_args = [*link_args, *cuda.link_args(folder)]
+        cpp_extension.CUDA_HOME = str(cuda.home)
+        duration = f"for {', '.join(cuda.architectures)}; about a minute for each"
+    else:
+        duration = "about half a minute"
+    _say(f"compiling the kernels, once, into {folder} ({duration})")
     start = time.monotonic()
     try:
         cpp_extension.load(
             name=_JIT_NAME,
-            sources=[str(source) for source in _build_config.sources()],
+            sources=[str(source) for source in _build_config.sources(cuda)],
             extra_include_paths=[str(_build_config.source_dir())],
-            extra_cflags=_build_config.COMPILE_ARGS,
-            extra_ldflags=_build_config.LINK_ARGS,
+            extra_cflags=_quoted(compile_args),
+            extra_cuda_cflags=_quoted(nvcc_args),
+            extra_ldflags=_quoted(link_args),
             build_directory=str(folder),
-            with_cuda=False,
+            with_cuda=isinstance(cuda, CudaBuild),
             is_python_module=False,
         )
     finally:
         os.environ["PATH"] = path
     _say(f"compiled in {time.monotonic() - start:.0f} s")
+
+
+def _quoted(arguments: list[str]) -> list[str]:
+    return [shlex.quote(argument) for argument in arguments]  # torch passes them to a shell
 
 
 def _import(library: Path) -> ModuleType:

@@ -3,17 +3,118 @@
 ``setup.py`` (ahead of time) and ``_backend.py`` (at first use) read it as Python,
 ``CMakeLists.txt`` as the JSON that running this file prints. Standard library only: ``setup.py``
 and CMake run it where the package, or torch, cannot be imported.
+
+``SIMCLR_EXT_CUDA`` says whether the CUDA kernels are compiled:
+    unset  if torch was built for CUDA and there is an nvcc of the same major version
+    1      compile them, or fail
+    0      leave them out
+``TORCH_CUDA_ARCH_LIST`` says for which GPUs, as in "8.0;9.0a;12.0+PTX".
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 # Portable code: the instruction set is chosen at run time (csrc/cpu/simd), so no -march here.
 # Contraction lets a * b + c become one instruction where there is one; no other fast-math.
 COMPILE_ARGS = ["-O3", "-fopenmp", "-ffp-contract=fast"]
 LINK_ARGS = ["-fopenmp"]
+
+NVCC_ARGS = [
+    "-O3",
+    "-std=c++20",
+    "--expt-relaxed-constexpr",
+    "--threads=0",  # one per processor: an architecture each
+    # torch defines these for the CUDA files that it compiles, and CMake does not.
+    "-U__CUDA_NO_HALF_OPERATORS__",
+    "-U__CUDA_NO_HALF_CONVERSIONS__",
+    "-U__CUDA_NO_HALF2_OPERATORS__",
+    "-U__CUDA_NO_BFLOAT16_CONVERSIONS__",
+]
+# Machine code for these GPUs, and PTX for those to come.
+CUDA_ARCHITECTURES = (
+    *("sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120"),
+    "compute_120",
+)
+
+
+# Of the oldest GPUs that the fused kernels run on.
+MIN_CAPABILITY = (8, 0)
+
+
+class BuildConfigError(RuntimeError):
+    """An environment variable asks for what is unknown, or cannot be had."""
+
+
+@dataclass(frozen=True)
+class CudaBuild:
+    """How the CUDA kernels are compiled.
+
+    Args:
+        home: The toolkit: bin/nvcc, include/ and lib64/ lie there.
+        version: Of the toolkit, as in ``"13.0"``.
+        architectures: What nvcc generates: ``"sm_90a"`` (machine code), ``"compute_120"`` (PTX).
+        torch_cuda: CUDA's headers and libraries that came with torch, in include/ and lib/: the
+            toolkit may lack those of cuSPARSE and others, which torch's own headers include.
+    """
+
+    home: Path
+    version: str
+    architectures: tuple[str, ...]
+    torch_cuda: Path
+
+    def compile_args(self) -> list[str]:
+        """Return what the C++ compiler takes in addition: what the built module tells of itself."""
+        return [
+            f"-DSIMCLR_CUDA_VERSION={self.version}",
+            f"-DSIMCLR_CUDA_ARCHITECTURES={','.join(self.architectures)}",
+        ]
+
+    def nvcc_args(self) -> list[str]:
+        """Return the arguments of nvcc."""
+        # Given this, torch adds no architectures of its own.
+        targets = [
+            f"-gencode=arch={name.replace('sm_', 'compute_')},code={name}"
+            for name in self.architectures
+        ]
+        # torch passes on CC; nvcc takes one host compiler.
+        host = [] if "CC" in os.environ else [f"-ccbin={os.environ.get('CXX', 'g++')}"]
+        # After the toolkit's headers, which belong to its nvcc.
+        return [*NVCC_ARGS, *targets, *host, "-isystem", str(self.torch_cuda / "include")]
+
+    def link_args(self, folder: Path) -> list[str]:
+        """Return where the linker finds the CUDA runtime, if not in the toolkit.
+
+        Args:
+            folder: For a link to the library that came with torch, which lacks the plain name.
+        """
+        if any((self.home / lib / "libcudart.so").exists() for lib in ("lib64", "lib")):
+            return []
+        libraries = sorted((self.torch_cuda / "lib").glob("libcudart.so.*"))
+        if not libraries:
+            raise BuildConfigError(
+                f"no libcudart.so in {self.home}/lib64, nor libcudart.so.* in {self.torch_cuda}/lib"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        link = folder / "libcudart.so"
+        link.unlink(missing_ok=True)
+        link.symlink_to(libraries[0])
+        return [f"-L{folder}"]
+
+
+@dataclass(frozen=True)
+class NoCuda:
+    """Why the CUDA kernels are not compiled."""
+
+    reason: str
 
 
 def source_dir() -> Path:
@@ -23,22 +124,121 @@ def source_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "csrc"
 
 
-def sources() -> list[Path]:
+def sources(cuda: CudaBuild | NoCuda) -> list[Path]:
     """Return every source file of the extension, in a fixed order."""
-    return sorted(source_dir().rglob("*.cpp"))
+    suffixes = (".cpp", ".cu") if isinstance(cuda, CudaBuild) else (".cpp",)
+    return sorted(path for path in source_dir().rglob("*") if path.suffix in suffixes)
 
 
 def headers() -> list[Path]:
     """Return every file that the sources include, in a fixed order."""
     folder = source_dir()
-    return sorted([*folder.rglob("*.h"), *folder.rglob("*.inl")])
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".h", ".inl", ".cuh"))
+
+
+def cuda_mode() -> str:
+    """Return SIMCLR_EXT_CUDA: ``"auto"``, ``"1"`` or ``"0"``."""
+    mode = os.environ.get("SIMCLR_EXT_CUDA", "auto")
+    if mode not in ("auto", "0", "1"):
+        raise BuildConfigError(f"SIMCLR_EXT_CUDA must be 0 or 1, or unset, got {mode!r}")
+    return mode
+
+
+def cuda_build(
+    torch_home: Path, architectures: Sequence[str] = CUDA_ARCHITECTURES
+) -> CudaBuild | NoCuda:
+    """Decide whether and how the CUDA kernels are compiled. Asks for no GPU.
+
+    Args:
+        torch_home: The folder of the torch package.
+        architectures: For which GPUs, where TORCH_CUDA_ARCH_LIST does not say.
+
+    Raises:
+        BuildConfigError: If SIMCLR_EXT_CUDA or TORCH_CUDA_ARCH_LIST has a value that is not
+            allowed, or SIMCLR_EXT_CUDA is 1 and the kernels cannot be compiled.
+    """
+    mode = cuda_mode()
+    if mode == "0":
+        return NoCuda("SIMCLR_EXT_CUDA is 0")
+    build = _find_cuda(torch_home, architectures)
+    if mode == "1" and isinstance(build, NoCuda):
+        raise BuildConfigError(f"SIMCLR_EXT_CUDA is 1, but {build.reason}")
+    return build
+
+
+def _find_cuda(torch_home: Path, architectures: Sequence[str]) -> CudaBuild | NoCuda:
+    torch_version = re.search(
+        r"^cuda\b.*= '([\d.]+)'$", (torch_home / "version.py").read_text(), re.MULTILINE
+    )
+    if torch_version is None:
+        return NoCuda("torch was built without CUDA")
+    home = os.environ.get("CUDA_HOME")
+    nvcc = f"{home}/bin/nvcc" if home else "nvcc"
+    path = shutil.which(nvcc)
+    if path is None:
+        where = "is no program" if home else "is not on the PATH, and CUDA_HOME is not set"
+        return NoCuda(f"there is no CUDA toolkit: {nvcc} {where}")
+    version = re.search(r"release ([\d.]+)", _output(path, "--version"))
+    # nvcc on the PATH may be a script that runs the toolkit's.
+    top = re.search(r"^#\$ TOP=(.+)$", _output(path, "--dryrun", "-E", "-x", "cu", "-"), re.M)
+    if version is None or top is None:
+        return NoCuda(f"{path} does not tell its version and its folder")
+    if version[1].split(".")[0] != torch_version[1].split(".")[0]:
+        return NoCuda(f"{path} is of CUDA {version[1]}, and torch of CUDA {torch_version[1]}")
+    return CudaBuild(
+        home=Path(top[1]).resolve(),
+        version=version[1],
+        architectures=_architectures_from_environment() or tuple(architectures),
+        torch_cuda=torch_home.parent / "nvidia" / f"cu{torch_version[1].split('.')[0]}",
+    )
+
+
+def _architectures_from_environment() -> tuple[str, ...]:
+    """Return what TORCH_CUDA_ARCH_LIST names, () if it is not set."""
+    names: list[str] = []
+    for item in re.split(r"[;,\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip("; ")):
+        match = re.fullmatch(r"(\d+)\.(\d[af]?)(\+PTX)?", item)
+        if match:
+            names.append(f"sm_{match[1]}{match[2]}")
+            names += [f"compute_{match[1]}{match[2]}"] if match[3] else []
+        elif item:
+            raise BuildConfigError(
+                f"TORCH_CUDA_ARCH_LIST must name architectures like 8.0;9.0a;12.0+PTX, got {item!r}"
+            )
+    return tuple(names)
+
+
+def _output(*command: str) -> str:
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    return result.stdout + result.stderr
+
+
+def _for_cmake(torch_home: str) -> str:
+    """Return the configuration as JSON; CMake reads lists as words between semicolons."""
+    cuda = cuda_build(Path(torch_home))
+    config = {
+        "sources": [str(source) for source in sources(cuda)],
+        "compile_args": COMPILE_ARGS,
+        "link_args": LINK_ARGS,
+        "nvcc": [],
+        "nvcc_args": [],
+        "cuda_library_dirs": [],
+    }
+    if isinstance(cuda, CudaBuild):
+        config["compile_args"] = [*COMPILE_ARGS, *cuda.compile_args()]
+        config["nvcc"] = [str(cuda.home / "bin" / "nvcc")]
+        config["nvcc_args"] = cuda.nvcc_args()
+        config["cuda_library_dirs"] = [
+            str(folder)
+            for folder in (cuda.home / "lib64", cuda.home / "lib", cuda.torch_cuda / "lib")
+        ]
+    return json.dumps({key: ";".join(values) for key, values in config.items()})
 
 
 if __name__ == "__main__":
-    config = {
-        "sources": [str(source) for source in sources()],
-        "compile_args": COMPILE_ARGS,
-        "link_args": LINK_ARGS,
-    }
-    # CMake reads lists as words between semicolons.
-    print(json.dumps({key: ";".join(values) for key, values in config.items()}))
+    try:
+        print(_for_cmake(sys.argv[1]))
+    except BuildConfigError as error:
+        sys.exit(str(error))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import simclr_ext
 from simclr_ext import _backend
+from simclr_ext.selection import Backend
 from simclr_ext.trainer import EXTRA_PACKAGES
 
 
@@ -51,7 +52,7 @@ def self_test() -> dict[str, float]:
     views = torch.randn(2, 300, 33, generator=generator)
     temperature = torch.tensor(0.2)
 
-    def loss_and_grads(dtype: torch.dtype, backend: simclr_ext.losses.Backend) -> list[Tensor]:
+    def loss_and_grads(dtype: torch.dtype, backend: Backend) -> list[Tensor]:
         inputs = [x.to(dtype).requires_grad_() for x in (*views, temperature)]
         loss = simclr_ext.nt_xent_loss(*inputs, backend=backend)
         return [loss.detach(), *torch.autograd.grad(loss, inputs)]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from simclr_ext import ops, reference
-from simclr_ext._backend import BackendUnavailableError
+from simclr_ext._checks import check_eps, check_temperature, check_views
 from simclr_ext.reference import Reduction
-
-Backend = Literal["auto", "fused", "reference"]
-
-_SMALLEST_EPS = torch.finfo(torch.float32).tiny  # its reciprocal is still finite in float32
+from simclr_ext.selection import (
+    Backend,
+    check_backend,
+    select_backend,
+    warn_of_tiled_on_cuda,
+)
 
 
 def nt_xent_loss(
@@ -35,7 +36,7 @@ def nt_xent_loss(
               \qquad p(i) = (i + N) \bmod 2N
 
     The result and the gradients are exact (all 2N - 2 negatives of each row), and bitwise the same
-    from run to run and for any number of threads.
+    from run to run; those of the fused kernels also for any number of threads.
 
     Args:
         z0: Embeddings of the first views, [N, D], N >= 1 and D >= 1, any strides; float64 is
@@ -49,9 +50,12 @@ def nt_xent_loss(
         normalize: Whether to divide each row by its l2 norm first. If not, s are dot products.
         eps: Rows with a norm below this are divided by it instead, as in ``F.normalize``. At least
             1.2e-38; by default 1e-12, and for float16 its smallest normal number, 6.1e-5.
-        backend: ``"fused"``: compiled kernels; differentiable once. ``"reference"``: plain PyTorch
-            with the 2N x 2N matrix in memory; differentiable any number of times. ``"auto"``: the
-            kernels, or an error where there are none for the device; never the reference.
+        backend: ``"fused"``: compiled kernels. ``"tiled"``: the same algorithm in PyTorch
+            operations, for any device and without a compiler. Both are differentiable once.
+            ``"reference"``: plain PyTorch with the 2N x 2N matrix in memory; differentiable any
+            number of times. ``"auto"``: the kernels on the CPU and, where they serve the views, on
+            CUDA; else tiled, of which a warning tells on CUDA. :func:`simclr_ext.select_backend`
+            tells which one runs and why.
 
     Returns:
         A scalar, or [2N] losses; float32, or float64 for float64 views.
@@ -59,7 +63,8 @@ def nt_xent_loss(
     Raises:
         TypeError: If an argument has the wrong type, or a view the wrong dtype.
         ValueError: If a shape, device, temperature, eps or name is not as above.
-        BackendUnavailableError: If the kernels are asked for and there are none.
+        BackendUnavailableError: If ``"fused"`` is asked for and cannot serve these views, or the
+            kernels of the CPU cannot be compiled.
 
     Example:
         >>> z0, z1 = torch.eye(4, requires_grad=True), torch.eye(4)
@@ -70,18 +75,28 @@ def nt_xent_loss(
 
     Source: SimCLR (arXiv 2002.05709), section 2.1, equation 1.
     """
-    _check_views(z0, z1)
+    check_views(z0, z1)
     _check_options(temperature, reduction, eps, backend)
     if eps is None:
         eps = torch.finfo(torch.float16).tiny if z0.dtype == torch.float16 else 1e-12
-    if backend == "reference":
+    choice = select_backend(z0, backend)
+    if choice.name == "reference":
         return reference.nt_xent(
             z0, z1, temperature, reduction=reduction, normalize=normalize, eps=eps
         )
-    _check_device(z0.device)
+    if choice.name == "tiled" and backend == "auto" and z0.device.type == "cuda":
+        warn_of_tiled_on_cuda(choice.reason)
     if not isinstance(temperature, Tensor):
         temperature = torch.tensor(temperature, dtype=torch.float64)
-    return ops.nt_xent(z0, z1, temperature, reduction=reduction, normalize=normalize, eps=eps)
+    return ops.nt_xent(
+        z0,
+        z1,
+        temperature,
+        reduction=reduction,
+        normalize=normalize,
+        eps=eps,
+        backend=choice.name,
+    )
 
 
 class NTXentLoss(nn.Module):
@@ -154,55 +169,12 @@ class NTXentLoss(nn.Module):
         )
 
 
-def _check_views(z0: Tensor, z1: Tensor) -> None:
-    for name, z in (("z0", z0), ("z1", z1)):
-        if not isinstance(z, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(z).__name__}")
-        if not z.dtype.is_floating_point:
-            raise TypeError(f"{name} must have a floating dtype, got {z.dtype}")
-    if z0.ndim != 2 or z0.shape[0] < 1 or z0.shape[1] < 1:
-        raise ValueError(
-            f"z0 must be [N, D] with N >= 1 and D >= 1, got a tensor of shape {tuple(z0.shape)}"
-        )
-    if z1.shape != z0.shape:
-        raise ValueError(f"z1 must have the shape of z0, {tuple(z0.shape)}, got {tuple(z1.shape)}")
-    if z1.dtype != z0.dtype:
-        raise TypeError(f"z1 must have the dtype of z0, {z0.dtype}, got {z1.dtype}")
-    if z1.device != z0.device:
-        raise ValueError(f"z1 must be on the device of z0, {z0.device}, got {z1.device}")
-
-
 def _check_options(
     temperature: float | Tensor, reduction: str, eps: float | None, backend: str
 ) -> None:
-    if isinstance(temperature, Tensor):
-        if temperature.ndim != 0:
-            raise ValueError(
-                "temperature must be a float or a 0-d tensor, got a tensor of shape "
-                f"{tuple(temperature.shape)}"
-            )
-        if not temperature.dtype.is_floating_point:
-            raise TypeError(f"temperature must have a floating dtype, got {temperature.dtype}")
-    elif isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
-        raise TypeError(
-            f"temperature must be a float or a 0-d tensor, got {type(temperature).__name__}"
-        )
-    # While compiling, a tensor has no value; the operator checks it when it runs.
-    if not (isinstance(temperature, Tensor) and torch.compiler.is_compiling()):
-        value = temperature.item() if isinstance(temperature, Tensor) else temperature
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"temperature must be positive and finite, got {value}")
+    check_temperature(temperature)
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction must be one of {get_args(Reduction)}, got {reduction!r}")
-    if eps is not None and not (math.isfinite(eps) and eps >= _SMALLEST_EPS):
-        raise ValueError(f"eps must be at least {_SMALLEST_EPS:.1e} and finite, got {eps}")
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
-
-
-def _check_device(device: torch.device) -> None:
-    if device.type not in ("cpu", "meta"):
-        raise BackendUnavailableError(
-            f"There are no fused NT-Xent kernels for device {device} yet, only for the CPU. "
-            "Call nt_xent_loss(..., backend='reference') to run in plain PyTorch there."
-        )
+    if eps is not None:
+        check_eps(eps)
+    check_backend(backend)

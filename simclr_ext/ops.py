@@ -1,7 +1,8 @@
 """The operators in Python: their autograd, and what they return without data (fake kernels).
 
-``torch.ops.simclr_ext.nt_xent_forward`` and ``nt_xent_backward`` are documented in
-csrc/simclr_ext.h.
+``torch.ops.simclr_ext.nt_xent_forward`` and ``nt_xent_backward`` are compiled, and documented in
+csrc/simclr_ext.h. ``nt_xent_tiled_forward`` and ``nt_xent_tiled_backward`` are those of tiled.py,
+under the same schemas.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simclr_ext import _backend
+from simclr_ext import _backend, tiled
 from simclr_ext.reference import Reduction, compute_dtype, reduce_rows
 
 
@@ -25,15 +26,20 @@ def nt_xent(
     reduction: Reduction,
     normalize: bool,
     eps: float,
+    backend: str,
 ) -> Tensor:
     """Return the reduced losses of the 2N rows of :func:`simclr_ext.reference.nt_xent`.
 
-    Takes O(N D) memory: the 2N x 2N logits exist one tile per thread at a time. Differentiable
-    once, with respect to both views and to the temperature (a 0-d tensor).
+    Takes O(N D) memory: the 2N x 2N logits exist one tile at a time, on the CPU one per thread.
+    Differentiable once, with respect to both views and to the temperature (a 0-d tensor).
+
+    Raises:
+        BackendUnavailableError: If ``backend`` is "fused" and its operators are unavailable.
     """
-    register()
+    if backend == "fused":
+        register()
     loss: Tensor
-    loss, *_ = _NTXent.apply(z0, z1, temperature, reduction, normalize, eps)
+    loss, *_ = _NTXent.apply(z0, z1, temperature, reduction, normalize, eps, backend)
     return loss
 
 
@@ -65,15 +71,18 @@ class _NTXent(torch.autograd.Function):
         reduction: Reduction,
         normalize: bool,
         eps: float,
+        backend: str,
     ) -> tuple[Tensor, ...]:
-        rows, *saved = torch.ops.simclr_ext.nt_xent_forward.default(
-            z0, z1, temperature, normalize, eps
+        operators = torch.ops.simclr_ext
+        forward = (
+            operators.nt_xent_tiled_forward if backend == "tiled" else operators.nt_xent_forward
         )
+        rows, *saved = forward.default(z0, z1, temperature, normalize, eps)
         return reduce_rows(rows, reduction), rows, *saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        z0, z1, temperature, ctx.reduction, _, _ = inputs
+        z0, z1, temperature, ctx.reduction, _, _, ctx.backend = inputs
         _, *saved = output
         ctx.mark_non_differentiable(*saved)
         ctx.set_materialize_grads(False)  # no zeros in the place of their gradients
@@ -82,7 +91,7 @@ class _NTXent(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad_loss is None:
-            return (None,) * 6
+            return (None,) * 7
         rows, lse, z, inv_norm, temperature, z0, z1 = ctx.saved_tensors
         if ctx.reduction == "mean":
             grad_loss = grad_loss / len(rows)
@@ -90,13 +99,16 @@ class _NTXent(torch.autograd.Function):
         args = (grad_loss.expand(len(rows)), rows, lse, z, inv_norm, temperature, needs_grad)
         # Only a graph of the gradient, which create_graph asks for, has a use for its Function.
         grad_z, grad_temperature = (
-            _NTXentGrads.apply(z0, z1, *args) if torch.is_grad_enabled() else _backward_op(*args)
+            _NTXentGrads.apply(z0, z1, ctx.backend, *args)
+            if torch.is_grad_enabled()
+            else _backward_op(ctx.backend, *args)
         )
         n = len(rows) // 2  # grad_z is [2N, D], or [N, D] if only one view needs it
         return (
             grad_z[:n].to(z0.dtype) if needs_z0 else None,
             grad_z[-n:].to(z1.dtype) if needs_z1 else None,
             grad_temperature if needs_temperature else None,
+            None,
             None,
             None,
             None,
@@ -107,8 +119,12 @@ class _NTXent(torch.autograd.Function):
 _NTXent.forward.__signature__ = inspect.signature(_NTXent.forward)  # type: ignore[attr-defined]
 
 
-def _backward_op(*args: Any) -> tuple[Tensor, Tensor]:
-    grads: tuple[Tensor, Tensor] = torch.ops.simclr_ext.nt_xent_backward.default(*args)
+def _backward_op(backend: str, *args: Any) -> tuple[Tensor, Tensor]:
+    operators = torch.ops.simclr_ext
+    backward = (
+        operators.nt_xent_tiled_backward if backend == "tiled" else operators.nt_xent_backward
+    )
+    grads: tuple[Tensor, Tensor] = backward.default(*args)
     return grads
 
 
@@ -118,6 +134,7 @@ class _NTXentGrads(torch.autograd.Function):
     def forward(
         z0: Tensor,
         z1: Tensor,
+        backend: str,
         grad_loss: Tensor,
         loss: Tensor,
         lse: Tensor,
@@ -126,7 +143,7 @@ class _NTXentGrads(torch.autograd.Function):
         temperature: Tensor,
         needs_grad: list[bool],
     ) -> tuple[Tensor, Tensor]:
-        return _backward_op(grad_loss, loss, lse, z, inv_norm, temperature, needs_grad)
+        return _backward_op(backend, grad_loss, loss, lse, z, inv_norm, temperature, needs_grad)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -135,7 +152,7 @@ class _NTXentGrads(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
         raise NotImplementedError(
-            "The fused NT-Xent loss is differentiable once: its gradient has no derivative. For "
+            "The NT-Xent loss is differentiable once: its gradient has no derivative. For "
             "second derivatives call nt_xent_loss(..., backend='reference')."
         )
 
@@ -143,11 +160,27 @@ class _NTXentGrads(torch.autograd.Function):
 def _fake_forward(
     z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
 ) -> tuple[Tensor, ...]:
+    if z0.device.type != "cuda":
+        return _fake_tiled_forward(z0, z1, temperature, normalize, eps)
+    rows, dim = 2 * z0.shape[0], z0.shape[1]
+    per_vector = 16 // z0.element_size()  # rows start at multiples of 16 bytes
+    stride = (dim + per_vector - 1) // per_vector * per_vector
+    return (
+        z0.new_empty(rows, dtype=torch.float32),
+        z0.new_empty(rows, dtype=torch.float64),
+        z0.new_empty_strided((rows, dim), (stride, 1)),
+        z0.new_empty(rows * normalize, dtype=torch.float32),
+    )
+
+
+def _fake_tiled_forward(
+    z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
+) -> tuple[Tensor, ...]:
     rows = 2 * z0.shape[0]
     z = z0.new_empty(rows, z0.shape[1], dtype=compute_dtype(z0.dtype))
     return (
         z.new_empty(rows),
-        z.new_empty(rows, dtype=torch.float64),
+        z.new_empty(rows, dtype=tiled.sum_dtype(z.device)),
         z,
         z.new_empty(rows * normalize),
     )
@@ -166,3 +199,24 @@ def _fake_backward(
     views = 2 if needs_temperature else int(needs_z0) + int(needs_z1)
     grad_z = z.new_empty(views * (z.shape[0] // 2), z.shape[1])
     return grad_z, temperature.new_empty(() if needs_temperature else 0)
+
+
+def _register_tiled() -> None:
+    forward, backward = "simclr_ext::nt_xent_tiled_forward", "simclr_ext::nt_xent_tiled_backward"
+    torch.library.define(
+        forward,
+        "(Tensor z0, Tensor z1, Tensor temperature, bool normalize, float eps)"
+        " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)",
+    )
+    torch.library.define(
+        backward,
+        "(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
+        " Tensor temperature, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_temperature)",
+    )
+    torch.library.impl(forward, "default", tiled.forward)
+    torch.library.impl(backward, "default", tiled.backward)
+    torch.library.register_fake(forward, _fake_tiled_forward)
+    torch.library.register_fake(backward, _fake_backward)
+
+
+_register_tiled()

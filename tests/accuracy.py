@@ -35,9 +35,11 @@ def loss_and_grads(
     return [loss.detach(), *torch.autograd.grad(loss @ weights / len(loss), (z0, z1, t))]
 
 
-def check_accuracy(views: tuple[Tensor, Tensor], temperature: float, **options: object) -> None:
-    """Fail if the fused loss or a gradient of these views exceeds its error budget."""
-    ours = loss_and_grads(views, temperature, backend="fused", **options)
+def check_accuracy(
+    views: tuple[Tensor, Tensor], temperature: float, *, backend: str, **options: object
+) -> None:
+    """Fail if the loss or a gradient of these views exceeds its error budget."""
+    ours = loss_and_grads(views, temperature, backend=backend, **options)
     eager = loss_and_grads(views, temperature, backend="reference", **options)
     # The temperature that the compute dtype holds, not its decimal.
     held = torch.tensor(temperature, dtype=compute_dtype(views[0].dtype)).item()

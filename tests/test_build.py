@@ -144,7 +144,7 @@ def test_no_compiler(checkout: Path, tmp_path: Path) -> None:
     assert "prebuilt: not built ahead of time" in out
     assert "no C++ compiler: 'no-such-c++' is not on the PATH" in out
     assert "apt-get install g++" in out
-    assert "backend='reference'" in out
+    assert "backend='tiled'" in out
 
 
 def test_error_shows_what_the_compiler_said(checkout: Path, tmp_path: Path) -> None:

@@ -1,0 +1,161 @@
+"""Which backend computes the loss of given views, and why."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from simclr_ext import _backend
+from simclr_ext._backend import BackendUnavailableError
+from simclr_ext._build_config import MIN_CAPABILITY
+
+Backend = Literal["auto", "fused", "tiled", "reference"]
+
+# What the kernels of csrc/cuda take.
+_CUDA_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_CUDA_MAX_DIM = 256
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """A backend and the reason for it.
+
+    Args:
+        name: ``"fused"``, ``"tiled"`` or ``"reference"``.
+        reason: Why it is this one, for people to read.
+    """
+
+    name: str
+    reason: str
+
+
+def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
+    """Tell which backend ``nt_xent_loss(z0, z1, backend=backend)`` runs, and why.
+
+    ``"auto"`` is ``"fused"`` on the CPU, and on CUDA devices of compute capability 8.0 or newer for
+    float32, bfloat16 and float16 views with D <= 256, if the kernels were compiled for them; else
+    ``"tiled"``, on every device that torch knows. It is never ``"reference"``.
+
+    Args:
+        z0: Embeddings of the first views, [N, D].
+        backend: What is asked for.
+
+    Returns:
+        The choice.
+
+    Raises:
+        ValueError: If there is no backend of that name.
+        BackendUnavailableError: If ``"fused"`` is asked for and cannot serve these views.
+
+    Example:
+        >>> select_backend(torch.randn(8, 4)).name
+        'fused'
+        >>> select_backend(torch.randn(8, 4), "tiled")
+        BackendChoice(name='tiled', reason='it was asked for')
+    """
+    check_backend(backend)
+    if backend in ("tiled", "reference"):
+        return BackendChoice(backend, "it was asked for")
+    obstacle = _fused_obstacle(z0)
+    if backend == "auto":
+        if obstacle is None:
+            return BackendChoice("fused", f"there are fused kernels for device {z0.device}")
+        return BackendChoice("tiled", obstacle)
+    if obstacle is not None:
+        raise BackendUnavailableError(
+            f"The fused NT-Xent kernels cannot run here: {obstacle}. Call nt_xent_loss(..., "
+            "backend='tiled') for the same result in PyTorch operations, in O(N D) memory too."
+        )
+    return BackendChoice("fused", "it was asked for")
+
+
+def check_backend(backend: str) -> None:
+    """Raise ValueError if there is no backend of that name."""
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
+
+
+# Dynamo runs it while it traces: a warning is no part of the graph.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def warn_of_tiled_on_cuda(reason: str) -> None:
+    """Warn, once per reason, that a CUDA device does without the fused kernels."""
+    _warn_once(reason)
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    warnings.warn(
+        f"NT-Xent runs as backend='tiled' on CUDA, slower than its fused kernels: {reason}. Pass "
+        "backend='tiled' to say that this is intended.",
+        stacklevel=4,
+    )
+
+
+def _fused_obstacle(z0: Tensor) -> str | None:
+    """Return why the fused kernels cannot serve these views, or None."""
+    if z0.device.type in ("cpu", "meta"):
+        return None
+    if z0.device.type != "cuda":
+        return f"there are no fused kernels for device {z0.device}"
+    if z0.dtype not in _CUDA_DTYPES:
+        return f"the fused CUDA kernels take float32, bfloat16 and float16 views, got {z0.dtype}"
+    if z0.shape[1] > _CUDA_MAX_DIM:  # its value would tie compiled code to it
+        return f"the views are wider than the fused CUDA kernels take, D <= {_CUDA_MAX_DIM}"
+    obstacle: str | None = _cuda_obstacle(z0.device)
+    return obstacle
+
+
+# Dynamo runs it while it traces, instead of tracing into the loader.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _cuda_obstacle(device: torch.device) -> str | None:
+    """Return why there are no fused kernels for a CUDA device, or None."""
+    return _cached_cuda_obstacle(device)
+
+
+@functools.cache  # a compilation that failed is not tried again at every step
+def _cached_cuda_obstacle(device: torch.device) -> str | None:
+    capability = torch.cuda.get_device_capability(device)
+    if capability < MIN_CAPABILITY:
+        return (
+            f"the fused CUDA kernels need compute capability {_version(MIN_CAPABILITY)}, and that "
+            f"of {device} is {_version(capability)}"
+        )
+    try:
+        architectures = _backend.load().cuda_architectures
+    except BackendUnavailableError as error:
+        return str(error)
+    if not architectures:
+        return "the kernels were compiled without CUDA; simclr-ext doctor tells why"
+    if not any(runs_on(name, capability) for name in architectures):
+        return (
+            f"the kernels were compiled for {', '.join(architectures)}, and the compute capability "
+            f"of {device} is {_version(capability)}"
+        )
+    return None
+
+
+def _version(capability: tuple[int, int]) -> str:
+    return "{}.{}".format(*capability)
+
+
+def runs_on(architecture: str, capability: tuple[int, int]) -> bool:
+    """Return whether a GPU of this compute capability runs code for ``architecture``.
+
+    Args:
+        architecture: ``"sm_86"``: machine code, for this major version from this minor one on;
+            ``"sm_90a"``: for exactly this one; ``"compute_120"``: PTX, for this one and all newer.
+        capability: Major and minor version.
+    """
+    kind, _, digits = architecture.partition("_")
+    version = int(digits.rstrip("af"))
+    major, minor = divmod(version, 10)
+    if digits.endswith("a"):
+        return capability == (major, minor)
+    if kind == "compute":
+        return capability >= (major, minor)
+    return capability[0] == major and capability[1] >= minor
