@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.inl' 'tests/cpp/*')
+CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.inl' 'csrc/*.cu*' \
+	'tests/cpp/*' 'tests/cuda_host/*.cpp' 'tests/cuda_host/*.h')
 
 .PHONY: demo test test-fast test-cpp lint format bench docs sanitize mutants clean
 
@@ -18,17 +19,17 @@ test: $(READY) lint test-cpp
 test-fast: $(READY)
 	$(BIN)/python -m pytest -m 'not build'
 
-# The C++ library without Python, and its unit tests.
+# The C++ library without Python, its unit tests, and the CUDA kernels run on the CPU.
 test-cpp: $(READY)
 	$(BIN)/cmake -S . -B build/cmake -DPython_EXECUTABLE=$(abspath $(BIN)/python)
 	$(BIN)/cmake --build build/cmake --parallel 2
-	$(BIN)/ctest --test-dir build/cmake --output-on-failure
+	$(BIN)/ctest --test-dir build/cmake --parallel 2 --output-on-failure
 
 # The same under AddressSanitizer and UndefinedBehaviorSanitizer.
 sanitize: $(READY)
 	$(BIN)/cmake -S . -B build/sanitize -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_SANITIZE=ON
 	$(BIN)/cmake --build build/sanitize --parallel 2
-	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+	$(BIN)/ctest --test-dir build/sanitize --parallel 2 --output-on-failure
 
 # Plants faults in the kernels, one at a time, and checks that the tests find each.
 mutants: $(READY)
@@ -57,6 +58,8 @@ $(READY): pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch torchvision 'setuptools>=77' wheel
 	SIMCLR_EXT_BUILD=jit $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[trainer,bench,dev]'
+	# Headers alone, for checking the CUDA kernels without a GPU.
+	$(BIN)/pip install --quiet --no-deps nvidia-cutlass==4.2.0.0 'nvidia-cuda-cccl==13.*' 'nvidia-cuda-crt==13.*'
 	touch $(READY)
 
 clean:

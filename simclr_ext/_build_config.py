@@ -126,8 +126,11 @@ def source_dir() -> Path:
 
 def sources(cuda: CudaBuild | NoCuda) -> list[Path]:
     """Return every source file of the extension, in a fixed order."""
-    suffixes = (".cpp", ".cu") if isinstance(cuda, CudaBuild) else (".cpp",)
-    return sorted(path for path in source_dir().rglob("*") if path.suffix in suffixes)
+    folder = source_dir()
+    found = [path for path in folder.rglob("*") if path.suffix in (".cpp", ".cu")]
+    if isinstance(cuda, NoCuda):
+        found = [path for path in found if folder / "cuda" not in path.parents]
+    return sorted(found)
 
 
 def headers() -> list[Path]:

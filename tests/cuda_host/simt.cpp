@@ -14,8 +14,10 @@
 
 // AddressSanitizer must be told when the stack changes.
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #else
+inline void __asan_unpoison_memory_region(const volatile void*, size_t) {}
 inline void __sanitizer_start_switch_fiber(void**, const void*, size_t) {}
 inline void __sanitizer_finish_switch_fiber(void*, const void**, size_t*) {}
 #endif
@@ -23,11 +25,20 @@ inline void __sanitizer_finish_switch_fiber(void*, const void**, size_t*) {}
 namespace simt {
 namespace {
 
-constexpr size_t kStackBytes = 512 * 1024;
+constexpr size_t kStackBytes = 256 * 1024;
 constexpr int kNobody = -1;
 constexpr int kSeveral = -2;
 
 std::mt19937_64 random_numbers;
+
+// The stack of a block's thread `index`. Blocks use the same ones, one after the other.
+unsigned char* stack(int index) {
+  static std::vector<std::unique_ptr<unsigned char[]>> stacks;
+  while (static_cast<int>(stacks.size()) <= index) {
+    stacks.emplace_back(new unsigned char[kStackBytes]);
+  }
+  return stacks[index].get();
+}
 
 template <typename... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
@@ -117,7 +128,7 @@ enum class State { kReady, kAtBarrier, kInWarp, kDone };
 
 struct Thread {
   ucontext_t context;
-  std::unique_ptr<unsigned char[]> stack;
+  unsigned char* stack = nullptr;
   State state = State::kReady;
   int epoch = 0;
   std::vector<Copy> open_group;
@@ -174,6 +185,7 @@ Thread& self() { return block->thread(block->running()); }
 
 void Block::run() {
   for (int i = 0; i < size(); ++i) {
+    threads_[i].stack = stack(i);
     prepare(threads_[i]);
     make_ready(i);
   }
@@ -194,9 +206,10 @@ void Block::run() {
 }
 
 void Block::prepare(Thread& thread) {
-  thread.stack.reset(new unsigned char[kStackBytes]);
+  // Fibers never return from their first function, whose frame stays guarded.
+  __asan_unpoison_memory_region(thread.stack, kStackBytes);
   getcontext(&thread.context);
-  thread.context.uc_stack.ss_sp = thread.stack.get();
+  thread.context.uc_stack.ss_sp = thread.stack;
   thread.context.uc_stack.ss_size = kStackBytes;
   thread.context.uc_link = nullptr;
   makecontext(&thread.context, enter, 0);
@@ -220,7 +233,7 @@ void Block::enter() {
 void Block::switch_to_thread(int index) {
   running_ = index;
   void* fake_stack = nullptr;
-  __sanitizer_start_switch_fiber(&fake_stack, threads_[index].stack.get(), kStackBytes);
+  __sanitizer_start_switch_fiber(&fake_stack, threads_[index].stack, kStackBytes);
   swapcontext(&scheduler_, &threads_[index].context);
   __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
 }

@@ -6,6 +6,7 @@
 // precision at the natural size of the quantity.
 
 #include <ATen/Context.h>
+#include <sys/mman.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
@@ -196,6 +197,36 @@ void test_strides(const Checker& checker) {
   EXPECT(torch::equal(strided.grad_z, same.grad_z), checker.dtype());
 }
 
+// Rows so far apart that an element's offset takes more than 32 bits: little of that memory exists.
+void test_offsets_beyond_32_bits(const Checker& checker) {
+  constexpr int64_t kRows = 20;
+  constexpr int64_t kDim = 9;
+  constexpr int64_t kStride = int64_t{1} << 27;
+  static_assert(kRows * kStride > int64_t{1} << 31);
+  const size_t bytes = kRows * kStride * torch::elementSize(checker.dtype());
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  EXPECT(memory != MAP_FAILED, bytes);
+  if (memory == MAP_FAILED) return;
+  const Case c{kRows / 2, kDim};
+  const at::Tensor views = torch::randn({kRows, kDim}).to(checker.dtype());
+  const Result same = fused(views.narrow(0, 0, c.n), views.narrow(0, c.n, c.n), c);
+
+  const at::Tensor far = torch::from_blob(memory, {kRows, kDim}, {kStride, 1}, views.options());
+  far.copy_(views);
+  const at::Tensor temperature = torch::scalar_tensor(c.temperature);
+  const auto [loss, lse, z, inv_norm] = simclr::nt_xent_forward(
+      far.narrow(0, 0, c.n), far.narrow(0, c.n, c.n), temperature, true, c.eps);
+  EXPECT(torch::equal(loss, same.loss), checker.dtype());
+  far.copy_(z);
+  // The padding after a row's end is zero already, as nobody wrote to it.
+  const at::Tensor grad_z =
+      std::get<0>(simclr::nt_xent_backward(row_weights(kRows).to(torch::kFloat), loss, lse, far,
+                                           inv_norm, temperature, {true, true, true}));
+  EXPECT(torch::equal(grad_z, same.grad_z), checker.dtype());
+  munmap(memory, bytes);
+}
+
 // Gradients that are not asked for are not computed, and do not change the others.
 void test_wanted_rows(const Checker& checker) {
   const at::Tensor z0 = torch::randn({70, 14}).to(checker.dtype());
@@ -257,15 +288,14 @@ int main(int argc, char** argv) {
     torch::manual_seed(seed);
     simt::set_seed(seed);
     const Checker checker(precision);
-    test_shapes(checker);
-    test_temperatures(checker);
-    test_dot_products(checker);
-    test_degenerate_rows(checker);
-    test_rows_of_extreme_length(checker);
-    test_strides(checker);
-    test_wanted_rows(checker);
-    test_non_finite_rows(checker);
-    test_same_bits_in_any_order(checker);
+    // The quick ones first, and no further than the first that fails.
+    for (const auto test :
+         {test_strides, test_wanted_rows, test_offsets_beyond_32_bits, test_non_finite_rows,
+          test_rows_of_extreme_length, test_degenerate_rows, test_temperatures, test_dot_products,
+          test_shapes, test_same_bits_in_any_order}) {
+      test(checker);
+      if (failures > 0) break;
+    }
     return failures;
   }
   std::cerr << "usage: test_fused bf16|fp16|tf32|tf32x3 [SEED]" << std::endl;
