@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.inl' 'csrc/*.cu' 'csrc/*.cuh' 'tests/cpp/*')
+CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.inl' 'tests/cpp/*')
 
 .PHONY: demo test test-fast test-cpp cuda lint format bench docs sanitize mutants clean
 
@@ -24,14 +24,7 @@ test-cpp: $(READY)
 	$(BIN)/cmake --build build/cmake --parallel 2
 	$(BIN)/ctest --test-dir build/cmake --output-on-failure
 
-# Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
-# own kernels stay those that are compiled at first use.
-cuda: $(READY)
-	PATH="$(abspath $(BIN)):$$PATH" SIMCLR_EXT_BUILD=aot SIMCLR_EXT_CUDA=1 $(BIN)/pip install --quiet \
-	  --no-deps --no-build-isolation --upgrade --target build/cuda .
-	cd build/cuda && $(abspath $(BIN))/python -m simclr_ext doctor
-
-# The C++ library and its tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+# The same under AddressSanitizer and UndefinedBehaviorSanitizer.
 sanitize: $(READY)
 	$(BIN)/cmake -S . -B build/sanitize -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_SANITIZE=ON
 	$(BIN)/cmake --build build/sanitize --parallel 2
@@ -40,6 +33,13 @@ sanitize: $(READY)
 # Plants faults in the kernels, one at a time, and checks that the tests find each.
 mutants: $(READY)
 	$(BIN)/python tests/mutants.py
+
+# Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
+# own kernels stay those that are compiled at first use.
+cuda: $(READY)
+	PATH="$(abspath $(BIN)):$$PATH" SIMCLR_EXT_BUILD=aot SIMCLR_EXT_CUDA=1 $(BIN)/pip install --quiet \
+	  --no-deps --no-build-isolation --upgrade --target build/cuda .
+	cd build/cuda && $(abspath $(BIN))/python -m simclr_ext doctor
 
 lint: $(READY)
 	$(BIN)/ruff check .
