@@ -87,7 +87,7 @@ def wheel(checkout: Path, folder: Path, mode: str) -> Path:
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     subprocess.run(
         [*command, "--wheel-dir", str(folder), str(checkout)],
-        env={**os.environ, "SIMCLR_EXT_BUILD": mode},
+        env={**os.environ, "SIMCLR_EXT_BUILD": mode, "SIMCLR_EXT_CUDA": "0"},
         check=True,
         capture_output=True,
     )
