@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.inl' 'csrc/*.cu*' \
 	'tests/cpp/*' 'tests/cuda_host/*.cpp' 'tests/cuda_host/*.h')
 
-.PHONY: demo test test-fast test-cpp lint format bench docs sanitize mutants clean
+.PHONY: demo test test-fast test-cpp cuda lint format bench docs sanitize mutants clean
 
 demo: $(READY)
 	$(BIN)/simclr-ext demo
@@ -34,6 +34,13 @@ sanitize: $(READY)
 # Plants faults in the kernels, one at a time, and checks that the tests find each.
 mutants: $(READY)
 	$(BIN)/python tests/mutants.py
+
+# Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
+# own kernels stay those that are compiled at first use.
+cuda: $(READY)
+	PATH="$(abspath $(BIN)):$$PATH" SIMCLR_EXT_BUILD=aot SIMCLR_EXT_CUDA=1 $(BIN)/pip install --quiet \
+	  --no-deps --no-build-isolation --upgrade --target build/cuda .
+	cd build/cuda && $(abspath $(BIN))/python -m simclr_ext doctor
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -49,7 +49,7 @@ def extension_arguments() -> dict[str, object]:
         sys.exit(str(error))
     arguments = {
         "include_dirs": [str(config["source_dir"]())],
-        "depends": [str(header) for header in config["headers"]()],
+        "depends": [str(header) for header in config["headers"](cuda)],
         "extra_compile_args": {"cxx": config["COMPILE_ARGS"]},
         "extra_link_args": config["LINK_ARGS"],
     }

@@ -77,7 +77,7 @@ def jit_folder(cuda: CudaBuild | NoCuda) -> Path:
     """
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
     digest = hashlib.sha256()
-    for path in [*_build_config.sources(cuda), *_build_config.headers()]:
+    for path in [*_build_config.sources(cuda), *_build_config.headers(cuda)]:
         digest.update(path.read_bytes())
     flags = [*_build_config.COMPILE_ARGS, *_build_config.LINK_ARGS]
     if isinstance(cuda, CudaBuild):

@@ -72,10 +72,12 @@ class CudaBuild:
     torch_cuda: Path
 
     def compile_args(self) -> list[str]:
-        """Return what the C++ compiler takes in addition: what the built module tells of itself."""
+        """Return what the C++ compiler takes in addition."""
         return [
+            # For the built module, to tell of itself.
             f"-DSIMCLR_CUDA_VERSION={self.version}",
             f"-DSIMCLR_CUDA_ARCHITECTURES={','.join(self.architectures)}",
+            *self._include_args(),
         ]
 
     def nvcc_args(self) -> list[str]:
@@ -87,8 +89,12 @@ class CudaBuild:
         ]
         # torch passes on CC; nvcc takes one host compiler.
         host = [] if "CC" in os.environ else [f"-ccbin={os.environ.get('CXX', 'g++')}"]
-        # After the toolkit's headers, which belong to its nvcc.
-        return [*NVCC_ARGS, *targets, *host, "-isystem", str(self.torch_cuda / "include")]
+        return [*NVCC_ARGS, *targets, *host, *self._include_args()]
+
+    def _include_args(self) -> list[str]:
+        # The toolkit's headers first: they belong to its nvcc.
+        roots = (self.home, self.torch_cuda)
+        return [word for root in roots for word in ("-isystem", str(root / "include"))]
 
     def link_args(self, folder: Path) -> list[str]:
         """Return where the linker finds the CUDA runtime, if not in the toolkit.
@@ -126,17 +132,19 @@ def source_dir() -> Path:
 
 def sources(cuda: CudaBuild | NoCuda) -> list[Path]:
     """Return every source file of the extension, in a fixed order."""
-    folder = source_dir()
-    found = [path for path in folder.rglob("*") if path.suffix in (".cpp", ".cu")]
-    if isinstance(cuda, NoCuda):
-        found = [path for path in found if folder / "cuda" not in path.parents]
-    return sorted(found)
+    return _files(cuda, ".cpp", ".cu")
 
 
-def headers() -> list[Path]:
+def headers(cuda: CudaBuild | NoCuda) -> list[Path]:
     """Return every file that the sources include, in a fixed order."""
+    return _files(cuda, ".h", ".inl", ".cuh")
+
+
+def _files(cuda: CudaBuild | NoCuda, *suffixes: str) -> list[Path]:
     folder = source_dir()
-    return sorted(path for path in folder.rglob("*") if path.suffix in (".h", ".inl", ".cuh"))
+    every = sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
+    with_cuda = isinstance(cuda, CudaBuild)
+    return [path for path in every if with_cuda or folder / "cuda" not in path.parents]
 
 
 def cuda_mode() -> str:

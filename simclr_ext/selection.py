@@ -30,7 +30,7 @@ class BackendChoice:
         reason: Why it is this one, for people to read.
     """
 
-    name: str
+    name: Literal["fused", "tiled", "reference"]
     reason: str
 
 

@@ -313,8 +313,8 @@ def _check_saved(grad_loss: Tensor, loss: Tensor, lse: Tensor, z: Tensor, inv_no
         raise ValueError(
             f"inv_norm must be [2N] = [{len(z)}] or [0], got shape {list(inv_norm.shape)}"
         )
-    if inv_norm.dtype != z.dtype:
-        raise TypeError(f"inv_norm must have the dtype of z, {z.dtype}, got {inv_norm.dtype}")
+    if inv_norm.dtype != loss.dtype:
+        raise TypeError(f"inv_norm must have the dtype of loss, {loss.dtype}, got {inv_norm.dtype}")
 
 
 def _no_autocast(device: torch.device) -> AbstractContextManager[object]:

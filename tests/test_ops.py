@@ -74,7 +74,7 @@ def test_operators_check_their_inputs_when_called_directly(backend: str) -> None
         backward(loss, loss, lse, z[:9], inv_norm, temperature, [True] * 3)
     with pytest.raises(ValueError, match=r"inv_norm must be \[2N\] = \[10\] or \[0\]"):
         backward(loss, loss, lse, z, inv_norm[:3], temperature, [True] * 3)
-    with pytest.raises(TypeError, match="inv_norm must have the dtype of z"):
+    with pytest.raises(TypeError, match="inv_norm must have the dtype of loss"):
         backward(loss, loss, lse, z, inv_norm.double(), temperature, [True] * 3)
 
 
