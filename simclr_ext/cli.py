@@ -1,20 +1,46 @@
-"""The command line: `simclr-ext demo`, `simclr-ext train`, `simclr-ext doctor`.
+"""The command line: `simclr-ext COMMAND`, one line of `COMMANDS` each.
 
-Options, types and help come from the dataclasses of `simclr_ext.trainer.config`.
+A command is a dataclass, which gives options, types and help, and a function of it, whose result is
+printed. The dataclass must be importable without the trainer's extra; the function imports what it
+needs when it runs.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser
 
 from simclr_ext import BackendUnavailableError, __version__
-from simclr_ext.trainer import DEMO, TrainConfig, TrainerError, train
+from simclr_ext.trainer import DEMO, TrainConfig, TrainerError, to_plain, train
 
-_DEMO = "Train on scikit-learn's digits, in two minutes: `train` with other defaults."
-_TRAIN = "Train SimCLR by the paper's recipe and evaluate the encoder."
+
+@dataclass(frozen=True)
+class Command:
+    """A command.
+
+    Attributes:
+        name: Its name.
+        help: One sentence.
+        config: The dataclass of its options; fields without a default are positional arguments.
+        run: The function of that dataclass; str() of the result is printed.
+        defaults: Values of the options, if not the dataclass's own.
+    """
+
+    name: str
+    help: str
+    config: type[Any]
+    run: Callable[[Any], object]
+    defaults: Any = None
+
+
+COMMANDS = (
+    Command("train", "Train SimCLR by the paper's recipe, and evaluate it.", TrainConfig, train),
+    Command("demo", "Train on scikit-learn's digits, in two minutes.", TrainConfig, train, DEMO),
+)
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
 
@@ -27,18 +53,19 @@ def build_parser() -> ArgumentParser:
         exit_on_error=False,
     )
     commands = parser.add_subcommands(dest="command", metavar="command")
-    commands.add_subcommand("demo", _train_parser(_DEMO, DEMO), help=_DEMO)
-    commands.add_subcommand("train", _train_parser(_TRAIN, TrainConfig()), help=_TRAIN)
+    for command in COMMANDS:
+        commands.add_subcommand(command.name, _command_parser(command), help=command.help)
     doctor_parser = ArgumentParser(description=_DOCTOR, exit_on_error=False)
     commands.add_subcommand("doctor", doctor_parser, help=_DOCTOR)
     return parser
 
 
-def _train_parser(summary: str, defaults: TrainConfig) -> ArgumentParser:
-    parser = ArgumentParser(description=summary, exit_on_error=False)
+def _command_parser(command: Command) -> ArgumentParser:
+    parser = ArgumentParser(description=command.help, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options")
-    parser.add_class_arguments(TrainConfig, as_group=False)
-    parser.set_defaults(defaults.to_dict())
+    parser.add_class_arguments(command.config, as_group=False, as_positional=True)
+    if command.defaults is not None:
+        parser.set_defaults(to_plain(command.defaults))
     return parser
 
 
@@ -57,7 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(None if argv is None else list(argv))
         if args.command == "doctor":
             return _doctor()
-        return _train(parser.instantiate(args)[args.command])
+        (command,) = (command for command in COMMANDS if command.name == args.command)
+        options = dict(vars(parser.instantiate(args)[command.name]))
+        del options["config"]  # the files' paths; what they say is in the other options
+        print(command.run(command.config(**options)))
+        return 0
     except (ArgumentError, TrainerError) as error:
         print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
     except BackendUnavailableError as error:  # with the compiler's own lines
@@ -66,14 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("simclr-ext: interrupted", file=sys.stderr)
         return 130
     return 2
-
-
-def _train(options: Namespace) -> int:
-    fields = dict(vars(options))
-    del fields["config"]  # the files' paths; what they say is in the other fields
-    result = train(TrainConfig(**fields))
-    print(f"{result.table}\n\nrun folder: {result.folder}")
-    return 0
 
 
 def _doctor() -> int:

@@ -1,8 +1,10 @@
 """The command line: options, configuration files, errors of one line."""
 
+import dataclasses
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,17 +14,37 @@ from simclr_ext import cli
 from simclr_ext.trainer import DEMO, MissingExtraError, TrainConfig
 
 
+@dataclasses.dataclass(frozen=True)
+class Embed:
+    """Options of a command.
+
+    Attributes:
+        run: Run folder.
+        size: Images at a time.
+    """
+
+    run: str
+    size: int = 3
+
+
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
     """Configurations that the command line would train."""
     configs: list[TrainConfig] = []
 
-    def train(config: TrainConfig) -> types.SimpleNamespace:
+    def train(config: TrainConfig) -> str:
         configs.append(config)
-        return types.SimpleNamespace(table="| the table |", folder=Path("runs/x"))
+        return "what training found"
 
-    monkeypatch.setattr(cli, "train", train)
+    replace_functions(monkeypatch, train)
     return configs
+
+
+def replace_functions(
+    monkeypatch: pytest.MonkeyPatch, function: Callable[[TrainConfig], object]
+) -> None:
+    commands = tuple(dataclasses.replace(command, run=function) for command in cli.COMMANDS)
+    monkeypatch.setattr(cli, "COMMANDS", commands)
 
 
 def test_defaults(trained: list[TrainConfig], capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +52,7 @@ def test_defaults(trained: list[TrainConfig], capsys: pytest.CaptureFixture[str]
     capsys.readouterr()
     assert cli.main(["train"]) == 0
     assert trained == [DEMO, TrainConfig()]
-    assert capsys.readouterr().out == "| the table |\n\nrun folder: runs/x\n"
+    assert capsys.readouterr().out == "what training found\n"
 
 
 def test_options_reach_nested_fields(trained: list[TrainConfig]) -> None:
@@ -62,6 +84,17 @@ def test_a_runs_own_configuration_file_is_accepted(
     assert trained == [config]
 
 
+def test_a_field_without_default_is_a_positional_argument(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = cli.Command("embed", "Embed.", Embed, lambda config: (config.run, config.size))
+    monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, command))
+    assert cli.main(["embed", "runs/x", "--size", "5"]) == 0
+    assert capsys.readouterr().out == "('runs/x', 5)\n"
+    assert cli.main(["embed"]) == 2
+    assert "arguments are required: embed.run" in capsys.readouterr().err
+
+
 def test_help_comes_from_the_dataclasses(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["train", "--help"])
@@ -80,7 +113,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "demo,train,doctor"),
+        ([], "train,demo,doctor"),
         (["fly"], "invalid choice: 'fly'"),
         (["train", "--nope", "3"], "unrecognized arguments: --nope 3"),
         (["train", "--epochs", "many"], "\"epochs\": Expected a <class 'int'>. Got value: many"),
@@ -142,7 +175,7 @@ def test_what_stops_a_run_is_told_without_a_traceback(
     def train(config: TrainConfig) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "train", train)
+    replace_functions(monkeypatch, train)
     assert cli.main(["train"]) == code
     assert capsys.readouterr().err == message
 

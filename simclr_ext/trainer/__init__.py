@@ -6,34 +6,28 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from simclr_ext.trainer.config import DEMO, AugmentConfig, ModelConfig, OptimConfig, TrainConfig
+from simclr_ext.trainer.config.serialise import to_plain
 from simclr_ext.trainer.errors import MissingExtraError, TrainerError
+from simclr_ext.trainer.extras import EXTRA_PACKAGES, require_extra
 
 if TYPE_CHECKING:
     from simclr_ext.trainer.run import TrainResult
 
 __all__ = [
     "DEMO",
+    "EXTRA_PACKAGES",
     "AugmentConfig",
     "MissingExtraError",
     "ModelConfig",
     "OptimConfig",
     "TrainConfig",
     "TrainerError",
+    "to_plain",
     "train",
 ]
-
-# Import name and distribution name of what the `trainer` extra installs.
-EXTRA_PACKAGES = {
-    "matplotlib": "matplotlib",
-    "sklearn": "scikit-learn",
-    "tensorboard": "tensorboard",
-    "torchvision": "torchvision",
-    "tqdm": "tqdm",
-}
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -54,11 +48,7 @@ def train(config: TrainConfig) -> TrainResult:
         RunFolderError: The run folder exists and is not empty, or cannot be created.
         DivergedError: The loss is not finite.
     """
-    missing = [name for module, name in EXTRA_PACKAGES.items() if find_spec(module) is None]
-    if missing:
-        raise MissingExtraError(
-            f"the trainer needs {', '.join(missing)}: pip install 'simclr-ext[trainer]'"
-        )
+    require_extra()
     # Here and not above: the configuration must be importable without the extra.
     from simclr_ext.trainer.run import run
 

@@ -52,6 +52,10 @@ class TrainResult:
         """The scores as a table of text."""
         return format_table(self.scores)
 
+    def __str__(self) -> str:
+        """Return what the command line prints."""
+        return f"{self.table}\n\nrun folder: {self.folder}"
+
 
 def run(config: TrainConfig) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""

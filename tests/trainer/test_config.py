@@ -59,6 +59,26 @@ def test_error_names_field_value_and_what_is_allowed(
     assert allowed in message
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "value", "allowed"),
+    [
+        (TrainConfig, "epochs", 2.0, "a whole number"),
+        (TrainConfig, "seed", True, "a whole number"),
+        (TrainConfig, "image_size", "32", "a whole number or null"),
+        (TrainConfig, "temperature", None, "a number"),
+        (TrainConfig, "augment", {}, "a AugmentConfig"),
+        (ModelConfig, "blocks", [1, 1], "a tuple[int, ...]"),
+        (AugmentConfig, "crop_area", (0.1,), "a tuple[float, float]"),
+    ],
+)
+def test_values_of_other_types_are_errors(
+    part: type[Any], field: str, value: Any, allowed: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        part(**{field: value})
+    assert f"{field} must be {allowed}, got {value!r}" in str(error.value)
+
+
 def test_warmup_must_end_before_the_run() -> None:
     with pytest.raises(ValueError, match=r"optim.warmup_epochs must be below epochs = 5, got 5"):
         TrainConfig(epochs=5, optim=OptimConfig(warmup_epochs=5))
@@ -101,7 +121,7 @@ def test_yaml_round_trip() -> None:
 def test_from_dict_checks_values_and_names() -> None:
     with pytest.raises(ConfigError, match=r"model\.width"):
         TrainConfig.from_dict({"model": {"width": 0}})
-    with pytest.raises(TypeError, match="widht"):
+    with pytest.raises(ConfigError, match=r"model.widht is not an option; there are width, blocks"):
         TrainConfig.from_dict({"model": {"widht": 16}})
 
 

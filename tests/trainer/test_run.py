@@ -11,9 +11,15 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import simclr_ext.trainer
 from simclr_ext import BackendUnavailableError
-from simclr_ext.trainer import MissingExtraError, ModelConfig, OptimConfig, TrainConfig, train
+from simclr_ext.trainer import (
+    MissingExtraError,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    extras,
+    train,
+)
 from simclr_ext.trainer.checkpoint import load_checkpoint
 from simclr_ext.trainer.errors import DataError, DeviceError, RunFolderError
 from simclr_ext.trainer.evaluate import encode
@@ -189,7 +195,7 @@ def test_missing_packages_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -
     def find_spec(name: str) -> object:
         return None if name in ("sklearn", "tqdm") else object()
 
-    monkeypatch.setattr(simclr_ext.trainer, "find_spec", find_spec)
+    monkeypatch.setattr(extras, "find_spec", find_spec)
     with pytest.raises(MissingExtraError) as error:
         train(SMALL)
     assert str(error.value) == (
