@@ -16,6 +16,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from simclr_ext import BackendUnavailableError, __version__
 from simclr_ext.trainer import DEMO, TrainConfig, TrainerError, to_plain, train
+from simclr_ext.trainer.commands import evaluate_checkpoint, finetune_checkpoint
+from simclr_ext.trainer.config.evaluate import EvalConfig, FinetuneConfig
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,13 @@ class Command:
     defaults: Any = None
 
 
+_EVAL = "Evaluate a checkpoint's frozen features: k-NN and linear probes, any data set."
+_FINETUNE = "Fine-tune a checkpoint's encoder with few labels or all."
 COMMANDS = (
     Command("train", "Train SimCLR by the paper's recipe, and evaluate it.", TrainConfig, train),
     Command("demo", "Train on scikit-learn's digits, in two minutes.", TrainConfig, train, DEMO),
+    Command("eval", _EVAL, EvalConfig, evaluate_checkpoint),
+    Command("finetune", _FINETUNE, FinetuneConfig, finetune_checkpoint),
 )
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
