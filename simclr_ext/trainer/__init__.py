@@ -6,9 +6,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclr_ext.trainer.config import DEMO, AugmentConfig, ModelConfig, OptimConfig, TrainConfig
+from simclr_ext.trainer.config import (
+    DEMO,
+    PRESETS,
+    AugmentConfig,
+    ModelConfig,
+    MonitorConfig,
+    OptimConfig,
+    TrainConfig,
+)
 from simclr_ext.trainer.config.serialise import to_plain
 from simclr_ext.trainer.errors import MissingExtraError, TrainerError
 from simclr_ext.trainer.extras import EXTRA_PACKAGES, require_extra
@@ -19,12 +28,15 @@ if TYPE_CHECKING:
 __all__ = [
     "DEMO",
     "EXTRA_PACKAGES",
+    "PRESETS",
     "AugmentConfig",
     "MissingExtraError",
     "ModelConfig",
+    "MonitorConfig",
     "OptimConfig",
     "TrainConfig",
     "TrainerError",
+    "resume",
     "to_plain",
     "train",
 ]
@@ -53,3 +65,25 @@ def train(config: TrainConfig) -> TrainResult:
     from simclr_ext.trainer.run import run
 
     return run(config)
+
+
+def resume(folder: str | Path) -> TrainResult:
+    """Go on with a run that was cut off, from its last checkpoint.
+
+    On a CPU, with the run's number of threads, the result is the one of a run that was not cut off,
+    bit by bit. A run that was complete is evaluated again.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        As `train`.
+
+    Raises:
+        CheckpointError: The folder is not that of a run, or its data have changed.
+        DataError: As for `train`, like the other errors there.
+    """
+    require_extra()
+    from simclr_ext.trainer.run import resume as run_on
+
+    return run_on(folder)

@@ -23,3 +23,9 @@ def require_extra() -> None:
         raise MissingExtraError(
             f"the trainer needs {', '.join(missing)}: pip install 'simclr-ext[trainer]'"
         )
+
+
+def require(module: str, extra: str, purpose: str) -> None:
+    """Raise MissingExtraError, with the line for pip, unless a module of an extra is there."""
+    if find_spec(module) is None:
+        raise MissingExtraError(f"{purpose} needs {module}: pip install 'simclr-ext[{extra}]'")

@@ -55,7 +55,8 @@ class Session:
         return self._representation(model, head_layers)
 
     def _representation(self, model: SimCLR, head_layers: int) -> tuple[nn.Module, int]:
-        network = _network(model, head_layers).to(self.device).eval()
+        network = model.representation(head_layers) if head_layers else model.encoder
+        network = network.to(self.device).eval()
         channels, side = self.checkpoint.channels, self.side
         with torch.no_grad():
             h = network(torch.zeros(1, channels, side, side, device=self.device))
@@ -69,12 +70,6 @@ class Session:
         except OSError as error:
             raise RunFolderError(f"out: cannot create {folder}: {error.strerror}") from error
         return folder
-
-
-def _network(model: SimCLR, head_layers: int) -> nn.Module:
-    if head_layers:
-        return model.representation(head_layers)
-    return model.encoder
 
 
 @contextmanager
@@ -92,7 +87,10 @@ def open_session(config: CheckpointConfig) -> Iterator[Session]:
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads or before)
     try:
-        data = fit_channels(load_data(config.data or checkpoint.config.data), checkpoint.channels)
+        run = checkpoint.config
+        root = config.data_root or run.data_root
+        data = load_data(config.data or run.data, root, config.download, run.side)
+        data = fit_channels(data, checkpoint.channels)
         yield Session(path, checkpoint, data, torch.device(config.device))
     finally:
         torch.set_num_threads(before)

@@ -6,8 +6,17 @@ model, a batch and a number of epochs that a CPU can train. Nothing here needs t
 
 from simclr_ext.trainer.config.augment import AugmentConfig
 from simclr_ext.trainer.config.model import ModelConfig
+from simclr_ext.trainer.config.monitor import MonitorConfig
 from simclr_ext.trainer.config.optim import OptimConfig
-from simclr_ext.trainer.config.presets import DEMO
+from simclr_ext.trainer.config.presets import DEMO, PRESETS
 from simclr_ext.trainer.config.train import TrainConfig
 
-__all__ = ["DEMO", "AugmentConfig", "ModelConfig", "OptimConfig", "TrainConfig"]
+__all__ = [
+    "DEMO",
+    "PRESETS",
+    "AugmentConfig",
+    "ModelConfig",
+    "MonitorConfig",
+    "OptimConfig",
+    "TrainConfig",
+]

@@ -48,6 +48,8 @@ class CheckpointConfig:
         checkpoint: A checkpoint, or a run folder, whose checkpoint.pt is meant.
         data: Data set, as for `train`; null: the one that the model was trained on. Another one
             shows how well the representation transfers.
+        data_root: Folder in which data sets with a name are, or are put; null: the training's.
+        download: Whether a data set that is not there is downloaded.
         out: Folder of the results, made if need be; null: one beside the checkpoint.
         device: PyTorch device, such as "cpu" or "cuda".
         threads: CPU threads of PyTorch; null: PyTorch's own choice.
@@ -56,6 +58,8 @@ class CheckpointConfig:
 
     checkpoint: str
     data: str | None = None
+    data_root: str | None = None
+    download: bool = False
     out: str | None = None
     device: str = "cpu"
     threads: int | None = None
