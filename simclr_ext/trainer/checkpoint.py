@@ -91,6 +91,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: checkpoint format must be {_FORMAT}, got {found!r}")
     config = TrainConfig.from_dict(contents["config"])
     model = SimCLR(config.model, contents["channels"])
+    if config.channels_last:  # another layout is computed in another order, with other last bits
+        model.to(memory_format=torch.channels_last)
     model.encoder.load_state_dict(contents["encoder"])
     model.head.load_state_dict(contents["head"])
     return Checkpoint(

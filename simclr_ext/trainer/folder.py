@@ -85,6 +85,11 @@ class RunFolder:
         epoch = len(training.epochs)
         save_checkpoint(self.path / name, training.model, config, channels, epoch)
 
+    def remove_events(self) -> None:
+        """Remove TensorBoard's files, which a run that goes on writes anew, as metrics.csv."""
+        for path in self.path.glob("events.out.tfevents.*"):
+            path.unlink()
+
     def write_metrics(self, epochs: Sequence[Epoch]) -> None:
         """Write metrics.csv anew, so that no row is lost or doubled, wherever a run was cut off."""
         path = self.path / "metrics.csv.partial"

@@ -120,7 +120,10 @@ def _train(
     training: Training,
 ) -> TrainResult:
     folder.write_metrics(training.epochs)  # without rows of epochs that are going to be repeated
-    with SummaryWriter(str(folder.path), purge_step=training.step + 1) as board:
+    folder.remove_events()
+    with SummaryWriter(str(folder.path)) as board:
+        for epoch in training.epochs:
+            log_epoch(board, epoch)
         draw_pairs(folder.path / "pairs.png", source, config)
         _pretrain(folder, config, data, source, training, board)
         plots.plot_loss(folder.path / "loss.png", training.epochs, config.batch_size)
@@ -177,10 +180,10 @@ def _pretrain(
 
 
 def _warn(epochs: list[Epoch], config: TrainConfig) -> None:
-    """Warn of what is wrong since this epoch; the first one may still be at chance."""
-    if len(epochs) < 2:
+    """Warn of what is wrong since this epoch; during the warmup, the loss may be at chance."""
+    if len(epochs) <= max(1, config.optim.warmup_epochs):
         return
-    before = complaints(epochs[-2], config.batch_size) if len(epochs) > 2 else {}
+    before = {} if len(epochs) == 2 else complaints(epochs[-2], config.batch_size)
     for name, sentence in complaints(epochs[-1], config.batch_size).items():
         if name not in before:
             text = f"epoch {epochs[-1].epoch}: {sentence}"

@@ -1,4 +1,4 @@
-"""One pass and two: equal gradients where images are independent, and what a batch norm makes of it."""
+"""One pass and two: equal gradients where images are independent; batch norm's semantics."""
 
 import pytest
 import torch
@@ -70,7 +70,7 @@ def test_gradients_add_up_and_the_scale_reaches_them(batch: Tensor) -> None:
 
 
 def test_both_passes_of_a_chunk_drop_the_same(batch: Tensor) -> None:
-    """Dropout seeded by the chunk, as the training loop does: equal to one graph over all chunks."""
+    """Dropout seeded by the chunk, as in the training loop: equal to one graph over all chunks."""
     model = network(nn.Dropout(0.5))
 
     def forward(chunk: Tensor, index: int) -> Tensor:
