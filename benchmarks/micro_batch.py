@@ -73,7 +73,7 @@ def measure(batch: int, chunk: int, threads: int) -> dict[str, float]:
     start = time.perf_counter()
     next(iter(pretrain(training, source, config)))
     seconds = time.perf_counter() - start
-    loss = training.totals[0].item()
+    loss = training.epochs[-1].loss
     return {
         "batch": batch,
         "micro_batch": chunk,
