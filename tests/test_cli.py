@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 import simclr_ext
 from simclr_ext import cli
-from simclr_ext.trainer import DEMO, MissingExtraError, TrainConfig
+from simclr_ext.trainer import DEMO, PRESETS, MissingExtraError, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,32 @@ def test_a_runs_own_configuration_file_is_accepted(
     assert trained == [config]
 
 
+def test_preset_then_file_then_options(trained: list[TrainConfig], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("epochs: 20\nseed: 3\n")
+    arguments = ["train", "--config", str(path), "--seed", "4", "--preset", "cifar10-r18"]
+    assert cli.main(arguments) == 0
+    assert cli.main(["train", "--preset=cifar10-r18"]) == 0
+    preset = PRESETS["cifar10-r18"]
+    assert trained == [dataclasses.replace(preset, epochs=20, seed=4), preset]
+
+
+def test_help_shows_the_values_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--preset", "imagenet-r50", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "{imagenet-r50,cifar10-r50,cifar10-r18,cpu-small}" in text
+    assert "the loss sees 2N views. (type: int, default: 4096)" in text
+
+
+def test_warnings_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace_functions(monkeypatch, lambda config: warnings.warn("it collapses", stacklevel=1))
+    cli.main(["train"])
+    assert capsys.readouterr().err == "simclr-ext: warning: it collapses\n"
+
+
 def test_a_field_without_default_is_a_positional_argument(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +151,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--data", "gone.npz"], "gone.npz: no such file"),
         (["train", "--data", "mnist"], "data must be"),
         (["train", "--out", "."], "exists and is not empty"),
+        (["train", "--preset", "cifar11"], "cifar11"),
+        (["train", "--preset"], "expected one argument"),
+        (["train", "--resume", "."], "not a run folder"),
+        (["train", "--resume", ".", "--epochs", "3"], "--resume must be the only option"),
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )

@@ -55,15 +55,16 @@ _CIFAR10_R18 = TrainConfig(  # ours: the recipe above with the encoder that othe
     }
 )
 
-_CPU_SMALL = TrainConfig(
+_CPU_SMALL = TrainConfig(  # ours: what two CPU cores train on 10,000 images in minutes
     data="cifar10",
-    image_size=24,  # ours
-    epochs=40,
+    image_size=24,
+    epochs=30,
     batch_size=256,
-    temperature=0.5,
-    precision="bf16",
+    temperature=0.5,  # appendix B.9
+    precision="bf16",  # twice as fast as float32 where the processor has AVX512-BF16 or AMX
     model=ModelConfig(width=32, blocks=(1, 1, 1)),
-    optim=OptimConfig(warmup_epochs=4),
+    # Appendix B.1: 0.075 sqrt(N), better for small batches and short runs.
+    optim=OptimConfig(learning_rate=0.075, scaling="sqrt", warmup_epochs=3),
 )
 
 PRESETS = {
