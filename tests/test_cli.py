@@ -114,12 +114,12 @@ def test_warnings_are_one_line(
 def test_a_field_without_default_is_a_positional_argument(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = cli.Command("embed", "Embed.", Embed, lambda config: (config.run, config.size))
+    command = cli.Command("inspect", "Embed.", Embed, lambda config: (config.run, config.size))
     monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, command))
-    assert cli.main(["embed", "runs/x", "--size", "5"]) == 0
+    assert cli.main(["inspect", "runs/x", "--size", "5"]) == 0
     assert capsys.readouterr().out == "('runs/x', 5)\n"
-    assert cli.main(["embed"]) == 2
-    assert "arguments are required: embed.run" in capsys.readouterr().err
+    assert cli.main(["inspect"]) == 2
+    assert "arguments are required: inspect.run" in capsys.readouterr().err
 
 
 def test_help_comes_from_the_dataclasses(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +140,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "train,demo,doctor"),
+        ([], "train,demo,eval"),
         (["fly"], "invalid choice: 'fly'"),
         (["train", "--nope", "3"], "unrecognized arguments: --nope 3"),
         (["train", "--epochs", "many"], "\"epochs\": Expected a <class 'int'>. Got value: many"),

@@ -37,7 +37,7 @@ def test_every_format_computes_what_the_encoder_does(
         assert torch.equal(weights[name], value)
         assert torch.equal(kept[name], value)
     graph = torch.export.load(result.files["pt2"]).module()
-    assert (graph(images) - expected).abs().max() < 1e-5
+    assert (graph(images) - expected).abs().max() < 1e-5 * expected.abs().max()
     session = onnxruntime.InferenceSession(result.files["onnx"])
     (found,) = session.run(None, {"images": images.numpy()})
     assert (torch.from_numpy(found) - expected).abs().max() < 1e-4 * expected.abs().max()
@@ -58,7 +58,9 @@ def test_weights_of_a_resnet_are_torchvisions(
     network.fc = nn.Identity()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(network.eval()(images), load_checkpoint(path).model.encoder(images))
+        expected = load_checkpoint(path).model.encoder(images)
+        error = (network.eval()(images) - expected).abs().max()
+    assert error < 1e-5 * expected.abs().max()
 
 
 def test_a_wrong_file_is_an_error_and_is_removed(
