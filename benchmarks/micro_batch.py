@@ -10,6 +10,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def main() -> None:
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
     with RESULTS.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -73,7 +74,7 @@ def measure(batch: int, chunk: int, threads: int) -> dict[str, float]:
     start = time.perf_counter()
     next(iter(pretrain(training, source, config)))
     seconds = time.perf_counter() - start
-    loss = training.epochs[-1].loss
+    assert math.isfinite(training.epochs[-1].loss)
     return {
         "batch": batch,
         "micro_batch": chunk,
@@ -82,7 +83,6 @@ def measure(batch: int, chunk: int, threads: int) -> dict[str, float]:
         "images_per_second": round(batch / seconds),
         "before_mib": round(before),
         "peak_mib": round(peak_memory()),
-        "loss": round(loss, 4),
     }
 
 

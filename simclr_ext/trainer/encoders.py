@@ -7,7 +7,7 @@ widen the bottlenecks alone.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torchvision
 from torch import Tensor, nn
@@ -172,4 +172,4 @@ def _timm(name: str) -> Backbone:
     if not timm.is_model(name):
         raise ConfigError(f"model.encoder must name a model of timm, got {name!r}")
     model = timm.create_model(name, pretrained=False, num_classes=0)
-    return Backbone(model, model.num_features)
+    return Backbone(model, cast(int, model.num_features))

@@ -74,6 +74,8 @@ def run(config: TrainConfig) -> TrainResult:
     # What else a repetition needs to be exact; and it must not ask for the folder of this run.
     threads = config.threads or torch.get_num_threads()
     config = dataclasses.replace(config, out=None, threads=threads)
+    if config.evaluate and isinstance(data, FolderData):
+        data.check_memory(config.side)  # now, and not after the training
     with _threads(config):
         check_device(config.device)
         check_loss(config)

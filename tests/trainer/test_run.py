@@ -208,6 +208,17 @@ def test_a_folder_of_files_of_many_sizes(tmp_path: Path) -> None:
     assert (result.folder / "pairs.png").exists()
 
 
+def test_a_folder_too_large_to_evaluate_is_an_error_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simclr_ext.trainer.data.folder._MEMORY_LIMIT", 1000)
+    write_folder(tmp_path / "pets", sizes=[(8, 8)])
+    config = dataclasses.replace(SMALL, data=str(tmp_path / "pets"), out=str(tmp_path / "run"))
+    with pytest.raises(DataError, match="pets: 24 images of 8 x 8 take"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_encoder_that_cannot_take_the_images(tmp_path: Path) -> None:
     model = ModelConfig(encoder="torchvision:vit_b_32")
     with pytest.raises(ConfigError, match="vit_b_32 does not take images of 8 x 8"):

@@ -84,18 +84,22 @@ class FolderData:
     channels: int = 3
     sides: tuple[int, int] = (224, 224)  # of the views, unless the configuration says otherwise
 
-    def in_memory(self, side: int) -> ImageData:
-        """Return the images decoded, resized and cropped to a square.
-
-        Raises:
-            DataError: They take more than 4 GiB.
-        """
+    def check_memory(self, side: int) -> None:
+        """Raise DataError if the images, cropped to squares, take more than 4 GiB."""
         size = 3 * side * side * (len(self.train) + len(self.test))
         if size > _MEMORY_LIMIT:
             raise DataError(
                 f"{self.name}: {len(self.train) + len(self.test):,} images of {side} x {side} take "
                 f"{size / 2**30:.0f} GiB, more than {_MEMORY_LIMIT / 2**30:.0f}"
             )
+
+    def in_memory(self, side: int) -> ImageData:
+        """Return the images decoded, resized and cropped to a square.
+
+        Raises:
+            DataError: They take more than 4 GiB.
+        """
+        self.check_memory(side)
         return ImageData(
             self.name,
             self.train.load(side),
