@@ -1,25 +1,79 @@
-"""The command line: `simclr-ext demo`, `simclr-ext train`, `simclr-ext doctor`.
+"""The command line: `simclr-ext COMMAND`, one line of `COMMANDS` each.
 
-Options, types and help come from the dataclasses of `simclr_ext.trainer.config`.
+A command is a dataclass, which gives options, types and help, and a function of it, whose result is
+printed. The dataclass must be importable without the trainer's extra; the function imports what it
+needs when it runs.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from simclr_ext import BackendUnavailableError, __version__
-from simclr_ext.trainer import DEMO, TrainConfig, TrainerError, train
+from simclr_ext.trainer import DEMO, PRESETS, TrainConfig, TrainerError, resume, to_plain, train
+from simclr_ext.trainer.commands import (
+    draw_pages,
+    embed_images,
+    evaluate_checkpoint,
+    export_encoder,
+    finetune_checkpoint,
+)
+from simclr_ext.trainer.config.evaluate import EvalConfig, FinetuneConfig
+from simclr_ext.trainer.config.outputs import EmbedConfig, ExportConfig, PagesConfig
+from simclr_ext.trainer.errors import ConfigError, TrainingInterrupted
 
-_DEMO = "Train on scikit-learn's digits, in two minutes: `train` with other defaults."
-_TRAIN = "Train SimCLR by the paper's recipe and evaluate the encoder."
+
+@dataclass(frozen=True)
+class Command:
+    """A command.
+
+    Attributes:
+        name: Its name.
+        help: One sentence.
+        config: The dataclass of its options; fields without a default are positional arguments.
+        run: The function of that dataclass; str() of the result is printed.
+        defaults: Values of the options, if not the dataclass's own.
+    """
+
+    name: str
+    help: str
+    config: type[Any]
+    run: Callable[[Any], object]
+    defaults: Any = None
+
+
+_EVAL = "Evaluate a checkpoint's frozen features: k-NN and linear probes, any data set."
+_FINETUNE = "Fine-tune a checkpoint's encoder with few labels or all."
+_EXPORT = "Write the encoder for other programs, and check what was written."
+_PAGES = "Draw a map of the representations, and a page of nearest neighbours."
+_TRAIN = "Train SimCLR by the paper's recipe, and evaluate it."
+COMMANDS = (
+    Command("train", _TRAIN, TrainConfig, train),
+    Command("demo", "Train on scikit-learn's digits, in two minutes.", TrainConfig, train, DEMO),
+    Command("eval", _EVAL, EvalConfig, evaluate_checkpoint),
+    Command("finetune", _FINETUNE, FinetuneConfig, finetune_checkpoint),
+    Command("embed", "Write the representations of all images.", EmbedConfig, embed_images),
+    Command("export", _EXPORT, ExportConfig, export_encoder),
+    Command("pages", _PAGES, PagesConfig, draw_pages),
+)
+_PRESET = "Recipe to start from; the file and the other options override it"
+_RESUME = "Go on with the run in this folder, alone: its configuration is in the folder"
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
 
-def build_parser() -> ArgumentParser:
-    """Return the parser of the whole command line."""
+def build_parser(preset: str | None = None) -> ArgumentParser:
+    """Return the parser of the whole command line.
+
+    Args:
+        preset: The recipe whose values are the defaults of `train`; None: the dataclass's own.
+    """
     parser = ArgumentParser(
         prog="simclr-ext",
         description="SimCLR's NT-Xent loss, and a trainer built on it.",
@@ -27,18 +81,24 @@ def build_parser() -> ArgumentParser:
         exit_on_error=False,
     )
     commands = parser.add_subcommands(dest="command", metavar="command")
-    commands.add_subcommand("demo", _train_parser(_DEMO, DEMO), help=_DEMO)
-    commands.add_subcommand("train", _train_parser(_TRAIN, TrainConfig()), help=_TRAIN)
+    for command in COMMANDS:
+        if command.name == "train":
+            command = replace(command, defaults=PRESETS.get(preset or ""))
+        commands.add_subcommand(command.name, _command_parser(command), help=command.help)
     doctor_parser = ArgumentParser(description=_DOCTOR, exit_on_error=False)
     commands.add_subcommand("doctor", doctor_parser, help=_DOCTOR)
     return parser
 
 
-def _train_parser(summary: str, defaults: TrainConfig) -> ArgumentParser:
-    parser = ArgumentParser(description=summary, exit_on_error=False)
+def _command_parser(command: Command) -> ArgumentParser:
+    parser = ArgumentParser(description=command.help, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options")
-    parser.add_class_arguments(TrainConfig, as_group=False)
-    parser.set_defaults(defaults.to_dict())
+    if command.name == "train":
+        parser.add_argument("--preset", choices=list(PRESETS), help=_PRESET)
+        parser.add_argument("--resume", metavar="FOLDER", help=_RESUME)
+    parser.add_class_arguments(command.config, as_group=False, as_positional=True)
+    if command.defaults is not None:
+        parser.set_defaults(to_plain(command.defaults))
     return parser
 
 
@@ -52,28 +112,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0, 2 after a message on stderr about what the user can put right, or 130 after an
         interrupt; `doctor` has its own.
     """
-    parser = build_parser()
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = build_parser(_early(arguments, "--preset"))
     try:
-        args = parser.parse_args(None if argv is None else list(argv))
-        if args.command == "doctor":
-            return _doctor()
-        return _train(parser.instantiate(args)[args.command])
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            args = parser.parse_args(arguments)
+            if args.command == "doctor":
+                return _doctor()
+            print(_run(args.command, parser.instantiate(args)[args.command], arguments))
+        return 0
     except (ArgumentError, TrainerError) as error:
         print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
     except BackendUnavailableError as error:  # with the compiler's own lines
         print(f"simclr-ext: error: {error}", file=sys.stderr)
+    except TrainingInterrupted as interruption:
+        print(f"simclr-ext: interrupted: {interruption}", file=sys.stderr)
+        return 128 + interruption.signal
     except KeyboardInterrupt:
         print("simclr-ext: interrupted", file=sys.stderr)
         return 130
     return 2
 
 
-def _train(options: Namespace) -> int:
-    fields = dict(vars(options))
-    del fields["config"]  # the files' paths; what they say is in the other fields
-    result = train(TrainConfig(**fields))
-    print(f"{result.table}\n\nrun folder: {result.folder}")
-    return 0
+def _run(name: str, parsed: Namespace, arguments: Sequence[str]) -> object:
+    (command,) = (command for command in COMMANDS if command.name == name)
+    options = dict(vars(parsed))
+    for option in ("config", "preset"):  # what they say is in the other options
+        options.pop(option, None)
+    folder = options.pop("resume", None)
+    if folder is None:
+        return command.run(command.config(**options))
+    if len(arguments) != (2 if f"--resume={folder}" in arguments else 3):
+        raise ConfigError(
+            f"--resume must be the only option: the run's configuration is in {folder}"
+        )
+    return resume(folder)
+
+
+def _early(arguments: Sequence[str], option: str) -> str | None:
+    """Return the value of an option on which the parser itself depends."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(option, dest="value", nargs="?")  # the whole parser asks for the value
+    value: str | None = parser.parse_known_args(arguments)[0].value
+    return value
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
+    print(f"simclr-ext: warning: {message}", file=sys.stderr)
 
 
 def _doctor() -> int:

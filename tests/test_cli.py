@@ -1,15 +1,31 @@
 """The command line: options, configuration files, errors of one line."""
 
+import dataclasses
 import subprocess
 import sys
 import types
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import simclr_ext
 from simclr_ext import cli
-from simclr_ext.trainer import DEMO, MissingExtraError, TrainConfig
+from simclr_ext.trainer import DEMO, PRESETS, MissingExtraError, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Embed:
+    """Options of a command.
+
+    Attributes:
+        run: Run folder.
+        size: Images at a time.
+    """
+
+    run: str
+    size: int = 3
 
 
 @pytest.fixture
@@ -17,12 +33,19 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
     """Configurations that the command line would train."""
     configs: list[TrainConfig] = []
 
-    def train(config: TrainConfig) -> types.SimpleNamespace:
+    def train(config: TrainConfig) -> str:
         configs.append(config)
-        return types.SimpleNamespace(table="| the table |", folder=Path("runs/x"))
+        return "what training found"
 
-    monkeypatch.setattr(cli, "train", train)
+    replace_functions(monkeypatch, train)
     return configs
+
+
+def replace_functions(
+    monkeypatch: pytest.MonkeyPatch, function: Callable[[TrainConfig], object]
+) -> None:
+    commands = tuple(dataclasses.replace(command, run=function) for command in cli.COMMANDS)
+    monkeypatch.setattr(cli, "COMMANDS", commands)
 
 
 def test_defaults(trained: list[TrainConfig], capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +53,7 @@ def test_defaults(trained: list[TrainConfig], capsys: pytest.CaptureFixture[str]
     capsys.readouterr()
     assert cli.main(["train"]) == 0
     assert trained == [DEMO, TrainConfig()]
-    assert capsys.readouterr().out == "| the table |\n\nrun folder: runs/x\n"
+    assert capsys.readouterr().out == "what training found\n"
 
 
 def test_options_reach_nested_fields(trained: list[TrainConfig]) -> None:
@@ -62,6 +85,43 @@ def test_a_runs_own_configuration_file_is_accepted(
     assert trained == [config]
 
 
+def test_preset_then_file_then_options(trained: list[TrainConfig], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("epochs: 20\nseed: 3\n")
+    arguments = ["train", "--config", str(path), "--seed", "4", "--preset", "cifar10-r18"]
+    assert cli.main(arguments) == 0
+    assert cli.main(["train", "--preset=cifar10-r18"]) == 0
+    preset = PRESETS["cifar10-r18"]
+    assert trained == [dataclasses.replace(preset, epochs=20, seed=4), preset]
+
+
+def test_help_shows_the_values_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--preset", "imagenet-r50", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "{imagenet-r50,cifar10-r50,cifar10-r18,cpu-small}" in text
+    assert "the loss sees 2N views. (type: int, default: 4096)" in text
+
+
+def test_warnings_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace_functions(monkeypatch, lambda config: warnings.warn("it collapses", stacklevel=1))
+    cli.main(["train"])
+    assert capsys.readouterr().err == "simclr-ext: warning: it collapses\n"
+
+
+def test_a_field_without_default_is_a_positional_argument(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = cli.Command("inspect", "Embed.", Embed, lambda config: (config.run, config.size))
+    monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, command))
+    assert cli.main(["inspect", "runs/x", "--size", "5"]) == 0
+    assert capsys.readouterr().out == "('runs/x', 5)\n"
+    assert cli.main(["inspect"]) == 2
+    assert "arguments are required: inspect.run" in capsys.readouterr().err
+
+
 def test_help_comes_from_the_dataclasses(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["train", "--help"])
@@ -80,7 +140,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "demo,train,doctor"),
+        ([], "train,demo,eval"),
         (["fly"], "invalid choice: 'fly'"),
         (["train", "--nope", "3"], "unrecognized arguments: --nope 3"),
         (["train", "--epochs", "many"], "\"epochs\": Expected a <class 'int'>. Got value: many"),
@@ -91,6 +151,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--data", "gone.npz"], "gone.npz: no such file"),
         (["train", "--data", "mnist"], "data must be"),
         (["train", "--out", "."], "exists and is not empty"),
+        (["train", "--preset", "cifar11"], "cifar11"),
+        (["train", "--preset"], "expected one argument"),
+        (["train", "--resume", "."], "not a run folder"),
+        (["train", "--resume", ".", "--epochs", "3"], "--resume must be the only option"),
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )
@@ -142,7 +206,7 @@ def test_what_stops_a_run_is_told_without_a_traceback(
     def train(config: TrainConfig) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "train", train)
+    replace_functions(monkeypatch, train)
     assert cli.main(["train"]) == code
     assert capsys.readouterr().err == message
 

@@ -6,34 +6,40 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclr_ext.trainer.config import DEMO, AugmentConfig, ModelConfig, OptimConfig, TrainConfig
+from simclr_ext.trainer.config import (
+    DEMO,
+    PRESETS,
+    AugmentConfig,
+    ModelConfig,
+    MonitorConfig,
+    OptimConfig,
+    TrainConfig,
+)
+from simclr_ext.trainer.config.serialise import to_plain
 from simclr_ext.trainer.errors import MissingExtraError, TrainerError
+from simclr_ext.trainer.extras import EXTRA_PACKAGES, require_extra
 
 if TYPE_CHECKING:
     from simclr_ext.trainer.run import TrainResult
 
 __all__ = [
     "DEMO",
+    "EXTRA_PACKAGES",
+    "PRESETS",
     "AugmentConfig",
     "MissingExtraError",
     "ModelConfig",
+    "MonitorConfig",
     "OptimConfig",
     "TrainConfig",
     "TrainerError",
+    "resume",
+    "to_plain",
     "train",
 ]
-
-# Import name and distribution name of what the `trainer` extra installs.
-EXTRA_PACKAGES = {
-    "matplotlib": "matplotlib",
-    "sklearn": "scikit-learn",
-    "tensorboard": "tensorboard",
-    "torchvision": "torchvision",
-    "tqdm": "tqdm",
-}
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -54,12 +60,30 @@ def train(config: TrainConfig) -> TrainResult:
         RunFolderError: The run folder exists and is not empty, or cannot be created.
         DivergedError: The loss is not finite.
     """
-    missing = [name for module, name in EXTRA_PACKAGES.items() if find_spec(module) is None]
-    if missing:
-        raise MissingExtraError(
-            f"the trainer needs {', '.join(missing)}: pip install 'simclr-ext[trainer]'"
-        )
+    require_extra()
     # Here and not above: the configuration must be importable without the extra.
     from simclr_ext.trainer.run import run
 
     return run(config)
+
+
+def resume(folder: str | Path) -> TrainResult:
+    """Go on with a run that was cut off, from its last checkpoint.
+
+    On a CPU, with the run's number of threads, the result is the one of a run that was not cut off,
+    bit by bit. A run that was complete is evaluated again.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        As `train`.
+
+    Raises:
+        CheckpointError: The folder is not that of a run, or its data have changed.
+        DataError: As for `train`, like the other errors there.
+    """
+    require_extra()
+    from simclr_ext.trainer.run import resume as run_on
+
+    return run_on(folder)

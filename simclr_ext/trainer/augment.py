@@ -1,31 +1,44 @@
-"""Views: SimCLR's random transformations, drawn for each image of a batch.
+"""Views: SimCLR's random transformations of the images of a batch.
 
 Source: SimCLR (arXiv 2002.05709), appendix A.
+
+All parameters of a batch are drawn first. On a CPU its views are then made a few at a time, as many
+as its cache holds, and images whose colour jitter has the same order next to one another: a run of
+images shares each operation, and no image is fetched from memory for each of its own.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from simclr_ext.trainer.config import AugmentConfig
+from simclr_ext.trainer.draws import Draws, draw
 from simclr_ext.trainer.errors import ConfigError
 from simclr_ext.trainer.image_ops import (
-    adjust_brightness,
-    adjust_contrast,
-    adjust_hue,
-    adjust_saturation,
+    adjust_brightness_,
+    adjust_contrast_,
+    adjust_hue_,
+    adjust_saturation_,
     gaussian_blur,
-    grayscale,
-    horizontal_flip,
-    resized_crop,
+    grayscale_,
+    resize_taps,
+    separable_filter,
     to_float,
 )
 
-_CROP_TRIES = 10  # as in torchvision
+_PIECE_BYTES = 512 * 1024  # of float32 views: with their temporaries about a core's cache
+# The steps of the colour jitter, each with the factor that changes nothing.
+_JITTER = (
+    (adjust_brightness_, 1.0),
+    (adjust_contrast_, 1.0),
+    (adjust_saturation_, 1.0),
+    (adjust_hue_, 0.0),
+)
 
 
 class Augment:
@@ -34,6 +47,9 @@ class Augment:
     Args:
         config: The operations' probabilities and strengths; `flip_probability` must be a number.
         size: Side of the views in pixels.
+
+    Raises:
+        ConfigError: `flip_probability` is None.
 
     Example:
         >>> augment = Augment(AugmentConfig(flip_probability=0.5), size=16)
@@ -46,7 +62,6 @@ class Augment:
         if config.flip_probability is None:
             raise ConfigError("augment.flip_probability is None: resolve the configuration first")
         self.config = config
-        self.flip_probability = config.flip_probability
         self.size = size
         # The paper's 10 % of the side, made odd, and no less than the 3 pixels that blur at all.
         self.blur_radius = max(1, size // 20)
@@ -55,104 +70,97 @@ class Augment:
         """Return a view of each image.
 
         Args:
-            images: [B, C, H, W] with C = 1 or 3, uint8, or floating in [0, 1].
-            generator: Source of every random number, on the images' device.
+            images: [B, C, H, W] with C = 1 or 3, uint8, or floating in [0, 1], on any device.
+            generator: Source of every random number. One on the CPU gives the same views on every
+                device, and never waits for it.
 
         Returns:
-            Views, [B, C, size, size], float32 in [0, 1].
+            Views, [B, C, size, size], float32 in [0, 1], on the images' device.
         """
-        config = self.config
-        batch, channels, height, width = images.shape
-        crop = random_crop(batch, height, width, config, generator)
-        views = resized_crop(to_float(images), *crop, self.size)
-        if self.flip_probability > 0:
-            flipped = _chosen(batch, self.flip_probability, generator)
-            _apply_to(flipped, views, horizontal_flip)
-        if config.jitter_probability > 0 and config.jitter_strength > 0:
-            self._jitter(views, generator)
-        if config.grayscale_probability > 0 and channels == 3:
-            _apply_to(_chosen(batch, config.grayscale_probability, generator), views, grayscale)
-        if config.blur_probability > 0:
-            blurred = _chosen(batch, config.blur_probability, generator)
-            sigma = _uniform(batch, *config.blur_sigma, generator)
-            _apply_to(blurred, views, gaussian_blur, sigma, radius=self.blur_radius)
+        draws = draw(self.config, images.shape, generator).cpu()
+        views = images.new_empty(*images.shape[:2], self.size, self.size, dtype=torch.float32)
+        # Dispatch is faster there, and `views`, made outside, may be saved for a backward pass.
+        with torch.inference_mode():
+            self._fill(views, images, draws)
         return views
 
-    def _jitter(self, views: Tensor, generator: Generator) -> None:
-        batch, channels = views.shape[:2]
-        strong, weak = 0.8 * self.config.jitter_strength, 0.2 * self.config.jitter_strength
-        steps: list[tuple[Callable[..., Tensor], Tensor]] = [
-            (adjust_brightness, _uniform(batch, 1 - strong, 1 + strong, generator)),
-            (adjust_contrast, _uniform(batch, 1 - strong, 1 + strong, generator)),
-        ]
-        if channels == 3:
-            steps += [
-                (adjust_saturation, _uniform(batch, 1 - strong, 1 + strong, generator)),
-                (adjust_hue, _uniform(batch, -weak, weak, generator)),
-            ]
-        jittered = _chosen(batch, self.config.jitter_probability, generator)
-        keys = torch.rand(batch, len(steps), device=views.device, generator=generator)
-        order = keys.argsort(dim=1)  # [B, steps]: each image has its own order
-        for turn in order.unbind(dim=1):
-            for index, (operation, factor) in enumerate(steps):
-                _apply_to(jittered & (turn == index), views, operation, factor)
+    def _fill(self, views: Tensor, images: Tensor, draws: Draws) -> None:
+        height, width = images.shape[2:]
+        vertical = resize_taps(draws.top, draws.height, height, self.size)
+        horizontal = resize_taps(draws.left, draws.width, width, self.size, draws.flip)
+        for rows in _pieces(views, draws.order):
+            # Nothing outside of the crops is read.
+            top, left = int(draws.top[rows].min()), int(draws.left[rows].min())
+            bottom = int((draws.top + draws.height)[rows].max())
+            right = int((draws.left + draws.width)[rows].max())
+            part = separable_filter(
+                to_float(images[..., top:bottom, left:right][rows]),
+                vertical[rows].relative_to(top).to(images.device),
+                horizontal[rows].relative_to(left).to(images.device),
+            )
+            _jitter_(part, draws.order[rows], draws.factors[:, rows])
+            part = _apply_where(draws.grayscale[rows], part, grayscale_)
+            sigma = draws.sigma[rows]
+            part = _apply_where(draws.blur[rows], part, gaussian_blur, sigma, self.blur_radius)
+            views[rows] = part
 
 
-def _uniform(batch: int, low: float, high: float, generator: Generator) -> Tensor:
-    """Return [B] numbers from [low, high)."""
-    numbers = torch.rand(batch, device=generator.device, generator=generator)
-    return low + (high - low) * numbers
+def _pieces(views: Tensor, order: Tensor) -> Iterator[slice | Tensor]:
+    """Yield the rows of the views to work on at a time; order [B, steps]."""
+    if not _on_cpu(views):
+        yield slice(None)  # there, few large operations are faster than many small ones
+        return
+    length = _PIECE_BYTES // views[0].nbytes
+    if length <= 1:
+        yield from (slice(row, row + 1) for row in range(len(views)))
+        return
+    code = (order * len(_JITTER) ** torch.arange(order.shape[1])).sum(dim=1)
+    yield from torch.split(code.argsort(stable=True), length)
 
 
-def _chosen(batch: int, probability: float, generator: Generator) -> Tensor:
-    """Return [B] booleans that hold with the given probability."""
-    return _uniform(batch, 0, 1, generator) < probability
+def _jitter_(views: Tensor, order: Tensor, factors: Tensor) -> None:
+    """Jitter the colours of views [b, C, H, W]; order [b, steps] and factors [steps, b] on the CPU.
 
-
-def _apply_to(
-    mask: Tensor, views: Tensor, operation: Callable[..., Tensor], *parameters: Tensor, **fixed: int
-) -> None:
-    """Replace, in place, the views where `mask` [B] holds by the operation's result."""
-    rows = mask.nonzero().squeeze(1)
-    if len(rows) > 0:
-        views[rows] = operation(views[rows], *(p[rows] for p in parameters), **fixed)
-
-
-def random_crop(
-    batch: int, height: int, width: int, config: AugmentConfig, generator: Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Draw a crop per image with the distribution of torchvision's RandomResizedCrop.
-
-    Area uniform, log of the aspect ratio uniform, position uniform; a crop that does not fit is
-    drawn again, up to ten times, and then is the largest central one of an allowed ratio.
-
-    Returns:
-        Top, left, height and width in pixels, each [batch], int64.
+    Elsewhere all views go through every step at every turn, most of them with the factor that
+    changes nothing: a small price for having no groups of images to start kernels for.
     """
-    device = generator.device
-    area, ratio = (
-        torch.rand(_CROP_TRIES, batch, device=device, generator=generator) * (high - low) + low
-        for low, high in (config.crop_area, tuple(map(math.log, config.crop_ratio)))
-    )
-    area, ratio = area * (height * width), ratio.exp()
-    widths = (area * ratio).sqrt().round().long()  # [tries, B]
-    heights = (area / ratio).sqrt().round().long()
-    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
-    first = fits.int().argmax(dim=0, keepdim=True)  # [1, B], the first try that fits
+    if _on_cpu(views):
+        _jitter_runs_(views, order, factors)
+        return
+    for turn, step in itertools.product(order.T, range(order.shape[1])):
+        operation, neutral = _JITTER[step]
+        factor = torch.where(turn == step, factors[step], neutral)
+        operation(views, factor.to(views.device, non_blocking=True))
 
-    low, high = config.crop_ratio
-    central_width = min(width, round(height * high))
-    central_height = min(height, round(width / low))
-    cropped = _chosen(batch, config.crop_probability, generator)
-    fitted = fits.any(dim=0)
 
-    def select(tries: Tensor, central: int, whole: int) -> Tensor:
-        drawn = torch.where(fitted, tries.gather(0, first).squeeze(0), central)
-        return torch.where(cropped, drawn, whole)
+def _jitter_runs_(views: Tensor, order: Tensor, factors: Tensor) -> None:
+    """Jitter runs of neighbours that have the same order."""
+    stop = 0
+    for turns, run in itertools.groupby(order.tolist()):
+        start, stop = stop, stop + len(list(run))
+        for step in turns:
+            if step >= 0:
+                operation, _ = _JITTER[step]
+                operation(views[start:stop], factors[step, start:stop])
 
-    h, w = select(heights, central_height, height), select(widths, central_width, width)
-    place = torch.rand(2, batch, device=device, generator=generator)
-    central = cropped & ~fitted
-    top = torch.where(central, (height - h) // 2, (place[0] * (height - h + 1)).long())
-    left = torch.where(central, (width - w) // 2, (place[1] * (width - w + 1)).long())
-    return top, left, h, w
+
+def _on_cpu(views: Tensor) -> bool:
+    return views.device.type == "cpu"
+
+
+def _apply_where(
+    mask: Tensor, views: Tensor, operation: Callable[..., Tensor], *parameters: Any
+) -> Tensor:
+    """Return the views, those where `mask` [b] holds replaced by the operation's result.
+
+    Tensors among the parameters are [b]; they and the mask are on the CPU.
+    """
+    rows = mask.nonzero().squeeze(1)
+    if len(rows) == 0:
+        return views
+    parameters = tuple(p[rows] if isinstance(p, Tensor) else p for p in parameters)
+    if len(rows) == len(views):
+        return operation(views, *parameters)
+    rows = rows.to(views.device, non_blocking=True)
+    views[rows] = operation(views[rows], *parameters)
+    return views

@@ -1,11 +1,13 @@
-"""Checkpoints: the model's weights, and what it takes to build the model and read its inputs."""
+"""Checkpoints: the model's weights, what builds the model, and what training goes on from."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 
@@ -13,7 +15,7 @@ from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.errors import CheckpointError
 from simclr_ext.trainer.model import SimCLR
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,24 @@ class Checkpoint:
         model: Encoder and projection head, in evaluation mode, on the CPU.
         config: The resolved configuration that trained it.
         channels: C of its images: 1 or 3.
-        epoch: Epochs it was trained for.
+        epoch: Epochs it was trained for, the last of which may be incomplete.
+        training: State of the training (`Training.state_dict`); None: the file has none.
     """
 
     model: SimCLR
     config: TrainConfig
     channels: int
     epoch: int
+    training: dict[str, Any] | None = None
 
 
 def save_checkpoint(
-    path: Path, model: SimCLR, config: TrainConfig, channels: int, epoch: int
+    path: Path,
+    model: SimCLR,
+    config: TrainConfig,
+    channels: int,
+    epoch: int,
+    training: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint; a crash leaves the previous file or the whole new one.
 
@@ -44,6 +53,7 @@ def save_checkpoint(
         config: The resolved configuration.
         channels: C of the images.
         epoch: Epochs done.
+        training: State of the training; None: the file serves the model alone.
     """
     contents = {
         "format": _FORMAT,
@@ -52,6 +62,7 @@ def save_checkpoint(
         "epoch": epoch,
         "encoder": model.encoder.state_dict(),
         "head": model.head.state_dict(),
+        "training": None if training is None else dict(training),
     }
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
@@ -80,6 +91,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: checkpoint format must be {_FORMAT}, got {found!r}")
     config = TrainConfig.from_dict(contents["config"])
     model = SimCLR(config.model, contents["channels"])
+    if config.channels_last:  # another layout is computed in another order, with other last bits
+        model.to(memory_format=torch.channels_last)
     model.encoder.load_state_dict(contents["encoder"])
     model.head.load_state_dict(contents["head"])
-    return Checkpoint(model.eval(), config, contents["channels"], contents["epoch"])
+    return Checkpoint(
+        model.eval(), config, contents["channels"], contents["epoch"], contents["training"]
+    )

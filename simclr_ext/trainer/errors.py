@@ -27,9 +27,25 @@ class RunFolderError(TrainerError, FileExistsError):
     """The run folder is taken, or cannot be created."""
 
 
+class TrainingInterrupted(KeyboardInterrupt):
+    """A signal ended a run, whose state was saved first.
+
+    Attributes:
+        signal: Its number.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 class DivergedError(TrainerError, ArithmeticError):
     """The loss is not finite."""
 
 
 class CheckpointError(TrainerError, ValueError):
     """A file is not a checkpoint of this package."""
+
+
+class ExportError(TrainerError, ArithmeticError):
+    """An exported file does not compute what the encoder computes."""

@@ -9,26 +9,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
 
 from simclr_ext.trainer.data import ImageData
-from simclr_ext.trainer.image_ops import resize
-from simclr_ext.trainer.model import Encoder
+from simclr_ext.trainer.features import Features, Labels, encode, pixels
+from simclr_ext.trainer.knn import nearest_neighbours
 
-Features = NDArray[np.float32]  # [n, dim]
-Labels = NDArray[np.int64]  # [n]
+__all__ = [
+    "Accuracy",
+    "Features",
+    "Labels",
+    "Scores",
+    "draw_labels",
+    "encode",
+    "evaluate",
+    "linear_probe",
+    "nearest_neighbours",
+    "pixels",
+    "standardise",
+]
 
 LABELS_PER_CLASS = 5
 DRAWS = 10
 PROBE_C = 10.0  # scikit-learn's inverse of the L2 penalty
-# Weighted k-NN with exp(similarity / T) votes: Wu et al., arXiv 1805.01978, section 3.4.
-NEIGHBOURS = 20
-KNN_TEMPERATURE = 0.07
 
 
 @dataclass(frozen=True)
@@ -65,34 +69,6 @@ class Scores:
     knn_all: Accuracy
 
 
-def pixels(images: Tensor) -> Features:
-    """Return images [n, C, H, W] uint8 as rows of values in [0, 1], [n, C H W]."""
-    rows: Features = (images.flatten(1).float() / 255).numpy()
-    return rows
-
-
-@torch.no_grad()
-def encode(encoder: Encoder, images: Tensor, size: int, chunk: int = 512) -> Features:
-    """Return h of images, whole and unaugmented.
-
-    Args:
-        encoder: Run in evaluation mode, and left in the mode it was in.
-        images: [n, C, H, W] uint8, on any device.
-        size: Side in pixels to which images are resized.
-        chunk: Images at a time.
-
-    Returns:
-        [n, dim] float32.
-    """
-    device = next(encoder.parameters()).device
-    training = encoder.training
-    encoder.eval()
-    parts = [encoder(resize(part.to(device), size)).cpu() for part in torch.split(images, chunk)]
-    encoder.train(training)
-    features: Features = torch.cat(parts).numpy()
-    return features
-
-
 def evaluate(train: Features, test: Features, data: ImageData, seed: int) -> Scores:
     """Return the test accuracies of a representation.
 
@@ -106,10 +82,7 @@ def evaluate(train: Features, test: Features, data: ImageData, seed: int) -> Sco
         data: The labels.
         seed: Seed of the draws.
     """
-    scaler = StandardScaler().fit(train)
-    # The root makes rows about 1 long, so that one C means the same at 64 and at 3,072 dimensions.
-    root = np.float32(train.shape[1] ** 0.5)
-    train, test = scaler.transform(train) / root, scaler.transform(test) / root
+    train, test = standardise(train, test)
     train_labels, test_labels = data.train_labels.numpy(), data.test_labels.numpy()
 
     def accuracy(predicted: Labels) -> float:
@@ -136,46 +109,16 @@ def draw_labels(labels: Labels, per_class: int, draws: int, seed: int) -> Iterat
         yield np.concatenate(chosen)
 
 
-def linear_probe(train: Features, labels: Labels, test: Features) -> Labels:
+def standardise(train: Features, test: Features) -> tuple[Features, Features]:
+    """Return both with the mean and deviation of `train` taken out, divided by sqrt(dimension)."""
+    scaler = StandardScaler().fit(train)
+    # The root makes rows about 1 long, so that one C means the same at 64 and at 3,072 dimensions.
+    root = np.float32(train.shape[1] ** 0.5)
+    return scaler.transform(train) / root, scaler.transform(test) / root
+
+
+def linear_probe(train: Features, labels: Labels, test: Features, c: float = PROBE_C) -> Labels:
     """Return the test labels predicted by L2-regularised logistic regression (appendix B.8)."""
-    probe = LogisticRegression(C=PROBE_C, max_iter=2000).fit(train, labels)
+    probe = LogisticRegression(C=c, max_iter=2000).fit(train, labels)
     predicted: Labels = probe.predict(test)
     return predicted
-
-
-def nearest_neighbours(
-    train: Features,
-    labels: Labels,
-    test: Features,
-    neighbours: int = NEIGHBOURS,
-    temperature: float = KNN_TEMPERATURE,
-    chunk: int = 1024,
-) -> Labels:
-    """Return the test labels predicted by a vote of the nearest training images.
-
-    A neighbour of cosine similarity s votes with weight exp(s / temperature).
-
-    Args:
-        train: [n, dim].
-        labels: [n].
-        test: [m, dim].
-        neighbours: k; at most n of them vote.
-        temperature: Temperature of the votes.
-        chunk: Test images at a time: [chunk, n] similarities are in memory.
-
-    Returns:
-        [m].
-    """
-    keys = F.normalize(torch.from_numpy(train), dim=1)
-    queries = F.normalize(torch.from_numpy(test), dim=1)
-    targets = torch.from_numpy(labels)
-    classes = int(targets.max()) + 1
-    predicted = []
-    for part in torch.split(queries, chunk):
-        nearest, rows = (part @ keys.T).topk(min(neighbours, len(keys)), dim=1)  # [chunk, k]
-        # Minus 1: similarities are at most 1, and the exponential stays in range.
-        weights = ((nearest - 1) / temperature).exp()
-        votes = weights.new_zeros(len(part), classes).scatter_add_(1, targets[rows], weights)
-        predicted.append(votes.argmax(dim=1))
-    result: Labels = torch.cat(predicted).numpy()
-    return result

@@ -1,77 +1,56 @@
 """The network: encoder f and projection head g; the loss acts on z = g(h), evaluation on h = f(x).
 
-Source: SimCLR (arXiv 2002.05709), section 2.1, and appendix B.9 for the stem of small images.
+Source: SimCLR (arXiv 2002.05709), section 2.1; SimCLR v2 (arXiv 2006.10029), section 3.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from simclr_ext.trainer.config import ModelConfig
+from simclr_ext.trainer.encoders import Encoder, build_encoder
+from simclr_ext.trainer.errors import ConfigError
 
-
-class Encoder(nn.Module):
-    """A ResNet for small images: a 3x3 stride-1 first convolution and no max pool.
-
-    Args:
-        channels: C of the images.
-        width: Channels of the first stage; each further stage doubles them.
-        blocks: Residual blocks of each stage; each stage after the first halves the side.
-
-    Attributes:
-        dim: Dimension of h.
-    """
-
-    def __init__(self, channels: int, width: int, blocks: tuple[int, ...]) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        )
-        self.stages = nn.Sequential()
-        inputs = width
-        for stage, count in enumerate(blocks):
-            outputs = width * 2**stage
-            for index in range(count):
-                stride = 2 if stage > 0 and index == 0 else 1
-                self.stages.append(_block(inputs, outputs, stride))
-                inputs = outputs
-        self.dim = inputs
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # as torchvision's ResNet
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return h, [B, dim], the average over positions, for images [B, C, H, W] in [0, 1]."""
-        maps: Tensor = self.stages(self.stem(images))  # [B, dim, H', W']
-        return maps.mean(dim=(2, 3))
-
-
-def _block(inputs: int, outputs: int, stride: int) -> BasicBlock:
-    shortcut = None
-    if stride != 1 or inputs != outputs:
-        shortcut = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-        )
-    return BasicBlock(inputs, outputs, stride, shortcut)
+__all__ = ["Encoder", "ProjectionHead", "SimCLR"]
 
 
 class ProjectionHead(nn.Sequential):
-    """Linear, ReLU, Linear: [B, dim] -> [B, projection_dim]."""
+    """Linear layers with ReLUs in between: [B, dim] -> [B, projection_dim].
 
-    def __init__(self, dim: int, hidden: int, projection_dim: int) -> None:
-        super().__init__(
-            nn.Linear(dim, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, projection_dim)
-        )
+    Args:
+        dim: Dimension of h.
+        config: Kind, depth, widths and batch norm.
+    """
+
+    def __init__(self, dim: int, config: ModelConfig) -> None:
+        super().__init__()
+        if config.projection == "none":
+            return
+        depth = config.projection_depth if config.projection == "mlp" else 1
+        widths = [dim, *[config.projection_hidden or dim] * (depth - 1), config.projection_dim]
+        for layer in range(depth):
+            last, norm = layer == depth - 1, config.projection_batch_norm
+            self.append(nn.Linear(widths[layer], widths[layer + 1], bias=not (last and norm)))
+            if norm:
+                self.append(nn.BatchNorm1d(widths[layer + 1]))
+            if not last:
+                self.append(nn.ReLU(inplace=True))
+
+    def first(self, layers: int) -> nn.Sequential:
+        """Return the first linear layers with what follows each; no copies."""
+        starts = [index for index, module in enumerate(self) if isinstance(module, nn.Linear)]
+        if not 0 <= layers <= len(starts):
+            raise ConfigError(
+                f"the projection head has {len(starts)} linear layers, got {layers} of them"
+            )
+        return nn.Sequential(*list(self)[: [*starts, len(self)][layers]])
 
 
 class SimCLR(nn.Module):
     """Encoder and projection head.
 
     Args:
-        config: Their sizes.
+        config: What they are.
         channels: C of the images, 1 or 3.
 
     Example:
@@ -84,11 +63,27 @@ class SimCLR(nn.Module):
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
-        self.encoder = Encoder(channels, config.width, config.blocks)
-        dim = self.encoder.dim
-        self.head = ProjectionHead(dim, config.projection_hidden or dim, config.projection_dim)
+        self.encoder = build_encoder(config, channels)
+        self.head = ProjectionHead(self.encoder.dim, config)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return h [B, dim] and z [B, projection_dim] of images [B, C, H, W] in [0, 1]."""
         h = self.encoder(images)
         return h, self.head(h)
+
+    def representation(self, head_layers: int = 0) -> nn.Sequential:
+        """Return the network to fine-tune or to evaluate; it shares this model's weights.
+
+        Args:
+            head_layers: Linear layers of the head that are kept. 0, SimCLR: f alone; 1, SimCLR v2:
+                its larger models are fine-tuned from the head's first layer.
+
+        Raises:
+            ConfigError: The head has fewer layers.
+
+        Example:
+            >>> model = SimCLR(ModelConfig(projection_depth=3), channels=3)
+            >>> [type(layer).__name__ for layer in model.representation(1)[1]]
+            ['Linear', 'ReLU']
+        """
+        return nn.Sequential(self.encoder, self.head.first(head_layers))

@@ -1,4 +1,4 @@
-"""LARS and the learning rate schedule.
+"""Optimisers, LARS among them, and the learning rate schedule.
 
 LARS (You et al., arXiv 1708.03888, algorithm 1) gives every layer its own rate:
 
@@ -78,21 +78,34 @@ class LARS(torch.optim.Optimizer):
         weight.sub_(velocity)
 
 
-def build_lars(model: nn.Module, config: OptimConfig, lr: float) -> LARS:
-    """Return LARS over a model, biases and batch-norm parameters neither adapted nor decayed."""
+def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> torch.optim.Optimizer:
+    """Return the optimiser of a model's parameters, at the given rate.
+
+    Biases and batch-norm parameters have a group of their own, without decay and, for LARS, without
+    adaptation (see `OptimConfig.exclude`).
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "adapt": False, "weight_decay": 0.0},
+    excluded = [p for p in parameters if p.ndim <= 1 and config.exclude == "bias_and_norm"]
+    left_out = set(map(id, excluded))
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if id(p) not in left_out]},
+        {"params": excluded, "weight_decay": 0.0},
     ]
-    return LARS(groups, lr, config.momentum, config.weight_decay, config.trust_coefficient)
+    decay = config.weight_decay
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            groups, lr, config.momentum, weight_decay=decay, nesterov=config.nesterov
+        )
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr, config.betas, weight_decay=decay)
+    groups[1]["adapt"] = False
+    return LARS(groups, lr, config.momentum, decay, config.trust_coefficient)
 
 
 def peak_learning_rate(config: OptimConfig, batch_size: int) -> float:
     """Return the rate at the end of the warmup for batches of N images (appendix B.1)."""
-    if config.scaling == "linear":
-        return config.learning_rate * batch_size / 256
-    return config.learning_rate * math.sqrt(batch_size)
+    scale = {"linear": batch_size / 256, "sqrt": math.sqrt(batch_size), "none": 1.0}
+    return config.learning_rate * scale[config.scaling]
 
 
 def schedule(step: int, total_steps: int, warmup_steps: int) -> float:

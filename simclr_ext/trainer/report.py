@@ -10,13 +10,12 @@ from typing import Any
 
 from simclr_ext.trainer.evaluate import (
     DRAWS,
-    KNN_TEMPERATURE,
     LABELS_PER_CLASS,
-    NEIGHBOURS,
     PROBE_C,
     Accuracy,
     Scores,
 )
+from simclr_ext.trainer.knn import NEIGHBOURS, TEMPERATURE
 
 
 def format_table(scores: Mapping[str, Scores]) -> str:
@@ -25,22 +24,27 @@ def format_table(scores: Mapping[str, Scores]) -> str:
     Args:
         scores: Name of each representation to its accuracies.
     """
-
-    def cell(accuracy: Accuracy) -> str:
-        mean = f"{100 * accuracy.mean:.1f}"
-        return mean if len(accuracy.draws) == 1 else f"{mean} ± {100 * accuracy.std:.1f}"
-
     few = f"{LABELS_PER_CLASS} labels per class, "
     header = ["test accuracy, %", few + "linear", few + "k-NN", "all labels, linear", "k-NN"]
     rows = [
-        [name, *map(cell, (s.linear_few, s.knn_few, s.linear_all, s.knn_all))]
+        [name, *map(percent, (s.linear_few, s.knn_few, s.linear_all, s.knn_all))]
         for name, s in scores.items()
     ]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [header, ["-" * width for width in widths], *rows]
     note = f"± is the standard deviation over {DRAWS} draws of the {LABELS_PER_CLASS} labels."
-    table = "\n".join(_align(line, widths) for line in lines)
-    return f"{table}\n{note}"
+    return f"{markdown_table(header, rows)}\n{note}"
+
+
+def percent(accuracy: Accuracy) -> str:
+    """Return the mean in per cent, with the deviation if there are several draws."""
+    mean = f"{100 * accuracy.mean:.1f}"
+    return mean if len(accuracy.draws) == 1 else f"{mean} ± {100 * accuracy.std:.1f}"
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """Return an aligned table: the first column is text, the others are numbers."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(_align(line, widths) for line in (header, rule, *rows))
 
 
 def _align(cells: list[str], widths: list[int]) -> str:
@@ -58,7 +62,7 @@ def write_scores(path: Path, scores: Mapping[str, Scores]) -> None:
             "labels_per_class": LABELS_PER_CLASS,
             "draws": DRAWS,
             "linear": {"logistic_regression_C": PROBE_C},
-            "knn": {"neighbours": NEIGHBOURS, "temperature": KNN_TEMPERATURE},
+            "knn": {"neighbours": NEIGHBOURS, "temperature": TEMPERATURE},
         },
         "test_accuracy": {name: _plain(s) for name, s in scores.items()},
     }
@@ -67,7 +71,9 @@ def write_scores(path: Path, scores: Mapping[str, Scores]) -> None:
 
 def _plain(scores: Scores) -> dict[str, dict[str, Any]]:
     accuracies = {f.name: getattr(scores, f.name) for f in dataclasses.fields(scores)}
-    return {
-        name: {"mean": accuracy.mean, "std": accuracy.std, "draws": list(accuracy.draws)}
-        for name, accuracy in accuracies.items()
-    }
+    return {name: accuracy_to_plain(accuracy) for name, accuracy in accuracies.items()}
+
+
+def accuracy_to_plain(accuracy: Accuracy) -> dict[str, Any]:
+    """Return an accuracy as it is written to JSON."""
+    return {"mean": accuracy.mean, "std": accuracy.std, "draws": list(accuracy.draws)}

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from simclr_ext import NTXentLoss
 from simclr_ext.trainer import plots
-from simclr_ext.trainer.augment import Augment
-from simclr_ext.trainer.checkpoint import save_checkpoint
+from simclr_ext.trainer.checkpoint import Checkpoint
 from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import ImageData, load_data
-from simclr_ext.trainer.errors import DeviceError, RunFolderError
+from simclr_ext.trainer.data import FolderData, ImageData, open_data
+from simclr_ext.trainer.errors import (
+    CheckpointError,
+    ConfigError,
+    DeviceError,
+    TrainingInterrupted,
+)
 from simclr_ext.trainer.evaluate import Features, Scores, encode, evaluate, pixels
+from simclr_ext.trainer.folder import RunFolder
 from simclr_ext.trainer.model import SimCLR
-from simclr_ext.trainer.pretrain import Epoch, check_batch_size, pretrain
+from simclr_ext.trainer.monitor import Knn, ProgressBar, TrainingWarning, complaints
+from simclr_ext.trainer.pretrain import Epoch, Training, pretrain
 from simclr_ext.trainer.report import format_table, write_scores
+from simclr_ext.trainer.seeds import Stream, derive_seed
+from simclr_ext.trainer.signals import stop_request
+from simclr_ext.trainer.source import Source, build_source
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ class TrainResult:
         config: The resolved configuration.
         model: The trained model, in evaluation mode.
         epochs: Measurements of every epoch.
-        scores: Test accuracies of "raw pixels", "untrained encoder" and "trained encoder".
+        scores: Test accuracies of "raw pixels", "untrained encoder" and "trained encoder"; empty if
+            `config.evaluate` is false.
     """
 
     folder: Path
@@ -52,60 +60,136 @@ class TrainResult:
         """The scores as a table of text."""
         return format_table(self.scores)
 
+    def __str__(self) -> str:
+        """Return what the command line prints."""
+        table = f"{self.table}\n\n" if self.scores else ""
+        return f"{table}run folder: {self.folder}"
+
 
 def run(config: TrainConfig) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
-    folder = free_folder(config)  # first: a run must not end at a folder that is taken
-    data = load_data(config.data)
-    config = config.resolve(data.channels, *data.train_images.shape[2:])
-    check_device(config.device)
-    check_loss(config)
-    check_batch_size(config.batch_size, len(data.train_images))
-    make_folder(folder)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
-    with _threads(config.threads), SummaryWriter(str(folder)) as board:
-        draw_pairs(folder / "pairs.png", data, config)
+    folder = RunFolder.choose(config)  # first: a run must not end at a folder that is taken
+    data = open_data(config.data, config.data_root, config.download)
+    config = config.resolve(data.channels, *data.sides)
+    # What else a repetition needs to be exact; and it must not ask for the folder of this run.
+    threads = config.threads or torch.get_num_threads()
+    config = dataclasses.replace(config, out=None, threads=threads)
+    if config.evaluate and isinstance(data, FolderData):
+        data.check_memory(config.side)  # now, and not after the training
+    with _threads(config):
+        check_device(config.device)
+        check_loss(config)
+        source = build_source(data, config)
         model = build_model(config, data.channels).to(config.device)
-        epochs = []
-        for epoch in pretrain(model, data.train_images.to(config.device), config):
-            epochs.append(epoch)
-            log_epoch(folder / "metrics.csv", board, epoch)
-            save_checkpoint(folder / "checkpoint.pt", model, config, data.channels, epoch.epoch)
-        plots.plot_loss(folder / "loss.png", epochs, config.batch_size)
-
-        scores = compare(model, data, config)
-        write_scores(folder / "evaluation.json", scores)
-        log_scores(board, scores, epochs[-1].step)
-        h = encode(model.encoder, data.test_images, config.side)
-        labels, names = data.test_labels, data.class_names
-        plots.plot_tsne(folder / "tsne.png", h, labels, names, config.seed)
-    return TrainResult(folder, config, model.eval(), tuple(epochs), scores)
+        check_model(model, config, data.channels)
+        folder.create(config)
+        return _train(folder, config, data, source, Training.start(model, config))
 
 
-def free_folder(config: TrainConfig) -> Path:
-    """Return the path of the run folder, which is new or empty.
-
-    Raises:
-        RunFolderError: Something is there already.
-    """
-    if config.out is None:
-        now = datetime.now().strftime("%Y%m%d-%H%M%S")
-        folder = Path("runs") / f"{Path(config.data).stem}-{now}"
-    else:
-        folder = Path(config.out).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"out: {folder} is a file, not a folder")
-    if folder.exists() and any(folder.iterdir()):
-        raise RunFolderError(f"out: {folder} exists and is not empty; runs are never overwritten")
-    return folder
+def resume(path: str | Path) -> TrainResult:
+    """Go on with a run that was cut off; see `simclr_ext.trainer.resume`."""
+    folder = RunFolder(Path(path))
+    config, checkpoint = folder.load()
+    data = open_data(config.data, config.data_root, config.download)
+    with _threads(config):
+        check_device(config.device)
+        check_loss(config)
+        source = build_source(data, config)
+        model = build_model(config, data.channels) if checkpoint is None else checkpoint.model
+        training = Training.start(model.to(config.device), config)
+        if checkpoint is not None:
+            _restore(training, checkpoint, folder, source)
+        return _train(folder, config, data, source, training)
 
 
-def make_folder(folder: Path) -> None:
-    """Create the run folder and its parents, or raise RunFolderError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(f"out: cannot create {folder}: {error.strerror}") from error
+def _restore(training: Training, checkpoint: Checkpoint, folder: RunFolder, source: Source) -> None:
+    state = checkpoint.training
+    if state is None:
+        raise CheckpointError(f"{folder.path}: checkpoint.pt has no state to go on from")
+    if state["images"] != source.images:
+        raise CheckpointError(
+            f"{folder.path}: the run has {state['images']} training images, the data set now has "
+            f"{source.images}"
+        )
+    training.load_state_dict(state)
+
+
+def _train(
+    folder: RunFolder,
+    config: TrainConfig,
+    data: ImageData | FolderData,
+    source: Source,
+    training: Training,
+) -> TrainResult:
+    folder.write_metrics(training.epochs)  # without rows of epochs that are going to be repeated
+    folder.remove_events()
+    with SummaryWriter(str(folder.path)) as board:
+        for epoch in training.epochs:
+            log_epoch(board, epoch)
+        draw_pairs(folder.path / "pairs.png", source, config)
+        _pretrain(folder, config, data, source, training, board)
+        plots.plot_loss(folder.path / "loss.png", training.epochs, config.batch_size)
+        scores = {}
+        if config.evaluate:
+            images = data if isinstance(data, ImageData) else data.in_memory(config.side)
+            scores = compare(training.model, images, config)
+            write_scores(folder.path / "evaluation.json", scores)
+            log_scores(board, scores, training.step)
+            h = encode(training.model.encoder, images.test_images, config.side)
+            labels, names = images.test_labels, images.class_names
+            plots.plot_tsne(folder.path / "tsne.png", h, labels, names, config.seed)
+    return TrainResult(folder.path, config, training.model.eval(), tuple(training.epochs), scores)
+
+
+def _pretrain(
+    folder: RunFolder,
+    config: TrainConfig,
+    data: ImageData | FolderData,
+    source: Source,
+    training: Training,
+    board: SummaryWriter,
+) -> None:
+    """Train, and after every step see to what is due: measurements, checkpoints, signals."""
+    monitor, channels = config.monitor, data.channels
+    knn = Knn(data, config) if monitor.knn_every > 0 else None
+    bar = ProgressBar(config, config.epochs * source.steps, training.step)
+    with bar, stop_request() as stop:
+        for _ in pretrain(training, source, config):
+            bar.advance(training)
+            done, epoch_ended = len(training.epochs), training.step % source.steps == 0
+            last = epoch_ended and done == config.epochs
+            if epoch_ended:
+                if knn is not None and (done % monitor.knn_every == 0 or last):
+                    training.measure_knn(knn(training.model))
+                    if training.is_best():
+                        folder.keep("best.pt", training, config, channels)
+                log_epoch(board, training.epochs[-1])
+                folder.write_metrics(training.epochs)
+                _warn(training.epochs, config)
+                if monitor.keep_epochs is not None and done % monitor.keep_epochs == 0:
+                    folder.keep(f"epoch-{done:04}.pt", training, config, channels)
+            due = epoch_ended and (last or done % monitor.checkpoint_epochs == 0)
+            if monitor.checkpoint_steps is not None:
+                due = due or training.step % monitor.checkpoint_steps == 0
+            if due or stop.signal is not None:
+                folder.save(training, config, channels, source.images)
+            if stop.signal is not None:
+                raise TrainingInterrupted(
+                    f"saved after step {training.step}; to go on: simclr-ext train --resume "
+                    f"{folder.path}",
+                    stop.signal,
+                )
+
+
+def _warn(epochs: list[Epoch], config: TrainConfig) -> None:
+    """Warn of what is wrong since this epoch; during the warmup, the loss may be at chance."""
+    if len(epochs) <= max(1, config.optim.warmup_epochs):
+        return
+    before = {} if len(epochs) == 2 else complaints(epochs[-2], config.batch_size)
+    for name, sentence in complaints(epochs[-1], config.batch_size).items():
+        if name not in before:
+            text = f"epoch {epochs[-1].epoch}: {sentence}"
+            warnings.warn(text, TrainingWarning, stacklevel=2)
 
 
 def check_device(device: str) -> None:
@@ -124,11 +208,30 @@ def check_loss(config: TrainConfig) -> None:
     NTXentLoss(config.temperature)(views, views)
 
 
+@torch.no_grad()
+def check_model(model: SimCLR, config: TrainConfig, channels: int) -> None:
+    """Raise ConfigError unless the model takes images of the run's size."""
+    images = torch.zeros(2, channels, config.side, config.side, device=config.device)
+    try:
+        _, z = model.eval()(images)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"model.encoder: {config.model.encoder} does not take images of {config.side} x "
+            f"{config.side} ({reason})"
+        ) from error
+    if not isinstance(z, Tensor) or z.ndim != 2:
+        raise ConfigError(f"model.encoder: {config.model.encoder} does not return vectors")
+
+
 def build_model(config: TrainConfig, channels: int) -> SimCLR:
     """Return the untrained model of a run, on the CPU; the same one for the same seed."""
     with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
         torch.manual_seed(config.seed)
-        return SimCLR(config.model, channels)
+        model = SimCLR(config.model, channels)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return model
 
 
 def compare(model: SimCLR, data: ImageData, config: TrainConfig) -> dict[str, Scores]:
@@ -145,24 +248,19 @@ def compare(model: SimCLR, data: ImageData, config: TrainConfig) -> dict[str, Sc
     }
 
 
-def draw_pairs(path: Path, data: ImageData, config: TrainConfig, count: int = 10) -> None:
-    """Draw the first training images and two views of each."""
-    augment = Augment(config.augment, config.side)
-    generator = torch.Generator().manual_seed(config.seed)
-    images = data.train_images[:count]
-    plots.plot_pairs(path, images, augment(images, generator), augment(images, generator))
+def draw_pairs(path: Path, source: Source, config: TrainConfig, count: int = 10) -> None:
+    """Draw images of the first batch, and two views of each."""
+    batch = next(iter(source.batches(0)))[:count]
+    views = source.views(batch, derive_seed(config.seed, Stream.VIEWS))
+    images = batch if batch.ndim == 4 else batch[:, 0]  # of files: their first crop
+    plots.plot_pairs(path, images, *views.chunk(2))
 
 
-def log_epoch(path: Path, board: SummaryWriter, epoch: Epoch) -> None:
-    """Append an epoch to the CSV file, with a header if it is new, and to TensorBoard."""
-    row = dataclasses.asdict(epoch)
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, row)
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerow(row)
-    for name in ("loss", "learning_rate", "images_per_second"):
-        board.add_scalar(f"train/{name}", row[name], epoch.step)
+def log_epoch(board: SummaryWriter, epoch: Epoch) -> None:
+    """Write an epoch's measurements to TensorBoard."""
+    for name, value in dataclasses.asdict(epoch).items():
+        if name not in ("epoch", "step", "seconds") and value is not None:
+            board.add_scalar(f"train/{name}", value, epoch.step)
 
 
 def log_scores(board: SummaryWriter, scores: Mapping[str, Scores], step: int) -> None:
@@ -174,9 +272,9 @@ def log_scores(board: SummaryWriter, scores: Mapping[str, Scores], step: int) ->
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def _threads(config: TrainConfig) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(config.threads or before)
     try:
         yield
     finally:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from simclr_ext.trainer.config import ModelConfig, OptimConfig, TrainConfig
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -38,6 +40,30 @@ def write_npz(tmp_path: Path) -> Callable[..., Path]:
         }
         path = tmp_path / f"{name}.npz"
         np.savez(path, **{key: array for key, array in arrays.items() if array is not None})
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_checkpoint(tmp_path: Path, write_npz: Callable[..., Path]) -> Callable[..., Path]:
+    """Write the checkpoint of an untrained model for a small data set, in a run folder `name`."""
+
+    def write(name: str = "run", **changes: Any) -> Path:
+        from simclr_ext.trainer.checkpoint import save_checkpoint
+        from simclr_ext.trainer.data import load_data
+        from simclr_ext.trainer.run import build_model
+
+        options = {"model": ModelConfig(width=4, blocks=(1, 1), projection_dim=8), **changes}
+        if "data" not in options:
+            options["data"] = str(write_npz())
+        options = {"image_size": 8, "epochs": 1, "optim": OptimConfig(warmup_epochs=0), **options}
+        data = load_data(options["data"])
+        config = TrainConfig(**options).resolve(data.channels, *data.train_images.shape[2:])
+        folder = tmp_path / name
+        folder.mkdir()
+        path = folder / "checkpoint.pt"
+        save_checkpoint(path, build_model(config, data.channels), config, data.channels, epoch=1)
         return path
 
     return write

@@ -21,6 +21,7 @@ def test_round_trip(tmp_path: Path) -> None:
     save_checkpoint(path, model, CONFIG, channels=3, epoch=7)
     loaded = load_checkpoint(path)
     assert (loaded.config, loaded.channels, loaded.epoch) == (CONFIG, 3, 7)
+    assert loaded.training is None
     assert not loaded.model.training
     for ours, theirs in zip(loaded.model(images), model.eval()(images), strict=True):
         assert torch.equal(ours, theirs)
@@ -53,7 +54,7 @@ class Payload:
 
 def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"format": 1, "config": Payload()}, "evil.pt")
+    torch.save({"format": 2, "config": Payload()}, "evil.pt")
     with pytest.raises(CheckpointError, match=r"evil.pt: not a readable checkpoint"):
         load_checkpoint("evil.pt")
     assert not Path("executed").exists()
@@ -67,7 +68,7 @@ def test_other_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"x.pt: not a readable checkpoint"):
         load_checkpoint(path)
     torch.save({"format": 99}, path)
-    with pytest.raises(CheckpointError, match="format must be 1, got 99"):
+    with pytest.raises(CheckpointError, match="format must be 2, got 99"):
         load_checkpoint(path)
     torch.save(torch.zeros(2), path)
     with pytest.raises(CheckpointError, match="got 'Tensor'"):

@@ -1,5 +1,6 @@
 """The configuration: its checks, its resolution, its way to a file and back."""
 
+import dataclasses
 import subprocess
 import sys
 from typing import Any
@@ -7,8 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from simclr_ext.trainer.config import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
+from simclr_ext.trainer.config import (
+    PRESETS,
+    AugmentConfig,
+    ModelConfig,
+    MonitorConfig,
+    OptimConfig,
+    TrainConfig,
+)
 from simclr_ext.trainer.errors import ConfigError
+from simclr_ext.trainer.optim import peak_learning_rate
 
 
 @pytest.mark.parametrize(
@@ -30,17 +39,38 @@ from simclr_ext.trainer.errors import ConfigError
         (ModelConfig, "blocks", (1, 0), "at least 1 block"),
         (ModelConfig, "projection_hidden", 0, "null or at least 1"),
         (ModelConfig, "projection_dim", 0, "at least 1"),
+        (ModelConfig, "encoder", "resnet20", "resnet18, resnet34"),
+        (ModelConfig, "encoder", "timm:", '"timm:NAME"'),
+        (ModelConfig, "width_multiplier", 2, '1 unless model.encoder is "resnet..."'),
+        (ModelConfig, "stem", "small", '"cifar" or "imagenet"'),
+        (ModelConfig, "projection", "deep", '"mlp" or "linear" or "none"'),
+        (ModelConfig, "projection_depth", 1, "at least 2"),
+        (OptimConfig, "name", "adam", '"lars" or "sgd" or "adamw"'),
         (OptimConfig, "learning_rate", 0.0, "positive"),
+        (OptimConfig, "nesterov", True, 'false unless optim.name is "sgd"'),
+        (OptimConfig, "betas", (0.9, 1.0), "[0, 1)"),
+        (OptimConfig, "exclude", "biases", '"bias_and_norm" or "nothing"'),
+        (OptimConfig, "clip_norm", 0.0, "positive"),
+        (MonitorConfig, "metrics_every", 0, "at least 1"),
+        (MonitorConfig, "knn_every", -1, "at least 0"),
+        (MonitorConfig, "checkpoint_epochs", 0, "at least 1"),
+        (MonitorConfig, "checkpoint_steps", 0, "null or at least 1"),
+        (MonitorConfig, "keep_epochs", 0, "null or at least 1"),
         (OptimConfig, "scaling", "cubic", '"linear" or "sqrt"'),
         (OptimConfig, "warmup_epochs", -1, "at least 0"),
         (OptimConfig, "momentum", 1.0, "[0, 1)"),
         (OptimConfig, "weight_decay", -1e-6, "at least 0"),
         (OptimConfig, "trust_coefficient", 0.0, "positive"),
-        (TrainConfig, "data", "", '"digits"'),
+        (TrainConfig, "data", "", "a file or a folder"),
         (TrainConfig, "out", "", "a folder"),
         (TrainConfig, "image_size", 3, "at least 4"),
         (TrainConfig, "epochs", 0, "at least 1"),
         (TrainConfig, "batch_size", 1, "at least 2"),
+        (TrainConfig, "micro_batch", 1, "a divisor of batch_size = 256, at least 2"),
+        (TrainConfig, "micro_batch", 100, "a divisor of batch_size = 256, at least 2"),
+        (TrainConfig, "precision", "fp8", '"fp32" or "bf16" or "fp16"'),
+        (TrainConfig, "workers", -1, "at least 0"),
+        (TrainConfig, "data_root", "", "a folder"),
         (TrainConfig, "temperature", -0.5, "positive"),
         (TrainConfig, "temperature", float("nan"), "positive"),
         (TrainConfig, "seed", -1, "[0, 2**32)"),
@@ -53,10 +83,30 @@ def test_error_names_field_value_and_what_is_allowed(
     with pytest.raises(ConfigError) as error:
         part(**{field: value})
     message = str(error.value)
-    prefix = {TrainConfig: "", AugmentConfig: "augment.", ModelConfig: "model."}.get(part, "optim.")
+    prefix = "" if part is TrainConfig else part.__name__.removesuffix("Config").lower() + "."
     assert message.startswith(f"{prefix}{field} must be ")
     assert message.endswith(f"got {value!r}")
     assert allowed in message
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "allowed"),
+    [
+        (TrainConfig, "epochs", 2.0, "a whole number"),
+        (TrainConfig, "seed", True, "a whole number"),
+        (TrainConfig, "image_size", "32", "a whole number or null"),
+        (TrainConfig, "temperature", None, "a number"),
+        (TrainConfig, "augment", {}, "a AugmentConfig"),
+        (ModelConfig, "blocks", [1, 1], "a tuple[int, ...]"),
+        (AugmentConfig, "crop_area", (0.1,), "a tuple[float, float]"),
+    ],
+)
+def test_values_of_other_types_are_errors(
+    part: type[Any], field: str, value: Any, allowed: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        part(**{field: value})
+    assert f"{field} must be {allowed}, got {value!r}" in str(error.value)
 
 
 def test_warmup_must_end_before_the_run() -> None:
@@ -98,10 +148,29 @@ def test_yaml_round_trip() -> None:
     assert TrainConfig.from_dict(yaml.safe_load(text)) == config
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_yaml(name: str) -> None:
+    preset = PRESETS[name]
+    assert TrainConfig.from_dict(yaml.safe_load(yaml.safe_dump(preset.to_dict()))) == preset
+
+
+def test_presets_have_the_papers_numbers() -> None:
+    imagenet, cifar = PRESETS["imagenet-r50"], PRESETS["cifar10-r50"]
+    assert (imagenet.batch_size, imagenet.temperature, imagenet.side) == (4096, 0.1, 224)
+    assert peak_learning_rate(imagenet.optim, imagenet.batch_size) == pytest.approx(4.8)
+    assert imagenet.augment.jitter_strength == 1
+    assert (cifar.batch_size, cifar.epochs, cifar.temperature) == (1024, 1000, 0.5)
+    assert peak_learning_rate(cifar.optim, cifar.batch_size) == 1
+    assert (cifar.augment.jitter_strength, cifar.augment.blur_probability) == (0.5, 0)
+    small = PRESETS["cifar10-r18"]
+    model = dataclasses.replace(small.model, encoder="resnet50")
+    assert dataclasses.replace(small, model=model) == cifar
+
+
 def test_from_dict_checks_values_and_names() -> None:
     with pytest.raises(ConfigError, match=r"model\.width"):
         TrainConfig.from_dict({"model": {"width": 0}})
-    with pytest.raises(TypeError, match="widht"):
+    with pytest.raises(ConfigError, match=r"model.widht is not an option; there are encoder, "):
         TrainConfig.from_dict({"model": {"widht": 16}})
 
 

@@ -4,45 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from simclr_ext.trainer.config import ModelConfig
 from simclr_ext.trainer.data import ImageData
 from simclr_ext.trainer.evaluate import (
     Accuracy,
     Features,
-    Labels,
     draw_labels,
-    encode,
     evaluate,
     linear_probe,
-    nearest_neighbours,
-    pixels,
 )
-from simclr_ext.trainer.image_ops import resize
-from simclr_ext.trainer.model import SimCLR
-
-
-def knn_by_hand(
-    train: Features, labels: Labels, test: Features, k: int, temperature: float
-) -> Labels:
-    """Weighted k-NN with plain loops, in float64."""
-    predicted = []
-    for x in test.astype(np.float64):
-        cosines = [float(x @ t / np.linalg.norm(x) / np.linalg.norm(t)) for t in train]
-        votes: dict[int, float] = {}
-        for i in sorted(range(len(train)), key=lambda i: -cosines[i])[:k]:
-            label = int(labels[i])
-            votes[label] = votes.get(label, 0.0) + np.exp(cosines[i] / temperature)
-        predicted.append(max(votes, key=lambda label: votes[label]))
-    return np.array(predicted)
-
-
-@pytest.mark.parametrize(("k", "chunk"), [(1, 7), (5, 100), (1000, 1)])
-def test_nearest_neighbours_vote_by_similarity(k: int, chunk: int) -> None:
-    random = np.random.default_rng(0)
-    train = random.normal(size=(40, 6)).astype(np.float32)
-    labels, test = random.integers(0, 4, 40), random.normal(size=(15, 6)).astype(np.float32)
-    ours = nearest_neighbours(train, labels, test, k, temperature=0.3, chunk=chunk)
-    assert ours.tolist() == knn_by_hand(train, labels, test, k, 0.3).tolist()
 
 
 def test_linear_probe_learns_what_is_linear_and_not_what_is_not() -> None:
@@ -67,21 +36,6 @@ def test_draws_have_so_many_rows_of_every_class() -> None:
     assert draws[0].tolist() != draws[1].tolist()
     again = list(draw_labels(labels, per_class=4, draws=3, seed=0))
     assert all(np.array_equal(a, b) for a, b in zip(draws, again, strict=True))
-
-
-def test_encode_is_the_encoder_in_evaluation_mode() -> None:
-    model = SimCLR(ModelConfig(width=4, blocks=(1, 1)), channels=3)
-    images = torch.randint(256, (7, 3, 9, 9), dtype=torch.uint8)
-    features = encode(model.encoder, images, size=16, chunk=3)
-    assert model.encoder.training  # as before
-    assert int(model.encoder.stem[1].num_batches_tracked) == 0
-    expected = model.eval().encoder(resize(images, 16)).detach().numpy()
-    np.testing.assert_allclose(features, expected, atol=1e-5)
-
-
-def test_pixels() -> None:
-    images = torch.tensor([[[[0, 255], [51, 102]]]], dtype=torch.uint8)
-    np.testing.assert_allclose(pixels(images), [[0, 1, 0.2, 0.4]])
 
 
 def separable(classes: int = 3, per_class: int = 12) -> tuple[Features, ImageData]:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from simclr_ext.trainer.config import ModelConfig
+from simclr_ext.trainer.errors import ConfigError
 from simclr_ext.trainer.model import SimCLR
 
 
@@ -20,25 +21,52 @@ def test_shapes(channels: int) -> None:
     assert bool((h >= 0).all())  # an average after a ReLU
 
 
-def test_small_image_stem_keeps_the_side_and_stages_halve_it() -> None:
-    encoder = SimCLR(ModelConfig(width=4, blocks=(1, 1, 1)), 3).encoder
-    maps = encoder.stem(torch.rand(1, 3, 16, 16))
-    sides = [maps.shape[-1]]
-    for block in encoder.stages:
-        maps = block(maps)
-        sides.append(maps.shape[-1])
-    assert sides == [16, 16, 8, 4]
-    assert not any(isinstance(module, nn.MaxPool2d) for module in encoder.modules())
-
-
-def test_resnet18_has_its_number_of_parameters() -> None:
-    encoder = SimCLR(ModelConfig(width=64, blocks=(2, 2, 2, 2)), 3).encoder
-    # torchvision's resnet18 without its classifier: 11,176,512, and 3x3 for 7x7 in the stem.
-    stem = 64 * 3 * (7 * 7 - 3 * 3)
-    assert sum(p.numel() for p in encoder.parameters()) == 11_176_512 - stem
-
-
 def test_projection_head_is_linear_relu_linear_as_wide_as_h() -> None:
     head = SimCLR(ModelConfig(width=4, blocks=(1, 1), projection_dim=5), 1).head
     assert [type(layer) for layer in head] == [nn.Linear, nn.ReLU, nn.Linear]
     assert (head[0].weight.shape, head[2].weight.shape) == ((8, 8), (5, 8))
+
+
+@pytest.mark.parametrize(
+    ("config", "layers"),
+    [
+        (ModelConfig(projection="none"), []),
+        (ModelConfig(projection="linear"), ["Linear 64 128 +"]),
+        (
+            ModelConfig(projection_depth=3, projection_hidden=7),
+            ["Linear 64 7 +", "ReLU", "Linear 7 7 +", "ReLU", "Linear 7 128 +"],
+        ),
+        (
+            ModelConfig(projection_batch_norm=True, projection_dim=5),
+            ["Linear 64 64 +", "BatchNorm1d", "ReLU", "Linear 64 5", "BatchNorm1d"],
+        ),
+    ],
+    ids=["none", "linear", "deep", "batch norm"],
+)
+def test_kinds_of_heads(config: ModelConfig, layers: list[str]) -> None:
+    def describe(layer: nn.Module) -> str:
+        name = type(layer).__name__
+        if not isinstance(layer, nn.Linear):
+            return name
+        bias = " +" if layer.bias is not None else ""
+        return f"{name} {layer.in_features} {layer.out_features}{bias}"
+
+    model = SimCLR(config, 3).eval()
+    assert [describe(layer) for layer in model.head] == layers
+    h, z = model(torch.rand(2, 3, 16, 16))
+    assert z.shape == (2, h.shape[1] if not layers else config.projection_dim)
+
+
+def test_representation_ends_after_a_layer_of_the_head() -> None:
+    """SimCLR v2 fine-tunes from the first layer of a deep head, its ReLU included."""
+    model = SimCLR(ModelConfig(width=4, projection_depth=3, projection_batch_norm=True), 1).eval()
+    images = torch.rand(2, 1, 16, 16)
+    h, z = model(images)
+    assert torch.equal(model.representation()(images), h)
+    assert torch.equal(
+        model.representation(1)(images), model.head[2](model.head[1](model.head[0](h)))
+    )
+    assert torch.equal(model.representation(3)(images), z)
+    assert model.representation(1)[1][0].weight is model.head[0].weight
+    with pytest.raises(ConfigError, match="head has 3 linear layers, got 4"):
+        model.representation(4)

@@ -1,13 +1,15 @@
 """LARS against its formula written out, and the schedule."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from simclr_ext.trainer.config import OptimConfig
-from simclr_ext.trainer.optim import LARS, build_lars, peak_learning_rate, schedule
+from simclr_ext.trainer.optim import LARS, build_optimizer, peak_learning_rate, schedule
 
 LR, MOMENTUM, DECAY, TRUST = 0.7, 0.9, 0.01, 0.001
 
@@ -44,7 +46,7 @@ def test_biases_and_batch_norm_follow_sgd_without_decay() -> None:
     theirs = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
     theirs.load_state_dict(ours.state_dict())
     config = OptimConfig(weight_decay=0.5)
-    optimizer = build_lars(ours, config, LR)
+    optimizer = build_optimizer(ours, config, LR)
     sgd = torch.optim.SGD(theirs.parameters(), LR, MOMENTUM)
     for _ in range(3):
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
@@ -109,6 +111,60 @@ def test_state_survives_saving() -> None:
 def test_peak_learning_rate() -> None:
     assert peak_learning_rate(OptimConfig(learning_rate=0.3, scaling="linear"), 4096) == 4.8
     assert peak_learning_rate(OptimConfig(learning_rate=0.075, scaling="sqrt"), 4096) == 4.8
+    assert peak_learning_rate(OptimConfig(learning_rate=1.0, scaling="none"), 1024) == 1
+
+
+def small_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
+
+
+@pytest.mark.parametrize(
+    ("config", "reference"),
+    [
+        (
+            OptimConfig(name="sgd", nesterov=True, weight_decay=0.5),
+            lambda groups: torch.optim.SGD(groups, LR, 0.9, nesterov=True),
+        ),
+        (
+            OptimConfig(name="adamw", betas=(0.8, 0.9), weight_decay=0.5),
+            lambda groups: torch.optim.AdamW(groups, LR, (0.8, 0.9)),
+        ),
+    ],
+    ids=["sgd", "adamw"],
+)
+def test_others_are_pytorchs_and_decay_weights_alone(
+    config: OptimConfig, reference: Callable[[Any], torch.optim.Optimizer]
+) -> None:
+    ours, theirs = small_network(), small_network()
+    optimizer = build_optimizer(ours, config, LR)
+    kernel, *others = theirs.parameters()
+    expected = reference(
+        [{"params": [kernel], "weight_decay": 0.5}, {"params": others, "weight_decay": 0.0}]
+    )
+    for _ in range(3):
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        optimizer.step()
+        expected.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_nothing_excluded_is_lars_for_every_parameter() -> None:
+    network = small_network()
+    before = [p.detach().clone() for p in network.parameters()]
+    optimizer = build_optimizer(network, OptimConfig(exclude="nothing", weight_decay=DECAY), LR)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    for parameter, start in zip(network.parameters(), before, strict=True):
+        assert parameter.grad is not None
+        w, v = start.flatten().tolist(), [0.0] * start.numel()
+        if any(w):  # a batch norm's bias starts at 0, where LARS has no norm to adapt to
+            step_by_hand(w, parameter.grad.flatten().tolist(), v)
+            torch.testing.assert_close(parameter.detach().flatten(), torch.tensor(w))
 
 
 def test_schedule_warms_up_then_follows_the_cosine() -> None:

@@ -1,14 +1,10 @@
-"""Data sets: images as uint8 tensors in memory, with a train and a test part.
-
-The train part's images train the encoder; labels serve the evaluation alone.
-"""
+"""Data sets in .npz files with MedMNIST's keys."""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,74 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simclr_ext.trainer.data.images import ImageData
 from simclr_ext.trainer.errors import DataError
 
 _REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
-
-
-@dataclass(frozen=True)
-class ImageData:
-    """Images and labels.
-
-    Attributes:
-        name: Short name, for the run folder and titles.
-        train_images: [n, C, H, W] uint8, C = 1 or 3.
-        train_labels: [n] int64.
-        test_images: [m, C, H, W] uint8.
-        test_labels: [m] int64.
-        class_names: Name of each label.
-    """
-
-    name: str
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    class_names: tuple[str, ...]
-
-    @property
-    def channels(self) -> int:
-        """C: 1 for grey images, 3 for colour images."""
-        return self.train_images.shape[1]
-
-
-def load_data(data: str) -> ImageData:
-    """Return the data set that a configuration's `data` names.
-
-    Args:
-        data: "digits", or the path of an .npz file.
-
-    Raises:
-        DataError: There is no such data set, or the file is not one.
-    """
-    if data == "digits":
-        return load_digits()
-    path = Path(data).expanduser()
-    if path.suffix != ".npz":
-        raise DataError(f'data must be "digits" or the path of an .npz file, got {data!r}')
-    return load_npz(path)
-
-
-def load_digits() -> ImageData:
-    """Return scikit-learn's digits: 1,797 grey 8x8 images, a stratified fifth of them for test."""
-    from sklearn.datasets import load_digits as load
-    from sklearn.model_selection import train_test_split
-
-    digits = load()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # stored as 0..16
-    # The split is part of the data set: its seed is fixed and is not the run's.
-    split = train_test_split(
-        images, digits.target, test_size=0.2, stratify=digits.target, random_state=0
-    )
-    train_images, test_images, train_labels, test_labels = split
-    return ImageData(
-        "digits",
-        torch.from_numpy(train_images)[:, None],
-        torch.from_numpy(train_labels).long(),
-        torch.from_numpy(test_images)[:, None],
-        torch.from_numpy(test_labels).long(),
-        tuple(str(digit) for digit in digits.target_names),
-    )
 
 
 def load_npz(path: Path) -> ImageData:

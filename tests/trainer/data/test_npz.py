@@ -1,4 +1,4 @@
-"""Data sets: scikit-learn's digits, .npz files, and what is wrong with other files."""
+"""Data sets in .npz files, and what is wrong with other files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,33 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from simclr_ext.trainer.data import load_data
 from simclr_ext.trainer.errors import DataError
-
-
-def test_digits_are_all_there_once_and_stratified() -> None:
-    data = load_data("digits")
-    assert (data.name, data.channels, data.class_names) == ("digits", 1, tuple("0123456789"))
-    assert data.train_images.shape == (1437, 1, 8, 8)
-    assert data.test_images.shape == (360, 1, 8, 8)
-    assert data.train_images.dtype == torch.uint8
-    assert data.train_labels.dtype == torch.int64
-    assert (int(data.train_images.min()), int(data.train_images.max())) == (0, 255)
-    assert torch.bincount(data.test_labels).tolist() == [36, 36, 35, 37, 36, 37, 36, 36, 35, 36]
-
-    from sklearn.datasets import load_digits
-
-    ours = torch.cat([data.train_images, data.test_images]).flatten(1).numpy()
-    theirs = np.rint(load_digits().data * 255 / 16).astype(np.uint8)
-    assert sorted(map(bytes, ours)) == sorted(map(bytes, theirs))
-
-
-def test_the_split_does_not_change() -> None:
-    first, second = load_data("digits"), load_data("digits")
-    assert torch.equal(first.test_images, second.test_images)
-    assert first.test_labels[:10].tolist() == [7, 6, 3, 7, 7, 3, 2, 8, 9, 3]
 
 
 def test_npz_colour_images(write_npz: Callable[..., Path]) -> None:
@@ -97,8 +73,3 @@ def test_file_that_is_no_npz(tmp_path: Path) -> None:
         load_data(str(path))
     with pytest.raises(DataError, match=r"gone.npz: no such file"):
         load_data(str(tmp_path / "gone.npz"))
-
-
-def test_unknown_data() -> None:
-    with pytest.raises(DataError, match=r"data must be .*, got 'mnist'"):
-        load_data("mnist")

@@ -1,0 +1,114 @@
+"""What contrastive training looks like from the embeddings, beside its loss."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ContrastiveMetrics(NamedTuple):
+    """Measurements of two batches of views, means over the 2N rows.
+
+    Attributes:
+        accuracy: Share of rows that are closer to their positive than to every other row.
+        entropy: Entropy of the softmax over the other 2N - 1 rows, in nats; log(2N - 1) if it
+            tells nothing apart.
+        positive_similarity: Cosine similarity to the positive.
+        negative_similarity: Cosine similarity to the other 2N - 2 rows; NaN for N = 1.
+    """
+
+    accuracy: Tensor
+    entropy: Tensor
+    positive_similarity: Tensor
+    negative_similarity: Tensor
+
+
+@torch.no_grad()
+def contrastive_metrics(
+    z0: Tensor, z1: Tensor, temperature: float = 0.5, chunk: int = 1024
+) -> ContrastiveMetrics:
+    r"""Measure accuracy, entropy and similarities, with O(chunk x 2N) memory.
+
+    With s the cosine similarities of the 2N rows of `z0` and `z1`, p(i) the positive of row i and
+
+    .. math:: P_{ij} = \exp(s_{ij} / T) / \sum_{k \ne i} \exp(s_{ik} / T), \qquad j \ne i
+
+    a row is accurate if its positive has the greatest P, and its entropy is -sum_j P_ij log P_ij.
+
+    Args:
+        z0: Embeddings of the first views, [N, D], floating; half types are computed in float32.
+        z1: Embeddings of the second views, [N, D].
+        temperature: T > 0.
+        chunk: Rows at a time.
+
+    Returns:
+        Four 0-d tensors on the device of the views; no gradient.
+
+    Raises:
+        ValueError: The views are not two matrices of one shape, or T or chunk is not positive.
+
+    Example:
+        >>> metrics = contrastive_metrics(torch.eye(4), torch.eye(4), temperature=0.5)
+        >>> [round(value.item(), 4) for value in metrics]
+        [1.0, 1.4907, 1.0, 0.0]
+
+    Source: SimCLR (arXiv 2002.05709), table 5, for accuracy and entropy.
+    """
+    if z0.ndim != 2 or z0.shape != z1.shape or len(z0) < 1:
+        raise ValueError(
+            f"z0 and z1 must be [N, D] with N >= 1, got {tuple(z0.shape)} and {tuple(z1.shape)}"
+        )
+    for name, value in (("temperature", temperature), ("chunk", chunk)):
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+    dtype = torch.promote_types(z0.dtype, torch.float32)
+    z = F.normalize(torch.cat([z0, z1]).to(dtype), dim=1)  # [2N, D]
+    rows = len(z)
+    positives = torch.arange(rows, device=z.device).roll(len(z0))
+    sums = z.new_zeros(4, dtype=torch.float64)
+    for start in range(0, rows, chunk):
+        own = torch.arange(start, min(start + chunk, rows), device=z.device)
+        similarity = z[own] @ z.mT  # [chunk, 2N]
+        positive = similarity.gather(1, positives[own, None])  # [chunk, 1]
+        others = similarity.sum(dim=1) - similarity.gather(1, own[:, None]).squeeze(1)
+        similarity.scatter_(1, own[:, None], -torch.inf)  # a row is no candidate of its own
+        best = similarity.argmax(dim=1) == positives[own]
+        log_p = similarity.div_(temperature).log_softmax(dim=1)
+        entropy = torch.special.entr(log_p.exp_()).sum(dim=1)
+        parts = (best, entropy, positive, others - positive.squeeze(1))
+        sums += torch.stack([part.sum(dtype=torch.float64) for part in parts])
+    accuracy, entropy, positive, negative = sums / rows
+    negative = negative / (rows - 2) if rows > 2 else torch.full_like(negative, torch.nan)
+    return ContrastiveMetrics(accuracy, entropy, positive, negative)
+
+
+@torch.no_grad()
+def embedding_std(z: Tensor) -> float:
+    """Return the spread of embeddings [B, D] on the sphere: 1 if uniform, 0 if all are equal.
+
+    It is the standard deviation of the coordinates of the unit rows, over all rows, times the root
+    of D.
+    """
+    rows = F.normalize(z.float(), dim=1)
+    return float(rows.std(dim=0, correction=0).square().mean().sqrt()) * math.sqrt(z.shape[1])
+
+
+@torch.no_grad()
+def effective_rank(z: Tensor) -> float:
+    """Return how many dimensions embeddings [B, D] use: the exponential of the spectrum's entropy.
+
+    The spectrum is that of the centred unit rows, its singular values divided by their sum.
+
+    Source: Roy and Vetterli, The effective rank, EUSIPCO 2007.
+    """
+    rows = F.normalize(z.double(), dim=1)
+    rows = rows - rows.mean(dim=0)
+    spectrum = torch.linalg.eigvalsh(rows.mT @ rows).clamp(min=0).sqrt()
+    total = spectrum.sum()
+    if float(total) == 0:
+        return 1.0  # a point
+    return float(torch.special.entr(spectrum / total).sum().exp())

@@ -1,0 +1,68 @@
+"""The encoder and the projection head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from simclr_ext.trainer.config.checks import check, check_at_least, check_types
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+OTHERS = ("torchvision:", "timm:")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The encoder f and the projection head g: h = f(x), z = g(h).
+
+    Attributes:
+        encoder: "small" (a ResNet of `width` and `blocks`), "resnet18", "resnet34", "resnet50",
+            "resnet101", "resnet152", or any model as "torchvision:NAME" or "timm:NAME".
+        width_multiplier: Factor of all channels of "resnet..."; the paper: 1, 2 and 4.
+        stem: First layers of "small" and "resnet...": "cifar", a 3x3 convolution of stride 1 and no
+            max pool (appendix B.9), or "imagenet", a 7x7 convolution of stride 2 and a max pool.
+        zero_init_residual: Whether the last batch norm of every residual block of "small" and
+            "resnet..." starts at 0, so that the block starts as the identity, as in the authors'
+            code.
+        width: Channels of the first stage of "small"; each further stage doubles them.
+        blocks: Residual blocks of each stage of "small"; each stage after the first halves the
+            side.
+        projection: The head: "mlp", "linear", or "none", where the loss acts on h (section 4.2).
+        projection_depth: Linear layers of "mlp". SimCLR: 2; SimCLR v2: 3.
+        projection_hidden: Width of the hidden layers of "mlp"; null: that of h.
+        projection_dim: Dimension of z; not for "none".
+        projection_batch_norm: Whether a batch norm follows every linear layer of the head, as in
+            the authors' code; the last one has no bias.
+    """
+
+    encoder: str = "small"
+    width_multiplier: int = 1
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    zero_init_residual: bool = False
+    width: int = 16
+    blocks: tuple[int, ...] = (1, 1, 1)
+    projection: Literal["mlp", "linear", "none"] = "mlp"
+    projection_depth: int = 2
+    projection_hidden: int | None = None
+    projection_dim: int = 128
+    projection_batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        check_types(self, "model.")
+        name = self.encoder
+        ok = name in ("small", *RESNETS) or (name.startswith(OTHERS) and name not in OTHERS)
+        allowed = f'"small", {", ".join(RESNETS)}, "torchvision:NAME" or "timm:NAME"'
+        check(ok, "model.encoder", name, allowed)
+        check_at_least("model.width_multiplier", self.width_multiplier, 1)
+        if name not in RESNETS:
+            allowed = f'1 unless model.encoder is "resnet...", and it is {name!r}'
+            factor = self.width_multiplier
+            check(factor == 1, "model.width_multiplier", factor, allowed)
+        check_at_least("model.width", self.width, 1)
+        ok = len(self.blocks) >= 1 and min(self.blocks) >= 1
+        check(ok, "model.blocks", self.blocks, "one or more stages of at least 1 block")
+        check_at_least("model.projection_depth", self.projection_depth, 2)
+        hidden = self.projection_hidden
+        ok = hidden is None or hidden >= 1
+        check(ok, "model.projection_hidden", hidden, "null or at least 1")
+        check_at_least("model.projection_dim", self.projection_dim, 1)

@@ -1,0 +1,37 @@
+"""What a run measures and saves while it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simclr_ext.trainer.config.checks import check, check_at_least, check_types
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """What a run measures and saves while it trains.
+
+    Attributes:
+        metrics_every: Steps from one measurement of contrastive accuracy, entropy and similarities
+            to the next; every epoch has at least one.
+        knn_every: Epochs from one k-NN accuracy of held-out training images to the next; 0: never.
+        checkpoint_epochs: Epochs from one checkpoint to the next; the last epoch has one.
+        checkpoint_steps: Steps from one checkpoint to the next, besides; null: none.
+        keep_epochs: Epochs from one checkpoint that is kept to the next; null: none is, but the
+            last and the best.
+    """
+
+    metrics_every: int = 10
+    knn_every: int = 10
+    checkpoint_epochs: int = 1
+    checkpoint_steps: int | None = None
+    keep_epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self, "monitor.")
+        check_at_least("monitor.metrics_every", self.metrics_every, 1)
+        check_at_least("monitor.knn_every", self.knn_every, 0)
+        check_at_least("monitor.checkpoint_epochs", self.checkpoint_epochs, 1)
+        for name in ("checkpoint_steps", "keep_epochs"):
+            value = getattr(self, name)
+            check(value is None or value >= 1, f"monitor.{name}", value, "null or at least 1")

@@ -1,0 +1,134 @@
+"""A training run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from simclr_ext.trainer.config.augment import AugmentConfig
+from simclr_ext.trainer.config.checks import check, check_at_least, check_positive, check_types
+from simclr_ext.trainer.config.model import ModelConfig
+from simclr_ext.trainer.config.monitor import MonitorConfig
+from simclr_ext.trainer.config.optim import OptimConfig
+from simclr_ext.trainer.config.serialise import from_plain, to_plain
+from simclr_ext.trainer.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        data: "digits" (scikit-learn's, offline), "cifar10", "cifar100", "stl10", "svhn",
+            "fashion-mnist", "imagenet", the path of an .npz file with MedMNIST's keys, or of a
+            folder with train/ and test/ (or val/), which have a folder of images per class.
+        data_root: Folder in which data sets with a name are, or are put.
+        download: Whether a data set that is not there is downloaded.
+        workers: Processes that decode images of folders.
+        out: Run folder, new or empty; null: runs/<data>-<timestamp>.
+        image_size: Side of the views in pixels; null: the images' own, and at least 16, below
+            which a ResNet has nothing left to pool; 224 for folders of images of many sizes.
+        epochs: Passes over the training images.
+        batch_size: N, images per step; the loss sees 2N views.
+        micro_batch: Images that the encoder takes at a time; the loss still sees all 2N views. A
+            divisor of the batch size; null: all. Costs one more forward pass; see docs/trainer.md.
+        temperature: T of NT-Xent. The paper: 0.5 for CIFAR-10, 0.1 for ImageNet.
+        precision: What the network computes in: "fp32", or mixed with "bf16" or "fp16". Weights,
+            the loss and its gradient are float32.
+        channels_last: Whether images lie in memory with the channels of a pixel side by side, which
+            convolutions like.
+        compile: Whether torch.compile compiles the network.
+        evaluate: Whether the run ends with a comparison with raw pixels and the untrained encoder.
+        seed: Seed of the weights, the batches, the views and the evaluation's draws.
+        threads: CPU threads of PyTorch; null: PyTorch's own choice. Results are reproducible bit
+            by bit only between runs with as many threads.
+        device: PyTorch device, such as "cpu" or "cuda".
+        augment: How views are made.
+        model: Encoder and projection head.
+        optim: Optimiser and schedule.
+        monitor: What is measured and saved on the way.
+    """
+
+    data: str = "digits"
+    data_root: str = "data"
+    download: bool = False
+    workers: int = 2
+    out: str | None = None
+    image_size: int | None = None
+    epochs: int = 100
+    batch_size: int = 256
+    micro_batch: int | None = None
+    temperature: float = 0.5
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    evaluate: bool = True
+    seed: int = 0
+    threads: int | None = None
+    device: str = "cpu"
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check(self.data != "", "data", self.data, "the name of a data set, a file or a folder")
+        check(self.data_root != "", "data_root", self.data_root, "the path of a folder")
+        check_at_least("workers", self.workers, 0)
+        check(self.out != "", "out", self.out, "null or the path of a folder")
+        size = self.image_size
+        check(size is None or size >= 4, "image_size", size, "null or at least 4")
+        check_at_least("epochs", self.epochs, 1)
+        check_at_least("batch_size", self.batch_size, 2)
+        chunk = self.micro_batch
+        ok = chunk is None or (chunk >= 2 and self.batch_size % chunk == 0)
+        allowed = f"null or a divisor of batch_size = {self.batch_size}, at least 2"
+        check(ok, "micro_batch", chunk, allowed)
+        check_positive("temperature", self.temperature)
+        check(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
+        ok = self.threads is None or self.threads >= 1
+        check(ok, "threads", self.threads, "null or at least 1")
+        warmup = self.optim.warmup_epochs
+        ok = warmup < self.epochs or warmup == 0
+        check(ok, "optim.warmup_epochs", warmup, f"below epochs = {self.epochs}")
+
+    @property
+    def side(self) -> int:
+        """Side of the views in pixels, of a resolved configuration."""
+        if self.image_size is None:
+            raise ConfigError("image_size is None: resolve the configuration first")
+        return self.image_size
+
+    def resolve(self, channels: int, height: int, width: int) -> TrainConfig:
+        """Return this configuration with everything left to the images filled in.
+
+        Args:
+            channels: C of the images: 1 (grey) or 3 (colour).
+            height: Their height in pixels.
+            width: Their width in pixels.
+
+        Returns:
+            A configuration in which `image_size` and `augment.flip_probability` are numbers.
+        """
+        size = self.image_size or max(height, width, 16)
+        flip = self.augment.flip_probability
+        if flip is None:
+            flip = 0.5 if channels == 3 else 0.0
+        augment = dataclasses.replace(self.augment, flip_probability=flip)
+        return dataclasses.replace(self, image_size=size, augment=augment)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as nested dictionaries of plain values, for YAML and JSON."""
+        return to_plain(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Return the configuration that `to_dict` wrote.
+
+        Raises:
+            ConfigError: A key is not a field, or a value is not allowed.
+        """
+        return from_plain(cls, values)

@@ -1,0 +1,73 @@
+"""Data sets: their train part trains the encoder; their labels serve the evaluation alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simclr_ext.trainer.data.digits import load_digits
+from simclr_ext.trainer.data.folder import FolderData, ImageFiles, open_folder
+from simclr_ext.trainer.data.idx import is_idx_folder, load_idx
+from simclr_ext.trainer.data.images import ImageData
+from simclr_ext.trainer.data.named import NAMED, load_named
+from simclr_ext.trainer.data.npz import load_npz
+from simclr_ext.trainer.errors import DataError
+
+__all__ = ["FolderData", "ImageData", "ImageFiles", "load_data", "open_data"]
+
+
+def open_data(data: str, root: str = "data", download: bool = False) -> ImageData | FolderData:
+    """Return the data set that a configuration's `data` names.
+
+    Args:
+        data: "digits", a name that torchvision knows, "imagenet", or the path of an .npz file, of
+            a folder with train/ and test/, or of a folder of IDX files.
+        root: Folder in which data sets with a name are, or are put.
+        download: Whether a data set that is not there is downloaded.
+
+    Raises:
+        DataError: There is no such data set, or it cannot be read or downloaded.
+    """
+    if data == "digits":
+        return load_digits()
+    if data in NAMED:
+        return load_named(data, Path(root).expanduser(), download)
+    if data == "imagenet":
+        return _imagenet(Path(root).expanduser() / "imagenet", download)
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return load_idx(path, path.name) if is_idx_folder(path) else open_folder(path, path.name)
+    if path.suffix == ".npz":
+        return load_npz(path)
+    names = ", ".join(("digits", *NAMED, "imagenet"))
+    raise DataError(f"data must be {names}, the path of an .npz file or of a folder, got {data!r}")
+
+
+def load_data(
+    data: str, root: str = "data", download: bool = False, side: int | None = None
+) -> ImageData:
+    """Return a data set in memory.
+
+    Args:
+        data: As for `open_data`.
+        root: As for `open_data`.
+        download: As for `open_data`.
+        side: Side in pixels to which images of folders are resized and cropped if they have many
+            sizes; None: 224.
+
+    Raises:
+        DataError: As for `open_data`, or it does not fit.
+    """
+    opened = open_data(data, root, download)
+    if isinstance(opened, ImageData):
+        return opened
+    return opened.in_memory(side or opened.sides[0])
+
+
+def _imagenet(folder: Path, download: bool) -> ImageData | FolderData:
+    if not (folder / "train").is_dir() or not (folder / "val").is_dir():
+        reason = "its licence does not allow a download" if download else "not found"
+        raise DataError(
+            f"imagenet: {reason}; expected {folder / 'train'} and {folder / 'val'}, with a folder "
+            "of images per class in each"
+        )
+    return open_folder(folder, "imagenet")

@@ -1,0 +1,30 @@
+"""Scikit-learn's digits, which come with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from simclr_ext.trainer.data.images import ImageData
+
+
+def load_digits() -> ImageData:
+    """Return scikit-learn's digits: 1,797 grey 8x8 images, a stratified fifth of them for test."""
+    from sklearn.datasets import load_digits as load
+    from sklearn.model_selection import train_test_split
+
+    digits = load()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # stored as 0..16
+    # The split is part of the data set: its seed is fixed and is not the run's.
+    split = train_test_split(
+        images, digits.target, test_size=0.2, stratify=digits.target, random_state=0
+    )
+    train_images, test_images, train_labels, test_labels = split
+    return ImageData(
+        "digits",
+        torch.from_numpy(train_images)[:, None],
+        torch.from_numpy(train_labels).long(),
+        torch.from_numpy(test_images)[:, None],
+        torch.from_numpy(test_labels).long(),
+        tuple(str(digit) for digit in digits.target_names),
+    )

@@ -1,0 +1,116 @@
+"""Linear evaluation: a linear classifier on frozen h.
+
+Source: SimCLR (arXiv 2002.05709), appendices B.6 (SGD) and B.8 (logistic regression by L-BFGS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Generator, Tensor, nn
+
+from simclr_ext.trainer.augment import Augment
+from simclr_ext.trainer.config.evaluate import SgdConfig
+from simclr_ext.trainer.evaluate import linear_probe, standardise
+from simclr_ext.trainer.features import Features, Labels
+from simclr_ext.trainer.supervised import predict, train_classifier
+
+_HELD_OUT = 0.2  # share of the training images on which C is chosen
+
+
+def lbfgs_probe(
+    train: Features, labels: Labels, test: Features, strengths: Sequence[float], seed: int
+) -> tuple[Labels, float]:
+    """Return test labels predicted by logistic regression on standardised features, and its C.
+
+    Args:
+        train: [n, dim].
+        labels: [n].
+        test: [m, dim].
+        strengths: Values of C, scikit-learn's inverse of the L2 penalty. Of several, the one that
+            predicts a held-out fifth of the training images best is taken, and trained on all.
+        seed: Seed of that split.
+    """
+    c = strengths[0]
+    if len(strengths) > 1:
+        rows, held_out = _split(labels, seed)
+        part, rest = standardise(train[rows], train[held_out])
+        accuracies = [
+            float(np.mean(linear_probe(part, labels[rows], rest, c) == labels[held_out]))
+            for c in strengths
+        ]
+        c = strengths[int(np.argmax(accuracies))]
+    train, test = standardise(train, test)
+    return linear_probe(train, labels, test, c), c
+
+
+def _split(labels: Labels, seed: int) -> tuple[Labels, Labels]:
+    rows = np.arange(len(labels))
+    # A class of one image cannot be in both parts.
+    stratify = labels if np.bincount(labels)[np.unique(labels)].min() > 1 else None
+    first, second = train_test_split(
+        rows, test_size=_HELD_OUT, stratify=stratify, random_state=seed
+    )
+    return first, second
+
+
+def cached_probe(
+    train: Features, labels: Labels, test: Features, classes: int, config: SgdConfig, seed: int
+) -> Labels:
+    """Return the test labels predicted by a linear classifier trained by SGD on kept features."""
+    features = torch.from_numpy(train)
+    linear = _linear(train.shape[1], classes, seed)
+
+    def inputs(rows: Tensor, _: Generator) -> Tensor:
+        return features[rows]
+
+    train_classifier(linear, inputs, torch.from_numpy(labels), config, seed)
+    predicted: Labels = linear(torch.from_numpy(test)).argmax(dim=1).numpy()
+    return predicted
+
+
+def augmented_probe(
+    encoder: nn.Module,
+    dim: int,
+    augment: Augment,
+    images: Tensor,
+    labels: Labels,
+    test: Tensor,
+    classes: int,
+    config: SgdConfig,
+    seed: int,
+) -> Labels:
+    """Return the test labels predicted by a linear classifier trained by SGD on random views.
+
+    Args:
+        encoder: Frozen: in evaluation mode, and without gradients.
+        dim: Dimension of h.
+        augment: The views: crops and flips, see `crop_and_flip`.
+        images: [n, C, H, W] uint8.
+        labels: [n].
+        test: [m, C, H, W] uint8.
+        classes: Number of classes.
+        config: The training.
+        seed: Seed of weights, order and views.
+    """
+    device = next(encoder.parameters()).device
+    encoder.eval()
+    linear = _linear(dim, classes, seed).to(device)
+
+    def inputs(rows: Tensor, generator: Generator) -> Tensor:
+        with torch.no_grad():
+            h: Tensor = encoder(augment(images[rows].to(device), generator))
+        return h
+
+    train_classifier(linear, inputs, torch.from_numpy(labels).to(device), config, seed)
+    return predict(nn.Sequential(encoder, linear), test, augment.size)
+
+
+def _linear(dim: int, classes: int, seed: int) -> nn.Linear:
+    """Return a linear classifier that starts at the same weights for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Linear(dim, classes)

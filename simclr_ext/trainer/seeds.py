@@ -1,0 +1,43 @@
+"""Random numbers without a state to carry: every use has a seed of its own, made from the run's.
+
+The order of an epoch, the views and the dropout of a step depend on the run's seed and the numbers
+of epoch, step and chunk, and on nothing that was drawn before. So a resumed run draws
+what it would have drawn, and both passes over a chunk see the same views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import numpy as np
+import torch
+
+
+class Stream(IntEnum):
+    """What random numbers are for."""
+
+    ORDER = 0
+    VIEWS = 1
+    CROPS = 2
+    HELD_OUT = 3
+
+
+def derive_seed(seed: int, stream: Stream, first: int = 0, second: int = 0) -> int:
+    """Return the seed of one use, such as the views of step `first`, chunk `second`."""
+    sequence = np.random.SeedSequence([seed, stream, first, second])
+    return int(sequence.generate_state(1, np.uint64)[0])
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator on a device with the given seed."""
+    return torch.Generator(device).manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch's global random state, which dropout uses, and put it back at the end."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,153 @@
+"""Where the training loop's batches and views come from: images in memory, or files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import RandomResizedCrop
+
+from simclr_ext.trainer.augment import Augment
+from simclr_ext.trainer.config import AugmentConfig, TrainConfig
+from simclr_ext.trainer.data import FolderData, ImageData, ImageFiles
+from simclr_ext.trainer.errors import DataError
+from simclr_ext.trainer.seeds import Stream, derive_seed, generator, seeded
+
+
+class Source(Protocol):
+    """Batches of an epoch, and views of a batch.
+
+    Attributes:
+        images: Number of training images.
+        steps: Batches of an epoch; an incomplete one is dropped, because NT-Xent depends on N.
+    """
+
+    images: int
+    steps: int
+
+    def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
+        """Yield the batches of an epoch from the one with number `skip` on, on the device."""
+
+    def views(self, batch: Tensor, seed: int) -> Tensor:
+        """Return two views of every image of (a part of) a batch, [2n, C, side, side] in [0, 1].
+
+        The first views come first; equal seeds give equal views.
+        """
+
+
+def build_source(data: ImageData | FolderData, config: TrainConfig) -> Source:
+    """Return the source of a run; the configuration must be resolved.
+
+    Raises:
+        DataError: A batch takes more images than there are.
+    """
+    images = len(data.train if isinstance(data, FolderData) else data.pretrain_images)
+    if config.batch_size > images:
+        raise DataError(
+            f"batch_size must be at most the {images} training images, got {config.batch_size}"
+        )
+    if isinstance(data, FolderData):
+        return FileSource(data.train, config)
+    return MemorySource(data.pretrain_images, config)
+
+
+class MemorySource:
+    """Images [n, C, H, W] uint8, kept on the device; a batch is [N, C, H, W] uint8."""
+
+    def __init__(self, images: Tensor, config: TrainConfig) -> None:
+        self._pixels = images.to(config.device)
+        self._config = config
+        self._augment = Augment(config.augment, config.side)
+        self.images = len(images)
+        self.steps = self.images // config.batch_size
+
+    def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
+        """Yield batches; see `Source`."""
+        for rows in epoch_order(self.images, epoch, self._config)[skip:]:
+            yield self._pixels[rows.to(self._pixels.device)]
+
+    def views(self, batch: Tensor, seed: int) -> Tensor:
+        """Return views; see `Source`."""
+        random = generator(seed, batch.device)
+        return torch.cat([self._augment(batch, random), self._augment(batch, random)])
+
+
+class FileSource:
+    """Image files, decoded and cropped by worker processes; a batch is [N, 2, 3, side, side] uint8.
+
+    The crops are taken from the image as it is; the rest of the augmentation runs on the device.
+    """
+
+    def __init__(self, files: ImageFiles, config: TrainConfig) -> None:
+        self._files = files
+        self._config = config
+        uncropped = dataclasses.replace(config.augment, crop_probability=0.0)
+        self._augment = Augment(uncropped, config.side)
+        self.images = len(files)
+        self.steps = self.images // config.batch_size
+
+    def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
+        """Yield batches; see `Source`."""
+        config = self._config
+        rows = epoch_order(self.images, epoch, config)[skip:].flatten().tolist()
+        crops = _CropPairs(self._files, config.augment, config.side, config.seed, epoch)
+        loader = DataLoader(
+            crops,
+            config.batch_size,
+            sampler=rows,
+            num_workers=config.workers,
+            pin_memory=torch.device(config.device).type == "cuda",
+            generator=generator(0),  # else the loader draws from the global random state
+        )
+        for batch in loader:
+            yield batch.to(config.device, non_blocking=True)
+
+    def views(self, batch: Tensor, seed: int) -> Tensor:
+        """Return views; see `Source`."""
+        random = generator(seed, batch.device)
+        return torch.cat([self._augment(crops, random) for crops in batch.unbind(dim=1)])
+
+
+@dataclass(frozen=True)
+class _CropPairs(Dataset[Tensor]):
+    """Two random crops of each file, [2, 3, side, side] uint8, the same ones for the same epoch."""
+
+    files: ImageFiles
+    augment: AugmentConfig
+    side: int
+    seed: int
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = self.files.open(index)
+        seed = derive_seed(self.seed, Stream.CROPS, self.epoch, index)
+        with seeded(seed, torch.device("cpu")):
+            return torch.stack([self._crop(image), self._crop(image)])
+
+    def _crop(self, image: Image.Image) -> Tensor:
+        left, top, right, bottom = 0, 0, *image.size
+        if float(torch.rand(())) < self.augment.crop_probability:
+            area, ratio = list(self.augment.crop_area), list(self.augment.crop_ratio)
+            top, left, height, width = RandomResizedCrop.get_params(image, area, ratio)
+            right, bottom = left + width, top + height
+        box = (left, top, right, bottom)
+        crop = image.resize((self.side, self.side), Image.Resampling.BILINEAR, box)
+        return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
+
+
+def epoch_order(images: int, epoch: int, config: TrainConfig) -> Tensor:
+    """Return the rows of an epoch's batches, [steps, N], on the CPU."""
+    random = generator(derive_seed(config.seed, Stream.ORDER, epoch))
+    order = torch.randperm(images, generator=random)
+    size = config.batch_size
+    return order[: images // size * size].view(-1, size)

@@ -1,0 +1,58 @@
+"""k-NN against plain loops, and in chunks."""
+
+import numpy as np
+import pytest
+import torch
+
+from simclr_ext.trainer import knn
+from simclr_ext.trainer.features import Features, Labels
+from simclr_ext.trainer.knn import find_neighbours, nearest_neighbours
+
+
+def knn_by_hand(
+    train: Features, labels: Labels, test: Features, k: int, temperature: float
+) -> Labels:
+    """Weighted k-NN with plain loops, in float64."""
+    predicted = []
+    for x in test.astype(np.float64):
+        cosines = [float(x @ t / np.linalg.norm(x) / np.linalg.norm(t)) for t in train]
+        votes: dict[int, float] = {}
+        for i in sorted(range(len(train)), key=lambda i: -cosines[i])[:k]:
+            label = int(labels[i])
+            votes[label] = votes.get(label, 0.0) + np.exp(cosines[i] / temperature)
+        predicted.append(max(votes, key=lambda label: votes[label]))
+    return np.array(predicted)
+
+
+@pytest.mark.parametrize(("k", "chunk"), [(1, 7), (5, 100), (7, 2), (1000, 1)])
+def test_nearest_neighbours_vote_by_similarity(k: int, chunk: int) -> None:
+    random = np.random.default_rng(0)
+    train = random.normal(size=(40, 6)).astype(np.float32)
+    labels, test = random.integers(0, 4, 40), random.normal(size=(15, 6)).astype(np.float32)
+    ours = nearest_neighbours(train, labels, test, k, temperature=0.3, chunk=chunk)
+    assert ours.tolist() == knn_by_hand(train, labels, test, k, 0.3).tolist()
+
+
+def test_neighbours_do_not_depend_on_the_chunks() -> None:
+    random = np.random.default_rng(0)
+    train = random.normal(size=(50, 6)).astype(np.float32)
+    test = random.normal(size=(9, 6)).astype(np.float32)
+    whole = find_neighbours(train, test, 6)
+    assert whole[1].shape == (9, 6)
+    for chunk in (1, 2, 5):
+        similarities, rows = find_neighbours(train, test, 6, chunk)
+        assert torch.equal(rows, whole[1])
+        assert (similarities - whole[0]).abs().max() < 1e-6
+
+
+def test_the_matrix_of_all_similarities_is_never_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+    search = knn._search
+
+    def spy(queries: torch.Tensor, keys: torch.Tensor, neighbours: int, chunk: int) -> object:
+        shapes.append((len(queries), chunk))
+        return search(queries, keys, neighbours, chunk)
+
+    monkeypatch.setattr(knn, "_search", spy)
+    find_neighbours(np.ones((100, 2), np.float32), np.ones((10, 2), np.float32), 3, chunk=4)
+    assert shapes == [(4, 32), (4, 32), (2, 32)]
