@@ -34,6 +34,7 @@ sanitize: $(READY)
 # Plants faults in the kernels, one at a time, and checks that the tests find each.
 mutants: $(READY)
 	$(BIN)/python tests/mutants.py
+	$(BIN)/python tests/cuda_host/mutants.py
 
 # Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
 # own kernels stay those that are compiled at first use.
@@ -64,7 +65,8 @@ docs: $(READY)
 $(READY): pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch torchvision 'setuptools>=77' wheel
-	SIMCLR_EXT_BUILD=jit $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[trainer,bench,dev]'
+	SIMCLR_EXT_BUILD=jit $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation \
+	  -e '.[trainer,onnx,parquet,safetensors,bench,dev]'
 	# Headers alone, for checking the CUDA kernels without a GPU.
 	$(BIN)/pip install --quiet --no-deps nvidia-cutlass==4.2.0.0 'nvidia-cuda-cccl==13.*' 'nvidia-cuda-crt==13.*'
 	touch $(READY)
