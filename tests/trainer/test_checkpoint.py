@@ -15,6 +15,7 @@ CONFIG = TrainConfig(model=ModelConfig(width=4, blocks=(1, 1), projection_dim=8)
 
 def test_round_trip(tmp_path: Path) -> None:
     model = SimCLR(CONFIG.model, channels=3)
+    model.to(memory_format=torch.channels_last)  # as CONFIG says: the layout decides the last bits
     images = torch.rand(6, 3, 16, 16)
     model(images)  # moves the batch-norm statistics, which must be saved too
     path = tmp_path / "checkpoint.pt"
@@ -23,6 +24,11 @@ def test_round_trip(tmp_path: Path) -> None:
     assert (loaded.config, loaded.channels, loaded.epoch) == (CONFIG, 3, 7)
     assert loaded.training is None
     assert not loaded.model.training
+    saved = model.state_dict()
+    assert loaded.model.state_dict().keys() == saved.keys()
+    for name, value in loaded.model.state_dict().items():
+        assert torch.equal(value, saved[name]), name
+        assert value.stride() == saved[name].stride(), name
     for ours, theirs in zip(loaded.model(images), model.eval()(images), strict=True):
         assert torch.equal(ours, theirs)
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
