@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CUTE := $(VENV)/cute
+CMAKE_ARGS = -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_CUTE=$(abspath $(CUTE))
 CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.inl' 'csrc/*.cu*' \
 	'tests/cpp/*' 'tests/cuda_host/*.cpp' 'tests/cuda_host/*.h')
 
@@ -21,13 +23,13 @@ test-fast: $(READY)
 
 # The C++ library without Python, its unit tests, and the CUDA kernels run on the CPU.
 test-cpp: $(READY)
-	$(BIN)/cmake -S . -B build/cmake -DPython_EXECUTABLE=$(abspath $(BIN)/python)
+	$(BIN)/cmake -S . -B build/cmake $(CMAKE_ARGS)
 	$(BIN)/cmake --build build/cmake --parallel 2
 	$(BIN)/ctest --test-dir build/cmake --parallel 2 --output-on-failure
 
 # The same under AddressSanitizer and UndefinedBehaviorSanitizer.
 sanitize: $(READY)
-	$(BIN)/cmake -S . -B build/sanitize -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_SANITIZE=ON
+	$(BIN)/cmake -S . -B build/sanitize $(CMAKE_ARGS) -DSIMCLR_SANITIZE=ON
 	$(BIN)/cmake --build build/sanitize --parallel 2
 	$(BIN)/ctest --test-dir build/sanitize --parallel 2 --output-on-failure
 
@@ -67,8 +69,9 @@ $(READY): pyproject.toml constraints.txt setup.py
 	$(BIN)/pip install --quiet -c constraints.txt torch torchvision 'setuptools>=77' wheel
 	SIMCLR_EXT_BUILD=jit $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation \
 	  -e '.[trainer,onnx,parquet,safetensors,bench,dev]'
-	# Headers alone, for checking the CUDA kernels without a GPU.
-	$(BIN)/pip install --quiet --no-deps nvidia-cutlass==4.2.0.0 'nvidia-cuda-cccl==13.*' 'nvidia-cuda-crt==13.*'
+	# CuTe's headers and those that it includes, apart: a toolkit must not find them.
+	$(BIN)/pip install --quiet --no-deps --target $(CUTE) nvidia-cutlass==4.2.0.0 \
+	  'nvidia-cuda-cccl==13.*' 'nvidia-cuda-crt==13.*'
 	touch $(READY)
 
 clean:

@@ -55,6 +55,13 @@ simd::TileData<T> Similarities<T>::compute(const Tile& tile) {
   const int64_t columns = tile.columns.size();
   const simd::TileData<T> data{out.template mutable_data_ptr<T>(), tile.rows.size(), pad(columns),
                                out.stride(0)};
+  // Some BLAS round s_ij and s_ji differently. Where exponents may be so large that this matters, a
+  // row must not see another similarity than the one that its lse is made of.
+  if (tile.diagonal() && !has_shared_shift_) {
+    for (int64_t r = 1; r < data.rows; ++r) {
+      for (int64_t c = 0; c < r; ++c) data.s[r * data.stride + c] = data.s[c * data.stride + r];
+    }
+  }
   for (int64_t r = 0; r < data.rows; ++r) {
     T* row = data.s + r * data.stride;
     std::fill(row + columns, row + data.columns, kMasked);

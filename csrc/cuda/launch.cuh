@@ -20,8 +20,9 @@ void launch(void (*kernel)(Params), int64_t blocks, int threads, int shared_byte
             const Params& params) {
   C10_CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream> > >(params);
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  void* arguments[] = {const_cast<Params*>(&params)};
+  C10_CUDA_CHECK(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads),
+                                  arguments, shared_bytes, stream));
 }
 
 }  // namespace simclr::fused

@@ -124,7 +124,7 @@ SIMCLR_DEVICE void load_dimensions(typename C::Element::B (&b)[2], int columns, 
       SIMCLR_UNROLL
       for (int k = 0; k < 2; ++k) {
         // Eight floats are two units.
-        const int offset = unit_offset<C>(2 * (lane % 4) + k, lane / 16) + lane / 4 % 4 * 4;
+        const int offset = opaque(unit_offset<C>(2 * (lane % 4) + k, lane / 16) + lane / 4 % 4 * 4);
         raw[k] = shared_load_bits(first + (offset ^ (2 * (d + i) * kUnitBytes)));
       }
       b[i] = Element::b_from_memory(raw[0], raw[1]);
