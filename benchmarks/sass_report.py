@@ -92,11 +92,13 @@ def report(cuda: _build_config.CudaBuild, source: Path, arch: str, cubin: Path) 
     include = Path(torch.__file__).parent / "include"
     virtual = arch.replace("sm_", "compute_")
     log = run(
-        [str(cuda.home / "bin" / "nvcc"), "-cubin", str(source), "-o", str(cubin)]
-        + ["-std=c++20", "-O3", f"-gencode=arch={virtual},code={arch}", "-Xptxas=-v"]
-        + ["-I", str(source.parents[1]), "-isystem", str(include)]
-        + ["-isystem", str(include / "torch/csrc/api/include")]
-        + ["-isystem", str(cuda.torch_cuda / "include")]
+        [
+            *(str(cuda.home / "bin" / "nvcc"), "-cubin", str(source), "-o", str(cubin)),
+            *("-std=c++20", "-O3", f"-gencode=arch={virtual},code={arch}", "-Xptxas=-v"),
+            *("-I", str(source.parents[1]), "-isystem", str(include)),
+            *("-isystem", str(include / "torch/csrc/api/include")),
+            *("-isystem", str(cuda.torch_cuda / "include")),
+        ]
     )
     listing = run([disassembler(cuda), "-sass", str(cubin)])
     bodies = dict(re.findall(r"Function : (\S+)\n(.*?)(?=Function : |\Z)", listing, re.DOTALL))

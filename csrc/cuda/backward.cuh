@@ -10,7 +10,7 @@
 
 #pragma once
 
-#include "cuda/terms.cuh"
+#include "cuda/rows.cuh"
 #include "cuda/tile.cuh"
 
 namespace simclr::fused {

@@ -6,7 +6,7 @@
 #include "cuda/backward.cuh"
 #include "cuda/forward.cuh"
 #include "cuda/kernels.h"
-#include "cuda/terms.cuh"
+#include "cuda/rows.cuh"
 
 #ifdef SIMCLR_CUDA_HOST
 #include "launch_host.h"

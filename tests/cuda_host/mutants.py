@@ -132,7 +132,7 @@ MUTANTS = [
         "row_sum_[m][half]",
     ),
     ("shift dropped", "forward.cuh", "column_factor[e % 2] - p_.shift", "column_factor[e % 2]"),
-    ("strips' own pairs count once", "terms.cuh", "strip <= p.strips", "strip < p.strips"),
+    ("strips' own pairs count once", "kernels_rows.cu", "strip <= p.strips", "strip < p.strips"),
     ("positive one row off", "backward.cuh", "i + rows.pairs :", "i + rows.pairs - 1 :"),
     ("positive counts as a negative too", "backward.cuh", "|| distance == positives[0]", ""),
     (
@@ -146,7 +146,7 @@ MUTANTS = [
     ("radial part kept", "backward.cuh", "projected ? radial * factor : 0.0f", "0.0f"),
     (
         "rows shorter than eps projected too",
-        "terms.cuh",
+        "rows.cuh",
         "clamped ? -inv_norm : inv_norm",
         "inv_norm",
     ),

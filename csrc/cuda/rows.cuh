@@ -1,0 +1,76 @@
+// Rows before they are multiplied, and the powers of two that they and their weights are scaled by.
+
+#pragma once
+
+#include "cuda/elements.cuh"
+#include "cuda/params.h"
+
+namespace simclr::fused {
+
+constexpr int kRowThreads = 128;
+constexpr double kLn2 = 0.693147180559945309;
+
+// 2^exponent, for exponents of normal numbers.
+SIMCLR_DEVICE float exp2i(int exponent) {
+  return bits_float(static_cast<uint32_t>(exponent + 127) << 23);
+}
+// The largest power of two that is at most x > 0, but no less than the least normal number.
+SIMCLR_DEVICE float largest_power_of_two(float x) {
+  const uint32_t exponent = float_bits(x) & 0x7f800000u;
+  return exponent == 0 ? exp2i(-126) : bits_float(exponent);
+}
+
+// Joins the views, a warp per row: finds the norm, and stores the row scaled by a power of two.
+template <typename Element>
+SIMCLR_KERNEL(kRowThreads, 1)
+void prepare_kernel(const PrepareParams p) {
+  using Storage = typename Element::Storage;
+  const int lane = thread_id() % 32;
+  const int i = block_id() * (kRowThreads / 32) + thread_id() / 32;
+  if (i >= 2 * p.pairs) return;
+  const int view = i < p.pairs ? 0 : 1;
+  const int row = i - view * p.pairs;
+  const auto* x = static_cast<const Storage*>(p.view[view]) + row * p.row_stride[view];
+  auto* z = static_cast<Storage*>(p.z) + int64_t{i} * p.stride;
+
+  float power = 1.0f;
+  float factor = 1.0f;
+  if (p.normalize) {
+    float largest = 0.0f;
+    for (int k = lane; k < p.dim; k += 32) {
+      largest = fmaxf(largest, fabsf(Element::widen(x[k * p.column_stride[view]])));
+    }
+    for (int lanes = 16; lanes >= 1; lanes /= 2) {
+      largest = fmaxf(largest, shuffle_xor(largest, lanes));
+    }
+    // The squares of a row of any length are within range after this division, which is exact.
+    const float unit = largest_power_of_two(largest);
+    float sum = 0.0f;
+    for (int k = lane; k < p.dim; k += 32) {
+      const float value = Element::widen(x[k * p.column_stride[view]]) / unit;
+      sum += value * value;
+    }
+    for (int lanes = 16; lanes >= 1; lanes /= 2) sum += shuffle_xor(sum, lanes);
+    const float norm = sqrtf(sum) * unit;
+    const bool clamped = norm < p.eps;  // false for a norm that is no number
+    const float inv_norm = 1.0f / (clamped ? p.eps : norm);
+    power = largest_power_of_two(inv_norm);
+    factor = inv_norm / power;
+    if (lane == 0) p.inv_norm[i] = clamped ? -inv_norm : inv_norm;
+  }
+  if (lane == 0) p.factor[i] = factor;
+  for (int k = lane; k < p.stride; k += 32) {
+    const float value = k < p.dim ? Element::widen(x[k * p.column_stride[view]]) * power : 0.0f;
+    z[k] = Element::operand(value);
+  }
+}
+
+// Weights are multiplied by 2^gain_exponent while tensor cores handle them, so that the largest are
+// about 2^8: in fp16, those of batches of any size are then far from its least number, 2^-24.
+SIMCLR_DEVICE int gain_exponent(uint32_t max_grad) {
+  const int exponent = static_cast<int>(max_grad >> 23) - 127;  // -127 for zero
+  const int gain = 8 - exponent;
+  return gain < -100 ? -100 : (gain > 100 ? 100 : gain);
+}
+
+}  // namespace simclr::fused
