@@ -50,7 +50,7 @@ SIMCLR_DEVICE void copy_tile_async(int tile, const Rows& rows, int first_row) {
   SIMCLR_UNROLL
   for (int pass = 0; pass < kTileRows; pass += kPassRows) {
     copy_async_16(tile + unit_offset<C>(row + pass, unit), source, row + pass < end);
-    source += kPassRows * rows.stride;
+    source += int64_t{kPassRows} * rows.stride;
   }
 }
 
