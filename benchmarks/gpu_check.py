@@ -19,17 +19,18 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from gpu_cases import (
     BFLOAT16,
     FLOAT32,
     FULL,
+    INSTALLED,
     QUICK,
     SANITIZED,
     TF32,
@@ -167,56 +168,15 @@ def sanitize(device: torch.device) -> dict[str, int] | str:
         return "not run: compute-sanitizer is not on the PATH"
     codes = {}
     for tool in ("memcheck", "racecheck"):
-        out = os.devnull if os.name == "nt" else f"/tmp/gpu_check_{os.getpid()}.json"
         command = [program, "--tool", tool, "--error-exitcode", "9"]
         command += ["--kernel-name", "kernel_substring=simclr"]
-        command += [sys.executable, __file__, "--device", str(device), "--sanitized", "--out", out]
+        command += [sys.executable, __file__, "--device", str(device), "--sanitized"]
         # Without it, an access beyond a tensor may stay within the allocator's block.
         environ = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-        codes[tool] = subprocess.run(command, env=environ, check=False).returncode
-        Path(out).unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            command_out = [*command, "--out", str(Path(folder, "checks.json"))]
+            codes[tool] = subprocess.run(command_out, env=environ, check=False).returncode
     return codes
-
-
-def unmasked(z0: Tensor, z1: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return q and k [2N, D] whose plain cross-entropy is NT-Xent with each row's own column.
-
-    What rectangular losses can compute: row i of q belongs to row i of k, its positive.
-    """
-    q = F.normalize(torch.cat([z0, z1]), dim=1)
-    return q / temperature, q.roll(len(z0), dims=0)
-
-
-def dense_unmasked(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
-    """Compute what the rectangular peers do, the whole matrix in memory."""
-    q, k = unmasked(z0, z1, temperature)
-    return F.cross_entropy(q @ k.T, torch.arange(len(q), device=q.device))
-
-
-def _lightly(module: Any, z0: Tensor, z1: Tensor, t: float) -> Tensor:
-    return module.NTXentLoss(t)(z0, z1)
-
-
-def _open_clip(module: Any, z0: Tensor, z1: Tensor, t: float) -> Tensor:
-    return module.ClipLoss()(*unmasked(z0, z1, t), 1.0)
-
-
-def _inf_cl(module: Any, z0: Tensor, z1: Tensor, t: float) -> Tensor:
-    return module.cal_flash_loss(*unmasked(z0, z1, t), head_dim=z0.shape[1]).mean()
-
-
-def _cut_cross_entropy(module: Any, z0: Tensor, z1: Tensor, t: float) -> Tensor:
-    q, k = unmasked(z0, z1, t)
-    return module.linear_cross_entropy(q, k, torch.arange(len(q), device=q.device))
-
-
-# Name: module, how its loss is called, what it is checked against.
-INSTALLED: dict[str, tuple[str, Callable[..., Tensor], Loss]] = {
-    "lightly": ("lightly.loss", _lightly, eager),
-    "open_clip": ("open_clip.loss", _open_clip, dense_unmasked),
-    "Inf-CL": ("inf_cl", _inf_cl, dense_unmasked),
-    "cut_cross_entropy": ("cut_cross_entropy", _cut_cross_entropy, dense_unmasked),
-}
 
 
 def contestants(
@@ -243,15 +203,19 @@ def contestants(
 
 def attempt(function: Callable[[], object]) -> str:
     """Return "ok", "out of memory", or the error: of a peer, either is a result."""
+    status = "ok"
     try:
         function()
-    except torch.OutOfMemoryError:
-        return "out of memory"
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # an error of a kernel belongs to the call that started it
     except Exception as error:
-        if "can't allocate memory" in str(error):  # the CPU's
-            return "out of memory"
-        return f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    return "ok"
+        status = f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        # The second is the CPU's.
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            status = "out of memory"
+    if status == "out of memory" and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return status
 
 
 def inputs(n: int, d: int, precision: Precision, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -272,8 +236,10 @@ def check_peer(loss: Loss, reference: Loss, precision: Precision, device: torch.
             raise ValueError(f"relative error {error:.1e}")
 
 
-def time_all(plan: Plan, device: torch.device, checks: dict[str, Any]) -> Any:
+def time_all(plan: Plan, device: torch.device, checks: dict[str, Any]) -> Iterator[Row]:
     """Yield a row for each precision, size and contestant."""
+    if not plan.timed:
+        return
     losses, skipped = contestants(checks, device)
     cuda = device.type == "cuda"
     for precision in (BFLOAT16, FLOAT32, TF32) if cuda else (BFLOAT16, FLOAT32):
@@ -308,10 +274,10 @@ def time_size(
         if status == "ok":
             calls[name] = functools.partial(forward_backward, loss, z)
             status = attempt(calls[name])  # compiles and tunes
-        if status == "ok" and device.type == "cuda":
-            row["peak_mib"] = peak_memory(calls[name]) / 2**20
         if status != "ok":
             calls.pop(name, None)
+        elif device.type == "cuda":
+            row["peak_mib"] = peak_memory(calls[name]) / 2**20
         rows.append(row | {"status": status})
     timed = (cuda_interleaved if device.type == "cuda" else interleaved)(calls, rounds)
     for row in rows:
