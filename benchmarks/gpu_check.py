@@ -284,6 +284,8 @@ def time_size(
         if (timing := timed.get(str(row["peer"]))) is not None:
             row |= {"ms": 1e3 * timing.median}
             row |= {"ms_low": 1e3 * timing.low, "ms_high": 1e3 * timing.high}
+        elif row["status"] == "ok":
+            row["status"] = "out of memory"
     print(f"timed {precision.name}, N = {n}, D = {d}", file=sys.stderr, flush=True)
     return rows
 
@@ -302,10 +304,16 @@ def cuda_interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dic
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            call()  # untimed: the caches are this call's own then
+            if name not in samples:
+                continue
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            call()
+            try:
+                call()  # untimed: the caches are this call's own then
+                start.record()
+                call()
+            except torch.OutOfMemoryError:  # it fitted alone, but not beside the others
+                del samples[name]
+                continue
             end.record()
             end.synchronize()
             samples[name].append(start.elapsed_time(end) / 1e3)
