@@ -97,8 +97,9 @@ def save(results: dict[str, Any], path: Path) -> None:
 
 
 def is_right(results: dict[str, Any]) -> bool:
-    """Return whether no check failed and none of our backends failed while it was timed."""
-    failed = any(backend["failed"] for backend in results["checks"].values())
+    """Return whether every backend could be checked, none was wrong, and none failed when timed."""
+    checks = results["checks"].values()
+    failed = any(backend["failed"] or "unavailable" in backend for backend in checks)
     sanitizer = results["sanitizer"]
     faults = isinstance(sanitizer, dict) and any(rc != 0 for rc in sanitizer.values())
     broken = any(
