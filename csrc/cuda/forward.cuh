@@ -54,7 +54,7 @@ class ForwardBlock {
     const bool diagonal = kSharedShift && pair_.a == pair_.b;
     int column = diagonal ? first_row : strip;
 
-    sync_threads();  // the tile of rows before may still be read
+    // No barrier: the one before the last column sums is after all reads of the tiles.
     copy_tile_async<C, C::kRows>(kRowsOffset, p_.rows, first_row);
     copy_columns_async(0, column);
     load_row_terms();

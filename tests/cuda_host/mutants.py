@@ -27,12 +27,6 @@ MUTANTS = [
         "      if (column + C::kColumns < end)",
     ),
     (
-        "forward: no barrier before the next tile of rows",
-        "forward.cuh",
-        "    sync_threads();  // the tile of rows before may still be read\n",
-        "",
-    ),
-    (
         "forward: no barrier before the last column sums",
         "forward.cuh",
         "    sync_threads();\n    add_column_sums(stage ^ 1, previous);",
