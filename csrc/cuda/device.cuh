@@ -18,7 +18,11 @@ namespace simclr::fused {
 
 // ---- Threads. A block is one-dimensional, and its number of threads a multiple of 32. ----
 
-SIMCLR_DEVICE int thread_id() { return static_cast<int>(threadIdx.x); }
+SIMCLR_DEVICE int thread_id() {
+  const int id = static_cast<int>(threadIdx.x);
+  __builtin_assume(id >= 0);  // so that its division takes a shift, and no register to round
+  return id;
+}
 SIMCLR_DEVICE int block_id() { return static_cast<int>(blockIdx.x); }
 SIMCLR_DEVICE void sync_threads() { __syncthreads(); }
 SIMCLR_DEVICE float shuffle_xor(float value, int lanes) {

@@ -1,6 +1,6 @@
 """Plants faults in the CUDA kernels, one at a time, and checks that the tests on the CPU find each.
 
-    python tests/cuda_host/mutants.py
+    python tests/cuda_host/mutants.py [--only TEXT]
 
 Works on a copy, under AddressSanitizer. Prints a row of a Markdown table per fault, and fails if
 one survives.
@@ -8,6 +8,8 @@ one survives.
 
 from __future__ import annotations
 
+import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 900  # a sound copy takes about one minute per precision
 PRECISIONS = ("bf16", "tf32x3", "fp16", "tf32")
+COMPLAINTS = (  # of the miniature GPU, of the test itself, and of the sanitizers
+    r"what\(\):\s+(.*)",
+    r"failed: (.*) with (.*)",
+    r"runtime error: (.*)",
+    r"SUMMARY: (\w+: [\w-]+)",
+)
 
 # Fault, file of csrc/cuda, what is replaced (it occurs once), by what.
 MUTANTS = [
@@ -149,7 +157,11 @@ MUTANTS = [
 
 
 def main() -> int:
-    """Run every mutant; return the number of survivors."""
+    """Run the mutants; return the number of survivors."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", metavar="TEXT", help="faults with this in their name")
+    text = parser.parse_args().only
+    chosen = [mutant for mutant in MUTANTS if text in mutant[0]]
     survivors = 0
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary)
@@ -161,7 +173,7 @@ def main() -> int:
         if (killer := first_failure(copy)) is not None:
             sys.exit(f"the tests fail without a fault: {killer}")
         print("| fault | found by |\n|---|---|", flush=True)
-        for name, file, old, new in MUTANTS:
+        for name, file, old, new in chosen:
             path = copy / "csrc" / "cuda" / file
             text = path.read_text()
             if text.count(old) != 1:
@@ -171,7 +183,7 @@ def main() -> int:
             survivors += killer is None
             print(f"| {name} | {killer or '**nothing**'} |", flush=True)
             path.write_text(text)
-    print(f"\n{len(MUTANTS) - survivors} of {len(MUTANTS)} found")
+    print(f"\n{len(chosen) - survivors} of {len(chosen)} found")
     return survivors
 
 
@@ -203,14 +215,10 @@ def first_failure(copy: Path) -> str | None:
 
 
 def summary(output: str) -> str:
-    """Return the line that says what went wrong, without addresses and paths."""
-    for line in output.splitlines():
-        if "what():" in line:
-            return line.split("what():")[1].strip()
-        if "failed:" in line:
-            return line.split("with", 1)[1].strip()
-        if "SUMMARY:" in line or "runtime error:" in line:
-            return line.split(": ", 1)[1].split(" /")[0].strip()
+    """Return what the first complaint says, without addresses and paths."""
+    for pattern in COMPLAINTS:
+        if (match := re.search(pattern, output)) is not None:
+            return ": ".join(match.groups())
     return output[-200:]
 
 
