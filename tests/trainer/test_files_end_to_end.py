@@ -22,6 +22,7 @@ from simclr_ext.trainer.config.outputs import EmbedConfig, PagesConfig
 from simclr_ext.trainer.data import FolderData, load_data, open_data
 from simclr_ext.trainer.errors import ConfigError, DataError
 from simclr_ext.trainer.evaluate import EvaluationWarning
+from simclr_ext.trainer.supervised import stratified_subset
 from tests.trainer.helpers import write_folder
 
 SIDE = 8
@@ -34,6 +35,7 @@ def folder(tmp_path: Path) -> Path:
     """Seven classes, images of many sizes."""
     root = tmp_path / "pets"
     write_folder(root, [(20, 16), (12, 30), (18, 18), (16, 11)], per_class=4, classes="abcdefg")
+    (root / "test" / "b" / "1.png").unlink()  # so that the parts cannot be mistaken
     return root
 
 
@@ -64,7 +66,7 @@ def checkpoint(
     path = write_checkpoint(data=str(folder), image_size=SIDE)
     monkeypatch.setattr("simclr_ext.trainer.data.folder._MEMORY_LIMIT", 1000)
     assert isinstance(open_data(str(folder)), FolderData)
-    with pytest.raises(DataError, match="pets: 56 images of 8 x 8 take 0 GiB, more than 0"):
+    with pytest.raises(DataError, match="pets: 55 images of 8 x 8 take 0 GiB, more than 0"):
         load_data(str(folder), side=SIDE)
     return path
 
@@ -74,7 +76,7 @@ def test_eval_finds_what_it_finds_in_memory(same_in_memory: Path, checkpoint: Pa
         str(checkpoint), probes=("knn", "lbfgs", "sgd"), augment=False, sgd=SHORT, workers=3
     )
     in_memory = evaluate_checkpoint(dataclasses.replace(config, data=str(same_in_memory)))
-    with pytest.warns(EvaluationWarning, match="raw pixels are left out: pets: 56 images of 8 x 8"):
+    with pytest.warns(EvaluationWarning, match="raw pixels are left out: pets: 55 images of 8 x 8"):
         found = evaluate_checkpoint(config)
     assert list(in_memory.accuracies) == ["raw pixels", "untrained encoder", TRAINED]
     assert list(found.accuracies) == ["untrained encoder", TRAINED]
@@ -141,6 +143,20 @@ def test_finetune_does_not_depend_on_the_threads(checkpoint: Path, tmp_path: Pat
     contents = json.loads((one.folder / "finetune.json").read_text())
     assert contents["test_top5_accuracy"]["draws"] == list(one.top5.draws)
     assert one.table.splitlines()[0].endswith(" top-5 |")
+
+
+def test_finetune_decodes_the_labelled_images_alone(checkpoint: Path, folder: Path) -> None:
+    data = open_data(str(folder))
+    assert isinstance(data, FolderData)
+    labelled = stratified_subset(data.train_labels.numpy(), 0.5, seed=3)
+    for row in set(range(28)) - set(labelled.tolist()):
+        # The header is left, which the size is read from.
+        path = Path(data.train_images.paths[row])
+        path.write_bytes(path.read_bytes()[:60])
+    config = FinetuneConfig(str(checkpoint), labels=0.5, seed=3, sgd=SHORT)
+    assert finetune_checkpoint(config).images == 14
+    with pytest.raises(DataError, match="not a readable image"):
+        finetune_checkpoint(dataclasses.replace(config, labels=1.0))
 
 
 def test_embed_and_pages(checkpoint: Path, same_in_memory: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Supervised training: its steps against a plain loop, its subsets, its errors."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
+from simclr_ext.trainer.augment import Augment
 from simclr_ext.trainer.config import AugmentConfig
 from simclr_ext.trainer.config.evaluate import SgdConfig
 from simclr_ext.trainer.data import ImageFiles
@@ -23,6 +26,8 @@ from simclr_ext.trainer.supervised import (
     train_classifier,
 )
 from tests.trainer.helpers import write_folder
+
+BILINEAR = Image.Resampling.BILINEAR
 
 
 def test_steps_follow_the_formula() -> None:
@@ -92,21 +97,21 @@ def test_views_of_files_are_crops_and_flips(tmp_path: Path) -> None:
     paths = tuple(map(str, sorted((tmp_path / "pets/train/cat").iterdir())))
     rows = torch.arange(6).repeat(20)
 
-    def views(config: AugmentConfig, workers: int, seed: int = 0) -> torch.Tensor:
-        augment = crop_and_flip(config, 8)
+    def views(augment: Augment, workers: int = 1, seed: int = 0) -> torch.Tensor:
         files = ImageFiles(paths, side=8, workers=workers)
         return random_views(files, augment, torch.device("cpu"))(rows, generator(seed))
 
-    config = AugmentConfig(flip_probability=0.5)
-    base = views(config, workers=1)
+    augment = crop_and_flip(AugmentConfig(flip_probability=0.5), 8)
+    base = views(augment)
     assert (base.shape, base.dtype) == ((120, 3, 8, 8), torch.float32)
-    assert torch.equal(base, views(config, workers=4))
-    assert not torch.equal(base, views(config, workers=1, seed=1))
+    assert torch.equal(base, views(augment, workers=4))
+    assert not torch.equal(base, views(augment, seed=1))
     # Without crops, a view is the whole image or its mirror image.
-    whole = views(AugmentConfig(flip_probability=0.0, crop_probability=0.0), workers=1)
-    either = views(AugmentConfig(flip_probability=0.5, crop_probability=0.0), workers=1)
-    flipped = [bool(torch.equal(a, b.flip(2))) for a, b in zip(either, whole, strict=True)]
-    same = [bool(torch.equal(a, b)) for a, b in zip(either, whole, strict=True)]
+    whole = ImageFiles(paths, side=8).read(rows, lambda image, _: image.resize((8, 8), BILINEAR))
+    either = views(Augment(dataclasses.replace(augment.config, crop_probability=0.0), 8))
+    pairs = list(zip(either, whole / 255, strict=True))
+    flipped = [bool(torch.allclose(view, image.flip(2))) for view, image in pairs]
+    same = [bool(torch.allclose(view, image)) for view, image in pairs]
     assert [a != b for a, b in zip(flipped, same, strict=True)] == [True] * 120
     assert 35 < sum(flipped) < 85  # 60 by 4.5 standard deviations of 5.5
 
