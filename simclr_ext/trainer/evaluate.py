@@ -5,19 +5,23 @@ One protocol for every representation, so that their rows of the table can be co
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.data import FolderData, ImageData
 from simclr_ext.trainer.features import Features, Labels, encode, pixels
 from simclr_ext.trainer.knn import nearest_neighbours
+from simclr_ext.trainer.ranking import rank
 
 __all__ = [
     "Accuracy",
+    "EvaluationWarning",
     "Features",
     "Labels",
     "Scores",
@@ -27,12 +31,19 @@ __all__ = [
     "linear_probe",
     "nearest_neighbours",
     "pixels",
+    "pixels_fit",
+    "rank_linearly",
     "standardise",
 ]
 
 LABELS_PER_CLASS = 5
 DRAWS = 10
 PROBE_C = 10.0  # scikit-learn's inverse of the L2 penalty
+_ROWS = 65536  # of the features whose mean and deviation are summed up at a time, in float64
+
+
+class EvaluationWarning(UserWarning):
+    """Something is left out of an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Scores:
     knn_all: Accuracy
 
 
-def evaluate(train: Features, test: Features, data: ImageData, seed: int) -> Scores:
+def evaluate(train: Features, test: Features, data: ImageData | FolderData, seed: int) -> Scores:
     """Return the test accuracies of a representation.
 
     Features are standardised by the mean and deviation of all training images, which takes no
@@ -100,6 +111,18 @@ def evaluate(train: Features, test: Features, data: ImageData, seed: int) -> Sco
     )
 
 
+def pixels_fit(data: ImageData | FolderData) -> bool:
+    """Return whether raw pixels can be features; a warning says why not.
+
+    All features of a part are in memory at once, but an encoder's are far smaller than its images.
+    """
+    if isinstance(data, FolderData) and data.too_large is not None:
+        text = f"raw pixels are left out: {data.too_large}"
+        warnings.warn(text, EvaluationWarning, stacklevel=2)
+        return False
+    return True
+
+
 def draw_labels(labels: Labels, per_class: int, draws: int, seed: int) -> Iterator[Labels]:
     """Yield the rows of `per_class` random images of every class (or all, if there are fewer)."""
     random = np.random.default_rng(seed)
@@ -111,14 +134,37 @@ def draw_labels(labels: Labels, per_class: int, draws: int, seed: int) -> Iterat
 
 def standardise(train: Features, test: Features) -> tuple[Features, Features]:
     """Return both with the mean and deviation of `train` taken out, divided by sqrt(dimension)."""
-    scaler = StandardScaler().fit(train)
+    scaler = StandardScaler()
+    for start in range(0, len(train), _ROWS):
+        scaler.partial_fit(train[start : start + _ROWS])
     # The root makes rows about 1 long, so that one C means the same at 64 and at 3,072 dimensions.
     root = np.float32(train.shape[1] ** 0.5)
-    return scaler.transform(train) / root, scaler.transform(test) / root
+    scaled: tuple[Features, Features] = scaler.transform(train), scaler.transform(test)
+    for features in scaled:
+        features /= root
+    return scaled
 
 
 def linear_probe(train: Features, labels: Labels, test: Features, c: float = PROBE_C) -> Labels:
-    """Return the test labels predicted by L2-regularised logistic regression (appendix B.8)."""
+    """Return the test labels [m] predicted by logistic regression; see `rank_linearly`."""
+    return rank_linearly(train, labels, test, c)[:, 0]
+
+
+def rank_linearly(train: Features, labels: Labels, test: Features, c: float = PROBE_C) -> Labels:
+    """Return the classes of test images by L2-regularised logistic regression (appendix B.8).
+
+    Args:
+        train: [n, dim].
+        labels: [n]; classes that are not among them are never predicted.
+        test: [m, dim].
+        c: Inverse of the L2 penalty.
+
+    Returns:
+        [m, 5], the likeliest first, or fewer if `labels` has fewer classes.
+    """
     probe = LogisticRegression(C=c, max_iter=2000).fit(train, labels)
-    predicted: Labels = probe.predict(test)
-    return predicted
+    scores = torch.from_numpy(probe.decision_function(test))
+    if scores.ndim == 1:  # of two classes: the second's, while the first's is 0
+        scores = torch.stack([torch.zeros_like(scores), scores], dim=1)
+    ranking: Labels = probe.classes_[rank(scores)]
+    return ranking

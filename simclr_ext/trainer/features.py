@@ -12,25 +12,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from simclr_ext.trainer.data import ImageFiles, Images
 from simclr_ext.trainer.image_ops import resize
 
 Features = NDArray[np.float32]  # [n, dim]
 Labels = NDArray[np.int64]  # [n]
 
 
-def pixels(images: Tensor) -> Features:
+def pixels(images: Images) -> Features:
     """Return images [n, C, H, W] uint8 as rows of values in [0, 1], [n, C H W]."""
-    rows: Features = (images.flatten(1).float() / 255).numpy()
+    rows: Features = (images[:].flatten(1).float() / 255).numpy()
     return rows
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, images: Tensor, size: int, chunk: int = 512) -> Features:
+def encode(encoder: nn.Module, images: Images, size: int, chunk: int = 512) -> Features:
     """Return h of images, whole and unaugmented.
 
     Args:
         encoder: Run in evaluation mode, and left in the mode it was in.
-        images: [n, C, H, W] uint8, on any device.
+        images: [n, C, H, W] uint8, on any device, or files.
         size: Side in pixels to which images are resized.
         chunk: Images at a time.
 
@@ -40,9 +41,14 @@ def encode(encoder: nn.Module, images: Tensor, size: int, chunk: int = 512) -> F
     device = next(encoder.parameters()).device
     training = encoder.training
     encoder.eval()
-    parts = [encoder(resize(part.to(device), size)).cpu() for part in torch.split(images, chunk)]
+    features = np.empty((0, 0), np.float32)
+    for start in range(0, len(images), chunk):
+        part = images[start : start + chunk].to(device)
+        h = encoder(resize(part, size)).cpu().numpy()
+        if start == 0:  # filled chunk by chunk: never twice in memory
+            features = np.empty((len(images), h.shape[1]), np.float32)
+        features[start : start + chunk] = h
     encoder.train(training)
-    features: Features = torch.cat(parts).numpy()
     return features
 
 
@@ -89,6 +95,8 @@ class FeatureCache:
 def fingerprint(*parts: object) -> str:
     """Return a hash of files' contents, tensors' contents, and the text of anything else.
 
+    Of image files, it is a hash of their paths, sizes and times of the last change.
+
     Example:
         >>> fingerprint(torch.zeros(2), 16) == fingerprint(torch.zeros(2), 16)
         True
@@ -102,6 +110,9 @@ def fingerprint(*parts: object) -> str:
         elif isinstance(part, Tensor):
             digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
             digest.update(part.cpu().contiguous().numpy().data)
+        elif isinstance(part, ImageFiles):
+            for version in part.versions():
+                digest.update(repr(version).encode())
         else:
             digest.update(repr(part).encode())
         digest.update(b"\0")

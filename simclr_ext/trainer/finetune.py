@@ -8,18 +8,19 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from simclr_ext.trainer.config.evaluate import FinetuneConfig
 from simclr_ext.trainer.config.serialise import to_plain
 from simclr_ext.trainer.evaluate import Accuracy
+from simclr_ext.trainer.ranking import TOP, accuracy
 from simclr_ext.trainer.report import accuracy_to_plain, markdown_table, percent
 from simclr_ext.trainer.session import Session, open_session
 from simclr_ext.trainer.supervised import (
     crop_and_flip,
-    predict,
+    random_views,
+    rank_images,
     stratified_subset,
     train_classifier,
 )
@@ -37,6 +38,8 @@ class FinetuneResult:
         data: Name of the data set.
         images: Labelled images of each repetition.
         accuracy: Test accuracy; the draws are the repetitions.
+        top5: Share of test images whose class is among the first five; None if there are no more
+            than five classes.
         start: What it started from.
     """
 
@@ -44,13 +47,18 @@ class FinetuneResult:
     data: str
     images: int
     accuracy: Accuracy
+    top5: Accuracy | None
     start: str
 
     @property
     def table(self) -> str:
         """The accuracy as a Markdown table."""
         header = [f"test accuracy on {self.data}, %", f"{self.images:,} labels"]
-        table = markdown_table(header, [[f"fine-tuned {self.start}", percent(self.accuracy)]])
+        row = [f"fine-tuned {self.start}", percent(self.accuracy)]
+        if self.top5 is not None:
+            header.append("top-5")
+            row.append(percent(self.top5))
+        table = markdown_table(header, [row])
         draws = len(self.accuracy.draws)
         note = f"\n± is the standard deviation over {draws} draws of the labels."
         return table + (note if draws > 1 else "")
@@ -69,15 +77,24 @@ def run_finetune(config: FinetuneConfig) -> FinetuneResult:
         name = f"finetune-{session.data.name}-{config.labels:g}"
         folder = session.folder(config.out, f"{name}-scratch" if config.scratch else name)
         labels, test_labels = session.data.train_labels.numpy(), session.data.test_labels.numpy()
-        draws: list[float] = []
+        top1: list[float] = []
+        top5: list[float] = []
         for seed in range(config.seed, config.seed + config.seeds):
             rows = torch.from_numpy(stratified_subset(labels, config.labels, seed))
             classifier = _finetune(session, config, rows, seed)
-            predicted = predict(classifier, session.data.test_images, session.side)
-            draws.append(float(np.mean(predicted == test_labels)))
+            ranking = rank_images(classifier, session.data.test_images, session.side)
+            top1.append(accuracy(ranking, test_labels))
+            top5.append(accuracy(ranking, test_labels, TOP))
             if seed == config.seed:
                 torch.save(classifier.cpu().state_dict(), folder / "classifier.pt")
-        result = FinetuneResult(folder, session.data.name, len(rows), Accuracy(tuple(draws)), start)
+        result = FinetuneResult(
+            folder,
+            session.data.name,
+            len(rows),
+            Accuracy(tuple(top1)),
+            Accuracy(tuple(top5)) if session.classes > TOP else None,
+            start,
+        )
     _write(result, config)
     return result
 
@@ -92,12 +109,13 @@ def _finetune(session: Session, config: FinetuneConfig, rows: Tensor, seed: int)
     # A copy: the next repetition starts from the same weights.
     classifier = nn.Sequential(copy.deepcopy(encoder), linear).to(session.device).train()
     augment = crop_and_flip(session.checkpoint.config.augment, session.side)
-    images, labels = session.data.train_images[rows], session.data.train_labels[rows]
+    views = random_views(session.data.train_images, augment, session.device)
 
     def inputs(batch: Tensor, generator: Generator) -> Tensor:
-        return augment(images[batch].to(session.device), generator)
+        return views(rows[batch], generator)
 
-    train_classifier(classifier, inputs, labels.to(session.device), config.sgd, seed)
+    labels = session.data.train_labels[rows].to(session.device)
+    train_classifier(classifier, inputs, labels, config.sgd, seed)
     return classifier
 
 
@@ -109,6 +127,8 @@ def _write(result: FinetuneResult, config: FinetuneConfig) -> None:
         "protocol": to_plain(config),
         "test_accuracy": accuracy_to_plain(result.accuracy),
     }
+    if result.top5 is not None:
+        contents["test_top5_accuracy"] = accuracy_to_plain(result.top5)
     text = json.dumps(contents, indent=2) + "\n"
     (result.folder / "finetune.json").write_text(text, encoding="utf-8")
     (result.folder / "finetune.md").write_text(result.table + "\n", encoding="utf-8")

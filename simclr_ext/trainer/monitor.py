@@ -55,16 +55,13 @@ class Knn:
     """
 
     def __init__(self, data: ImageData | FolderData, config: TrainConfig) -> None:
-        labels = data.train.labels if isinstance(data, FolderData) else data.train_labels
+        labels = data.train_labels
         random = generator(derive_seed(config.seed, Stream.HELD_OUT))
         rows = torch.randperm(len(labels), generator=random)[: _KEYS + _QUERIES]
         self._queries = min(_QUERIES, len(rows) // 5)
         self._labels = labels[rows].numpy()
         self._side = config.side
-        if isinstance(data, FolderData):
-            self._images = data.train.subset(rows).load(self._side)
-        else:
-            self._images = data.train_images[rows]
+        self._images = data.train_images[rows]
 
     def __call__(self, model: SimCLR) -> float:
         """Return the accuracy of a model's h."""

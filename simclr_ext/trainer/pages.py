@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from simclr_ext.trainer.config.outputs import PagesConfig
-from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.data import FolderData, ImageData
 from simclr_ext.trainer.features import encode
 from simclr_ext.trainer.knn import find_neighbours
 from simclr_ext.trainer.plots import plot_tsne
@@ -77,7 +77,7 @@ def run_pages(config: PagesConfig) -> PagesResult:
     return PagesResult((page, picture))
 
 
-def neighbours_page(data: ImageData, queries: Tensor, neighbours: Tensor) -> str:
+def neighbours_page(data: ImageData | FolderData, queries: Tensor, neighbours: Tensor) -> str:
     """Return a page of HTML, pictures included.
 
     Args:
@@ -86,14 +86,15 @@ def neighbours_page(data: ImageData, queries: Tensor, neighbours: Tensor) -> str
         neighbours: Rows of the training images nearest to each, [q, k].
     """
     lines = []
-    for query, nearest in zip(queries.tolist(), neighbours.tolist(), strict=True):
+    for query, nearest in zip(queries, neighbours, strict=True):
         label = int(data.test_labels[query])
-        cells = [_cell(data.test_images[query], data.class_names[label], "query")]
-        for row in nearest:
+        (image,) = data.test_images[query[None]]
+        cells = [_cell(image, data.class_names[label], "query")]
+        for row, image in zip(nearest, data.train_images[nearest], strict=True):
             own = int(data.train_labels[row])
             name = data.class_names[own]
             kind, text = ("same", name) if own == label else ("other", f"\u2260 {name}")
-            cells.append(_cell(data.train_images[row], text, kind))
+            cells.append(_cell(image, text, kind))
         lines.append(f"<tr>{''.join(cells)}</tr>")
     same = data.train_labels[neighbours] == data.test_labels[queries][:, None]
     return _PAGE.format(

@@ -14,9 +14,11 @@ from torch import Generator, Tensor, nn
 
 from simclr_ext.trainer.augment import Augment
 from simclr_ext.trainer.config.evaluate import SgdConfig
-from simclr_ext.trainer.evaluate import linear_probe, standardise
+from simclr_ext.trainer.data import Images
+from simclr_ext.trainer.evaluate import linear_probe, rank_linearly, standardise
 from simclr_ext.trainer.features import Features, Labels
-from simclr_ext.trainer.supervised import predict, train_classifier
+from simclr_ext.trainer.ranking import rank
+from simclr_ext.trainer.supervised import random_views, rank_images, train_classifier
 
 _HELD_OUT = 0.2  # share of the training images on which C is chosen
 
@@ -24,7 +26,7 @@ _HELD_OUT = 0.2  # share of the training images on which C is chosen
 def lbfgs_probe(
     train: Features, labels: Labels, test: Features, strengths: Sequence[float], seed: int
 ) -> tuple[Labels, float]:
-    """Return test labels predicted by logistic regression on standardised features, and its C.
+    """Return test labels ranked by logistic regression on standardised features, and its C.
 
     Args:
         train: [n, dim].
@@ -33,6 +35,9 @@ def lbfgs_probe(
         strengths: Values of C, scikit-learn's inverse of the L2 penalty. Of several, the one that
             predicts a held-out fifth of the training images best is taken, and trained on all.
         seed: Seed of that split.
+
+    Returns:
+        As `rank_linearly`, and C.
     """
     c = strengths[0]
     if len(strengths) > 1:
@@ -44,7 +49,7 @@ def lbfgs_probe(
         ]
         c = strengths[int(np.argmax(accuracies))]
     train, test = standardise(train, test)
-    return linear_probe(train, labels, test, c), c
+    return rank_linearly(train, labels, test, c), c
 
 
 def _split(labels: Labels, seed: int) -> tuple[Labels, Labels]:
@@ -60,7 +65,7 @@ def _split(labels: Labels, seed: int) -> tuple[Labels, Labels]:
 def cached_probe(
     train: Features, labels: Labels, test: Features, classes: int, config: SgdConfig, seed: int
 ) -> Labels:
-    """Return the test labels predicted by a linear classifier trained by SGD on kept features."""
+    """Return test labels ranked, [m, 5], by a linear classifier trained by SGD on kept features."""
     features = torch.from_numpy(train)
     linear = _linear(train.shape[1], classes, seed)
 
@@ -68,30 +73,29 @@ def cached_probe(
         return features[rows]
 
     train_classifier(linear, inputs, torch.from_numpy(labels), config, seed)
-    predicted: Labels = linear(torch.from_numpy(test)).argmax(dim=1).numpy()
-    return predicted
+    return rank(linear(torch.from_numpy(test)))
 
 
 def augmented_probe(
     encoder: nn.Module,
     dim: int,
     augment: Augment,
-    images: Tensor,
+    images: Images,
     labels: Labels,
-    test: Tensor,
+    test: Images,
     classes: int,
     config: SgdConfig,
     seed: int,
 ) -> Labels:
-    """Return the test labels predicted by a linear classifier trained by SGD on random views.
+    """Return test labels ranked, [m, 5], by a linear classifier trained by SGD on random views.
 
     Args:
         encoder: Frozen: in evaluation mode, and without gradients.
         dim: Dimension of h.
         augment: The views: crops and flips, see `crop_and_flip`.
-        images: [n, C, H, W] uint8.
+        images: [n, C, H, W] uint8, or files.
         labels: [n].
-        test: [m, C, H, W] uint8.
+        test: [m, C, H, W] uint8, or files.
         classes: Number of classes.
         config: The training.
         seed: Seed of weights, order and views.
@@ -99,14 +103,15 @@ def augmented_probe(
     device = next(encoder.parameters()).device
     encoder.eval()
     linear = _linear(dim, classes, seed).to(device)
+    views = random_views(images, augment, device)
 
     def inputs(rows: Tensor, generator: Generator) -> Tensor:
         with torch.no_grad():
-            h: Tensor = encoder(augment(images[rows].to(device), generator))
+            h: Tensor = encoder(views(rows, generator))
         return h
 
     train_classifier(linear, inputs, torch.from_numpy(labels).to(device), config, seed)
-    return predict(nn.Sequential(encoder, linear), test, augment.size)
+    return rank_images(nn.Sequential(encoder, linear), test, augment.size)
 
 
 def _linear(dim: int, classes: int, seed: int) -> nn.Linear:

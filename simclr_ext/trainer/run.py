@@ -18,14 +18,21 @@ from simclr_ext import NTXentLoss
 from simclr_ext.trainer import plots
 from simclr_ext.trainer.checkpoint import Checkpoint
 from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import FolderData, ImageData, open_data
+from simclr_ext.trainer.data import FolderData, ImageData, Images, open_data
 from simclr_ext.trainer.errors import (
     CheckpointError,
     ConfigError,
     DeviceError,
     TrainingInterrupted,
 )
-from simclr_ext.trainer.evaluate import Features, Scores, encode, evaluate, pixels
+from simclr_ext.trainer.evaluate import (
+    Features,
+    Scores,
+    encode,
+    evaluate,
+    pixels,
+    pixels_fit,
+)
 from simclr_ext.trainer.folder import RunFolder
 from simclr_ext.trainer.model import SimCLR
 from simclr_ext.trainer.monitor import Knn, ProgressBar, TrainingWarning, complaints
@@ -74,8 +81,6 @@ def run(config: TrainConfig) -> TrainResult:
     # What else a repetition needs to be exact; and it must not ask for the folder of this run.
     threads = config.threads or torch.get_num_threads()
     config = dataclasses.replace(config, out=None, threads=threads)
-    if config.evaluate and isinstance(data, FolderData):
-        data.check_memory(config.side)  # now, and not after the training
     with _threads(config):
         check_device(config.device)
         check_loss(config)
@@ -121,6 +126,8 @@ def _train(
     source: Source,
     training: Training,
 ) -> TrainResult:
+    if isinstance(data, FolderData):
+        data = data.at(config.side, max(1, config.workers))
     folder.write_metrics(training.epochs)  # without rows of epochs that are going to be repeated
     folder.remove_events()
     with SummaryWriter(str(folder.path)) as board:
@@ -131,12 +138,11 @@ def _train(
         plots.plot_loss(folder.path / "loss.png", training.epochs, config.batch_size)
         scores = {}
         if config.evaluate:
-            images = data if isinstance(data, ImageData) else data.in_memory(config.side)
-            scores = compare(training.model, images, config)
+            scores = compare(training.model, data, config)
             write_scores(folder.path / "evaluation.json", scores)
             log_scores(board, scores, training.step)
-            h = encode(training.model.encoder, images.test_images, config.side)
-            labels, names = images.test_labels, images.class_names
+            h = encode(training.model.encoder, data.test_images, config.side)
+            labels, names = data.test_labels, data.class_names
             plots.plot_tsne(folder.path / "tsne.png", h, labels, names, config.seed)
     return TrainResult(folder.path, config, training.model.eval(), tuple(training.epochs), scores)
 
@@ -234,14 +240,15 @@ def build_model(config: TrainConfig, channels: int) -> SimCLR:
     return model
 
 
-def compare(model: SimCLR, data: ImageData, config: TrainConfig) -> dict[str, Scores]:
+def compare(model: SimCLR, data: ImageData | FolderData, config: TrainConfig) -> dict[str, Scores]:
     """Return the test accuracies of raw pixels, the untrained and the trained encoder."""
     untrained = build_model(config, data.channels).to(config.device)
-    representations: dict[str, Callable[[Tensor], Features]] = {
-        "raw pixels": pixels,
+    representations: dict[str, Callable[[Images], Features]] = {
         "untrained encoder": lambda images: encode(untrained.encoder, images, config.side),
         "trained encoder": lambda images: encode(model.encoder, images, config.side),
     }
+    if pixels_fit(data):
+        representations = {"raw pixels": pixels, **representations}
     return {
         name: evaluate(represent(data.train_images), represent(data.test_images), data, config.seed)
         for name, represent in tqdm(representations.items(), desc="evaluating")

@@ -13,7 +13,7 @@ from torch import nn
 
 from simclr_ext.trainer.checkpoint import Checkpoint, load_checkpoint
 from simclr_ext.trainer.config.evaluate import CheckpointConfig
-from simclr_ext.trainer.data import ImageData, load_data
+from simclr_ext.trainer.data import FolderData, ImageData, open_data
 from simclr_ext.trainer.errors import DataError, RunFolderError
 from simclr_ext.trainer.model import SimCLR
 from simclr_ext.trainer.run import build_model, check_device
@@ -32,7 +32,7 @@ class Session:
 
     path: Path
     checkpoint: Checkpoint
-    data: ImageData
+    data: ImageData | FolderData
     device: torch.device
 
     @property
@@ -89,7 +89,9 @@ def open_session(config: CheckpointConfig) -> Iterator[Session]:
     try:
         run = checkpoint.config
         root = config.data_root or run.data_root
-        data = load_data(config.data or run.data, root, config.download, run.side)
+        data = open_data(config.data or run.data, root, config.download)
+        if isinstance(data, FolderData):
+            data = data.at(run.side, config.workers)
         data = fit_channels(data, checkpoint.channels)
         yield Session(path, checkpoint, data, torch.device(config.device))
     finally:
@@ -102,11 +104,11 @@ def checkpoint_path(checkpoint: str) -> Path:
     return path / "checkpoint.pt" if path.is_dir() else path
 
 
-def fit_channels(data: ImageData, channels: int) -> ImageData:
+def fit_channels(data: ImageData | FolderData, channels: int) -> ImageData | FolderData:
     """Return images with as many channels as a model takes; grey ones are repeated."""
     if data.channels == channels:
         return data
-    if data.channels == 3:
+    if isinstance(data, FolderData) or data.channels == 3:
         raise DataError(f"the model takes grey images, and those of {data.name} are coloured")
     return dataclasses.replace(
         data,

@@ -7,18 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import RandomResizedCrop
 
 from simclr_ext.trainer.augment import Augment
 from simclr_ext.trainer.config import AugmentConfig, TrainConfig
+from simclr_ext.trainer.crops import crop_image
 from simclr_ext.trainer.data import FolderData, ImageData, ImageFiles
+from simclr_ext.trainer.data.files import to_tensor
 from simclr_ext.trainer.errors import DataError
-from simclr_ext.trainer.seeds import Stream, derive_seed, generator, seeded
+from simclr_ext.trainer.seeds import Stream, derive_seed, generator
 
 
 class Source(Protocol):
@@ -48,13 +47,13 @@ def build_source(data: ImageData | FolderData, config: TrainConfig) -> Source:
     Raises:
         DataError: A batch takes more images than there are.
     """
-    images = len(data.train if isinstance(data, FolderData) else data.pretrain_images)
+    images = len(data.pretrain_images)
     if config.batch_size > images:
         raise DataError(
             f"batch_size must be at most the {images} training images, got {config.batch_size}"
         )
     if isinstance(data, FolderData):
-        return FileSource(data.train, config)
+        return FileSource(data.train_images, config)
     return MemorySource(data.pretrain_images, config)
 
 
@@ -130,19 +129,9 @@ class _CropPairs(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         image = self.files.open(index)
-        seed = derive_seed(self.seed, Stream.CROPS, self.epoch, index)
-        with seeded(seed, torch.device("cpu")):
-            return torch.stack([self._crop(image), self._crop(image)])
-
-    def _crop(self, image: Image.Image) -> Tensor:
-        left, top, right, bottom = 0, 0, *image.size
-        if float(torch.rand(())) < self.augment.crop_probability:
-            area, ratio = list(self.augment.crop_area), list(self.augment.crop_ratio)
-            top, left, height, width = RandomResizedCrop.get_params(image, area, ratio)
-            right, bottom = left + width, top + height
-        box = (left, top, right, bottom)
-        crop = image.resize((self.side, self.side), Image.Resampling.BILINEAR, box)
-        return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
+        random = generator(derive_seed(self.seed, Stream.CROPS, self.epoch, index))
+        crops = (crop_image(image, self.augment, self.side, random) for _ in range(2))
+        return torch.stack([to_tensor(crop) for crop in crops])
 
 
 def epoch_order(images: int, epoch: int, config: TrainConfig) -> Tensor:

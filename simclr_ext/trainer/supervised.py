@@ -6,6 +6,7 @@ arXiv 2002.05709, appendices B.5 and B.6); the rate decays by a cosine, as in th
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -17,9 +18,12 @@ from torch import Generator, Tensor, nn
 from simclr_ext.trainer.augment import Augment
 from simclr_ext.trainer.config import AugmentConfig
 from simclr_ext.trainer.config.evaluate import SgdConfig
+from simclr_ext.trainer.crops import crop_files
+from simclr_ext.trainer.data import Images
 from simclr_ext.trainer.errors import DivergedError
 from simclr_ext.trainer.features import Labels
 from simclr_ext.trainer.image_ops import resize
+from simclr_ext.trainer.ranking import rank
 
 
 def crop_and_flip(config: AugmentConfig, size: int) -> Augment:
@@ -35,6 +39,28 @@ def crop_and_flip(config: AugmentConfig, size: int) -> Augment:
         ),
         size,
     )
+
+
+def random_views(
+    images: Images, augment: Augment, device: torch.device
+) -> Callable[[Tensor, Generator], Tensor]:
+    """Return the function of rows [b] and a source of random numbers to views, on the device.
+
+    Args:
+        images: [n, C, H, W] uint8, or files, whose crops are taken from the image as it is.
+        augment: The views.
+        device: Where they are made, but for the crops of files.
+    """
+    if isinstance(images, Tensor):
+        return lambda rows, random: augment(images[rows].to(device), random)
+    uncropped = Augment(dataclasses.replace(augment.config, crop_probability=0.0), augment.size)
+
+    def views(rows: Tensor, random: Generator) -> Tensor:
+        seeds = torch.randint(2**63 - 1, (len(rows),), generator=random)
+        crops = crop_files(images, rows, augment.config, seeds)
+        return uncropped(crops.to(device), random)
+
+    return views
 
 
 def train_classifier(
@@ -82,17 +108,31 @@ def train_classifier(
             )
 
 
+def predict(classifier: nn.Module, images: Images, size: int, chunk: int = 512) -> Labels:
+    """Return the labels [n] that a classifier gives images; see `rank_images`."""
+    return rank_images(classifier, images, size, chunk)[:, 0]
+
+
 @torch.no_grad()
-def predict(classifier: nn.Module, images: Tensor, size: int, chunk: int = 512) -> Labels:
-    """Return the labels that a classifier, run in evaluation mode, gives images [n, C, H, W]."""
+def rank_images(classifier: nn.Module, images: Images, size: int, chunk: int = 512) -> Labels:
+    """Return the classes that a classifier gives images, the likeliest first.
+
+    Args:
+        classifier: Module of images to logits, run in evaluation mode, and left in it.
+        images: [n, C, H, W] uint8, or files.
+        size: Side in pixels to which images are resized.
+        chunk: Images at a time.
+
+    Returns:
+        [n, 5], or fewer if there are fewer classes.
+    """
     classifier.eval()
     device = next(classifier.parameters()).device
-    parts = [
-        classifier(resize(part.to(device), size)).argmax(dim=1).cpu()
-        for part in torch.split(images, chunk)
-    ]
-    predicted: Labels = torch.cat(parts).numpy()
-    return predicted
+    parts = []
+    for start in range(0, len(images), chunk):
+        part = images[start : start + chunk].to(device)
+        parts.append(rank(classifier(resize(part, size))))
+    return np.concatenate(parts)
 
 
 def stratified_subset(labels: Labels, fraction: float, seed: int) -> Labels:

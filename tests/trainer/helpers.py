@@ -8,12 +8,16 @@ from PIL import Image
 
 
 def write_folder(
-    root: Path, sizes: Sequence[tuple[int, int]], per_class: int = 6, test: str = "test"
+    root: Path,
+    sizes: Sequence[tuple[int, int]],
+    per_class: int = 6,
+    test: str = "test",
+    classes: Sequence[str] = ("cat", "dog"),
 ) -> None:
-    """Write train/ and a test folder with classes "cat" and "dog", images of the sizes in turn."""
+    """Write train/ and a test folder with images of the classes, of the sizes in turn."""
     random = np.random.default_rng(0)
     for part in ("train", test):
-        for name in ("cat", "dog"):
+        for name in classes:
             (root / part / name).mkdir(parents=True)
             for index in range(per_class):
                 width, height = sizes[index % len(sizes)]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from simclr_ext.trainer.data import ImageData
 from simclr_ext.trainer.evaluate import (
@@ -11,6 +12,8 @@ from simclr_ext.trainer.evaluate import (
     draw_labels,
     evaluate,
     linear_probe,
+    rank_linearly,
+    standardise,
 )
 
 
@@ -67,6 +70,33 @@ def test_evaluate_does_not_depend_on_the_features_scale() -> None:
     assert evaluate(features, features, data, 0) == evaluate(
         features * scale + scale, features * scale + scale, data, 0
     )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 8])
+def test_linear_ranking_has_the_order_of_the_probabilities(classes: int) -> None:
+    random = np.random.default_rng(0)
+    labels = 3 * (np.arange(80) % classes)  # no row has the classes between
+    train = random.normal(size=(80, 9)).astype(np.float32)
+    train[np.arange(80), labels // 3] += 1
+    test = random.normal(size=(50, 9)).astype(np.float32)
+    ranking = rank_linearly(train, labels, test, c=0.1)
+    probe = LogisticRegression(C=0.1, max_iter=2000).fit(train, labels)
+    expected = 3 * np.argsort(-probe.predict_proba(test), axis=1)[:, :5]
+    assert np.array_equal(ranking, expected)
+    assert np.array_equal(linear_probe(train, labels, test, c=0.1), probe.predict(test))
+
+
+def test_standardise_sums_up_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    train = random.normal(5, 3, (50, 4)).astype(np.float32)
+    test = random.normal(5, 3, (6, 4)).astype(np.float32)
+    monkeypatch.setattr("simclr_ext.trainer.evaluate._ROWS", 7)
+    before = train.copy()
+    mean, std = train.astype(np.float64).mean(axis=0), train.astype(np.float64).std(axis=0)
+    for found, given in zip(standardise(train, test), (train, test), strict=True):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, (given - mean) / std / 2, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(train, before)
 
 
 def test_accuracy_has_mean_and_sample_deviation() -> None:

@@ -1,15 +1,19 @@
 """Features: what they are, and that they are kept and found again."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from simclr_ext.trainer.config import ModelConfig
+from simclr_ext.trainer.data import ImageFiles
 from simclr_ext.trainer.features import FeatureCache, Features, encode, fingerprint, pixels
 from simclr_ext.trainer.image_ops import resize
 from simclr_ext.trainer.model import SimCLR
+from tests.trainer.helpers import write_folder
 
 
 def test_encode_is_the_encoder_in_evaluation_mode() -> None:
@@ -21,6 +25,24 @@ def test_encode_is_the_encoder_in_evaluation_mode() -> None:
     assert all(torch.equal(value, before[n]) for n, value in model.encoder.state_dict().items())
     expected = model.eval().encoder(resize(images, 16)).detach().numpy()
     np.testing.assert_allclose(features, expected, atol=1e-5)
+
+
+def test_files_are_encoded_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "pets", [(30, 20), (18, 40)])
+    files = ImageFiles(tuple(map(str, sorted((tmp_path / "pets/train/cat").iterdir()))), side=16)
+    encoder = SimCLR(ModelConfig(width=4, blocks=(1, 1)), channels=3).encoder
+    expected = encode(encoder, files[:], size=16, chunk=4)
+    lengths = []
+    read = ImageFiles.read
+
+    def spy(*arguments: Any) -> torch.Tensor:
+        images = read(*arguments)
+        lengths.append(len(images))
+        return images
+
+    monkeypatch.setattr(ImageFiles, "read", spy)
+    assert np.array_equal(encode(encoder, files, size=16, chunk=4), expected)
+    assert lengths == [4, 2]
 
 
 def test_pixels() -> None:
@@ -66,3 +88,18 @@ def test_fingerprint_depends_on_every_part(tmp_path: Path) -> None:
     file.write_bytes(b"others")
     others.append(fingerprint(file, images, 8, "trained"))
     assert len({base, *others}) == 7
+
+
+def test_fingerprint_of_image_files(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", [(3, 2)], per_class=2)
+    paths = sorted((tmp_path / "pets/train/cat").iterdir())
+    files = ImageFiles(tuple(map(str, paths)), side=8)
+    base = fingerprint(files)
+    assert base == fingerprint(ImageFiles(files.paths, side=8, workers=5))
+    found = {base, fingerprint(ImageFiles(files.paths[::-1], side=8))}
+    os.utime(paths[0], ns=(0, 10**18))
+    found.add(fingerprint(files))
+    paths[0].write_bytes(b"longer")
+    os.utime(paths[0], ns=(0, 10**18))
+    found.add(fingerprint(files))
+    assert len(found) == 4

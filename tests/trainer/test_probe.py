@@ -26,9 +26,10 @@ def blobs(count: int, noise: float, seed: int) -> tuple[Features, Labels]:
 
 def test_cached_probe_separates_what_is_separable() -> None:
     (train, labels), (test, expected) = blobs(90, 0.3, 0), blobs(60, 0.3, 1)
-    predicted = cached_probe(train, labels, test, 3, SGD, seed=0)
-    assert np.mean(predicted == expected) > 0.95
-    assert np.array_equal(predicted, cached_probe(train, labels, test, 3, SGD, seed=0))
+    ranking = cached_probe(train, labels, test, 3, SGD, seed=0)
+    assert np.mean(ranking[:, 0] == expected) > 0.95
+    assert np.array_equal(np.sort(ranking, axis=1), np.tile([0, 1, 2], (60, 1)))
+    assert np.array_equal(ranking, cached_probe(train, labels, test, 3, SGD, seed=0))
 
 
 def test_lbfgs_probe_chooses_the_strength_on_held_out_images() -> None:
@@ -36,11 +37,11 @@ def test_lbfgs_probe_chooses_the_strength_on_held_out_images() -> None:
     # Of unequal classes, a C of 1e-9 predicts the commonest alone.
     rows = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels > 0)[:20]])
     train, labels = train[rows], labels[rows]
-    predicted, chosen = lbfgs_probe(train, labels, test, [1e-9], seed=0)
-    assert (chosen, set(predicted.tolist())) == (1e-9, {0})
-    predicted, chosen = lbfgs_probe(train, labels, test, [1e-9, 1.0], seed=0)
+    ranking, chosen = lbfgs_probe(train, labels, test, [1e-9], seed=0)
+    assert (chosen, set(ranking[:, 0].tolist())) == (1e-9, {0})
+    ranking, chosen = lbfgs_probe(train, labels, test, [1e-9, 1.0], seed=0)
     assert chosen == 1.0
-    assert np.mean(predicted == expected) > 0.95
+    assert np.mean(ranking[:, 0] == expected) > 0.95
 
 
 def test_a_class_of_one_image_can_be_held_out() -> None:
@@ -67,10 +68,10 @@ def test_augmented_probe_learns_and_leaves_the_encoder_alone() -> None:
     images[torch.arange(60), torch.from_numpy(labels)] = 200
     encoder = Means()
     augment = crop_and_flip(AugmentConfig(flip_probability=0.5), 8)
-    predicted = augmented_probe(
+    ranking = augmented_probe(
         encoder, 3, augment, images, labels, images, 3, SgdConfig(20, 16, 5.0), seed=0
     )
-    assert np.mean(predicted == labels) == 1
+    assert np.mean(ranking[:, 0] == labels) == 1
     assert encoder.scale.grad is None
 
 

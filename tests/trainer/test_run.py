@@ -24,7 +24,7 @@ from simclr_ext.trainer import (
 )
 from simclr_ext.trainer.checkpoint import load_checkpoint
 from simclr_ext.trainer.errors import ConfigError, DataError, DeviceError, RunFolderError
-from simclr_ext.trainer.evaluate import encode
+from simclr_ext.trainer.evaluate import EvaluationWarning, encode
 from simclr_ext.trainer.run import TrainResult, build_model
 from tests.trainer.helpers import write_folder
 
@@ -208,15 +208,20 @@ def test_a_folder_of_files_of_many_sizes(tmp_path: Path) -> None:
     assert (result.folder / "pairs.png").exists()
 
 
-def test_a_folder_too_large_to_evaluate_is_an_error_at_once(
+def test_a_folder_larger_than_the_memory_is_evaluated_without_raw_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("simclr_ext.trainer.data.folder._MEMORY_LIMIT", 1000)
-    write_folder(tmp_path / "pets", sizes=[(8, 8)])
-    config = dataclasses.replace(SMALL, data=str(tmp_path / "pets"), out=str(tmp_path / "run"))
-    with pytest.raises(DataError, match="pets: 24 images of 8 x 8 take"):
-        train(config)
-    assert not (tmp_path / "run").exists()
+    write_folder(tmp_path / "pets", sizes=[(40, 30), (33, 50)])
+    config = dataclasses.replace(
+        SMALL, data=str(tmp_path / "pets"), out=str(tmp_path / "run"), image_size=16,
+        batch_size=8, epochs=2, workers=0,
+    )  # fmt: skip
+    with pytest.warns(EvaluationWarning, match="raw pixels are left out: pets: 24 images of 16"):
+        result = train(config)
+    assert list(result.scores) == ["untrained encoder", "trained encoder"]
+    assert (result.folder / "tsne.png").exists()
+    assert result.epochs[-1].knn_accuracy is not None
 
 
 def test_an_encoder_that_cannot_take_the_images(tmp_path: Path) -> None:

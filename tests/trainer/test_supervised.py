@@ -1,16 +1,33 @@
 """Supervised training: its steps against a plain loop, its subsets, its errors."""
 
+import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
+from simclr_ext.trainer.augment import Augment
+from simclr_ext.trainer.config import AugmentConfig
 from simclr_ext.trainer.config.evaluate import SgdConfig
+from simclr_ext.trainer.data import ImageFiles
 from simclr_ext.trainer.errors import DivergedError
-from simclr_ext.trainer.supervised import stratified_subset, train_classifier
+from simclr_ext.trainer.seeds import generator
+from simclr_ext.trainer.supervised import (
+    crop_and_flip,
+    predict,
+    random_views,
+    rank_images,
+    stratified_subset,
+    train_classifier,
+)
+from tests.trainer.helpers import write_folder
+
+BILINEAR = Image.Resampling.BILINEAR
 
 
 def test_steps_follow_the_formula() -> None:
@@ -53,6 +70,50 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
         train_classifier(
             nn.Linear(2, 2), lambda rows, _: x[rows], torch.tensor([0, 1, 0, 1]), config, seed=0
         )
+
+
+def test_images_are_ranked_by_their_logits() -> None:
+    classifier = nn.Sequential(nn.Dropout(0.9), nn.Flatten(), nn.Linear(3 * 16, 9))
+    images = torch.randint(256, (7, 3, 4, 4), dtype=torch.uint8)
+    logits = classifier.eval()(images / 255)
+    classifier.train()
+    ranking = rank_images(classifier, images, 4, chunk=3)
+    assert not classifier.training
+    expected = [sorted(range(9), key=lambda c, row=row: -row[c])[:5] for row in logits.tolist()]  # type: ignore[misc]
+    assert ranking.tolist() == expected
+    assert predict(classifier, images, 4).tolist() == [row[0] for row in expected]
+
+
+def test_views_of_images_in_memory_are_the_augmentations() -> None:
+    augment = crop_and_flip(AugmentConfig(flip_probability=0.5), 8)
+    images = torch.randint(256, (9, 3, 12, 10), dtype=torch.uint8)
+    rows = torch.tensor([3, 3, 8])
+    views = random_views(images, augment, torch.device("cpu"))(rows, generator(1))
+    assert torch.equal(views, augment(images[rows], generator(1)))
+
+
+def test_views_of_files_are_crops_and_flips(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", [(30, 20), (18, 40)])
+    paths = tuple(map(str, sorted((tmp_path / "pets/train/cat").iterdir())))
+    rows = torch.arange(6).repeat(20)
+
+    def views(augment: Augment, workers: int = 1, seed: int = 0) -> torch.Tensor:
+        files = ImageFiles(paths, side=8, workers=workers)
+        return random_views(files, augment, torch.device("cpu"))(rows, generator(seed))
+
+    augment = crop_and_flip(AugmentConfig(flip_probability=0.5), 8)
+    base = views(augment)
+    assert (base.shape, base.dtype) == ((120, 3, 8, 8), torch.float32)
+    assert torch.equal(base, views(augment, workers=4))
+    assert not torch.equal(base, views(augment, seed=1))
+    # Without crops, a view is the whole image or its mirror image.
+    whole = ImageFiles(paths, side=8).read(rows, lambda image, _: image.resize((8, 8), BILINEAR))
+    either = views(Augment(dataclasses.replace(augment.config, crop_probability=0.0), 8))
+    pairs = list(zip(either, whole / 255, strict=True))
+    flipped = [bool(torch.allclose(view, image.flip(2))) for view, image in pairs]
+    same = [bool(torch.allclose(view, image)) for view, image in pairs]
+    assert [a != b for a, b in zip(flipped, same, strict=True)] == [True] * 120
+    assert 35 < sum(flipped) < 85  # 60 by 4.5 standard deviations of 5.5
 
 
 def test_subsets_have_the_share_of_every_class() -> None:

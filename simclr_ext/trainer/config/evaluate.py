@@ -50,6 +50,7 @@ class CheckpointConfig:
             shows how well the representation transfers.
         data_root: Folder in which data sets with a name are, or are put; null: the training's.
         download: Whether a data set that is not there is downloaded.
+        workers: Threads that decode images of folders; results do not depend on how many.
         out: Folder of the results, made if need be; null: one beside the checkpoint.
         device: PyTorch device, such as "cpu" or "cuda".
         threads: CPU threads of PyTorch; null: PyTorch's own choice.
@@ -60,6 +61,7 @@ class CheckpointConfig:
     data: str | None = None
     data_root: str | None = None
     download: bool = False
+    workers: int = 2
     out: str | None = None
     device: str = "cpu"
     threads: int | None = None
@@ -69,6 +71,7 @@ class CheckpointConfig:
         check_types(self)
         check(self.checkpoint != "", "checkpoint", self.checkpoint, "the path of a file or folder")
         check(self.data != "", "data", self.data, "null or a data set")
+        check_at_least("workers", self.workers, 1)
         check(self.out != "", "out", self.out, "null or the path of a folder")
         check(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
         ok = self.threads is None or self.threads >= 1

@@ -26,7 +26,7 @@ class TrainConfig:
             folder with train/ and test/ (or val/), which have a folder of images per class.
         data_root: Folder in which data sets with a name are, or are put.
         download: Whether a data set that is not there is downloaded.
-        workers: Processes that decode images of folders.
+        workers: Processes that decode images of folders while training, and threads after it.
         out: Run folder, new or empty; null: runs/<data>-<timestamp>.
         image_size: Side of the views in pixels; null: the images' own, and at least 16, below
             which a ResNet has nothing left to pool; 224 for folders of images of many sizes.

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from simclr_ext.trainer.data.digits import load_digits
-from simclr_ext.trainer.data.folder import FolderData, ImageFiles, open_folder
+from simclr_ext.trainer.data.files import ImageFiles, Images
+from simclr_ext.trainer.data.folder import FolderData, open_folder
 from simclr_ext.trainer.data.idx import is_idx_folder, load_idx
 from simclr_ext.trainer.data.images import ImageData
 from simclr_ext.trainer.data.named import NAMED, load_named
 from simclr_ext.trainer.data.npz import load_npz
 from simclr_ext.trainer.errors import DataError
 
-__all__ = ["FolderData", "ImageData", "ImageFiles", "load_data", "open_data"]
+__all__ = ["FolderData", "ImageData", "ImageFiles", "Images", "load_data", "open_data"]
 
 
 def open_data(data: str, root: str = "data", download: bool = False) -> ImageData | FolderData:
@@ -60,7 +61,7 @@ def load_data(
     opened = open_data(data, root, download)
     if isinstance(opened, ImageData):
         return opened
-    return opened.in_memory(side or opened.sides[0])
+    return opened.at(side or opened.sides[0]).in_memory()
 
 
 def _imagenet(folder: Path, download: bool) -> ImageData | FolderData:

@@ -29,14 +29,15 @@ def test_images_of_many_sizes_stay_files(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", [(7, 5), (16, 32)], per_class=2)
     data = open_data(str(tmp_path / "pets"))
     assert isinstance(data, FolderData)
-    assert (data.channels, len(data.train)) == (3, 4)
+    assert (data.channels, len(data.train_images), data.sides) == (3, 4, (224, 224))
     memory = load_data(str(tmp_path / "pets"), side=14)
     assert memory.train_images.shape == (4, 3, 14, 14)
     # The central 14 x 14 pixels of the 16 x 32 image, as they are: 8/7 of 14 is 16.
-    image = data.train.open(1)
+    image = data.train_images.open(1)
     expected = np.array(image.crop((1, 9, 15, 23)))
     assert torch.equal(memory.train_images[1], torch.from_numpy(expected).permute(2, 0, 1))
-    assert data.train.subset([1, 3]).labels.tolist() == [0, 1]
+    assert torch.equal(data.at(14).test_images[:], memory.test_images)
+    assert data.train_labels.tolist() == memory.train_labels.tolist() == [0, 0, 1, 1]
 
 
 def test_too_many_for_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +46,8 @@ def test_too_many_for_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     data = open_data(str(tmp_path / "pets"))
     assert isinstance(data, FolderData)
     with pytest.raises(DataError, match="pets: 16 images of 8 x 8 take"):
-        data.in_memory(8)
+        data.at(8).in_memory()
+    assert data.at(2).too_large is None
 
 
 def test_what_is_wrong_with_a_folder(tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""Image files, decoded when they are asked for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from simclr_ext.trainer.errors import DataError
+
+# What Pillow raises for broken files, depending on their format.
+_BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files; indexed like a tensor [n, 3, side, side] uint8, they are decoded.
+
+    Attributes:
+        paths: The files.
+        side: Side in pixels to which images are resized and cropped.
+        workers: Threads that decode; what they return does not depend on how many there are.
+    """
+
+    paths: tuple[str, ...]
+    side: int = 224
+    workers: int = 2
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """Return some of the images, [b, 3, side, side] uint8: resized, and the centre cropped.
+
+        As in the paper's evaluation: the shorter side is made 8/7 of `side` first (256 of 224).
+
+        Raises:
+            DataError: A file is no image, or a broken one.
+        """
+        return self.read(rows, lambda image, _: centre_crop(image, self.side))
+
+    def read(self, rows: Tensor | slice, crop: Callable[[Image.Image, int], Image.Image]) -> Tensor:
+        """Return crops of some of the images, [b, 3, h, w] uint8.
+
+        Args:
+            rows: [b], or a slice; one or more.
+            crop: Function of an image and its place among the b to an image of w x h pixels, called
+                by several threads at a time.
+
+        Raises:
+            DataError: A file is no image, or a broken one.
+        """
+        indices = torch.arange(len(self))[rows].tolist()
+
+        def load(place: int) -> Tensor:
+            return to_tensor(crop(self.open(indices[place]), place))
+
+        # Pillow decodes and resizes without the interpreter's lock.
+        with ThreadPoolExecutor(self.workers) as pool:
+            loaded = pool.map(load, range(len(indices)))
+            first = next(loaded)
+            images = first.new_empty(len(indices), *first.shape)  # never twice in memory
+            for place, image in enumerate(itertools.chain([first], loaded)):
+                images[place] = image
+        return images
+
+    def open(self, index: int) -> Image.Image:
+        """Return an image in RGB, as it is.
+
+        Raises:
+            DataError: The file is no image, or a broken one.
+        """
+        try:
+            with Image.open(self.paths[index]) as file:
+                image: Image.Image = file.convert("RGB")
+                return image
+        except _BROKEN as error:
+            raise _unreadable(self.paths[index], error) from error
+
+    def sizes(self) -> Iterator[tuple[int, int]]:
+        """Yield width and height of every image, by its file's header.
+
+        Raises:
+            DataError: A file is no image.
+        """
+        for path in self.paths:
+            try:
+                with Image.open(path) as image:
+                    yield image.size
+            except _BROKEN as error:
+                raise _unreadable(path, error) from error
+
+    def versions(self) -> Iterator[tuple[str, int, int]]:
+        """Yield path, bytes and time of the last change, in ns, of every file.
+
+        Raises:
+            DataError: A file is gone.
+        """
+        for path in self.paths:
+            try:
+                status = Path(path).stat()
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            yield path, status.st_size, status.st_mtime_ns
+
+
+Images = Tensor | ImageFiles  # [n, C, H, W] uint8, in memory or decoded when they are needed
+
+
+def centre_crop(image: Image.Image, side: int) -> Image.Image:
+    """Return the central square, 7/8 of the shorter side, resized to `side`."""
+    width, height = image.size
+    crop = min(width, height) * 7 / 8  # in the image's pixels
+    left, top = (width - crop) / 2, (height - crop) / 2
+    box = (left, top, left + crop, top + crop)
+    return image.resize((side, side), Image.Resampling.BILINEAR, box)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """Return an image in RGB as [3, H, W] uint8."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _unreadable(path: str, error: Exception) -> DataError:
+    return DataError(f"{path}: not a readable image ({error})")
