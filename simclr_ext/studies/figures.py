@@ -1,0 +1,72 @@
+"""The house style of the pictures: readable at half size, and not by colour alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from simclr_ext.trainer.evaluate import Accuracy
+
+# Okabe and Ito's colours, https://jfly.uni-koeln.de/color/, but for the yellow, which is too light
+# for lines on white, and with the black last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "#777777"
+
+_DPI = 160
+_STYLE = {
+    "axes.grid": True,
+    "axes.labelsize": 13,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 14,
+    "figure.constrained_layout.use": True,
+    "font.size": 12,
+    "grid.alpha": 0.3,
+    "legend.fontsize": 12,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "lines.markersize": 7,
+    "svg.hashsalt": "simclr-ext",  # equal pictures are equal files
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Set the style for pictures that are drawn and saved within."""
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture as `path` with the suffixes .png and .svg."""
+    figure.savefig(path.with_suffix(".png"), dpi=_DPI)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def draw_line(axes: Axes, points: Mapping[float, Accuracy], label: str, index: int) -> None:
+    """Draw a line through means over seeds in per cent, with bars of one standard deviation.
+
+    Args:
+        axes: Where to.
+        points: Place on the x axis to accuracies in [0, 1].
+        label: Name of the line.
+        index: Number of the line, which decides on colour and marker.
+    """
+    x = sorted(points)
+    axes.errorbar(
+        x,
+        [100 * points[place].mean for place in x],
+        [100 * points[place].std for place in x],
+        color=COLOURS[index % len(COLOURS)],
+        marker=MARKERS[index % len(MARKERS)],
+        capsize=4,
+        label=label,
+    )

@@ -1,0 +1,57 @@
+"""Means and spreads over seeds, and what they say about an ordering of the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from simclr_ext.studies.study import Ordering, Row, Value
+from simclr_ext.trainer.evaluate import Accuracy
+from simclr_ext.trainer.report import percent
+
+ABSENT = "–"  # noqa: RUF001  # a dash where there is no number
+
+Groups = Mapping[tuple[Value, ...], Accuracy]
+
+
+def over_seeds(
+    rows: Sequence[Row], keys: Sequence[str], value: str
+) -> dict[tuple[Value, ...], Accuracy]:
+    """Return the numbers of each group of rows, whose draws are the seeds.
+
+    Args:
+        rows: Rows of a study.
+        keys: Columns of which each combination of values is a group.
+        value: Column of the numbers; rows without it are left out.
+
+    Example:
+        >>> rows: list[Row] = [{"T": 0.1, "seed": s, "knn": 0.5 + s / 10} for s in range(2)]
+        >>> over_seeds(rows, ["T"], "knn")
+        {(0.1,): Accuracy(draws=(0.5, 0.6))}
+    """
+    groups: dict[tuple[Value, ...], list[float]] = {}
+    for row in rows:
+        if value in row:
+            groups.setdefault(tuple(row[key] for key in keys), []).append(float(row[value]))
+    return {key: Accuracy(tuple(draws)) for key, draws in groups.items()}
+
+
+def cell_of(accuracy: Accuracy | None) -> str:
+    """Return a table's cell: per cent with the spread, or a dash where nothing was measured."""
+    return ABSENT if accuracy is None else percent(accuracy)
+
+
+def ordering(claim: str, better: Accuracy | None, worse: Accuracy | None) -> Ordering:
+    """Return whether one accuracy exceeds another, as the paper found.
+
+    Args:
+        claim: What the paper found, in a sentence without a full stop.
+        better: What was better in the paper; None: not measured here.
+        worse: What was worse.
+    """
+    if better is None or worse is None:
+        return Ordering(claim, None, "cells are missing")
+    difference = better.mean - worse.mean
+    numbers = f"{percent(better)} against {percent(worse)}"
+    if abs(difference) < (better.std**2 + worse.std**2) ** 0.5:
+        numbers += ", closer than the spread over seeds"
+    return Ordering(claim, difference > 0, numbers)
