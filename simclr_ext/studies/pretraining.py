@@ -9,19 +9,23 @@ from simclr_ext.studies.study import Row
 from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.data import ImageData
 from simclr_ext.trainer.evaluate import encode, linear_probe, nearest_neighbours, standardise
+from simclr_ext.trainer.gradient import Loss
 from simclr_ext.trainer.model import SimCLR
 from simclr_ext.trainer.pretrain import Training, pretrain
 from simclr_ext.trainer.run import build_model
 from simclr_ext.trainer.source import Source, build_source
 
 
-def train_model(config: TrainConfig, data: ImageData, source: Source | None = None) -> SimCLR:
+def train_model(
+    config: TrainConfig, data: ImageData, source: Source | None = None, loss: Loss | None = None
+) -> SimCLR:
     """Return a model trained by a configuration, on its device.
 
     Args:
         config: The run, resolved; nothing is written.
         data: The images.
         source: Batches and views; None: the configuration's.
+        loss: Loss of the projections; None: NT-Xent at the configuration's temperature.
 
     Raises:
         DataError: A batch takes more images than there are.
@@ -29,7 +33,7 @@ def train_model(config: TrainConfig, data: ImageData, source: Source | None = No
     """
     source = source or build_source(data, config)
     training = Training.start(build_model(config, data.channels).to(config.device), config)
-    for _ in pretrain(training, source, config):
+    for _ in pretrain(training, source, config, loss):
         pass
     return training.model
 
