@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#777777"
 
 _DPI = 160
-_STYLE = {
+_STYLE: dict[Any, Any] = {  # matplotlib types the keys as Literals
     "axes.grid": True,
     "axes.labelsize": 13,
     "axes.spines.right": False,
@@ -68,5 +69,6 @@ def draw_line(axes: Axes, points: Mapping[float, Accuracy], label: str, index: i
         color=COLOURS[index % len(COLOURS)],
         marker=MARKERS[index % len(MARKERS)],
         capsize=4,
+        elinewidth=1.5,
         label=label,
     )

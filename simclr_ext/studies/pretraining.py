@@ -25,7 +25,7 @@ def train_model(
         config: The run, resolved; nothing is written.
         data: The images.
         source: Batches and views; None: the configuration's.
-        loss: Of the projections of both views; None: NT-Xent at the configuration's temperature.
+        loss: Loss of the projections; None: NT-Xent at the configuration's temperature.
 
     Raises:
         DataError: A batch takes more images than there are.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -31,7 +32,7 @@ def _variants(scale: ScaleName) -> list[Variant]:
 
 
 def _measure(cell: Cell, context: Context) -> list[Row]:
-    head = {"projection": cell.variant["head"]}
+    head: dict[str, Any] = {"projection": cell.variant["head"]}
     if cell.variant["dim"]:
         head["projection_dim"] = cell.variant["dim"]
     model_config = dataclasses.replace(context.config.model, **head)
@@ -63,26 +64,19 @@ def _draw(rows: Sequence[Row]) -> Figure:
 def _findings(rows: Sequence[Row]) -> Findings:
     linear, knn = (over_seeds(rows, ["head", "dim"], value) for value in ("linear", "knn"))
     table = [
-        [
-            _NAMES[str(head)],
-            str(dim or "that of h"),
-            cell_of(linear[head, dim]),
-            cell_of(knn[head, dim]),
-        ]
+        [_NAMES[str(head)], str(dim or "h's"), cell_of(linear[head, dim]), cell_of(knn[head, dim])]
         for head, dim in linear
     ]
     mlp, flat, none = (_over_dims(rows, head) for head in _NAMES)
     return Findings(
         markdown_table(["head", "dimension of z", "linear probe, %", "k-NN, %"], table),
         (
-            ordering(
-                "A nonlinear head is better than a linear one (by 3 % in the paper)", mlp, flat
-            ),
-            ordering("A nonlinear head is much better than none (by more than 10 %)", mlp, none),
+            ordering("A nonlinear head is better than a linear one (by 3 %)", mlp, flat),
+            ordering("A nonlinear head is better than none (by more than 10 %)", mlp, none),
             ordering("A linear head is better than none", flat, none),
         ),
-        "The orderings compare means over all dimensions of z. The paper gives the differences; its "
-        "accuracies are bars of figure 8.",
+        "The orderings compare means over all dimensions of z. The paper's text gives differences; "
+        "its accuracies are bars of figure 8.",
     )
 
 
@@ -94,8 +88,8 @@ def _over_dims(rows: Sequence[Row], head: str) -> Accuracy | None:
 
 STUDY = Study(
     title="Projection head",
-    question="Does it help to put a head between the representation h and the loss, must the head be "
-    "nonlinear, and does the dimension of its output matter?",
+    question="Does it help to put a head between the representation h and the loss, must the head "
+    "be nonlinear, and does the dimension of its output matter?",
     source="section 4.2, figure 8",
     variants=_variants,
     measure=_measure,

@@ -1,4 +1,4 @@
-"""A study's results: <name>.csv, <name>.png, <name>.svg and report.md, all functions of its rows."""
+"""A study's results: its rows as <name>.csv, its picture as PNG and SVG, and report.md."""
 
 from __future__ import annotations
 

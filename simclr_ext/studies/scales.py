@@ -83,8 +83,8 @@ def open_context(config: StudyConfig) -> Context:
         test_labels=data.test_labels[test],
     )
     base = recipe(config.scale, data)
-    run = {"data": config.data, "data_root": config.data_root, "device": config.device}
-    return Context(data, dataclasses.replace(base, **run), config.scale)
+    base = dataclasses.replace(base, data=config.data, device=config.device)
+    return Context(data, base, config.scale)
 
 
 def _sample(images: Tensor, limit: int | None) -> Tensor:

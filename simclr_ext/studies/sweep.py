@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
@@ -130,7 +130,7 @@ def _run_in_processes(
     """
     # Spawned: a fork of a process with threads may hang.
     spawn = multiprocessing.get_context("spawn")
-    todo, running = list(cells), dict[BaseProcess, Cell]()
+    todo, running = list(cells), dict[SpawnProcess, Cell]()
     while running or (todo and stop.signal is None):
         while todo and len(running) < config.jobs and stop.signal is None:
             cell = todo.pop(0)
