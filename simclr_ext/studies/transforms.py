@@ -113,14 +113,3 @@ def gaussian_noise(views: Tensor, generator: Generator) -> Tensor:
 def grayscale(views: Tensor, generator: Generator | None = None) -> Tensor:
     """Take the colour out of colour views; nothing here is random."""
     return grayscale_(views.clone())
-
-
-def sometimes(transform: Transform, probability: float) -> Transform:
-    """Return a transformation that a view goes through with the given probability."""
-
-    def maybe(views: Tensor, generator: Generator) -> Tensor:
-        chance = torch.rand(len(views), device=generator.device, generator=generator)
-        chosen = (chance < probability).to(views.device)
-        return torch.where(chosen[:, None, None, None], transform(views, generator), views)
-
-    return maybe
