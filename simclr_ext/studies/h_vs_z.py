@@ -153,13 +153,16 @@ def _draw(rows: Sequence[Row]) -> Figure:
     for index, (name, title) in enumerate(_NAMES.items()):
         found = [accuracies[task, name] for task in tasks]
         x = place + (index - 0.5) * 0.36
-        bars = axes.bar(
+        axes.bar(
             x, [100 * a.mean for a in found], 0.34, yerr=[100 * a.std for a in found], capsize=4,
             color=COLOURS[index], hatch=("", "//")[index], edgecolor="white",
             label=f"by {title}, here",
         )  # fmt: skip
-        axes.bar_label(bars, [f"{100 * a.mean:.0f}" for a in found], label_type="center",
-                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})  # fmt: skip
+        for left, accuracy in zip(x, found, strict=True):
+            axes.text(
+                left, 4, f"{100 * accuracy.mean:.1f}", ha="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
+            )  # fmt: skip
         axes.plot(
             x, [TASKS[task].paper[index] for task in tasks], ls="", marker="D", color="white",
             markeredgecolor="black", markeredgewidth=1.5, label=("the paper's", "_")[index],
