@@ -40,6 +40,12 @@ def cell_of(accuracy: Accuracy | None) -> str:
     return ABSENT if accuracy is None else percent(accuracy)
 
 
+def number(values: Accuracy) -> str:
+    """Return a table's cell of something that is not a share: the mean with the spread."""
+    mean = f"{values.mean:.2f}"
+    return mean if len(values.draws) == 1 else f"{mean} ± {values.std:.2f}"
+
+
 def ordering(claim: str, better: Accuracy | None, worse: Accuracy | None) -> Ordering:
     """Return whether one accuracy exceeds another, as the paper found.
 
