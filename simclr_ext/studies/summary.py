@@ -35,6 +35,18 @@ def over_seeds(
     return {key: Accuracy(tuple(draws)) for key, draws in groups.items()}
 
 
+def mean_by_seed(rows: Sequence[Row], value: str) -> Accuracy | None:
+    """Return the mean over all rows of each seed; None: there are no rows.
+
+    Example:
+        >>> rows: list[Row] = [{"seed": s, "dim": d, "knn": s + d} for s in (0, 1) for d in (2, 4)]
+        >>> mean_by_seed(rows, "knn")
+        Accuracy(draws=(3.0, 4.0))
+    """
+    seeds = over_seeds(rows, ["seed"], value)
+    return Accuracy(tuple(numbers.mean for numbers in seeds.values())) if seeds else None
+
+
 def cell_of(accuracy: Accuracy | None) -> str:
     """Return a table's cell: per cent with the spread, or a dash where nothing was measured."""
     return ABSENT if accuracy is None else percent(accuracy)

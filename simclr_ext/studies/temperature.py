@@ -123,7 +123,10 @@ def _draw_metric(axes: Axes, rows: Sequence[Row], value: str, factor: float, lab
     for index, kind in enumerate((_NORMALISED, _PLAIN)):
         points = {float(t): a for (similarity, t), a in accuracies.items() if similarity == kind}
         draw_line(axes, points, kind, index, factor)
+    ticks = sorted({float(t) for _, t in accuracies})
     axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.minorticks_off()
     axes.set(xlabel="temperature T", ylabel=label)
 
 
@@ -135,9 +138,9 @@ def _draw_weights(axes: Axes) -> None:
         gradients = negative_gradients(similarities, 0.8, temperature)
         axes.plot(similarities, gradients, color=colour, ls=style, label=f"T = {temperature:g}")
     axes.set_yscale("log")
-    axes.set_ylim(1e-7, 30)
+    axes.set_ylim(1e-6, 300)
     axes.set(xlabel="cosine similarity s of a negative", ylabel="dL/ds")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left", ncols=2)
 
 
 def _findings(rows: Sequence[Row]) -> Findings:
