@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from simclr_ext.studies.study import Ordering, Row, Value
 from simclr_ext.trainer.evaluate import Accuracy
@@ -10,12 +10,11 @@ from simclr_ext.trainer.report import percent
 
 ABSENT = "–"  # noqa: RUF001  # a dash where there is no number
 
-Groups = Mapping[tuple[Value, ...], Accuracy]
+Groups = dict[tuple[Value, ...], Accuracy]
+"""Values of some columns to the numbers of the rows that have them."""
 
 
-def over_seeds(
-    rows: Sequence[Row], keys: Sequence[str], value: str
-) -> dict[tuple[Value, ...], Accuracy]:
+def over_seeds(rows: Sequence[Row], keys: Sequence[str], value: str) -> Groups:
     """Return the numbers of each group of rows, whose draws are the seeds.
 
     Args:
@@ -45,6 +44,12 @@ def mean_by_seed(rows: Sequence[Row], value: str) -> Accuracy | None:
     """
     seeds = over_seeds(rows, ["seed"], value)
     return Accuracy(tuple(numbers.mean for numbers in seeds.values())) if seeds else None
+
+
+def highest(groups: Iterable[Accuracy | None]) -> Accuracy | None:
+    """Return the one with the highest mean; None: there is none."""
+    measured = [accuracy for accuracy in groups if accuracy is not None]
+    return max(measured, key=lambda accuracy: accuracy.mean, default=None)
 
 
 def cell_of(accuracy: Accuracy | None) -> str:

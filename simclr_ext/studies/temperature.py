@@ -18,7 +18,7 @@ from simclr_ext.studies.config import ScaleName
 from simclr_ext.studies.figures import COLOURS, draw_line
 from simclr_ext.studies.pretraining import probe, train_model
 from simclr_ext.studies.study import Cell, Context, Findings, Row, Study, Variant
-from simclr_ext.studies.summary import Groups, cell_of, number, ordering, over_seeds
+from simclr_ext.studies.summary import Groups, cell_of, highest, number, ordering, over_seeds
 from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.evaluate import Accuracy
 from simclr_ext.trainer.gradient import halves
@@ -149,6 +149,9 @@ def _findings(rows: Sequence[Row]) -> Findings:
         over_seeds(rows, keys, value) for value in ("linear", "knn", "contrastive", "entropy")
     )
 
+    def best(accuracies: Groups, kind: str) -> Accuracy | None:
+        return highest(a for (similarity, _), a in accuracies.items() if similarity == kind)
+
     def cosine(temperature: float) -> Accuracy | None:
         return top1.get((_NORMALISED, temperature))
 
@@ -175,24 +178,18 @@ def _findings(rows: Sequence[Row]) -> Findings:
             ordering("With cosines, T = 0.1 is better than T = 1", cosine(0.1), cosine(1.0)),
             ordering(
                 "At their best temperatures, cosines are better than dot products",
-                _best(top1, _NORMALISED),
-                _best(top1, _PLAIN),
+                best(top1, _NORMALISED),
+                best(top1, _PLAIN),
             ),
             ordering(
                 "Dot products reach the higher contrastive accuracy nevertheless",
-                _best(contrastive, _PLAIN),
-                _best(contrastive, _NORMALISED),
+                best(contrastive, _PLAIN),
+                best(contrastive, _NORMALISED),
             ),
         ),
         "Contrastive accuracy and entropy are measured after the training, on new views of "
         "training images. The greatest possible entropy, ln(2N - 1), depends on the batch.",
     )
-
-
-def _best(accuracies: Groups, kind: str) -> Accuracy | None:
-    """Return the best mean over all temperatures of a similarity."""
-    own = [accuracy for (similarity, _), accuracy in accuracies.items() if similarity == kind]
-    return max(own, key=lambda accuracy: accuracy.mean, default=None)
 
 
 STUDY = Study(
