@@ -52,20 +52,23 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
-def draw_line(axes: Axes, points: Mapping[float, Accuracy], label: str, index: int) -> None:
-    """Draw a line through means over seeds in per cent, with bars of one standard deviation.
+def draw_line(
+    axes: Axes, points: Mapping[float, Accuracy], label: str, index: int, factor: float = 100
+) -> None:
+    """Draw a line through means over seeds, with bars of one standard deviation.
 
     Args:
         axes: Where to.
-        points: Place on the x axis to accuracies in [0, 1].
+        points: Place on the x axis to the numbers there.
         label: Name of the line.
         index: Number of the line, which decides on colour and marker.
+        factor: What the numbers are multiplied by: 100 shows shares in per cent.
     """
     x = sorted(points)
     axes.errorbar(
         x,
-        [100 * points[place].mean for place in x],
-        [100 * points[place].std for place in x],
+        [factor * points[place].mean for place in x],
+        [factor * points[place].std for place in x],
         color=COLOURS[index % len(COLOURS)],
         marker=MARKERS[index % len(MARKERS)],
         capsize=4,

@@ -12,8 +12,7 @@ from simclr_ext.studies.config import ScaleName
 from simclr_ext.studies.figures import GREY, draw_line
 from simclr_ext.studies.pretraining import probe, train_model
 from simclr_ext.studies.study import Cell, Context, Findings, Row, Study, Variant
-from simclr_ext.studies.summary import cell_of, ordering, over_seeds
-from simclr_ext.trainer.evaluate import Accuracy
+from simclr_ext.studies.summary import cell_of, mean_by_seed, ordering, over_seeds
 from simclr_ext.trainer.report import markdown_table
 
 _DIMS: dict[ScaleName, tuple[int, ...]] = {
@@ -67,7 +66,9 @@ def _findings(rows: Sequence[Row]) -> Findings:
         [_NAMES[str(head)], str(dim or "h's"), cell_of(linear[head, dim]), cell_of(knn[head, dim])]
         for head, dim in linear
     ]
-    mlp, flat, none = (_over_dims(rows, head) for head in _NAMES)
+    mlp, flat, none = (
+        mean_by_seed([row for row in rows if row["head"] == head], "linear") for head in _NAMES
+    )
     return Findings(
         markdown_table(["head", "dimension of z", "linear probe, %", "k-NN, %"], table),
         (
@@ -78,12 +79,6 @@ def _findings(rows: Sequence[Row]) -> Findings:
         "The orderings compare means over all dimensions of z. The paper's text gives differences; "
         "its accuracies are bars of figure 8.",
     )
-
-
-def _over_dims(rows: Sequence[Row], head: str) -> Accuracy | None:
-    """Return the accuracies of a head, each the mean over dimensions, by seed."""
-    by_seed = over_seeds([row for row in rows if row["head"] == head], ["seed"], "linear")
-    return Accuracy(tuple(a.mean for a in by_seed.values())) if by_seed else None
 
 
 STUDY = Study(

@@ -41,7 +41,8 @@ class Cell:
             'head=mlp,dim=128,seed=0'
         """
         values = {**self.variant, "seed": self.seed}
-        return ",".join(f"{name}={value}".replace("/", "_") for name, value in values.items())
+        name = ",".join(f"{key}={value}" for key, value in values.items())
+        return name.replace("/", "_").replace(" ", "")
 
 
 @dataclass(frozen=True)

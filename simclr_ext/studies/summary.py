@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from simclr_ext.studies.study import Ordering, Row, Value
 from simclr_ext.trainer.evaluate import Accuracy
@@ -10,12 +10,11 @@ from simclr_ext.trainer.report import percent
 
 ABSENT = "–"  # noqa: RUF001  # a dash where there is no number
 
-Groups = Mapping[tuple[Value, ...], Accuracy]
+Groups = dict[tuple[Value, ...], Accuracy]
+"""Values of some columns to the numbers of the rows that have them."""
 
 
-def over_seeds(
-    rows: Sequence[Row], keys: Sequence[str], value: str
-) -> dict[tuple[Value, ...], Accuracy]:
+def over_seeds(rows: Sequence[Row], keys: Sequence[str], value: str) -> Groups:
     """Return the numbers of each group of rows, whose draws are the seeds.
 
     Args:
@@ -35,9 +34,33 @@ def over_seeds(
     return {key: Accuracy(tuple(draws)) for key, draws in groups.items()}
 
 
+def mean_by_seed(rows: Sequence[Row], value: str) -> Accuracy | None:
+    """Return the mean over all rows of each seed; None: there are no rows.
+
+    Example:
+        >>> rows: list[Row] = [{"seed": s, "dim": d, "knn": s + d} for s in (0, 1) for d in (2, 4)]
+        >>> mean_by_seed(rows, "knn")
+        Accuracy(draws=(3.0, 4.0))
+    """
+    seeds = over_seeds(rows, ["seed"], value)
+    return Accuracy(tuple(numbers.mean for numbers in seeds.values())) if seeds else None
+
+
+def highest(groups: Iterable[Accuracy | None]) -> Accuracy | None:
+    """Return the one with the highest mean; None: there is none."""
+    measured = [accuracy for accuracy in groups if accuracy is not None]
+    return max(measured, key=lambda accuracy: accuracy.mean, default=None)
+
+
 def cell_of(accuracy: Accuracy | None) -> str:
     """Return a table's cell: per cent with the spread, or a dash where nothing was measured."""
     return ABSENT if accuracy is None else percent(accuracy)
+
+
+def number(values: Accuracy) -> str:
+    """Return a table's cell of something that is not a share: the mean with the spread."""
+    mean = f"{values.mean:.2f}"
+    return mean if len(values.draws) == 1 else f"{mean} ± {values.std:.2f}"
 
 
 def ordering(claim: str, better: Accuracy | None, worse: Accuracy | None) -> Ordering:

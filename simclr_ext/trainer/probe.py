@@ -62,7 +62,7 @@ def cached_probe(
 ) -> Labels:
     """Return the test labels predicted by a linear classifier trained by SGD on kept features."""
     features = torch.from_numpy(train)
-    linear = _linear(train.shape[1], classes, seed)
+    linear = linear_classifier(train.shape[1], classes, seed)
 
     def inputs(rows: Tensor, _: Generator) -> Tensor:
         return features[rows]
@@ -98,7 +98,7 @@ def augmented_probe(
     """
     device = next(encoder.parameters()).device
     encoder.eval()
-    linear = _linear(dim, classes, seed).to(device)
+    linear = linear_classifier(dim, classes, seed).to(device)
 
     def inputs(rows: Tensor, generator: Generator) -> Tensor:
         with torch.no_grad():
@@ -109,7 +109,7 @@ def augmented_probe(
     return predict(nn.Sequential(encoder, linear), test, augment.size)
 
 
-def _linear(dim: int, classes: int, seed: int) -> nn.Linear:
+def linear_classifier(dim: int, classes: int, seed: int) -> nn.Linear:
     """Return a linear classifier that starts at the same weights for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
