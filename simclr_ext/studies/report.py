@@ -71,7 +71,7 @@ def _report(
         f"Source: SimCLR (arXiv 2002.05709), {study.source}.",
         f"![{study.title}]({config.study}.png)",
         findings.table,
-        "± is the standard deviation over seeds.",
+        "± is the standard deviation over seeds." if study.repeated else "",
         findings.note,
         orderings(findings.orderings),
         f"## How it was measured\n\n{_SCALES[config.scale]} {_recipe(context)}",
