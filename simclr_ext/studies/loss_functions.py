@@ -21,7 +21,7 @@ from simclr_ext.studies.losses import (
 )
 from simclr_ext.studies.pretraining import probe, train_model
 from simclr_ext.studies.study import Cell, Context, Findings, Row, Study, Variant
-from simclr_ext.studies.summary import cell_of, ordering, over_seeds
+from simclr_ext.studies.summary import cell_of, highest, ordering, over_seeds
 from simclr_ext.trainer.evaluate import Accuracy
 from simclr_ext.trainer.gradient import Loss
 from simclr_ext.trainer.report import markdown_table
@@ -173,8 +173,7 @@ def _findings(rows: Sequence[Row]) -> Findings:
     def accuracy_of(loss: str) -> Accuracy | None:
         return best[loss][1] if loss in best else None
 
-    others = [best[loss] for loss in _LOSSES if loss != "nt-xent" and loss in best]
-    runner_up = max((a for _, a in others), key=lambda a: a.mean, default=None)
+    runner_up = highest(accuracy_of(loss) for loss in _LOSSES if loss != "nt-xent")
     return Findings(
         markdown_table(
             ["loss", "best of", "linear probe, %", "k-NN, %", "paper, ImageNet top-1, %"], table
