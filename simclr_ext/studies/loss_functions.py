@@ -195,10 +195,10 @@ def _findings(rows: Sequence[Row]) -> Findings:
                 accuracy_of("margin"),
             ),
         ),
-        "Each loss is shown at its best temperature T or margin m by test accuracy, as all are "
-        "chosen alike; beyond some margin, a semi-hard negative is always within it, and the margin "
-        "makes no difference. The paper tunes the learning rate of each loss as well. The right half of "
-        "the picture is computed, not trained: the gradient of one row whose positive has "
+        "Each loss is shown at its best temperature T or margin m by test accuracy. Beyond some "
+        "margin the semi-hard negatives are always within it, and the margin makes no difference. "
+        "The paper tunes the learning rate of each loss as well; here it is one for all. The right "
+        "half of the picture is computed, not trained: the gradient of one row whose positive has "
         f"similarity {_POSITIVE} and whose {_NEGATIVES} negatives are spread evenly. NT-Xent "
         "weighs a negative by exp(s / T); the other losses treat all that are hard enough alike, "
         "and must be told which ones to look at.",
