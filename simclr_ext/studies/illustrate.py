@@ -190,6 +190,7 @@ def _draw_terms(figure: SubFigure, terms: Sequence[Row]) -> None:
     axes.set_yticks(place, [str(row["view"]) for row in terms])
     axes.set_ylim(len(terms) - 0.5, -0.5)
     axes.use_sticky_edges = False  # else the markers at the bars' ends are cut
+    axes.margins(x=0.05)
     axes.set(xlabel="nats", ylabel="view i", title=f"loss of each view; mean {losses.mean():.3f}")
     figure.legend(loc="outside lower center", ncols=2)
 
