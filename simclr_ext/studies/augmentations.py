@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,13 +13,13 @@ from simclr_ext.studies.one_branch import OneBranchSource, targeted_transforms
 from simclr_ext.studies.pretraining import probe, train_model
 from simclr_ext.studies.study import Cell, Context, Findings, Row, Study, Variant
 from simclr_ext.studies.summary import cell_of, highest, mean_by_seed, ordering, over_seeds
-from simclr_ext.studies.transforms import compose
+from simclr_ext.studies.transforms import Transform, compose
 from simclr_ext.trainer.evaluate import Accuracy
 from simclr_ext.trainer.report import markdown_table
 
 _NAMES: dict[ScaleName, tuple[str, ...]] = {
     "tiny": ("crop", "colour", "rotate"),
-    "cpu": ("crop", "cutout", "colour", "sobel", "blur", "rotate"),
+    "cpu": ("crop", "cutout", "colour", "sobel", "rotate"),
     "paper": ("crop", "cutout", "colour", "sobel", "noise", "blur", "rotate"),
 }
 
@@ -31,13 +31,16 @@ def _variants(scale: ScaleName) -> list[Variant]:
 
 def _measure(cell: Cell, context: Context) -> list[Row]:
     config, data = context.config, context.data
-    transforms = targeted_transforms(config.augment, config.side)
-    # The diagonal has single transformations; dict.fromkeys keeps one of two equal names.
-    names = dict.fromkeys(str(cell.variant[place]) for place in ("first", "second"))
-    transform = compose([transforms[name] for name in names])
+    transform = _targeted(cell.variant, targeted_transforms(config.augment, config.side))
     source = OneBranchSource(data.pretrain_images, config, transform)
     model = train_model(config, data, source)
     return [probe(model.encoder, data, config)]
+
+
+def _targeted(variant: Variant, transforms: Mapping[str, Transform]) -> Transform:
+    """Return the first transformation, then the second; the diagonal has each one alone."""
+    names = dict.fromkeys(str(variant[place]) for place in ("first", "second"))
+    return compose([transforms[name] for name in names])
 
 
 def _draw(rows: Sequence[Row]) -> Figure:
@@ -46,7 +49,9 @@ def _draw(rows: Sequence[Row]) -> Figure:
     matrix = np.full((len(names), len(names) + 1), np.nan)  # the last column: means of the rows
     for (first, second), accuracy in accuracies.items():
         matrix[names.index(str(first)), names.index(str(second))] = 100 * accuracy.mean
-    matrix[:, -1] = np.nanmean(matrix[:, :-1], axis=1)
+    for line in matrix:
+        measured = line[~np.isnan(line)]
+        line[-1] = measured.mean() if len(measured) else np.nan
     figure = Figure(figsize=(1.0 * len(names) + 3.2, 0.75 * len(names) + 1.6))
     axes = figure.add_subplot()
     image = axes.imshow(matrix, cmap="cividis", aspect="auto")
@@ -95,7 +100,7 @@ def _findings(rows: Sequence[Row]) -> Findings:
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(str(row["first"]) for row in rows))
+    return list(dict.fromkeys(str(row[place]) for row in rows for place in ("first", "second")))
 
 
 def _pair(rows: Sequence[Row], one: str, other: str) -> Accuracy | None:

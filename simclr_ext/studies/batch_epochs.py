@@ -22,7 +22,7 @@ _BATCHES: dict[ScaleName, tuple[int, ...]] = {
 }
 _EPOCHS: dict[ScaleName, tuple[int, ...]] = {
     "tiny": (1, 2),
-    "cpu": (5, 10, 20, 40),
+    "cpu": (5, 10, 30),
     "paper": tuple(range(100, 1001, 100)),
 }
 

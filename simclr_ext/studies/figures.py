@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +35,7 @@ _STYLE: dict[Any, Any] = {  # matplotlib types the keys as Literals
     "legend.frameon": False,
     "lines.linewidth": 2,
     "lines.markersize": 7,
-    "svg.hashsalt": "simclr-ext",  # equal pictures are equal files
+    "svg.hashsalt": "simclr-ext",  # else ids are random
     "xtick.labelsize": 12,
     "ytick.labelsize": 12,
 }
@@ -49,7 +51,25 @@ def house_style() -> Iterator[None]:
 def save(figure: Figure, path: Path) -> None:
     """Write a picture as `path` with the suffixes .png and .svg."""
     figure.savefig(path.with_suffix(".png"), dpi=_DPI)
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    path.with_suffix(".svg").write_text(_steady(file.getvalue()), encoding="utf-8")
+
+
+def _steady(svg: str) -> str:
+    """Return a picture without what rounding leaves in it, so that equal pictures are equal files.
+
+    The last digits of coordinates differ from one layout to the next. Matplotlib's ids are hashes
+    of them, and become numbers here; a zero loses its sign.
+    """
+    found = dict.fromkeys(re.findall(r'\bid="([a-z][0-9a-f]{10})"', svg))
+    numbers = {name: f"{name[0]}{number}" for number, name in enumerate(found)}
+
+    def replace(match: re.Match[str]) -> str:
+        return match[1] + numbers.get(match[2], match[2])
+
+    svg = re.sub(r'(\bid="|#)([a-z][0-9a-f]{10})\b', replace, svg)
+    return re.sub(r'(?<=[ "])-0(?=[ "\n])', "0", svg)
 
 
 def draw_line(

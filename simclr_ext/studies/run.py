@@ -87,6 +87,8 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
     file = folder / "study.yaml"
     if file.exists():
         there = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(there, dict):
+            raise RunFolderError(f"out: {file} is not that of a study")
         if there != description:
             keys = [key for key, value in description.items() if there.get(key) != value]
             raise RunFolderError(f"out: {folder} is that of a study with other {', '.join(keys)}")

@@ -1,4 +1,4 @@
-"""l2 norm and temperature of NT-Xent (section 5.1, table 5), and which negatives T weights."""
+"""l2 norm and temperature of NT-Xent (section 5.1, table 5)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import NamedTuple
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from simclr_ext import NTXentLoss
 from simclr_ext.diagnostics import contrastive_metrics
 from simclr_ext.studies.config import ScaleName
-from simclr_ext.studies.figures import COLOURS, draw_line
+from simclr_ext.studies.figures import draw_line
 from simclr_ext.studies.pretraining import probe, train_model
 from simclr_ext.studies.study import Cell, Context, Findings, Row, Study, Variant
 from simclr_ext.studies.summary import Groups, cell_of, highest, number, ordering, over_seeds
@@ -29,7 +28,6 @@ from simclr_ext.trainer.source import Source, build_source
 
 _BATCHES = 10  # on which entropy and contrastive accuracy are measured
 _NORMALISED, _PLAIN = "cosine", "dot product"
-_SHOWN = (0.05, 0.1, 0.5, 1.0)  # temperatures whose weights of negatives are drawn
 
 
 class _Paper(NamedTuple):
@@ -87,34 +85,15 @@ def _contrastive(model: SimCLR, source: Source, config: TrainConfig, normalise: 
     return {"contrastive": accuracy, "entropy": entropy}
 
 
-def negative_gradients(similarities: Tensor, positive: float, temperature: float) -> Tensor:
-    r"""Return the gradient of a row's loss by its similarity to each negative.
-
-    .. math:: \frac{\partial \ell}{\partial s_j} = \frac{1}{T} \frac{\exp(s_j / T)}
-              {\exp(s_+ / T) + \sum_k \exp(s_k / T)}
-
-    Args:
-        similarities: To the negatives, [K].
-        positive: Similarity to the positive.
-        temperature: T.
-
-    Returns:
-        [K].
-
-    Source: SimCLR (arXiv 2002.05709), table 2.
-    """
-    logits = torch.cat([similarities, similarities.new_tensor([positive])]) / temperature
-    return logits.softmax(dim=0)[:-1] / temperature
-
-
 def _draw(rows: Sequence[Row]) -> Figure:
-    figure = Figure(figsize=(10, 7.5))
-    (top1, contrastive), (entropy, weights) = figure.subplots(2, 2)
+    figure = Figure(figsize=(9.5, 7))
+    (top1, contrastive), (entropy, rest) = figure.subplots(2, 2)
     _draw_metric(top1, rows, "linear", 100, "linear probe of h, test accuracy, %")
     _draw_metric(contrastive, rows, "contrastive", 100, "contrastive accuracy, %")
     _draw_metric(entropy, rows, "entropy", 1, "entropy of the softmax, nats")
-    top1.legend(title="similarity")
-    _draw_weights(weights)
+    rest.axis("off")
+    handles, labels = top1.get_legend_handles_labels()
+    rest.legend(handles, labels, loc="center", title="similarity", fontsize=14, title_fontsize=14)
     return figure
 
 
@@ -128,19 +107,6 @@ def _draw_metric(axes: Axes, rows: Sequence[Row], value: str, factor: float, lab
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
     axes.set(xlabel="temperature T", ylabel=label)
-
-
-def _draw_weights(axes: Axes) -> None:
-    """Draw what the gradient pushes away: for 255 evenly spread negatives and a positive at 0.8."""
-    similarities = torch.linspace(-1, 1, 255, dtype=torch.float64)
-    styles = ("-", "--", "-.", ":")
-    for temperature, colour, style in zip(_SHOWN, COLOURS, styles, strict=False):
-        gradients = negative_gradients(similarities, 0.8, temperature)
-        axes.plot(similarities, gradients, color=colour, ls=style, label=f"T = {temperature:g}")
-    axes.set_yscale("log")
-    axes.set_ylim(1e-6, 300)
-    axes.set(xlabel="cosine similarity s of a negative", ylabel="dL/ds")
-    axes.legend(loc="upper left", ncols=2)
 
 
 def _findings(rows: Sequence[Row]) -> Findings:
@@ -196,7 +162,7 @@ STUDY = Study(
     title="l2 norm and temperature",
     question="What do the normalisation of z and the temperature of the loss do for the "
     "representation, and is a better contrastive accuracy a better representation?",
-    source="section 5.1, table 5; the gradient is that of table 2",
+    source="section 5.1, table 5",
     variants=_variants,
     measure=_measure,
     draw=_draw,
