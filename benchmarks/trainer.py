@@ -17,9 +17,7 @@ import dataclasses
 import os
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
@@ -172,14 +170,13 @@ def train(
     """Train; return the representation and the median over epochs of images per second."""
     training = Training.start(build_model(config, data.channels), config)
     if lightly_workers is None:
-        source, loss = build_source(data, config), nullcontext()
+        source, loss = build_source(data, config), None
     else:
         source = LightlySource(data.pretrain_images, config, lightly_workers)
-        loss = mock.patch("simclr_ext.trainer.pretrain.NTXentLoss", NTXentLoss)
+        loss = NTXentLoss(config.temperature)
     torch.manual_seed(config.seed)  # lightly's order and, through its workers, its views
-    with loss:
-        for _ in pretrain(training, source, config):
-            pass
+    for _ in pretrain(training, source, config, loss):
+        pass
     model = training.model
     speed = statistics.median(epoch.images_per_second for epoch in training.epochs)
     return lambda images: encode(model.encoder, images, config.side), speed

@@ -17,6 +17,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from simclr_ext import BackendUnavailableError, __version__
+from simclr_ext.studies import STUDIES, StudyConfig, run_study
 from simclr_ext.trainer import DEMO, PRESETS, TrainConfig, TrainerError, resume, to_plain, train
 from simclr_ext.trainer.commands import (
     draw_pages,
@@ -38,7 +39,8 @@ class Command:
         name: Its name.
         help: One sentence.
         config: The dataclass of its options; fields without a default are positional arguments.
-        run: The function of that dataclass; str() of the result is printed.
+        run: The function of that dataclass; str() of the result is printed, and its `exit_code`,
+            if it has one, is the program's.
         defaults: Values of the options, if not the dataclass's own.
     """
 
@@ -53,6 +55,7 @@ _EVAL = "Evaluate a checkpoint's frozen features: k-NN and linear probes, any da
 _FINETUNE = "Fine-tune a checkpoint's encoder with few labels or all."
 _EXPORT = "Write the encoder for other programs, and check what was written."
 _PAGES = "Draw a map of the representations, and a page of nearest neighbours."
+_STUDY = f"Run a study of the paper and report on it: {', '.join(STUDIES)}."
 _TRAIN = "Train SimCLR by the paper's recipe, and evaluate it."
 COMMANDS = (
     Command("train", _TRAIN, TrainConfig, train),
@@ -62,6 +65,7 @@ COMMANDS = (
     Command("embed", "Write the representations of all images.", EmbedConfig, embed_images),
     Command("export", _EXPORT, ExportConfig, export_encoder),
     Command("pages", _PAGES, PagesConfig, draw_pages),
+    Command("study", _STUDY, StudyConfig, run_study),
 )
 _PRESET = "Recipe to start from; the file and the other options override it"
 _RESUME = "Go on with the run in this folder, alone: its configuration is in the folder"
@@ -110,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0, 2 after a message on stderr about what the user can put right, or 130 after an
-        interrupt; `doctor` has its own.
+        interrupt; `doctor` has its own, and `study` returns 1 if a part of it failed.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = build_parser(_early(arguments, "--preset"))
@@ -120,8 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             args = parser.parse_args(arguments)
             if args.command == "doctor":
                 return _doctor()
-            print(_run(args.command, parser.instantiate(args)[args.command], arguments))
-        return 0
+            result = _run(args.command, parser.instantiate(args)[args.command], arguments)
+            print(result)
+        return getattr(result, "exit_code", 0)
     except (ArgumentError, TrainerError) as error:
         print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
     except BackendUnavailableError as error:  # with the compiler's own lines

@@ -17,8 +17,8 @@ class ContrastiveMetrics(NamedTuple):
         accuracy: Share of rows that are closer to their positive than to every other row.
         entropy: Entropy of the softmax over the other 2N - 1 rows, in nats; log(2N - 1) if it
             tells nothing apart.
-        positive_similarity: Cosine similarity to the positive.
-        negative_similarity: Cosine similarity to the other 2N - 2 rows; NaN for N = 1.
+        positive_similarity: Similarity to the positive.
+        negative_similarity: Similarity to the other 2N - 2 rows; NaN for N = 1.
     """
 
     accuracy: Tensor
@@ -29,11 +29,11 @@ class ContrastiveMetrics(NamedTuple):
 
 @torch.no_grad()
 def contrastive_metrics(
-    z0: Tensor, z1: Tensor, temperature: float = 0.5, chunk: int = 1024
+    z0: Tensor, z1: Tensor, temperature: float = 0.5, chunk: int = 1024, normalize: bool = True
 ) -> ContrastiveMetrics:
     r"""Measure accuracy, entropy and similarities, with O(chunk x 2N) memory.
 
-    With s the cosine similarities of the 2N rows of `z0` and `z1`, p(i) the positive of row i and
+    With s the similarities of the 2N rows of `z0` and `z1`, p(i) the positive of row i and
 
     .. math:: P_{ij} = \exp(s_{ij} / T) / \sum_{k \ne i} \exp(s_{ik} / T), \qquad j \ne i
 
@@ -44,6 +44,7 @@ def contrastive_metrics(
         z1: Embeddings of the second views, [N, D].
         temperature: T > 0.
         chunk: Rows at a time.
+        normalize: Whether similarities are cosines. If not, they are dot products.
 
     Returns:
         Four 0-d tensors on the device of the views; no gradient.
@@ -66,7 +67,9 @@ def contrastive_metrics(
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
     dtype = torch.promote_types(z0.dtype, torch.float32)
-    z = F.normalize(torch.cat([z0, z1]).to(dtype), dim=1)  # [2N, D]
+    z = torch.cat([z0, z1]).to(dtype)  # [2N, D]
+    if normalize:
+        z = F.normalize(z, dim=1)
     rows = len(z)
     positives = torch.arange(rows, device=z.device).roll(len(z0))
     sums = z.new_zeros(4, dtype=torch.float64)

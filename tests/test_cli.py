@@ -12,6 +12,7 @@ import pytest
 
 import simclr_ext
 from simclr_ext import cli
+from simclr_ext.studies import STUDIES
 from simclr_ext.trainer import DEMO, PRESETS, MissingExtraError, TrainConfig
 
 
@@ -131,6 +132,13 @@ def test_help_comes_from_the_dataclasses(capsys: pytest.CaptureFixture[str]) -> 
     assert "N, images per step; the loss sees 2N views. (type: int, default: 256)" in text
 
 
+def test_help_lists_the_studies(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["study", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"report on it: {', '.join(STUDIES)}." in text
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["--version"])
@@ -155,6 +163,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--preset"], "expected one argument"),
         (["train", "--resume", "."], "not a run folder"),
         (["train", "--resume", ".", "--epochs", "3"], "--resume must be the only option"),
+        (["study"], "arguments are required"),
+        (["study", "alchemy"], "study must be one of augmentations, batch-epochs, "),
+        (["study", "losses", "--data", "gone.npz"], "gone.npz: no such file"),
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )

@@ -10,16 +10,18 @@ from torch import Tensor
 from simclr_ext.diagnostics import contrastive_metrics, effective_rank, embedding_std
 
 
-def by_hand(z0: Tensor, z1: Tensor, temperature: float) -> list[float]:
-    z = F.normalize(torch.cat([z0, z1]).double(), dim=1)
+def by_hand(z0: Tensor, z1: Tensor, temperature: float, normalize: bool = True) -> list[float]:
+    z = torch.cat([z0, z1]).double()
+    z = F.normalize(z, dim=1) if normalize else z
     similarity, count = z @ z.T, len(z)
     hits, entropies, positives, negatives = 0, 0.0, 0.0, 0.0
     for i in range(count):
         p = (i + count // 2) % count
         row = {j: float(similarity[i, j]) for j in range(count) if j != i}
         hits += max(row, key=row.__getitem__) == p
-        total = sum(math.exp(s / temperature) for s in row.values())
-        shares = [math.exp(s / temperature) / total for s in row.values()]
+        top = max(row.values())  # dot products overflow without it
+        total = sum(math.exp((s - top) / temperature) for s in row.values())
+        shares = [math.exp((s - top) / temperature) / total for s in row.values()]
         entropies -= sum(share * math.log(share) for share in shares if share > 0)
         positives += row[p]
         negatives += sum(s for j, s in row.items() if j != p) / (count - 2)
@@ -29,12 +31,15 @@ def by_hand(z0: Tensor, z1: Tensor, temperature: float) -> list[float]:
 @pytest.mark.parametrize(("n", "d"), [(2, 1), (3, 33), (9, 4)])
 @pytest.mark.parametrize("chunk", [1, 4, 1024])
 @pytest.mark.parametrize("temperature", [0.01, 0.5])
-def test_metrics_are_those_of_the_matrix(n: int, d: int, chunk: int, temperature: float) -> None:
+@pytest.mark.parametrize("normalize", [True, False], ids=["cosine", "dot product"])
+def test_metrics_are_those_of_the_matrix(
+    n: int, d: int, chunk: int, temperature: float, normalize: bool
+) -> None:
     z0 = torch.randn(n, d, dtype=torch.float64)
     z1 = z0 + 0.7 * torch.randn(n, d, dtype=torch.float64)
-    metrics = contrastive_metrics(z0, z1, temperature, chunk)
+    metrics = contrastive_metrics(z0, z1, temperature, chunk, normalize)
     assert [float(value) for value in metrics] == pytest.approx(
-        by_hand(z0, z1, temperature), rel=1e-9
+        by_hand(z0, z1, temperature, normalize), rel=1e-9
     )
 
 

@@ -108,10 +108,10 @@ def neighbours_page(data: ImageData | FolderData, queries: Tensor, neighbours: T
 
 def _cell(image: Tensor, text: str, kind: str) -> str:
     text = html.escape(text)
-    return f'<td class="{kind}"><img alt="{text}" src="{_data_url(image)}">{text}</td>'
+    return f'<td class="{kind}"><img alt="{text}" src="{data_url(image)}">{text}</td>'
 
 
-def _data_url(image: Tensor) -> str:
+def data_url(image: Tensor) -> str:
     """Return an image [C, H, W] uint8 as a PNG within a URL."""
     pixels = image.permute(1, 2, 0).squeeze(2).numpy()
     buffer = io.BytesIO()

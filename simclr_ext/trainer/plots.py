@@ -94,16 +94,38 @@ def plot_tsne(
         class_names: Name of each label.
         seed: Seed of the map.
     """
+    points, rows = tsne_map(features, seed)
+    classes = labels.numpy()[rows]
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    axis = figure.add_subplot()
+    draw_map(axis, points, classes, class_names)
+    axis.set_title(f"t-SNE of h, {len(rows):,} test images")
+    class_legend(figure, axis)
+    figure.savefig(path, dpi=_DPI)
+
+
+def tsne_map(
+    features: NDArray[np.float32], seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the t-SNE map [m, 2] of features [n, dim], and which of them it shows, [m].
+
+    All are shown, or a random 2,000 if there are more.
+    """
     rows = np.random.default_rng(seed).permutation(len(features))[:_TSNE_POINTS]
     # t-SNE asks for a perplexity below the number of points; 30 is its usual one.
     perplexity = min(30.0, (len(rows) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-    points = tsne.fit_transform(features[rows])  # [n, 2]
-    classes = labels.numpy()[rows]
+    return tsne.fit_transform(features[rows]), rows
 
-    figure = Figure(figsize=(7, 5.5), layout="constrained")
-    axis = figure.add_subplot()
-    size = float(np.clip(18000 / len(rows), 14, 30))
+
+def draw_map(
+    axis: Axes,
+    points: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    class_names: Sequence[str],
+) -> None:
+    """Draw the points [m, 2] of a map, coloured and named by their classes [m]."""
+    size = float(np.clip(18000 / len(points), 14, 30))
     span = np.ptp(points, axis=0)  # [2]
     named: list[NDArray[np.float32]] = []
     for label in np.unique(classes):
@@ -120,11 +142,15 @@ def plot_tsne(
                 class_names[label], centre, ha="center", va="center", fontsize=11,
                 fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
-    axis.set(xlabel="t-SNE 1", ylabel="t-SNE 2", title=f"t-SNE of h, {len(rows):,} test images")
+    axis.set(xlabel="t-SNE 1", ylabel="t-SNE 2")
     axis.set_xticks([])
     axis.set_yticks([])
-    columns = -(-len(np.unique(classes)) // 25)
+
+
+def class_legend(figure: Figure, axis: Axes) -> None:
+    """Name the classes of a map beside the picture."""
+    handles, names = axis.get_legend_handles_labels()
     figure.legend(
-        loc="outside right center", title="class", frameon=False, ncols=columns, markerscale=1.5
-    )
-    figure.savefig(path, dpi=_DPI)
+        handles, names, loc="outside right center", title="class", frameon=False,
+        ncols=-(-len(names) // 25), markerscale=1.5,
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from simclr_ext import NTXentLoss
 from simclr_ext.diagnostics import contrastive_metrics, effective_rank, embedding_std
 from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.errors import DivergedError
-from simclr_ext.trainer.gradient import Forward, halves, one_pass, two_pass
+from simclr_ext.trainer.gradient import Forward, Loss, halves, one_pass, two_pass
 from simclr_ext.trainer.model import SimCLR
 from simclr_ext.trainer.optim import build_optimizer, peak_learning_rate, schedule
 from simclr_ext.trainer.seeds import Stream, derive_seed, seeded
@@ -132,13 +132,17 @@ class Training:
         self.totals = state["totals"]
 
 
-def pretrain(training: Training, source: Source, config: TrainConfig) -> Iterator[Training]:
+def pretrain(
+    training: Training, source: Source, config: TrainConfig, loss: Loss | None = None
+) -> Iterator[Training]:
     """Train in place until the run's last step, from wherever the state is.
 
     Args:
         training: The state, with a model on the run's device.
         source: Batches and views.
         config: The run, resolved.
+        loss: Of the projections of the first and of the second views, [N, D] each; None: NT-Xent
+            at the run's temperature.
 
     Yields:
         The state after every step; after an epoch's last step, with its measurements.
@@ -149,7 +153,7 @@ def pretrain(training: Training, source: Source, config: TrainConfig) -> Iterato
     model, optimizer, scaler = training.model, training.optimizer, training.scaler
     total_steps, warmup = config.epochs * source.steps, config.optim.warmup_epochs * source.steps
     peak = peak_learning_rate(config.optim, config.batch_size)
-    loss_of = NTXentLoss(config.temperature)
+    loss_of = loss or NTXentLoss(config.temperature)
     network: Callable[..., Any] = torch.compile(model) if config.compile else model
     while training.step < total_steps:
         epoch, skip = divmod(training.step, source.steps)
@@ -160,17 +164,17 @@ def pretrain(training: Training, source: Source, config: TrainConfig) -> Iterato
                 group["lr"] = peak * schedule(training.step, total_steps, warmup)
             forward = _forward(network, source, config, training.step)
             if config.micro_batch is None:
-                loss, z = one_pass(forward, batch, loss_of, scaler)
+                value, z = one_pass(forward, batch, loss_of, scaler)
             else:
                 chunk = config.micro_batch
-                loss, z = two_pass(forward, batch, loss_of, scaler, micro_batch=chunk, model=model)
+                value, z = two_pass(forward, batch, loss_of, scaler, micro_batch=chunk, model=model)
             if config.optim.clip_norm is not None:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip_norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            _measure(training, loss, z, source.steps, config)
+            _measure(training, value, z, source.steps, config)
             training.epoch_seconds += time.perf_counter() - clock
             if training.step % source.steps == 0:
                 _finish_epoch(training, z, source.steps, config)

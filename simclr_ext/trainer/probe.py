@@ -67,7 +67,7 @@ def cached_probe(
 ) -> Labels:
     """Return test labels ranked, [m, 5], by a linear classifier trained by SGD on kept features."""
     features = torch.from_numpy(train)
-    linear = _linear(train.shape[1], classes, seed)
+    linear = linear_classifier(train.shape[1], classes, seed)
 
     def inputs(rows: Tensor, _: Generator) -> Tensor:
         return features[rows]
@@ -102,7 +102,7 @@ def augmented_probe(
     """
     device = next(encoder.parameters()).device
     encoder.eval()
-    linear = _linear(dim, classes, seed).to(device)
+    linear = linear_classifier(dim, classes, seed).to(device)
     views = random_views(images, augment, device)
 
     def inputs(rows: Tensor, generator: Generator) -> Tensor:
@@ -114,7 +114,7 @@ def augmented_probe(
     return rank_images(nn.Sequential(encoder, linear), test, augment.size)
 
 
-def _linear(dim: int, classes: int, seed: int) -> nn.Linear:
+def linear_classifier(dim: int, classes: int, seed: int) -> nn.Linear:
     """Return a linear classifier that starts at the same weights for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

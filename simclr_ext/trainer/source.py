@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from simclr_ext.trainer.augment import Augment
@@ -58,12 +58,24 @@ def build_source(data: ImageData | FolderData, config: TrainConfig) -> Source:
 
 
 class MemorySource:
-    """Images [n, C, H, W] uint8, kept on the device; a batch is [N, C, H, W] uint8."""
+    """Images in memory, kept on the device; a batch is [N, C, H, W] uint8.
 
-    def __init__(self, images: Tensor, config: TrainConfig) -> None:
+    Args:
+        images: [n, C, H, W] uint8.
+        config: The run, resolved.
+        augment: Makes a view of each image of a batch from a source of random numbers; None: the
+            run's augmentation does.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        config: TrainConfig,
+        augment: Callable[[Tensor, Generator], Tensor] | None = None,
+    ) -> None:
         self._pixels = images.to(config.device)
         self._config = config
-        self._augment = Augment(config.augment, config.side)
+        self._augment = augment or Augment(config.augment, config.side)
         self.images = len(images)
         self.steps = self.images // config.batch_size
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from simclr_ext import NTXentLoss
 from simclr_ext.trainer.config import ModelConfig, MonitorConfig, OptimConfig, TrainConfig
 from simclr_ext.trainer.data import ImageData
 from simclr_ext.trainer.errors import DivergedError
+from simclr_ext.trainer.gradient import Loss
 from simclr_ext.trainer.model import SimCLR
 from simclr_ext.trainer.pretrain import Epoch, Training, pretrain
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
@@ -32,11 +34,17 @@ def start(config: TrainConfig = CONFIG) -> Training:
     return Training.start(SimCLR(config.model, channels=1), config)
 
 
-def train(training: Training, images: Tensor, config: TrainConfig, steps: int = 10**9) -> Training:
+def train(
+    training: Training,
+    images: Tensor,
+    config: TrainConfig,
+    steps: int = 10**9,
+    loss: Loss | None = None,
+) -> Training:
     """Train for the given number of steps at most."""
     labels = torch.arange(len(images)) % 3
     data = ImageData("tiny", images, labels, images, labels, ("a", "b", "c"))
-    for _ in pretrain(training, build_source(data, config), config):
+    for _ in pretrain(training, build_source(data, config), config, loss):
         if training.step >= steps:
             break
     return training
@@ -92,6 +100,23 @@ def test_first_step_has_the_loss_and_the_metrics_of_its_views(images: Tensor) ->
     assert epoch.contrastive_accuracy == pytest.approx(sum(hits) / 42)
     positive = float(torch.stack([similarity[i, p] for i, p in enumerate(positives)]).mean())
     assert epoch.positive_similarity == pytest.approx(positive, rel=1e-4)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_another_loss_trains_in_the_place_of_nt_xent(
+    images: Tensor, micro_batch: int | None
+) -> None:
+    config = dataclasses.replace(CONFIG, micro_batch=micro_batch)
+    default = train(start(), images, config)
+    same = train(start(), images, config, loss=NTXentLoss(config.temperature))
+    assert_equal_weights(same, default)
+    # A loss without a gradient leaves the weights to the decay alone, which biases do not have.
+    flat = train(start(), images, config, loss=lambda z0, z1: 3 + 0 * (z0 + z1).sum())
+    assert [e.loss for e in flat.epochs] == [3.0] * 3
+    biases = {name: value for name, value in weights(flat).items() if name.endswith("bias")}
+    assert biases
+    for name, value in biases.items():
+        assert torch.equal(value, weights(start())[name]), name
 
 
 def test_equal_seeds_give_equal_runs_and_others_do_not(images: Tensor) -> None:

@@ -1,0 +1,40 @@
+"""The paper's studies (SimCLR, arXiv 2002.05709), each as one command with its picture.
+
+>>> from simclr_ext.studies import StudyConfig, run_study
+>>> result = run_study(StudyConfig("projection-head", scale="tiny"))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simclr_ext.studies.config import STUDIES, StudyConfig
+from simclr_ext.trainer.extras import require_extra
+
+if TYPE_CHECKING:
+    from simclr_ext.studies.run import StudyResult
+
+__all__ = ["STUDIES", "StudyConfig", "run_study"]
+
+
+def run_study(config: StudyConfig) -> StudyResult:
+    """Run what is not finished of a study, and write its table, its picture and its report.
+
+    Args:
+        config: Study, data set and scale.
+
+    Returns:
+        The folder, what was found, and the cells that failed.
+
+    Raises:
+        MissingExtraError: The `trainer` extra is not installed.
+        DataError: The data set cannot be read, or is too large to be held in memory.
+        DeviceError: `config.device` cannot be used.
+        BackendUnavailableError: The loss cannot be computed on this device.
+        RunFolderError: The folder is that of something else, or cannot be created.
+        TrainingInterrupted: A signal ended the study; the same command goes on with it.
+    """
+    require_extra()
+    from simclr_ext.studies.run import run
+
+    return run(config)

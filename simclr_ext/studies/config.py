@@ -1,0 +1,74 @@
+"""Which study is run, on what, and how large. Importable without the trainer's extra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from simclr_ext.trainer.config.checks import check, check_at_least, check_types
+
+STUDIES = {
+    "augmentations": "augmentations",
+    "batch-epochs": "batch_epochs",
+    "color-histograms": "color_histograms",
+    "color-strength": "color_strength",
+    "h-vs-z": "h_vs_z",
+    "illustrate": "illustrate",
+    "losses": "loss_functions",
+    "projection-head": "projection_head",
+    "temperature": "temperature",
+    "tsne": "tsne",
+}
+"""Name of every study to its module in this package."""
+
+ScaleName = Literal["tiny", "cpu", "paper"]
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A study of the paper, on a data set.
+
+    Attributes:
+        study: Its name.
+        data: Data set, as for `train`.
+        data_root: Folder in which data sets with a name are, or are put.
+        download: Whether a data set that is not there is downloaded.
+        scale: "tiny" (seconds per training: shows that it works, not what the paper shows), "cpu"
+            (a minute of one core per training, for 10,000 images) or "paper" (its recipe).
+        out: Folder of the results; null: studies/<study>-<data>-<scale>. If it is that of the same
+            study, what is finished there is kept, and the rest is done.
+        seeds: Repetitions of every training; null: the scale's.
+        jobs: Processes, each of which trains on its own.
+        threads: CPU threads of each of them; null: the processor's, divided by the jobs.
+        device: PyTorch device, such as "cpu" or "cuda".
+    """
+
+    study: str
+    data: str = "digits"
+    data_root: str = "data"
+    download: bool = False
+    scale: ScaleName = "tiny"
+    out: str | None = None
+    seeds: int | None = None
+    jobs: int = 1
+    threads: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check(self.study in STUDIES, "study", self.study, f"one of {', '.join(STUDIES)}")
+        check(self.data != "", "data", self.data, "the name of a data set, a file or a folder")
+        check(self.out != "", "out", self.out, "null or the path of a folder")
+        if self.seeds is not None:
+            check_at_least("seeds", self.seeds, 1)
+        check_at_least("jobs", self.jobs, 1)
+        ok = self.threads is None or self.threads >= 1
+        check(ok, "threads", self.threads, "null or at least 1")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the results."""
+        if self.out is not None:
+            return Path(self.out).expanduser()
+        return Path("studies") / f"{self.study}-{Path(self.data).stem}-{self.scale}"

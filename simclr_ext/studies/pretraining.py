@@ -1,0 +1,61 @@
+"""What the studies that train have in common: a cell's model, and how good its h is."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from simclr_ext.studies.study import Row
+from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.evaluate import encode, linear_probe, nearest_neighbours, standardise
+from simclr_ext.trainer.gradient import Loss
+from simclr_ext.trainer.model import SimCLR
+from simclr_ext.trainer.pretrain import Training, pretrain
+from simclr_ext.trainer.run import build_model
+from simclr_ext.trainer.source import Source, build_source
+
+
+def train_model(
+    config: TrainConfig, data: ImageData, source: Source | None = None, loss: Loss | None = None
+) -> SimCLR:
+    """Return a model trained by a configuration, on its device.
+
+    Args:
+        config: The run, resolved; nothing is written.
+        data: The images.
+        source: Batches and views; None: the configuration's.
+        loss: Loss of the projections; None: NT-Xent at the configuration's temperature.
+
+    Raises:
+        DataError: A batch takes more images than there are.
+        DivergedError: The loss is not finite.
+    """
+    source = source or build_source(data, config)
+    training = Training.start(build_model(config, data.channels).to(config.device), config)
+    for _ in pretrain(training, source, config, loss):
+        pass
+    return training.model
+
+
+def probe(network: nn.Module, data: ImageData, config: TrainConfig) -> Row:
+    """Return the test accuracies in [0, 1] of a frozen representation.
+
+    Args:
+        network: Images [B, C, side, side] to features [B, dim].
+        data: Training and test images, with labels.
+        config: The run, for the side of the images.
+
+    Returns:
+        "linear", by logistic regression (appendix B.8), and "knn", by the 20 nearest neighbours; on
+        standardised features, with all labels.
+    """
+    train, test = (
+        encode(network, images, config.side) for images in (data.train_images, data.test_images)
+    )
+    train, test = standardise(train, test)
+    labels, truth = data.train_labels.numpy(), data.test_labels.numpy()
+    return {
+        "linear": float(np.mean(linear_probe(train, labels, test) == truth)),
+        "knn": float(np.mean(nearest_neighbours(train, labels, test) == truth)),
+    }

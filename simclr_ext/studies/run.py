@@ -1,0 +1,102 @@
+"""A whole study: its folder, the sweep over its cells, and the results."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simclr_ext.studies.config import StudyConfig
+from simclr_ext.studies.report import orderings, reason, write_results
+from simclr_ext.studies.scales import SCALES, open_context
+from simclr_ext.studies.study import Context, Findings, load_study
+from simclr_ext.studies.sweep import Outcome, outcomes, sweep
+from simclr_ext.trainer.config.serialise import to_plain
+from simclr_ext.trainer.errors import RunFolderError
+from simclr_ext.trainer.features import fingerprint
+from simclr_ext.trainer.folder import write_atomically
+from simclr_ext.trainer.run import check_device, check_loss
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found.
+
+    Attributes:
+        folder: Where the table, the picture and the report are.
+        findings: What the rows say.
+        failed: The cells that failed.
+    """
+
+    folder: Path
+    findings: Findings
+    failed: tuple[Outcome, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command: 1 if a cell failed."""
+        return 1 if self.failed else 0
+
+    def __str__(self) -> str:
+        """Return what the command line prints."""
+        failed = "\n".join(
+            f"failed: {outcome.cell.id}: {reason(outcome)}" for outcome in self.failed
+        )
+        parts = [self.findings.table, orderings(self.findings.orderings), failed]
+        parts.append(f"report: {self.folder / 'report.md'}")
+        return "\n\n".join(part for part in parts if part)
+
+
+def run(config: StudyConfig) -> StudyResult:
+    """Run a study; see `simclr_ext.studies.run_study`."""
+    study = load_study(config.study)
+    seeds = config.seeds or SCALES[config.scale].seeds
+    context = open_context(config)
+    check_device(config.device)
+    check_loss(context.config)
+    _claim(config.folder, _description(config, context, seeds))
+    cells = study.cells(config.scale, seeds)
+    sweep(config, cells, context, config.folder)
+    found = outcomes(config.folder, cells)
+    findings = write_results(config.folder, study, config, context, found)
+    failed = tuple(outcome for outcome in found if outcome.error is not None)
+    return StudyResult(config.folder, findings, failed)
+
+
+def _description(config: StudyConfig, context: Context, seeds: int) -> dict[str, Any]:
+    """Return all that the rows depend on, for study.yaml."""
+    data = context.data
+    return {
+        "study": config.study,
+        "scale": config.scale,
+        "seeds": seeds,
+        "images": fingerprint(data.train_images, data.train_labels, data.test_images),
+        "recipe": to_plain(dataclasses.replace(context.config, data=data.name)),
+    }
+
+
+def _claim(folder: Path, description: dict[str, Any]) -> None:
+    """Make the folder that of this study, unless it is that already.
+
+    Raises:
+        RunFolderError: It is that of something else, or cannot be created.
+    """
+    file = folder / "study.yaml"
+    if file.exists():
+        there = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(there, dict):
+            raise RunFolderError(f"out: {file} is not that of a study")
+        if there != description:
+            keys = [key for key, value in description.items() if there.get(key) != value]
+            raise RunFolderError(f"out: {folder} is that of a study with other {', '.join(keys)}")
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunFolderError(f"out: {folder} exists and is not the folder of a study")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"out: cannot create {folder}: {error.strerror}") from error
+    write_atomically(file, yaml.safe_dump(description, sort_keys=False))

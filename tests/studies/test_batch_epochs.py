@@ -1,0 +1,34 @@
+"""The lead of large batches is compared seed by seed."""
+
+import pytest
+
+from simclr_ext.studies.batch_epochs import STUDY
+from simclr_ext.studies.study import Row
+
+
+def rows(*accuracies: tuple[int, int, int, float]) -> list[Row]:
+    names = ("epochs", "batch", "seed", "linear")
+    return [{**dict(zip(names, line, strict=True)), "knn": 0.5} for line in accuracies]
+
+
+def test_orderings_of_the_paper_hold_where_they_do() -> None:
+    found = STUDY.findings(
+        rows(
+            (5, 64, 0, 0.3), (5, 64, 1, 0.5), (5, 512, 0, 0.4), (5, 512, 1, 0.6),
+            (40, 64, 0, 0.7), (40, 64, 1, 0.8), (40, 512, 0, 0.71), (40, 512, 1, 0.81),
+        )
+    ).orderings  # fmt: skip
+    assert [ordering.holds for ordering in found] == [True, True, True]
+    # 10 points for both seeds against 1, however far apart the seeds are.
+    assert found[1].numbers == "10.0 ± 0.0 against 1.0 ± 0.0"
+
+
+def test_seeds_without_both_batches_have_no_lead() -> None:
+    found = STUDY.findings(rows((5, 64, 0, 0.3), (5, 512, 1, 0.4), (40, 64, 0, 0.5))).orderings
+    assert [ordering.holds for ordering in found] == [True, None, True]
+
+
+@pytest.mark.parametrize("scale", ["tiny", "cpu", "paper"])
+def test_short_trainings_come_first(scale: str) -> None:
+    epochs = [variant["epochs"] for variant in STUDY.variants(scale)]  # type: ignore[arg-type]
+    assert epochs == sorted(epochs)
