@@ -153,7 +153,7 @@ def pretrain(
     model, optimizer, scaler = training.model, training.optimizer, training.scaler
     total_steps, warmup = config.epochs * source.steps, config.optim.warmup_epochs * source.steps
     peak = peak_learning_rate(config.optim, config.batch_size)
-    loss_of = loss or NTXentLoss(config.temperature)
+    loss_of = NTXentLoss(config.temperature) if loss is None else loss
     network: Callable[..., Any] = torch.compile(model) if config.compile else model
     while training.step < total_steps:
         epoch, skip = divmod(training.step, source.steps)
