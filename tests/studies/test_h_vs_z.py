@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from simclr_ext.studies import h_vs_z
 from simclr_ext.studies.config import StudyConfig
@@ -12,8 +13,13 @@ from simclr_ext.studies.h_vs_z import STUDY, TASKS, TaskSource
 from simclr_ext.studies.scales import open_context
 from simclr_ext.studies.study import Cell, Row
 from simclr_ext.studies.transforms import gaussian_noise, grayscale, rotate, sobel
+from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.features import Features, Labels
+from simclr_ext.trainer.model import SimCLR
+from simclr_ext.trainer.run import build_model
 from simclr_ext.trainer.seeds import generator
-from simclr_ext.trainer.source import MemorySource
+from simclr_ext.trainer.source import MemorySource, Source
 from tests.studies.helpers import colour_context
 
 
@@ -60,6 +66,33 @@ def test_colour_is_told_of_colour_images_alone() -> None:
     assert [row["representation"] for row in rows] == ["h", "z"]
     assert all(row["chance"] == 0.8 and 0 <= float(row["accuracy"]) <= 1 for row in rows)
     assert STUDY.measure(cell, open_context(StudyConfig("h-vs-z"))) == []
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_cell_pretrains_with_its_task_and_asks_h_and_its_own_projection(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[SimCLR] = []
+    asked: list[Tensor] = []
+
+    def train(config: TrainConfig, data: ImageData, source: Source | None) -> SimCLR:
+        assert isinstance(source, TaskSource) == TASKS[name].added
+        models.append(build_model(config, data.channels))
+        return models[-1]
+
+    def accuracy(
+        train: Features, labels: Labels, test: Features, expected: Labels, seed: int
+    ) -> float:
+        asked.append(torch.from_numpy(test))
+        return 0.5
+
+    monkeypatch.setattr(h_vs_z, "train_model", train)
+    monkeypatch.setattr(h_vs_z, "_accuracy", accuracy)
+    STUDY.measure(Cell({"task": name}, seed=0), colour_context())
+    h, z = asked
+    assert h.shape == z.shape
+    with torch.no_grad():
+        torch.testing.assert_close(models[0].head(h), z)
 
 
 def test_h_and_z_have_the_same_dimension() -> None:

@@ -7,10 +7,16 @@ import torch
 from torch import Tensor
 
 from simclr_ext import nt_xent_loss
-from simclr_ext.studies import losses
+from simclr_ext.studies import loss_functions, losses
 from simclr_ext.studies.figures import house_style
 from simclr_ext.studies.loss_functions import STUDY, build_loss, negative_weights, nt_xent_rows
-from simclr_ext.studies.study import Row
+from simclr_ext.studies.study import Cell, Row
+from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.gradient import Loss
+from simclr_ext.trainer.model import SimCLR
+from simclr_ext.trainer.run import build_model
+from tests.studies.helpers import colour_context
 
 
 @pytest.fixture
@@ -33,6 +39,20 @@ def test_every_cell_trains_the_loss_that_it_names(views: tuple[Tensor, Tensor]) 
     assert len({round(loss.item(), 6) for loss in found.values()}) == 5
     for scale in ("tiny", "cpu", "paper"):
         assert {str(variant["loss"]) for variant in STUDY.variants(scale)} == set(expected)
+
+
+def test_a_cell_trains_with_its_loss(
+    views: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, used = colour_context(), []
+
+    def train(config: TrainConfig, data: ImageData, loss: Loss) -> SimCLR:
+        used.append(loss(*views).item())
+        return build_model(config, data.channels)
+
+    monkeypatch.setattr(loss_functions, "train_model", train)
+    STUDY.measure(Cell({"loss": "margin-sh", "parameter": 0.8}, seed=0), context)
+    assert used == [losses.margin_triplet_loss(*views, 0.8, semi_hard=True).item()]
 
 
 def test_rows_of_nt_xent_are_the_losses(views: tuple[Tensor, Tensor]) -> None:

@@ -1,9 +1,15 @@
 """Maps of h and z: every test image once in each, and numbers for what the map shows."""
 
 import numpy as np
+import pytest
+import torch
+from torch import Tensor
 
+from simclr_ext.studies import tsne
 from simclr_ext.studies.study import Cell, Row
 from simclr_ext.studies.tsne import STUDY
+from simclr_ext.trainer.features import Features, Labels
+from simclr_ext.trainer.run import build_model
 from tests.studies.helpers import colour_context
 
 
@@ -17,6 +23,24 @@ def test_every_test_image_is_in_both_maps() -> None:
         assert np.bincount([int(row["label"]) for row in points]).tolist() == [13, 12]
         assert {(row["label"], row["class"]) for row in points} == {(0, "even"), (1, "odd")}
         assert len({(row["x"], row["y"]) for row in points}) == 25
+
+
+def test_the_maps_are_of_h_and_of_its_projection(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = colour_context()
+    model = build_model(context.config, channels=3)
+    mapped: list[Tensor] = []
+
+    def record(features: Features, seed: int) -> tuple[Features, Labels]:
+        mapped.append(torch.from_numpy(features))
+        return features[:, :2], np.arange(len(features))
+
+    monkeypatch.setattr(tsne, "train_model", lambda config, data: model)
+    monkeypatch.setattr(tsne, "tsne_map", record)
+    STUDY.measure(Cell({}, seed=0), context)
+    h, z = mapped
+    assert h.shape[1] == model.encoder.dim
+    with torch.no_grad():
+        torch.testing.assert_close(model.head(h), z)
 
 
 def test_one_seed_is_drawn_and_all_are_compared() -> None:
