@@ -88,7 +88,7 @@ def _contrastive(model: SimCLR, source: Source, config: TrainConfig, normalise: 
 def _draw(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(9.5, 7))
     (top1, contrastive), (entropy, rest) = figure.subplots(2, 2)
-    _draw_metric(top1, rows, "linear", 100, "linear probe of h, test accuracy, %")
+    _draw_metric(top1, rows, "linear", 100, "linear probe of h, %")
     _draw_metric(contrastive, rows, "contrastive", 100, "contrastive accuracy, %")
     _draw_metric(entropy, rows, "entropy", 1, "entropy of the softmax, nats")
     rest.axis("off")
