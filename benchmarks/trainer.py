@@ -1,12 +1,15 @@
 """Compares training with this package's views and loss to training with lightly's.
 
-    python benchmarks/trainer.py FILE.npz --out results.csv [--seeds 3] [--set epochs=2 ...]
+    python benchmarks/trainer.py FILE.npz --out results.csv [--rounds 10] [--seeds 3]
 
 The `cpu-small` preset, once with this package's augmentation and loss, and once with lightly's
 SimCLRTransform in a DataLoader that has a worker per core, and lightly's NTXentLoss; model,
-optimiser, schedule, precision and everything else are the same code. The encoders, raw pixels and
-the untrained encoder are evaluated by one protocol on all labels. Each line of the CSV file is one
-system and seed: what is there is not measured again, so that the script can be cut off.
+optimiser, schedule, precision and everything else are the same code.
+
+Speed is measured first: both train in turn, an epoch each per round, so that what disturbs one
+disturbs the other. Then each trains to the end with every seed, and the encoders, raw pixels and
+the untrained encoder are evaluated by one protocol on all labels. What is in the CSV file is not
+measured again, so that the script can be cut off.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import csv
 import dataclasses
 import os
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +33,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from simclr_ext.trainer import PRESETS, TrainConfig
 from simclr_ext.trainer.data import ImageData, load_data
-from simclr_ext.trainer.evaluate import Features, linear_probe, standardise
+from simclr_ext.trainer.evaluate import linear_probe, standardise
 from simclr_ext.trainer.features import encode, pixels
 from simclr_ext.trainer.knn import nearest_neighbours
+from simclr_ext.trainer.memory import freed_memory_kept
 from simclr_ext.trainer.pretrain import Training, pretrain
 from simclr_ext.trainer.run import build_model
 from simclr_ext.trainer.source import build_source
 
-COLUMNS = ("system", "seed", "images_per_second", "linear", "knn")
+COLUMNS = ("system", "measured", "repetition", "value")
+SPEED = "images per second"
 Row = dict[str, str]
 
 
@@ -96,7 +101,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", help="an .npz file of colour images, see docs/trainer.md")
     parser.add_argument("--out", type=Path, required=True, help="CSV file, new or to go on with")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each system")
+    parser.add_argument("--rounds", type=int, default=10, help="epochs in turn, for the speed")
+    parser.add_argument("--seeds", type=int, default=3, help="whole runs of each system")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of lightly's loader")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of the preset")
     args = parser.parse_args()
@@ -111,14 +117,15 @@ def main() -> None:
         )
     preset = preset.resolve(data.channels, *data.sides)
     rows = read_rows(args.out)
-    done = {(row["system"], int(row["seed"])) for row in rows}
-    for seed in range(args.seeds):
-        config = dataclasses.replace(preset, seed=seed)
-        for system in SYSTEMS:
-            if (system, seed) not in done:
-                row = measure(system, data, config, args.workers)
-                append_row(args.out, row)
-                rows.append(row)
+    done = {(row["system"], row["repetition"]) for row in rows if row["measured"] != SPEED}
+    with freed_memory_kept():
+        if not any(row["measured"] == SPEED for row in rows):
+            rows += append_rows(args.out, time_in_turn(data, preset, args.workers, args.rounds))
+        for seed in range(args.seeds):
+            config = dataclasses.replace(preset, seed=seed)
+            for system in SYSTEMS:
+                if (system, str(seed)) not in done:
+                    rows += append_rows(args.out, evaluate(system, data, config, args.workers))
     print(table(rows))
 
 
@@ -130,64 +137,64 @@ def set_field(plain: dict[str, object], field: str, value: str) -> None:
     plain[name] = yaml.safe_load(value)
 
 
-def measure(system: str, data: ImageData, config: TrainConfig, workers: int) -> Row:
+def time_in_turn(data: ImageData, config: TrainConfig, workers: int, rounds: int) -> list[Row]:
+    """Train both systems an epoch each per round; the first, with its warm-up, is not counted."""
+    config = dataclasses.replace(config, epochs=max(rounds + 1, config.optim.warmup_epochs + 1))
+    trainings = {system: start(system, data, config, workers) for system in TRAINED}
+    rows = []
+    for epoch in range(rounds + 1):
+        for system, (training, steps) in trainings.items():
+            while len(training.epochs) == epoch:
+                next(steps)
+            if epoch > 0:
+                speed = f"{training.epochs[-1].images_per_second:.1f}"
+                rows.append(row_of(system, SPEED, epoch, speed))
+    return rows
+
+
+def evaluate(system: str, data: ImageData, config: TrainConfig, workers: int) -> list[Row]:
     """Train and evaluate one system with one seed."""
-    represent, speed = SYSTEMS[system](data, config, workers)
-    train, test = standardise(represent(data.train_images), represent(data.test_images))
-    labels, expected = data.train_labels.numpy(), data.test_labels.numpy()
-    return {
-        "system": system,
-        "seed": str(config.seed),
-        "images_per_second": "" if speed is None else f"{speed:.1f}",
-        "linear": f"{np.mean(linear_probe(train, labels, test) == expected):.4f}",
-        "knn": f"{np.mean(nearest_neighbours(train, labels, test) == expected):.4f}",
-    }
-
-
-Represent = Callable[[Tensor], Features]
-
-
-def raw_pixels(data: ImageData, config: TrainConfig, workers: int) -> tuple[Represent, None]:
-    return pixels, None
-
-
-def untrained(data: ImageData, config: TrainConfig, workers: int) -> tuple[Represent, None]:
-    model = build_model(config, data.channels)
-    return lambda images: encode(model.encoder, images, config.side), None
-
-
-def ours(data: ImageData, config: TrainConfig, workers: int) -> tuple[Represent, float]:
-    return train(data, config, None)
-
-
-def lightly(data: ImageData, config: TrainConfig, workers: int) -> tuple[Represent, float]:
-    return train(data, config, workers)
-
-
-def train(
-    data: ImageData, config: TrainConfig, lightly_workers: int | None
-) -> tuple[Represent, float]:
-    """Train; return the representation and the median over epochs of images per second."""
-    training = Training.start(build_model(config, data.channels), config)
-    if lightly_workers is None:
-        source, loss = build_source(data, config), None
+    if system == "raw pixels":
+        features = [pixels(images) for images in (data.train_images, data.test_images)]
     else:
-        source = LightlySource(data.pretrain_images, config, lightly_workers)
-        loss = NTXentLoss(config.temperature)
-    torch.manual_seed(config.seed)  # lightly's order and, through its workers, its views
-    for _ in pretrain(training, source, config, loss):
-        pass
-    model = training.model
-    speed = statistics.median(epoch.images_per_second for epoch in training.epochs)
-    return lambda images: encode(model.encoder, images, config.side), speed
+        training, steps = start(system, data, config, workers)
+        if system in TRAINED:
+            for _ in steps:
+                pass
+        encoder = training.model.encoder
+        features = [
+            encode(encoder, images, config.side) for images in (data.train_images, data.test_images)
+        ]
+    train, test = standardise(*features)
+    labels, expected = data.train_labels.numpy(), data.test_labels.numpy()
+    predicted = {
+        "linear": linear_probe(train, labels, test),
+        "k-NN": nearest_neighbours(train, labels, test),
+    }
+    return [
+        row_of(system, probe, config.seed, f"{np.mean(found == expected):.4f}")
+        for probe, found in predicted.items()
+    ]
 
 
-SYSTEMS = {
-    "raw pixels": raw_pixels,
-    "untrained encoder": untrained,
-    "simclr-ext": ours,
-    "lightly": lightly,
-}
+def start(
+    system: str, data: ImageData, config: TrainConfig, workers: int
+) -> tuple[Training, Iterator[Training]]:
+    """Return a system's training before its first step, and its steps."""
+    training = Training.start(build_model(config, data.channels), config)
+    if system != "lightly":
+        return training, pretrain(training, build_source(data, config), config)
+    source = LightlySource(data.pretrain_images, config, workers)
+    torch.manual_seed(config.seed)  # the loader's order and, through its workers, its views
+    return training, pretrain(training, source, config, NTXentLoss(config.temperature))
+
+
+TRAINED = ("simclr-ext", "lightly")
+SYSTEMS = ("raw pixels", "untrained encoder", *TRAINED)
+
+
+def row_of(system: str, measured: str, repetition: int, value: str) -> Row:
+    return dict(zip(COLUMNS, (system, measured, str(repetition), value), strict=True))
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -198,33 +205,46 @@ def read_rows(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def append_row(path: Path, row: Row) -> None:
-    """Add a row to a file, which is made if need be."""
+def append_rows(path: Path, rows: list[Row]) -> list[Row]:
+    """Add rows to a file, which is made if need be, and return them."""
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         if file.tell() == 0:
             writer.writeheader()
-        writer.writerow(row)
+        writer.writerows(rows)
+    return rows
 
 
 def table(rows: list[Row]) -> str:
-    """Return means and deviations over the seeds as Markdown."""
+    """Return speeds with quartiles, and accuracies with deviations over the seeds, as Markdown."""
     lines = ["| | images/s | linear, % | k-NN, % |", "|---|---:|---:|---:|"]
     for system in SYSTEMS:
-        own = [row for row in rows if row["system"] == system]
-        if own:
-            cells = [spread(own, "images_per_second", 1, "{:,.0f}")]
-            cells += [spread(own, column, 100, "{:.1f}") for column in ("linear", "knn")]
-            lines.append(f"| {system} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        speed = values_of(rows, system, SPEED)
+        cells = [f"{statistics.median(speed):,.0f} ({quartiles(speed, ',.0f')})" if speed else ""]
+        cells += [spread(values_of(rows, system, probe)) for probe in ("linear", "k-NN")]
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    pairs = zip(*(values_of(rows, system, SPEED) for system in TRAINED), strict=True)
+    ratios = [ours / theirs for ours, theirs in pairs]
+    median = f"{statistics.median(ratios):.2f} ({quartiles(ratios, '.2f')})"
+    return "\n".join([*lines, "", f"simclr-ext / lightly, by round: {median} times the images/s"])
 
 
-def spread(rows: list[Row], column: str, factor: float, form: str) -> str:
-    values = [factor * float(row[column]) for row in rows if row[column]]
-    if not values:
-        return ""
-    mean = form.format(statistics.mean(values))
-    return f"{mean} ± {form.format(statistics.stdev(values))}" if len(values) > 1 else mean
+def values_of(rows: list[Row], system: str, measured: str) -> list[float]:
+    return [
+        float(row["value"])
+        for row in rows
+        if (row["system"], row["measured"]) == (system, measured)
+    ]
+
+
+def quartiles(values: list[float], form: str) -> str:
+    low, _, high = statistics.quantiles(values, n=4)
+    return f"{low:{form}} to {high:{form}}"
+
+
+def spread(shares: list[float]) -> str:
+    mean = f"{100 * statistics.mean(shares):.1f}"
+    return f"{mean} ± {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else mean
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ SMALL = ("epochs=1", "batch_size=8", "image_size=8", "optim.warmup_epochs=0", "m
 
 def run(data: Path, out: Path, seeds: int) -> str:
     command = [sys.executable, str(SCRIPT), str(data), "--out", str(out), "--seeds", str(seeds)]
-    command += ["--workers", "0", "--set", *SMALL]
+    command += ["--workers", "0", "--rounds", "2", "--set", *SMALL]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
@@ -34,11 +34,14 @@ def test_trainers_are_compared_cell_by_cell(tmp_path: Path) -> None:
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     systems = ["raw pixels", "untrained encoder", "simclr-ext", "lightly"]
-    assert [(row["system"], row["seed"]) for row in rows] == [
-        (system, seed) for seed in "01" for system in systems
+    assert [(r["system"], r["measured"], r["repetition"]) for r in rows] == [
+        *((system, "images per second", turn) for turn in "12" for system in systems[2:]),
+        *((system, probe, s) for s in "01" for system in systems for probe in ("linear", "k-NN")),
     ]
-    for row in rows:
-        trained = row["system"] in ("simclr-ext", "lightly")
-        assert (row["images_per_second"] != "") == trained
-        assert 0 <= float(row["linear"]) <= 1
-    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == systems
+    speeds = [float(row["value"]) for row in rows if row["measured"] == "images per second"]
+    assert min(speeds) > 0
+    assert all(0 <= float(row["value"]) <= 1 for row in rows[len(speeds) :])
+    lines = table.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:6]] == systems
+    ratio = float(lines[-1].split()[5])
+    assert ratio == pytest.approx((speeds[0] / speeds[1] + speeds[2] / speeds[3]) / 2, abs=0.01)

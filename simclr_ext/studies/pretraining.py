@@ -10,6 +10,7 @@ from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.data import ImageData
 from simclr_ext.trainer.evaluate import encode, linear_probe, nearest_neighbours, standardise
 from simclr_ext.trainer.gradient import Loss
+from simclr_ext.trainer.memory import freed_memory_kept
 from simclr_ext.trainer.model import SimCLR
 from simclr_ext.trainer.pretrain import Training, pretrain
 from simclr_ext.trainer.run import build_model
@@ -33,8 +34,9 @@ def train_model(
     """
     source = source or build_source(data, config)
     training = Training.start(build_model(config, data.channels).to(config.device), config)
-    for _ in pretrain(training, source, config, loss):
-        pass
+    with freed_memory_kept():
+        for _ in pretrain(training, source, config, loss):
+            pass
     return training.model
 
 

@@ -57,7 +57,7 @@ def run(config: StudyConfig) -> StudyResult:
     context = open_context(config)
     check_device(config.device)
     check_loss(context.config)
-    _claim(config.folder, _description(config, context, seeds))
+    _claim(config.folder, _description(config, context))
     cells = study.cells(config.scale, seeds)
     sweep(config, cells, context, config.folder)
     found = outcomes(config.folder, cells)
@@ -66,13 +66,12 @@ def run(config: StudyConfig) -> StudyResult:
     return StudyResult(config.folder, findings, failed)
 
 
-def _description(config: StudyConfig, context: Context, seeds: int) -> dict[str, Any]:
-    """Return all that the rows depend on, for study.yaml."""
+def _description(config: StudyConfig, context: Context) -> dict[str, Any]:
+    """Return all that a cell's rows depend on, for study.yaml."""
     data = context.data
     return {
         "study": config.study,
         "scale": config.scale,
-        "seeds": seeds,
         "images": fingerprint(data.train_images, data.train_labels, data.test_images),
         "recipe": to_plain(dataclasses.replace(context.config, data=data.name)),
     }

@@ -34,6 +34,7 @@ from simclr_ext.trainer.evaluate import (
     pixels_fit,
 )
 from simclr_ext.trainer.folder import RunFolder
+from simclr_ext.trainer.memory import freed_memory_kept
 from simclr_ext.trainer.model import SimCLR
 from simclr_ext.trainer.monitor import Knn, ProgressBar, TrainingWarning, complaints
 from simclr_ext.trainer.pretrain import Epoch, Training, pretrain
@@ -81,7 +82,7 @@ def run(config: TrainConfig) -> TrainResult:
     # What else a repetition needs to be exact; and it must not ask for the folder of this run.
     threads = config.threads or torch.get_num_threads()
     config = dataclasses.replace(config, out=None, threads=threads)
-    with _threads(config):
+    with _resources(config):
         check_device(config.device)
         check_loss(config)
         source = build_source(data, config)
@@ -96,7 +97,7 @@ def resume(path: str | Path) -> TrainResult:
     folder = RunFolder(Path(path))
     config, checkpoint = folder.load()
     data = open_data(config.data, config.data_root, config.download)
-    with _threads(config):
+    with _resources(config):
         check_device(config.device)
         check_loss(config)
         source = build_source(data, config)
@@ -279,10 +280,12 @@ def log_scores(board: SummaryWriter, scores: Mapping[str, Scores], step: int) ->
 
 
 @contextmanager
-def _threads(config: TrainConfig) -> Iterator[None]:
+def _resources(config: TrainConfig) -> Iterator[None]:
+    """Set the process's threads and its use of memory for a run."""
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads or before)
     try:
-        yield
+        with freed_memory_kept():
+            yield
     finally:
         torch.set_num_threads(before)
