@@ -86,7 +86,7 @@ def _contrastive(model: SimCLR, source: Source, config: TrainConfig, normalise: 
 
 
 def _draw(rows: Sequence[Row]) -> Figure:
-    figure = Figure(figsize=(9.5, 7))
+    figure = Figure(figsize=(12, 7.5))
     (top1, contrastive), (entropy, rest) = figure.subplots(2, 2)
     _draw_metric(top1, rows, "linear", 100, "linear probe of h, %")
     _draw_metric(contrastive, rows, "contrastive", 100, "contrastive accuracy, %")
