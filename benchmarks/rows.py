@@ -125,3 +125,26 @@ def read_runs(path: Path = SPEED) -> dict[str, dict[str, str]]:
     """Return the runs of a file of measurements, in the order of time, by their name."""
     with path.with_name(RUNS).open(newline="", encoding="utf-8") as file:
         return {row["run"]: row for row in csv.DictReader(file)}
+
+
+class NoSuchRun(LookupError):  # noqa: N818
+    """A run was asked for that is not in the results."""
+
+
+def of_run(name: str | None, path: Path = SPEED) -> tuple[dict[str, str], list[Row]]:
+    """Return a run and its measurements.
+
+    Args:
+        name: The run's name, or its beginning, of which the latest counts; None: the last run.
+        path: The file of measurements.
+
+    Raises:
+        NoSuchRun: There is none of that name, or none at all.
+    """
+    if not path.exists() or not path.with_name(RUNS).exists():
+        raise NoSuchRun(f"there are no results at {path}; make bench measures some")
+    runs = read_runs(path)
+    found = [run for run in runs if name is None or run.startswith(name)]
+    if not found:
+        raise NoSuchRun(f"no run {name!r} in {path}; there are {', '.join(runs) or 'none'}")
+    return runs[found[-1]], [row for row in read(path) if row.run == found[-1]]

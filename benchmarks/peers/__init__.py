@@ -26,9 +26,9 @@ from peers import (
 from peers.peer import Peer, nt_xent, rectangular
 from simclr_ext.bench.baselines import Loss
 
-__all__ = ["OURS", "PEERS", "Peer", "find", "nt_xent", "ours", "rectangular", "versions"]
+__all__ = ["OURS", "PEERS", "TILED", "Peer", "find", "nt_xent", "ours", "rectangular", "versions"]
 
-OURS = ours.FUSED.name
+OURS, TILED = ours.FUSED.name, ours.TILED.name
 PEERS: tuple[Peer, ...] = (
     ours.FUSED,
     ours.TILED,

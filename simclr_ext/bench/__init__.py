@@ -2,3 +2,7 @@
 
 Importable with torch alone.
 """
+
+from simclr_ext.bench.command import BenchConfig, BenchResult, run_bench
+
+__all__ = ["BenchConfig", "BenchResult", "run_bench"]
