@@ -58,6 +58,9 @@ class Blocks {
     return {b * num_rows_ / count_, (b + 1) * num_rows_ / count_};
   }
 
+  // The block that a row lies in.
+  int64_t block_of(int64_t row) const { return ((row + 1) * count_ - 1) / num_rows_; }
+
   // The tiles of a pair of blocks. Half of a diagonal tile repeats the other half, so the diagonal
   // of a large block is cut once more: what is left out below it is a quarter of the block's
   // square.

@@ -29,9 +29,4 @@ def eager(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, positives)
 
 
-def compiled(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
-    """Compute :func:`eager` through `torch.compile`, compiled for each shape."""
-    return _compiled(z0, z1, temperature)
-
-
-_compiled: Loss = torch.compile(eager, dynamic=False)
+compiled: Loss = torch.compile(eager, dynamic=False)
