@@ -67,8 +67,9 @@ class Growth:
     largest: int  # N measured
 
     def size(self, value: float) -> int:
-        """Return the largest N whose value is not above this one."""
-        return math.floor((value / self.factor) ** (1 / self.exponent))
+        """Return the largest N whose value is not above this one, if it grows linearly at least."""
+        at_largest = self.factor * self.largest**self.exponent
+        return math.floor(self.largest * (value / at_largest) ** (1 / max(1.0, self.exponent)))
 
 
 def growth(points: Sequence[tuple[int, float]]) -> Growth | None:

@@ -91,7 +91,7 @@ QUICK = Plan(
     small=(),
     dtypes=("bfloat16",),
     temperatures=(0.01,),
-    single=(1024, 4096),
+    single=(1024,),
     seconds=8,
     longest=4,
 )

@@ -28,6 +28,7 @@ COLUMNS = (
     "ms_high",
     "floor_ms",
     "mm_gflops",
+    "product_gflops",
     "exp_gps",
     "memory_gbps",
     "foreign",
@@ -71,6 +72,7 @@ class Row:
     ms_high: float | None = None
     floor_ms: float | None = None
     mm_gflops: float | None = None
+    product_gflops: float | None = None
     exp_gps: float | None = None
     memory_gbps: float | None = None
     foreign: float | None = None

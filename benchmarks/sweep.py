@@ -153,6 +153,7 @@ class Sweep:
             "threads": case.threads,
             "temperature": case.temperature,
             "mm_gflops": rates.mm / 1e9,
+            "product_gflops": rates.product / 1e9,
             "exp_gps": rates.exp / 1e9,
             "memory_gbps": rates.memory / 1e9,
         }

@@ -145,8 +145,8 @@ class BenchResult:
         lines += [_line(result, best, self.floor) for result in self.results]
         if self.floor is not None:
             lines.append(
-                f"limit: {1e3 * self.floor:.3g} ms, the loss's FLOP and exponentials at this "
-                "machine's rates"
+                f"limit: {1e3 * self.floor:.3g} ms, the longest of the loss's FLOP, exponentials "
+                "and traffic at this machine's rates"
             )
         timed = [result.timing for result in self.results if result.timing is not None]
         if timed and timed[0].foreign > 0.05:

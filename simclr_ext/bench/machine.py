@@ -1,9 +1,9 @@
 """What the machine can do at all: the floor under every time.
 
 NT-Xent needs (2N)^2 D FLOP for half of the symmetric product and as many again for each of three
-further products of the gradient, and (2N)^2 / 2 exponentials per pass (docs/math.md). Divided by
-the rates of a large product and of an exponential, measured beside the losses, this is the least
-time, unless reading the views and writing their gradients takes longer.
+further products of the gradient, (2N)^2 / 2 exponentials per pass (docs/math.md), and its views and
+gradients to be read and written. Each at the machine's rate, measured beside the losses, takes some
+time; the longest of them is the least that a loss can take.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ class Rates:
 
     Attributes:
         mm: FLOP/s of `torch.mm`, 2,048 x 2,048 matrices of float32.
+        product: The same by the faster of `torch.mm` and oneDNN, where torch has that: MKL, which
+            `torch.mm` calls, does without AVX-512 on processors that are not Intel's.
         exp: Exponentials per second, of `torch.exp` within the L2 cache.
         memory: Bytes per second read and written by a copy beyond the caches.
     """
 
     mm: float
+    product: float
     exp: float
     memory: float
 
@@ -46,8 +49,13 @@ def probes() -> dict[str, Callable[[], object]]:
     a, product = torch.randn(_SIDE, _SIDE), torch.empty(_SIDE, _SIDE)
     x, y = -torch.rand(_CACHED), torch.empty(_CACHED)
     source, target = torch.ones(_STREAMED), torch.empty(_STREAMED)
+    onednn = {}
+    if torch.backends.mkldnn.is_available():
+        linear = torch.ops.mkldnn._linear_pointwise.default  # a a^T
+        onednn["oneDNN"] = lambda: linear(a, a, None, "none", [], "")
     return {
         "mm": lambda: torch.mm(a, a, out=product),
+        **onednn,
         "exp": lambda: torch.exp(x, out=y),
         "copy": lambda: target.copy_(source),
     }
@@ -55,8 +63,10 @@ def probes() -> dict[str, Callable[[], object]]:
 
 def rates(timings: Mapping[str, Timing]) -> Rates:
     """Return the machine's rates from the timings of its :func:`probes`."""
+    products = [2 * _SIDE**3 / timings[name].median for name in ("mm", "oneDNN") if name in timings]
     return Rates(
-        mm=2 * _SIDE**3 / timings["mm"].median,
+        mm=products[0],
+        product=max(products),
         exp=_CACHED / timings["exp"].median,
         memory=2 * 4 * _STREAMED / timings["copy"].median,
     )
@@ -78,6 +88,8 @@ def floor(n: int, d: int, what: Pass, itemsize: int, machine: Rates) -> float:
         machine: The machine's rates.
     """
     passes = 1 + PASSES.index(what)
-    compute = flop(n, d, what) / machine.mm + passes * (2.0 * n) ** 2 / 2 / machine.exp
-    traffic = passes * 2 * n * d * itemsize / machine.memory
-    return max(compute, traffic)
+    return max(
+        flop(n, d, what) / machine.product,
+        passes * (2.0 * n) ** 2 / 2 / machine.exp,
+        passes * 2 * n * d * itemsize / machine.memory,
+    )

@@ -104,17 +104,24 @@ def test_check_finds_faults(fault: str) -> None:
         )
 
 
-def test_floor_counts_products_exponentials_and_traffic() -> None:
-    compute = Rates(mm=1e9, exp=1e6, memory=1e30)
+def test_floor_is_the_longest_of_products_exponentials_and_traffic() -> None:
     n, d = 50, 20
     # Half of the square of 2N rows: 2 x 5,000 x 20 FLOP, 5,000 exponentials.
-    assert machine.floor(n, d, PASSES[0], 4, compute) == pytest.approx(2e5 / 1e9 + 5e3 / 1e6)
-    assert machine.floor(n, d, PASSES[1], 4, compute) == pytest.approx(8e5 / 1e9 + 1e4 / 1e6)
-    traffic = Rates(mm=1e30, exp=1e30, memory=1e3)
+    products = Rates(mm=1.0, product=1e3, exp=1e30, memory=1e30)
+    assert machine.floor(n, d, PASSES[0], 4, products) == pytest.approx(2e5 / 1e3)
+    assert machine.floor(n, d, PASSES[1], 4, products) == pytest.approx(8e5 / 1e3)
+    exponentials = Rates(mm=1.0, product=1e30, exp=1e3, memory=1e30)
+    assert machine.floor(n, d, PASSES[0], 4, exponentials) == pytest.approx(5e3 / 1e3)
+    assert machine.floor(n, d, PASSES[1], 4, exponentials) == pytest.approx(1e4 / 1e3)
+    traffic = Rates(mm=1.0, product=1e30, exp=1e30, memory=1e3)
     assert machine.floor(n, d, PASSES[1], 2, traffic) == pytest.approx(2 * 2 * n * d * 2 / 1e3)
 
 
 def test_rates_come_from_the_probes() -> None:
-    timings = {name: Timing(0.5, 0.5, 0.5, 3, 0.0) for name in machine.probes()}
+    names = dict.fromkeys((*machine.probes(), "oneDNN"))
+    timings = {name: Timing(0.5, 0.5, 0.5, 3, 0.0) for name in names}
+    timings["oneDNN"] = Timing(0.25, 0.25, 0.25, 3, 0.0)
     found = machine.rates(timings)
-    assert found == Rates(mm=4 * 2048**3, exp=2**18, memory=2**29)
+    assert found == Rates(mm=4 * 2048**3, product=8 * 2048**3, exp=2**18, memory=2**29)
+    timings["oneDNN"] = Timing(1.0, 1.0, 1.0, 3, 0.0)
+    assert machine.rates(timings).product == found.mm

@@ -25,6 +25,7 @@ BASE = Row(
     ms_high=10.5,
     floor_ms=5.0,
     mm_gflops=100.0,
+    product_gflops=100.0,
     exp_gps=1.0,
     memory_gbps=10.0,
     foreign=0.0,

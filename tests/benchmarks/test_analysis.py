@@ -34,8 +34,10 @@ def test_growth_needs_two_sizes() -> None:
 
 def test_largest_size_within_a_budget() -> None:
     fit = Growth(exponent=2.0, factor=1e-3, largest=512)
-    assert fit.size(1000.0) == 1000
-    assert fit.size(999.0) == 999  # 999.4, cut off
+    assert fit.size(1000.1) == 1000
+    assert fit.size(999.0) == 999  # 999.5, cut off
+    slow = Growth(exponent=0.4, factor=1.0, largest=512)
+    assert slow.size(10 * 512**0.4) in (5119, 5120)  # not 10^2.5 times as large
 
 
 def test_growth_of_a_run() -> None:

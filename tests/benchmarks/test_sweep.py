@@ -150,7 +150,7 @@ def test_tables_of_a_run() -> None:
     assert goals(run).body[0] == ["times faster than eager, N = 4,096", "6", "3.50, missed"]
     assert goals(run).body[2][-1] == "not measured"
     # 50 MiB at 1,024, quadratic: 1 GiB at 1024 sqrt(1024 / 50) = 4,634.
-    assert largest(run).body[1] == ["eager", "4,634", "~9,268", "~18,536"]
+    assert largest(run).body[1] == ["eager", "4,634", "~9,300", "~19,000"]
     for table in all_tables({"run": "x", "commit": "y"}, run):
         assert all(len(line) == len(table.header) for line in table.body)
         assert f"## {table.title}" in table.markdown()
