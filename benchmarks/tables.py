@@ -136,9 +136,9 @@ def floors(rows: Sequence[Row]) -> Table:
         "Distance to the machine's limit",
         ("N", "limit, ms", f"efficiency of {OURS}", *columns),
         body,
-        "Times as multiples of the limit: the longest of the loss's FLOP, exponentials and traffic, "
-        "each at the machine's rate in the same rounds. Efficiency: the FLOP at the rate of "
-        "torch.mm over the time; above 1 where torch.mm is not the machine's fastest product.",
+        "Times as multiples of the limit: the longest of the loss's FLOP, exponentials and "
+        "traffic, each at the machine's rate in the same rounds. Efficiency: the FLOP at the rate "
+        "of torch.mm over the time; above 1 where that is not the machine's fastest product.",
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from simclr_ext._backend import BackendUnavailableError
 from simclr_ext.bench import machine
 from simclr_ext.bench.baselines import Loss, compiled, eager
 from simclr_ext.bench.machine import PASSES
@@ -23,7 +24,7 @@ from simclr_ext.bench.measure import (
 )
 from simclr_ext.bench.memory import OUT_OF_MEMORY, attempt, available, limited, peak
 from simclr_ext.losses import nt_xent_loss
-from simclr_ext.selection import BackendUnavailableError, select_backend
+from simclr_ext.selection import select_backend
 from simclr_ext.trainer.config.checks import check as check_value
 from simclr_ext.trainer.config.checks import (
     check_at_least,
@@ -35,8 +36,7 @@ from simclr_ext.trainer.config.checks import (
 CHECKED = 512  # the largest N at which results are compared: the truth is dense, in float64
 SHARE = 0.85  # of the memory that is free, which an implementation may take
 BACKENDS: dict[str, Loss] = {
-    name: functools.partial(nt_xent_loss, backend=name)  # type: ignore[arg-type]
-    for name in ("fused", "tiled")
+    name: functools.partial(nt_xent_loss, backend=name) for name in ("fused", "tiled")
 }
 BASELINES: dict[str, Loss] = {"eager": eager, "torch.compile": compiled}
 

@@ -50,7 +50,7 @@ def probes() -> dict[str, Callable[[], object]]:
     x, y = -torch.rand(_CACHED), torch.empty(_CACHED)
     source, target = torch.ones(_STREAMED), torch.empty(_STREAMED)
     onednn = {}
-    if torch.backends.mkldnn.is_available():
+    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         linear = torch.ops.mkldnn._linear_pointwise.default  # a a^T
         onednn["oneDNN"] = lambda: linear(a, a, None, "none", [], "")
     return {

@@ -70,7 +70,7 @@ def forward_backward(loss: Loss, inputs: tuple[Tensor, Tensor], temperature: flo
     """Compute the loss and the gradients of both views, as a training step does."""
     for z in inputs:
         z.grad = None
-    loss(*inputs, temperature).backward()
+    loss(*inputs, temperature).backward()  # type: ignore[no-untyped-call]
 
 
 def check(
@@ -95,13 +95,13 @@ def check(
     Raises:
         ValueError: If that is more than the tolerance.
     """
-    exact_inputs = tuple(z.detach().double().requires_grad_() for z in inputs)
-    value, exact = loss(*inputs, temperature), truth(*exact_inputs, temperature)
+    z0, z1 = (z.detach().double().requires_grad_() for z in inputs)
+    value, exact = loss(*inputs, temperature), truth(z0, z1, temperature)
     pairs = [(value, exact)]
     pairs += zip(
-        torch.autograd.grad(value, inputs), torch.autograd.grad(exact, exact_inputs), strict=True
+        torch.autograd.grad(value, inputs), torch.autograd.grad(exact, (z0, z1)), strict=True
     )
-    errors = [((a.double() - b).norm() / b.norm()).item() for a, b in pairs]
+    errors: list[float] = [((a.double() - b).norm() / b.norm()).item() for a, b in pairs]
     if tolerance is None:
         tolerance = LARGEST_ERROR[inputs[0].dtype]
     if not all(error < tolerance for error in errors):  # NaN is no pass

@@ -30,15 +30,20 @@ def attempt(function: Callable[[], object]) -> str:
     status = "ok"
     try:
         function()
-        if torch.cuda.is_initialized():
+        if _on_gpu():
             torch.cuda.synchronize()  # an error of a kernel belongs to the call that started it
     except Exception as error:
         status = f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
         if is_out_of_memory(error):
             status = OUT_OF_MEMORY
-    if status == OUT_OF_MEMORY and torch.cuda.is_initialized():
+    if status == OUT_OF_MEMORY and _on_gpu():
         torch.cuda.empty_cache()
     return status
+
+
+def _on_gpu() -> bool:
+    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return initialized
 
 
 @contextlib.contextmanager
