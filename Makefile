@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.bench-ready
 CUTE := $(VENV)/cute
 CMAKE_ARGS = -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_CUTE=$(abspath $(CUTE))
 CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.inl' 'csrc/*.cu*' \
 	'tests/cpp/*' 'tests/cuda_host/*.cpp' 'tests/cuda_host/*.h')
 
-.PHONY: demo test test-fast test-cpp cuda lint format bench docs sanitize mutants clean
+.PHONY: demo test test-fast test-cpp cuda lint format bench bench-full docs sanitize mutants clean
 
 demo: $(READY)
 	$(BIN)/simclr-ext demo
@@ -56,8 +57,15 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
-bench: $(READY)
-	$(BIN)/python benchmarks/nt_xent.py
+# Ten minutes on two cores; rows are added to benchmarks/results, the report is in build/bench.
+bench: $(BENCH_READY)
+	$(BIN)/python benchmarks/sweep.py --plan quick
+	$(BIN)/python benchmarks/report.py
+
+# Every size, for hours.
+bench-full: $(BENCH_READY)
+	$(BIN)/python benchmarks/sweep.py --plan full
+	$(BIN)/python benchmarks/report.py
 
 # The README's chart and table, from the committed results.
 docs: $(READY)
@@ -73,6 +81,12 @@ $(READY): pyproject.toml constraints.txt setup.py
 	$(BIN)/pip install --quiet --no-deps --target $(CUTE) nvidia-cutlass==4.2.0.0 \
 	  'nvidia-cuda-cccl==13.*' 'nvidia-cuda-crt==13.*'
 	touch $(READY)
+
+# The peers that tests do without: JAX alone is 0.4 GB.
+$(BENCH_READY): $(READY)
+	SIMCLR_EXT_BUILD=jit $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation \
+	  -e '.[bench,bench-peers]'
+	touch $(BENCH_READY)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from lightly.transforms.simclr_transform import SimCLRViewTransform
-from measure import interleaved
 from PIL import Image
 from torch import Tensor
 
 import simclr_ext
+from simclr_ext.bench.measure import interleaved
 from simclr_ext.trainer.augment import Augment
 from simclr_ext.trainer.config import AugmentConfig
 

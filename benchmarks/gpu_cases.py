@@ -1,4 +1,4 @@
-"""What gpu_check.py runs: cases against float64, each with an error budget, and optional peers.
+"""What gpu_check.py runs: cases against float64, each with an error budget.
 
 The budget of an error, that of tests/cuda_host/test_fused.cpp: twice the error of the dense
 computation in float32, plus a few roundings at the natural size of the quantity.
@@ -10,11 +10,8 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from peers import Loss, eager
 from torch import Tensor
 
 from simclr_ext import nt_xent_loss
@@ -245,44 +242,3 @@ def run_cases(plan: Plan, backend: str, device: torch.device) -> Iterator[Row]:
             faults += outcome.faults
             used |= outcome.used
         yield case.row() | {"faults": faults, "budget_used": used}
-
-
-def unmasked(z0: Tensor, z1: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return q and k [2N, D] whose plain cross-entropy is NT-Xent with each row's own column.
-
-    What rectangular losses can compute: row i of q belongs to row i of k, its positive.
-    """
-    q = F.normalize(torch.cat([z0, z1]), dim=1)
-    return q / temperature, q.roll(len(z0), dims=0)
-
-
-def dense_unmasked(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
-    """Compute what the rectangular peers do, the whole matrix in memory."""
-    q, k = unmasked(z0, z1, temperature)
-    return F.cross_entropy(q @ k.T, torch.arange(len(q), device=q.device))
-
-
-def _lightly(module: Any, z0: Tensor, z1: Tensor, t: float) -> Tensor:
-    return module.NTXentLoss(t)(z0, z1)
-
-
-def _open_clip(module: Any, z0: Tensor, z1: Tensor, t: float) -> Tensor:
-    return module.ClipLoss()(*unmasked(z0, z1, t), 1.0)
-
-
-def _inf_cl(module: Any, z0: Tensor, z1: Tensor, t: float) -> Tensor:
-    return module.cal_flash_loss(*unmasked(z0, z1, t), head_dim=z0.shape[1]).mean()
-
-
-def _cut_cross_entropy(module: Any, z0: Tensor, z1: Tensor, t: float) -> Tensor:
-    q, k = unmasked(z0, z1, t)
-    return module.linear_cross_entropy(q, k, torch.arange(len(q), device=q.device))
-
-
-# Name: module, how its loss is called, what it is checked against.
-INSTALLED: dict[str, tuple[str, Callable[..., Tensor], Loss]] = {
-    "lightly": ("lightly.loss", _lightly, eager),
-    "open_clip": ("open_clip.loss", _open_clip, dense_unmasked),
-    "Inf-CL": ("inf_cl", _inf_cl, dense_unmasked),
-    "cut_cross_entropy": ("cut_cross_entropy", _cut_cross_entropy, dense_unmasked),
-}

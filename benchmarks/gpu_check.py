@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib
 import json
 import os
 import platform
@@ -26,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+import peers
+import simclr_ext
 from gpu_cases import (
     BFLOAT16,
     FLOAT32,
     FULL,
-    INSTALLED,
     QUICK,
     SANITIZED,
     TF32,
@@ -40,19 +41,19 @@ from gpu_cases import (
     fp32_precision,
     run_cases,
 )
-from measure import Timing, forward_backward, interleaved, views
-from peers import Loss, compiled, eager
-from torch import Tensor
-
-import simclr_ext
-from simclr_ext import _backend, nt_xent_loss
+from peers import Peer
+from simclr_ext import _backend
+from simclr_ext.bench.baselines import Loss
+from simclr_ext.bench.measure import Timing, check, forward_backward, interleaved, views
+from simclr_ext.bench.memory import OUT_OF_MEMORY, attempt, peak
 from simclr_ext.selection import BackendUnavailableError, select_backend
 
 TEMPERATURE = 0.5
 CPU_LARGEST = 4096  # beyond, a dense peer takes more memory than a process is given
-# Relative, of a peer's loss and gradients: its own rounding is no fault, another loss is.
-LARGEST_ERROR = {torch.float32: 1e-2, torch.bfloat16: 0.1}
 CHECKED = (300, 64)  # N and D of a peer's check
+# Relative, of a peer's loss and gradients: its own rounding, TF32's too, is no fault.
+LARGEST_ERROR = {torch.float32: 1e-2, torch.bfloat16: 0.1}
+Contestants = dict[str, tuple[Peer, Loss]]
 
 
 def main(argv: list[str] | None = None, plan: Plan | None = None) -> int:
@@ -103,7 +104,7 @@ def is_right(results: dict[str, Any]) -> bool:
     sanitizer = results["sanitizer"]
     faults = isinstance(sanitizer, dict) and any(rc != 0 for rc in sanitizer.values())
     broken = any(
-        row["peer"] in results["checks"] and row["status"].startswith("failed")
+        row["peer"] in OF_BACKEND.values() and row["status"].startswith("failed")
         for row in results["timings"]
     )
     return not (failed or faults or broken)
@@ -180,61 +181,19 @@ def sanitize(device: torch.device) -> dict[str, int] | str:
     return codes
 
 
-def contestants(
-    checks: dict[str, Any], device: torch.device
-) -> tuple[dict[str, tuple[Loss, Loss]], dict[str, str]]:
-    """Return the losses to time, each with its reference, and why the others are not."""
-    losses: dict[str, tuple[Loss, Loss]] = {}
-    skipped = {}
+def contestants(checks: dict[str, Any], device: torch.device) -> tuple[Contestants, dict[str, str]]:
+    """Return the losses to time, and why the others are not."""
+    found, skipped = peers.find(peers.PEERS, device.type)
     for backend, result in checks.items():
         if result["failed"]:
-            skipped[backend] = f"skipped: {len(result['failed'])} checks failed"
+            skipped[OF_BACKEND[backend]] = f"skipped: {len(result['failed'])} checks failed"
         elif "unavailable" in result:
-            skipped[backend] = "skipped: not available"
-        else:
-            losses[backend] = (functools.partial(nt_xent_loss, backend=backend), eager)
-    losses |= {"eager": (eager, eager), "torch.compile": (compiled, eager)}
-    for name, (module, call, reference) in INSTALLED.items():
-        try:
-            losses[name] = (functools.partial(call, importlib.import_module(module)), reference)
-        except Exception as error:  # some raise more than ImportError without a GPU
-            skipped[name] = f"skipped: import {module}: {type(error).__name__}: {error}"
-    return losses, skipped
+            skipped[OF_BACKEND[backend]] = "skipped: not available"
+    return {name: pair for name, pair in found.items() if name not in skipped}, skipped
 
 
-def attempt(function: Callable[[], object]) -> str:
-    """Return "ok", "out of memory", or the error: of a peer, either is a result."""
-    status = "ok"
-    try:
-        function()
-        if torch.cuda.is_initialized():
-            torch.cuda.synchronize()  # an error of a kernel belongs to the call that started it
-    except Exception as error:
-        status = f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        # The second is the CPU's.
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            status = "out of memory"
-    if status == "out of memory" and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    return status
-
-
-def inputs(n: int, d: int, precision: Precision, device: torch.device) -> tuple[Tensor, Tensor]:
-    z0, z1 = (z.detach().to(device, precision.dtype).requires_grad_() for z in views(n, d))
-    return z0, z1
-
-
-def check_peer(loss: Loss, reference: Loss, precision: Precision, device: torch.device) -> None:
-    """Raise ValueError unless the loss and its gradients are those of the reference in float64."""
-    ours = inputs(*CHECKED, precision, device)
-    exact = tuple(z.detach().double().requires_grad_() for z in ours)
-    found, truth = loss(*ours, TEMPERATURE), reference(*exact, TEMPERATURE)
-    pairs = [(found, truth)]
-    pairs += zip(torch.autograd.grad(found, ours), torch.autograd.grad(truth, exact), strict=True)
-    for value, right in pairs:
-        error = ((value.double() - right).norm() / right.norm()).item()
-        if not error < LARGEST_ERROR[precision.dtype]:
-            raise ValueError(f"relative error {error:.1e}")
+# The peer that a backend is.
+OF_BACKEND = {"fused": peers.ours.FUSED.name, "tiled": peers.ours.TILED.name}
 
 
 def time_all(plan: Plan, device: torch.device, checks: dict[str, Any]) -> Iterator[Row]:
@@ -246,8 +205,17 @@ def time_all(plan: Plan, device: torch.device, checks: dict[str, Any]) -> Iterat
     for precision in (BFLOAT16, FLOAT32, TF32) if cuda else (BFLOAT16, FLOAT32):
         with fp32_precision(precision.mode):
             wrong = {
-                name: attempt(functools.partial(check_peer, *pair, precision, device))
-                for name, pair in losses.items()
+                name: attempt(
+                    functools.partial(
+                        check,
+                        loss,
+                        peer.truth,
+                        views(*CHECKED, precision.dtype, device),
+                        TEMPERATURE,
+                        LARGEST_ERROR[precision.dtype],
+                    )
+                )
+                for name, (peer, loss) in losses.items()
             }
             for d in plan.timed_dims:
                 for n in plan.timed:
@@ -262,23 +230,23 @@ def time_size(
     d: int,
     precision: Precision,
     device: torch.device,
-    losses: dict[str, tuple[Loss, Loss]],
+    losses: Contestants,
     checked: dict[str, str],
     rounds: int,
 ) -> list[Row]:
     """Time forward + backward of all losses on views [n, d]."""
     torch.compiler.reset()  # else the limit of recompilations turns it into eager, silently
-    z = inputs(n, d, precision, device)
+    z = views(n, d, precision.dtype, device)
     calls, rows = {}, []
-    for name, (loss, _) in losses.items():
+    for name, (_, loss) in losses.items():
         status, row = checked[name], {"peer": name, "precision": precision.name, "n": n, "d": d}
         if status == "ok":
-            calls[name] = functools.partial(forward_backward, loss, z)
+            calls[name] = functools.partial(forward_backward, loss, z, TEMPERATURE)
             status = attempt(calls[name])  # compiles and tunes
         if status != "ok":
             calls.pop(name, None)
         elif device.type == "cuda":
-            row["peak_mib"] = peak_memory(calls[name]) / 2**20
+            row["peak_mib"] = peak(calls[name], device) / 2**20
         rows.append(row | {"status": status})
     timed = (cuda_interleaved if device.type == "cuda" else interleaved)(calls, rounds)
     for row in rows:
@@ -286,22 +254,13 @@ def time_size(
             row |= {"ms": 1e3 * timing.median}
             row |= {"ms_low": 1e3 * timing.low, "ms_high": 1e3 * timing.high}
         elif row["status"] == "ok":
-            row["status"] = "out of memory"
+            row["status"] = OUT_OF_MEMORY
     print(f"timed {precision.name}, N = {n}, D = {d}", file=sys.stderr, flush=True)
     return rows
 
 
-def peak_memory(call: Callable[[], object]) -> int:
-    """Return the bytes that a call takes beyond what is there already."""
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    call()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
-
-
 def cuda_interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
-    """Time all calls in turn by CUDA events, as measure.interleaved does by the clock."""
+    """Time all calls in turn by CUDA events, as interleaved does by the clock."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -319,7 +278,10 @@ def cuda_interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dic
             end.synchronize()
             samples[name].append(start.elapsed_time(end) / 1e3)
     quartiles = {name: statistics.quantiles(values, n=4) for name, values in samples.items()}
-    return {name: Timing(middle, low, high) for name, (low, middle, high) in quartiles.items()}
+    return {
+        name: Timing(middle, low, high, rounds, foreign=0.0)
+        for name, (low, middle, high) in quartiles.items()
+    }
 
 
 def table(results: dict[str, Any]) -> str:

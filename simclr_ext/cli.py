@@ -17,6 +17,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from simclr_ext import BackendUnavailableError, __version__
+from simclr_ext.bench import BenchConfig, run_bench
 from simclr_ext.studies import STUDIES, StudyConfig, run_study
 from simclr_ext.trainer import DEMO, PRESETS, TrainConfig, TrainerError, resume, to_plain, train
 from simclr_ext.trainer.commands import (
@@ -51,6 +52,7 @@ class Command:
     defaults: Any = None
 
 
+_BENCH = "Time the backends, eager PyTorch and torch.compile for a shape; recommend one."
 _EVAL = "Evaluate a checkpoint's frozen features: k-NN and linear probes, any data set."
 _FINETUNE = "Fine-tune a checkpoint's encoder with few labels or all."
 _EXPORT = "Write the encoder for other programs, and check what was written."
@@ -66,6 +68,7 @@ COMMANDS = (
     Command("export", _EXPORT, ExportConfig, export_encoder),
     Command("pages", _PAGES, PagesConfig, draw_pages),
     Command("study", _STUDY, StudyConfig, run_study),
+    Command("bench", _BENCH, BenchConfig, run_bench),
 )
 _PRESET = "Recipe to start from; the file and the other options override it"
 _RESUME = "Go on with the run in this folder, alone: its configuration is in the folder"

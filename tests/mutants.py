@@ -16,7 +16,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 600  # a sound copy takes about one minute
-TESTS = ["tests/test_accuracy.py", "tests/test_losses.py", "tests/test_ops.py"]
+TESTS = [
+    "tests/test_accuracy.py",
+    "tests/test_losses.py",
+    "tests/test_ops.py",
+    "tests/test_products.py",
+]
 
 # Fault, file, what is replaced (it occurs once), by what.
 MUTANTS = [
@@ -59,8 +64,26 @@ MUTANTS = [
     (
         "column product not added",
         "cpu/nt_xent_backward.cpp",
-        "if (!tile.diagonal()) add_product(",
-        "if (false) add_product(",
+        "if (columns.size() > 0 && !tile.diagonal()) {",
+        "if (false) {",
+    ),
+    (
+        "only the last panel of a product kept",
+        "cpu/products.cpp",
+        "tile.stride(0)}, d.begin > 0);",
+        "tile.stride(0)}, false);",
+    ),
+    (
+        "transposed rows one off in blocks that are cut",
+        "cpu/products.cpp",
+        "d * block.size() + rows.begin - block.begin,",
+        "d * block.size() + (rows.begin > block.begin) + rows.begin - block.begin,",
+    ),
+    (
+        "ragged edge of what is turned dropped",
+        "cpu/simd/kernels.inl",
+        "const int64_t last_row = r + kSide > rows ? rows : r + kSide;",
+        "const int64_t last_row = r + kSide > rows ? rows - 1 : r + kSide;",
     ),
     (
         "one shift for all at any temperature",

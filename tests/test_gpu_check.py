@@ -12,19 +12,31 @@ import pytest
 import torch
 from torch import Tensor
 
+import gpu_check
+import peers
 from simclr_ext import nt_xent_loss
+from simclr_ext.bench.baselines import eager
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+def absent() -> None:
+    importlib.import_module("no_such_module")
+
+
+OTHERS = (
+    peers.Peer("torch.compile", lambda: eager),  # needs no compiler
+    peers.Peer("absent", absent, package="no-such-package"),
+)
+
+
+def replace_peers(monkeypatch: pytest.MonkeyPatch, *others: peers.Peer) -> None:
+    monkeypatch.setattr(peers, "PEERS", (*peers.PEERS[:3], *others))
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the script as a module, with peers that need no compiler."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    module = importlib.import_module("gpu_check")
-    monkeypatch.setattr(module, "INSTALLED", {"absent": ("no_such_module", None, None)})
-    monkeypatch.setattr(module, "compiled", module.eager)
-    return module
+    """Return the script as a module, with our backends, eager and the peers above."""
+    replace_peers(monkeypatch, *OTHERS)
+    return gpu_check
 
 
 def run(script: ModuleType, folder: Path) -> tuple[int, dict[str, Any]]:
@@ -56,8 +68,8 @@ def test_all_is_checked_and_timed(
     capsys.readouterr()
     assert script.main(["--table", str(tmp_path / "results.json")]) == 0
     table = capsys.readouterr().out
-    assert "| N | D | fused | tiled | eager | torch.compile |" in table
-    assert "- absent: skipped: import no_such_module" in table
+    assert "| N | D | simclr-ext | simclr-ext tiled | eager | torch.compile |" in table
+    assert "- absent: skipped: ModuleNotFoundError: No module named 'no_such_module'; pip" in table
 
 
 @pytest.mark.parametrize("fault", ["value", "gradient", "bits", "error"])
@@ -87,31 +99,32 @@ def test_wrong_results_fail_and_are_not_timed(
     assert results["checks"]["fused"]["failed"] == []
     assert results["checks"]["tiled"]["failed"]
     assert {row["peer"] for row in results["timings"] if "ms" in row} == {
-        "fused", "eager", "torch.compile",
+        "simclr-ext", "eager", "torch.compile",
     }  # fmt: skip
-    (reason,) = (row["status"] for row in results["timings"] if row["peer"] == "tiled")
+    (reason,) = (row["status"] for row in results["timings"] if row["peer"] == "simclr-ext tiled")
     assert reason.endswith("checks failed")
 
 
 def test_out_of_memory_and_a_wrong_peer_are_results(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    eager = script.eager
-
     def small_memory(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
         if len(z0) == 20:
             raise torch.OutOfMemoryError("planted")
         return eager(z0, z1, temperature)
 
-    monkeypatch.setattr(script, "compiled", small_memory)
-    installed = {"other": ("math", lambda _, *args: 2 * eager(*args), eager)}
-    monkeypatch.setattr(script, "INSTALLED", installed)
+    def twice(*arguments: Any) -> Tensor:
+        return 2 * eager(*arguments)
+
+    others = [peers.Peer("torch.compile", lambda: small_memory), peers.Peer("other", lambda: twice)]
+    monkeypatch.setattr(peers, "PEERS", peers.PEERS[:3])
+    replace_peers(monkeypatch, *others)
     code, results = run(script, tmp_path)
     assert code == 0
     statuses = {(row["peer"], row["n"]): row["status"] for row in results["timings"]}
     assert statuses["torch.compile", 16] == "ok"
     assert statuses["torch.compile", 20] == "out of memory"
-    assert statuses["other", 16] == "failed: ValueError: relative error 1.0e+00"
+    assert statuses["other", 16].startswith("failed: ValueError: relative errors 1.0e+00")
     assert "| out of memory |" in script.table(results)
 
 

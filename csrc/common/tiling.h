@@ -48,7 +48,7 @@ class Blocks {
   static constexpr int64_t kGoodBlocks = 8;
   static constexpr int64_t kMinBlocks = 4;
   // Up to here one tile is faster than the schedule and the wake-up of other threads.
-  static constexpr int64_t kMaxSingle = 192;
+  static constexpr int64_t kMaxSingle = 96;
 
   explicit Blocks(int64_t num_rows) : num_rows_(num_rows), count_(count_for(num_rows)) {}
 
@@ -57,6 +57,9 @@ class Blocks {
   Range operator[](int64_t b) const {
     return {b * num_rows_ / count_, (b + 1) * num_rows_ / count_};
   }
+
+  // The block that a row lies in.
+  int64_t block_of(int64_t row) const { return ((row + 1) * count_ - 1) / num_rows_; }
 
   // The tiles of a pair of blocks. Half of a diagonal tile repeats the other half, so the diagonal
   // of a large block is cut once more: what is left out below it is a quarter of the block's

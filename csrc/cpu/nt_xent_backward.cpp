@@ -90,19 +90,23 @@ class PairWeights {
 template <typename T>
 void accumulate_grad(Similarities<T>& s, const PairWeights<T>& weights, Range wanted,
                      const at::Tensor& grad_z) {
-  // The part of grad_z that `rows` are, += matrix [rows, other] times Z_other [other, D].
-  const auto add_product = [&](Range rows, const at::Tensor& matrix, const at::Tensor& z_other) {
-    const Range part = intersect(rows, wanted);
-    if (part.size() == 0) return;
-    grad_z.narrow(0, part.begin - wanted.begin, part.size())
-        .addmm_(matrix.narrow(0, part.begin - rows.begin, part.size()), z_other);
+  const auto grad_of = [&](Range part) {
+    return grad_z.narrow(0, part.begin - wanted.begin, part.size());
   };
   visit_tiles(s.blocks(), [&](const Tile& tile) {
-    if (intersect(tile.rows, wanted).size() + intersect(tile.columns, wanted).size() == 0) return;
+    const Range rows = intersect(tile.rows, wanted);
+    const Range columns = intersect(tile.columns, wanted);
+    if (rows.size() + columns.size() == 0) return;
     weights.apply(s, tile, s.compute(tile));
-    const at::Tensor matrix = s.matrix(tile);
-    add_product(tile.rows, matrix, s.rows(tile.columns));
-    if (!tile.diagonal()) add_product(tile.columns, matrix.t(), s.rows(tile.rows));
+    const at::Tensor w = s.matrix(tile);
+    if (rows.size() > 0) {
+      const at::Tensor part = w.narrow(0, rows.begin - tile.rows.begin, rows.size());
+      s.products().add_rows(part, tile.columns, grad_of(rows));
+    }
+    if (columns.size() > 0 && !tile.diagonal()) {
+      const at::Tensor part = w.narrow(1, columns.begin - tile.columns.begin, columns.size());
+      s.products().add_columns(part, tile.rows, grad_of(columns));
+    }
   });
 }
 

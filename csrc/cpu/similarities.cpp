@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/mm.h>
 
 #include <algorithm>
 #include <limits>
@@ -30,6 +29,7 @@ template <typename T>
 Similarities<T>::Similarities(at::Tensor z, double temperature, bool normalized)
     : z_(std::move(z)),
       blocks_(z_.size(0)),
+      products_(z_, blocks_),
       scale_(static_cast<T>(std::numbers::log2e / temperature)) {
   const T max_norm =
       normalized ? T(1) : at::linalg_vector_norm(z_, 2, {1}).max().template item<T>();
@@ -50,7 +50,7 @@ template <typename T>
 simd::TileData<T> Similarities<T>::compute(const Tile& tile) {
   constexpr T kMasked = -std::numeric_limits<T>::infinity();
   at::Tensor out = matrix(tile);
-  at::mm_out(out, rows(tile.rows), rows(tile.columns).t());
+  products_.similarities(tile, out);
 
   const int64_t columns = tile.columns.size();
   const simd::TileData<T> data{out.template mutable_data_ptr<T>(), tile.rows.size(), pad(columns),

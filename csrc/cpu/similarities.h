@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "common/tiling.h"
+#include "cpu/products.h"
 #include "cpu/simd/kernels.h"
 
 namespace simclr {
@@ -28,7 +29,7 @@ class Similarities {
   T shared_shift() const { return shared_shift_; }
 
   const T* row(int64_t i) const { return z_.template const_data_ptr<T>() + i * dim(); }
-  at::Tensor rows(Range range) const { return z_.narrow(0, range.begin, range.size()); }
+  Products<T>& products() { return products_; }
 
   // Computes a tile in the calling thread's scratch: its diagonal, where rows meet themselves, and
   // its padding are -inf. Valid until the thread's next call.
@@ -45,6 +46,7 @@ class Similarities {
  private:
   at::Tensor z_;
   Blocks blocks_;
+  Products<T> products_;
   T scale_;
   bool has_shared_shift_;
   T shared_shift_;

@@ -18,11 +18,11 @@ from simclr_ext import NTXentLoss
 from simclr_ext.trainer import plots
 from simclr_ext.trainer.checkpoint import Checkpoint
 from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config.checks import check_device
 from simclr_ext.trainer.data import FolderData, ImageData, Images, open_data
 from simclr_ext.trainer.errors import (
     CheckpointError,
     ConfigError,
-    DeviceError,
     TrainingInterrupted,
 )
 from simclr_ext.trainer.evaluate import (
@@ -197,16 +197,6 @@ def _warn(epochs: list[Epoch], config: TrainConfig) -> None:
         if name not in before:
             text = f"epoch {epochs[-1].epoch}: {sentence}"
             warnings.warn(text, TrainingWarning, stacklevel=2)
-
-
-def check_device(device: str) -> None:
-    """Raise DeviceError unless PyTorch can use the device here."""
-    try:
-        torch.empty(0, device=device)
-    # AssertionError: how PyTorch says that it was built without CUDA.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise DeviceError(f"device {device!r} cannot be used: {reason}") from error
 
 
 def check_loss(config: TrainConfig) -> None:

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from simclr_ext.trainer.checkpoint import Checkpoint, load_checkpoint
+from simclr_ext.trainer.config.checks import check_device
 from simclr_ext.trainer.config.evaluate import CheckpointConfig
 from simclr_ext.trainer.data import FolderData, ImageData, open_data
 from simclr_ext.trainer.errors import DataError, RunFolderError
 from simclr_ext.trainer.model import SimCLR
-from simclr_ext.trainer.run import build_model, check_device
+from simclr_ext.trainer.run import build_model
 
 
 @dataclass(frozen=True)

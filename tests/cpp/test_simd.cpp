@@ -154,6 +154,28 @@ void test_row_kernels(const Kernels<T>& kernels, int64_t dim) {
   EXPECT(z[0] == raw[0] && dz[0] == grad[0], dim);
 }
 
+// Turned matrices stand where they should, and nothing beside them is written.
+template <typename T>
+void test_transpose(const Kernels<T>& kernels, int64_t rows, int64_t columns) {
+  const int64_t from_stride = columns + 3;
+  const int64_t to_stride = rows + 5;
+  std::vector<T> from(rows * from_stride + 1);
+  for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<T>(i);
+  std::vector<T> to(columns * to_stride + 1, T(-1));
+  const auto check = [&](T factor) {
+    for (int64_t c = 0; c < columns; ++c) {
+      for (int64_t r = 0; r < to_stride; ++r) {
+        const T expected = r < rows ? factor * from[1 + r * from_stride + c] : T(-1);
+        EXPECT(to[1 + c * to_stride + r] == expected, rows, columns, r, c);
+      }
+    }
+  };
+  kernels.transpose(from.data() + 1, rows, columns, from_stride, to.data() + 1, to_stride);
+  check(1);
+  kernels.add_transposed(from.data() + 1, rows, columns, from_stride, to.data() + 1, to_stride);
+  check(2);
+}
+
 template <typename T>
 void test_isa(const std::string& isa) {
   const Kernels<T> kernels = kernels_for<T>(isa);
@@ -164,6 +186,9 @@ void test_isa(const std::string& isa) {
     }
   }
   for (int64_t dim = 1; dim <= 70; ++dim) test_row_kernels(kernels, dim);
+  for (int64_t rows : {1, 2, 7, 8, 15, 16, 17, 33}) {
+    for (int64_t columns : {1, 3, 8, 16, 31, 48}) test_transpose(kernels, rows, columns);
+  }
 }
 
 int main() {

@@ -19,6 +19,8 @@ void test_blocks(int64_t num_rows) {
     EXPECT(blocks[b].size() >= 1 && blocks[b].size() <= blocks.max_rows(), num_rows, b);
     const bool straddles = blocks[b].begin < num_rows / 2 && blocks[b].end > num_rows / 2;
     EXPECT(blocks.count() == 1 || !straddles, num_rows, b);
+    EXPECT(blocks.block_of(blocks[b].begin) == b, num_rows, b, blocks.block_of(blocks[b].begin));
+    EXPECT(blocks.block_of(blocks[b].end - 1) == b, num_rows, b);
     next = blocks[b].end;
   }
   EXPECT(next == num_rows, num_rows, next);

@@ -40,6 +40,13 @@ struct Kernels {
   void (*pair_weights)(TileData<T> tile, T scale, const T* row_shift, const T* col_shift,
                        const T* row_weight, const T* col_weight, bool shared);
 
+  // to[c, r] = from[r, c], and to[c, r] += from[r, c], for matrices [rows, columns] of whose rows
+  // one begins that many elements after the other.
+  void (*transpose)(const T* from, int64_t rows, int64_t columns, int64_t from_stride, T* to,
+                    int64_t to_stride);
+  void (*add_transposed)(const T* from, int64_t rows, int64_t columns, int64_t from_stride, T* to,
+                         int64_t to_stride);
+
   // z[r, :] *= inv_norm[r] = 1 / max(|z_r|, eps). `inv_norm` is negated where eps was the larger,
   // to tell the backward pass that the norm was a constant there.
   void (*normalize_rows)(T* z, int64_t rows, int64_t dim, double eps, T* inv_norm);

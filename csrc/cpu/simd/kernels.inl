@@ -84,6 +84,39 @@ void pair_weights(TileData<T> tile, T scale, const T* row_shift, const T* col_sh
           : pair_weights_tile<false, T>)(tile, scale, row_shift, col_shift, row_weight, col_weight);
 }
 
+// Squares of as many rows as a vector has lanes are turned in a buffer, so that both sides are read
+// and written in whole vectors.
+template <bool kAdd, typename T>
+void transpose(const T* from, int64_t rows, int64_t columns, int64_t from_stride, T* to,
+               int64_t to_stride) {
+  constexpr int64_t kSide = kLanes<T>;
+  for (int64_t r = 0; r < rows; r += kSide) {
+    for (int64_t c = 0; c < columns; c += kSide) {
+      if (r + kSide > rows || c + kSide > columns) {
+        const int64_t last_row = r + kSide > rows ? rows : r + kSide;
+        const int64_t last_column = c + kSide > columns ? columns : c + kSide;
+        for (int64_t i = r; i < last_row; ++i) {
+          for (int64_t k = c; k < last_column; ++k) {
+            const T value = from[i * from_stride + k];
+            to[k * to_stride + i] = kAdd ? to[k * to_stride + i] + value : value;
+          }
+        }
+        continue;
+      }
+      T turned[kSide * kSide];
+      for (int64_t i = 0; i < kSide; ++i) {
+        const Vec<T> row = load(from + (r + i) * from_stride + c);
+        for (int64_t k = 0; k < kSide; ++k) turned[k * kSide + i] = row[k];
+      }
+      for (int64_t k = 0; k < kSide; ++k) {
+        T* target = to + (c + k) * to_stride + r;
+        const Vec<T> column = load(turned + k * kSide);
+        store(target, kAdd ? column + load(target) : column);
+      }
+    }
+  }
+}
+
 // x . y in double, over kLanes running sums for the compiler to keep in vector registers.
 template <typename T>
 SIMCLR_INLINE double dot(const T* x, const T* y, int64_t dim) {
@@ -133,7 +166,8 @@ double normalize_rows_backward(const T* z, T* dz, int64_t rows, int64_t dim, con
 
 template <typename T>
 Kernels<T> table() {
-  return {tile_max<T>, exp_sums<T>, pair_weights<T>, normalize_rows<T>, normalize_rows_backward<T>};
+  return {tile_max<T>,        exp_sums<T>,       pair_weights<T>,           transpose<false, T>,
+          transpose<true, T>, normalize_rows<T>, normalize_rows_backward<T>};
 }
 
 template Kernels<float> table<float>();

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from simclr_ext.trainer.errors import ConfigError
+import torch
+
+from simclr_ext.trainer.errors import ConfigError, DeviceError
 
 
 def check(ok: bool, name: str, value: object, allowed: str) -> None:
@@ -37,6 +39,16 @@ def check_range(name: str, value: Sequence[float], limit: float = math.inf) -> N
     ok = len(value) == 2 and 0 < value[0] <= value[1] <= limit and math.isfinite(value[1])
     bound = "" if limit == math.inf else f" <= {limit:g}"
     check(ok, name, value, f"two numbers 0 < low <= high{bound}")
+
+
+def check_device(device: str) -> None:
+    """Raise DeviceError unless PyTorch can use the device here."""
+    try:
+        torch.empty(0, device=device)
+    # AssertionError: how PyTorch says that it was built without CUDA.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DeviceError(f"device {device!r} cannot be used: {reason}") from error
 
 
 def check_types(config: Any, prefix: str = "") -> None:

@@ -1,0 +1,122 @@
+"""Peak memory of one implementation in a process of its own, where running out of it is a result.
+
+    python benchmarks/memory.py PEER N D DTYPE THREADS TEMPERATURE LIMIT
+
+Prints, as JSON, a status, and in MiB beyond inputs and gradients: the peak of resident memory, and
+the peak of what torch's allocator held. The process may take LIMIT bytes more than it has when the
+libraries are loaded; beyond, allocations fail.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+import peers
+from cases import Case
+from simclr_ext.bench.measure import forward_backward, views
+from simclr_ext.bench.memory import OUT_OF_MEMORY, attempt, is_out_of_memory, limited, peak
+
+MIB = 2**20
+Usage = dict[str, object]
+
+
+def usage(peer: str, case: Case, limit: int, timeout: float = 300) -> Usage:
+    """Measure forward + backward of one implementation in a new process.
+
+    Args:
+        peer: Its name.
+        case: The shape.
+        limit: Bytes that it may take.
+        timeout: Seconds, after which it is given up.
+
+    Returns:
+        "status", and unless that is a failure "rss_mib" and "allocated_mib".
+    """
+    values = (case.n, case.d, case.dtype, case.threads, case.temperature, limit)
+    command = [sys.executable, __file__, peer, *map(str, values)]
+    # Compilers run in processes of their own, which would take the memory of others unseen.
+    environ = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environ, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        return {"status": f"failed: no result within {timeout:.0f} s"}
+    if done.returncode == 0:
+        result: Usage = json.loads(done.stdout.splitlines()[-1])
+        return result
+    # A library that ends the process instead of raising.
+    last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+    failure = RuntimeError(done.stderr)
+    return {"status": OUT_OF_MEMORY if is_out_of_memory(failure) else f"failed: {last}"}
+
+
+def main(argv: list[str]) -> None:
+    """Measure in this process, print the result."""
+    name, *words, temperature, limit = argv
+    n, d, threads = int(words[0]), int(words[1]), int(words[3])
+    dtype: torch.dtype = getattr(torch, words[2])
+    torch.set_num_threads(threads)
+    found, _ = peers.find(peer for peer in peers.PEERS if peer.name == name)
+    loss = found[name][1]
+
+    def call(inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+        forward_backward(loss, inputs, float(temperature))
+
+    call(views(64, d, dtype))  # loads libraries, starts threads
+    inputs = views(n, d, dtype)
+    step = functools.partial(call, inputs)
+    gradients = sum(z.nbytes for z in inputs)
+    result: Usage = {}
+    with limited(int(limit)):
+        if name in COMPILED:
+            result["status"] = attempt(step)  # the compiler's memory is not the loss's
+        if result.setdefault("status", "ok") == "ok":
+            result["status"] = attempt(lambda: result.update(_peaks(step, inputs, gradients)))
+    print(json.dumps(result))
+
+
+# Those that compile for each shape.
+COMPILED = ("torch.compile", "cut-cross-entropy", "optax", "jax")
+
+
+def _peaks(
+    step: Callable[[], object], inputs: tuple[torch.Tensor, ...], gradients: int
+) -> dict[str, float]:
+    for z in inputs:
+        z.grad = None
+    resident = peak(step)
+    for z in inputs:
+        z.grad = None
+    allocated = allocator_peak(step)
+    return {
+        "rss_mib": max(0, resident - gradients) / MIB,
+        "allocated_mib": max(0, allocated - gradients) / MIB,
+    }
+
+
+def allocator_peak(call: Callable[[], object]) -> int:
+    """Return the most bytes that torch's CPU allocator held at once in a call, beyond the start."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as prof:
+        call()
+    assert prof.profiler is not None
+    held = most = 0
+    for event in prof.profiler.kineto_results.events():  # in the order of time
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main(sys.argv[1:])

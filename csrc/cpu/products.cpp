@@ -1,0 +1,140 @@
+#include "cpu/products.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/native/CPUBlas.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+
+#include "cpu/parallel.h"
+#include "cpu/simd/kernels.h"
+
+namespace simclr {
+namespace {
+
+// A matrix in memory; its rows are contiguous.
+template <typename T>
+struct Matrix {
+  T* data;
+  int64_t stride;
+};
+
+// out [m, n] (+)= a [m, k] b [k, n]
+void micro_kernel(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b,
+                  Matrix<float> out, bool add) {
+#ifdef CPUBLAS_BRGEMM_F32F32F32
+  at::native::cpublas::brgemm(m, n, k, a.stride, b.stride, out.stride, add, a.data, b.data,
+                              out.data);
+#else
+  TORCH_CHECK(false, "this torch has no micro-kernel for floats");
+#endif
+}
+
+// Doubles have none; never called.
+void micro_kernel(int64_t, int64_t, int64_t, Matrix<const double>, Matrix<const double>,
+                  Matrix<double>, bool) {}
+
+// There is no other way to ask than to try.
+bool probe_micro_kernel() {
+  const float one = 1;
+  float result = 0;
+  try {
+    micro_kernel(1, 1, 1, {&one, 1}, {&one, 1}, {&result, 1}, false);
+  } catch (const c10::Error&) {
+    return false;
+  }
+  return result == 1;
+}
+
+template <typename T>
+bool has_micro_kernel() {
+  if (!std::is_same_v<T, float> || !at::globalContext().userEnabledMkldnn()) return false;
+  static const bool available = probe_micro_kernel();
+  return available;
+}
+
+}  // namespace
+
+template <typename T>
+Products<T>::Products(at::Tensor z, const Blocks& blocks)
+    : z_(std::move(z)), blocks_(blocks), micro_(has_micro_kernel<T>()) {
+  if (!micro_) return;
+  transposed_ = at::empty({dim() * z_.size(0)}, z_.options());
+  turned_ =
+      at::empty({num_workers(blocks), std::min(dim(), kPanel), blocks.max_rows()}, z_.options());
+  const T* from = z_.template const_data_ptr<T>();
+  T* to = transposed_.template mutable_data_ptr<T>();
+  visit_blocks(blocks, [&](int64_t b) {
+    const Range rows = blocks_[b];
+    simd::kernels<T>().transpose(from + rows.begin * dim(), rows.size(), dim(), dim(),
+                                 to + rows.begin * dim(), rows.size());
+  });
+}
+
+template <typename T>
+template <typename Visit>
+void Products<T>::for_panels(const Visit& visit) const {
+  for (int64_t d = 0; d < dim(); d += kPanel) visit(Range{d, std::min(d + kPanel, dim())});
+}
+
+template <typename T>
+std::pair<const T*, int64_t> Products<T>::transposed(Range rows, int64_t d) const {
+  const Range block = blocks_[blocks_.block_of(rows.begin)];
+  const T* data = transposed_.template const_data_ptr<T>() + block.begin * dim();
+  return {data + d * block.size() + rows.begin - block.begin, block.size()};
+}
+
+template <typename T>
+void Products<T>::similarities(const Tile& place, at::Tensor tile) const {
+  if (!micro_) {
+    at::mm_out(tile, rows(place.rows), rows(place.columns).t());
+    return;
+  }
+  const T* z = z_.template const_data_ptr<T>() + place.rows.begin * dim();
+  for_panels([&](Range d) {
+    const auto [columns, stride] = transposed(place.columns, d.begin);
+    micro_kernel(tile.size(0), tile.size(1), d.size(), {z + d.begin, dim()}, {columns, stride},
+                 {tile.template mutable_data_ptr<T>(), tile.stride(0)}, d.begin > 0);
+  });
+}
+
+template <typename T>
+void Products<T>::add_rows(const at::Tensor& w, Range columns, at::Tensor grad) {
+  if (!micro_) {
+    grad.addmm_(w, rows(columns));
+    return;
+  }
+  const T* z = z_.template const_data_ptr<T>() + columns.begin * dim();
+  for_panels([&](Range d) {
+    micro_kernel(w.size(0), d.size(), w.size(1), {w.template const_data_ptr<T>(), w.stride(0)},
+                 {z + d.begin, dim()}, {grad.template mutable_data_ptr<T>() + d.begin, dim()},
+                 true);
+  });
+}
+
+template <typename T>
+void Products<T>::add_columns(const at::Tensor& w, Range rows, at::Tensor grad) {
+  if (!micro_) {
+    grad.addmm_(w.t(), this->rows(rows));
+    return;
+  }
+  // (W^T Z)^T = Z^T W, a panel at a time, which stays in L2 until it is added.
+  T* turned = turned_.template mutable_data_ptr<T>() + at::get_thread_num() * turned_.stride(0);
+  for_panels([&](Range d) {
+    const auto [z, stride] = transposed(rows, d.begin);
+    micro_kernel(d.size(), w.size(1), w.size(0), {z, stride},
+                 {w.template const_data_ptr<T>(), w.stride(0)}, {turned, w.size(1)}, false);
+    simd::kernels<T>().add_transposed(turned, d.size(), w.size(1), w.size(1),
+                                      grad.template mutable_data_ptr<T>() + d.begin, dim());
+  });
+}
+
+template class Products<float>;
+template class Products<double>;
+
+}  // namespace simclr

@@ -1,0 +1,218 @@
+"""Error and time of implementations of a loss.
+
+What is timed has been checked first, and everything that is compared is timed in the same rounds.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from simclr_ext.bench.baselines import Loss
+from simclr_ext.bench.memory import is_out_of_memory
+
+SHORTEST = 5e-3  # seconds; shorter calls are timed several at a time
+LONG = 0.1  # seconds; longer calls fill the caches in a small part of their time
+ROUNDS = 15
+FEWEST_ROUNDS = 3
+QUIET = 0.03  # share of the processors' time that other processes may take in a round
+# Relative, of the loss and of each gradient, against float64: rounding is no fault, another loss
+# is.
+LARGEST_ERROR = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.1}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call: the median over the rounds, and the quartiles as a spread.
+
+    Attributes:
+        median: Median.
+        low: First quartile.
+        high: Third quartile.
+        rounds: Samples.
+        foreign: Share of the processors' time that other processes took meanwhile, [0, 1].
+    """
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+    foreign: float
+
+
+def views(
+    n: int, d: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Return two random views [n, d] that require gradients, the same ones every time.
+
+    They are unrelated: of related ones, losses and gradients at a small temperature are mere
+    rounding, and no error could be told.
+    """
+    generator = torch.Generator().manual_seed(0)
+    z0, z1 = (z.to(device, dtype) for z in torch.randn(2, n, d, generator=generator))
+    return z0.requires_grad_(), z1.requires_grad_()
+
+
+def forward(loss: Loss, inputs: tuple[Tensor, Tensor], temperature: float) -> None:
+    """Compute the loss alone."""
+    with torch.no_grad():
+        loss(*inputs, temperature)
+
+
+def forward_backward(loss: Loss, inputs: tuple[Tensor, Tensor], temperature: float) -> None:
+    """Compute the loss and the gradients of both views, as a training step does."""
+    for z in inputs:
+        z.grad = None
+    loss(*inputs, temperature).backward()  # type: ignore[no-untyped-call]
+
+
+def check(
+    loss: Loss,
+    truth: Loss,
+    inputs: tuple[Tensor, Tensor],
+    temperature: float,
+    tolerance: float | None = None,
+) -> float:
+    """Compare a loss and its gradients with the truth in float64.
+
+    Args:
+        loss: What to check.
+        truth: What it should compute.
+        inputs: Views [N, D], which require gradients.
+        temperature: T > 0.
+        tolerance: Largest relative error that passes; None: what the views' dtype explains.
+
+    Returns:
+        The largest relative error of the loss and of the gradients of both views.
+
+    Raises:
+        ValueError: If that is more than the tolerance.
+    """
+    z0, z1 = (z.detach().double().requires_grad_() for z in inputs)
+    value, exact = loss(*inputs, temperature), truth(z0, z1, temperature)
+    pairs = [(value, exact)]
+    pairs += zip(
+        torch.autograd.grad(value, inputs), torch.autograd.grad(exact, (z0, z1)), strict=True
+    )
+    errors: list[float] = [((a.double() - b).norm() / b.norm()).item() for a, b in pairs]
+    if tolerance is None:
+        tolerance = LARGEST_ERROR[inputs[0].dtype]
+    if not all(error < tolerance for error in errors):  # NaN is no pass
+        n, d = inputs[0].shape
+        worst = ", ".join(f"{error:.1e}" for error in errors)
+        raise ValueError(f"relative errors {worst} of loss and gradients at N = {n}, D = {d}")
+    return max(errors)
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], object]],
+    rounds: int = ROUNDS,
+    *,
+    seconds: float | None = None,
+    finish: Callable[[], object] = lambda: None,
+) -> dict[str, Timing]:
+    """Time all calls in turn, round after round: what disturbs one disturbs all.
+
+    Rounds during which other processes were busy are repeated, at most as often as there are
+    rounds; the quietest count.
+
+    Args:
+        calls: What to time; each is warmed up first. One that runs out of memory is left out.
+        rounds: Samples of each.
+        seconds: Take fewer rounds, yet three at least, to stay within about this time.
+        finish: Waits for what a call started, as a GPU needs.
+
+    Returns:
+        The timing of each call.
+    """
+    once: dict[str, float] = {}
+    for name, call in calls.items():
+        try:
+            for _ in range(3):  # the last one counts
+                start = time.perf_counter()
+                call()
+                finish()
+                once[name] = time.perf_counter() - start
+                if once[name] > 10 * LONG:
+                    break
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            once.pop(name, None)
+    calls = {name: calls[name] for name in once}
+    repeats = {name: max(1, round(SHORTEST / once[name])) for name in calls}
+    if seconds is not None and calls:
+        each = sum(_sample_seconds(once[name], repeats[name]) for name in calls)
+        rounds = max(FEWEST_ROUNDS, min(rounds, int(seconds / each)))
+
+    samples: list[dict[str, float]] = []
+    foreign: list[float] = []
+    while len(samples) < 2 * rounds and sum(share <= QUIET for share in foreign) < rounds:
+        load = _Load()
+        samples.append({n: _sample(call, repeats[n], once[n], finish) for n, call in calls.items()})
+        foreign.append(load.foreign_share())
+    quietest = sorted(range(len(samples)), key=lambda index: foreign[index])[:rounds]
+    share = statistics.mean(foreign[index] for index in quietest)
+    return {name: _timing([samples[index][name] for index in quietest], share) for name in calls}
+
+
+def _sample(
+    call: Callable[[], object], repeats: int, expected: float, finish: Callable[[], object]
+) -> float:
+    if expected < LONG:
+        call()  # untimed: the caches are this call's own then, not those of the one before
+        finish()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    finish()
+    return (time.perf_counter() - start) / repeats
+
+
+def _sample_seconds(once: float, repeats: int) -> float:
+    return once * (repeats + (once < LONG))
+
+
+def _timing(values: list[float], foreign: float) -> Timing:
+    if len(values) == 1:
+        return Timing(values[0], values[0], values[0], 1, foreign)
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Timing(median, low, high, len(values), foreign)
+
+
+class _Load:
+    """What processes other than this one take of the processors' time, from now on."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.busy, self.own = _busy_seconds(), _own_seconds()
+
+    def foreign_share(self) -> float:
+        """Return it as a share of all processors, 0 where the system does not tell."""
+        elapsed = (time.perf_counter() - self.start) * (os.cpu_count() or 1)
+        foreign = (_busy_seconds() - self.busy) - (_own_seconds() - self.own)
+        tick = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.0
+        # Ticks are coarse: less than a few of them is nothing.
+        return foreign / elapsed if foreign > 3 * tick else 0.0
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _busy_seconds() -> float:
+    path = Path("/proc/stat")
+    if not path.exists():
+        return 0.0
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(
+        int, path.read_text().split("\n", 1)[0].split()[1:]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

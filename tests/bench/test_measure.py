@@ -1,0 +1,127 @@
+"""Timing and checking, with calls whose time and error are known."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import pytest
+import torch
+from torch import Tensor
+
+from simclr_ext import nt_xent_loss
+from simclr_ext.bench import machine, measure
+from simclr_ext.bench.baselines import eager
+from simclr_ext.bench.machine import PASSES, Rates
+from simclr_ext.bench.measure import Timing, check, interleaved, views
+
+TRUTH = functools.partial(nt_xent_loss, backend="reference")
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure._Load, "foreign_share", lambda self: 0.0)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_calls_take_turns() -> None:
+    order: list[str] = []
+
+    def call(name: str, seconds: float) -> None:
+        order.append(name)
+        time.sleep(seconds)
+
+    calls = {"a": functools.partial(call, "a", 0.011), "b": functools.partial(call, "b", 0.022)}
+    timings = interleaved(calls, 4)
+    warm = 6
+    assert order[:warm] == ["a"] * 3 + ["b"] * 3
+    assert order[warm:] == ["a", "a", "b", "b"] * 4  # untimed, timed
+    assert 0.011 <= timings["a"].low <= timings["a"].median <= timings["a"].high
+    assert timings["b"].low >= 0.022
+    assert timings["a"].rounds == 4
+
+
+@pytest.mark.usefixtures("quiet")
+def test_fewer_rounds_in_little_time() -> None:
+    calls = {"a": lambda: time.sleep(0.01)}
+    assert interleaved(calls, 15, seconds=0.11)["a"].rounds in (4, 5)
+    assert interleaved(calls, 15, seconds=1e-9)["a"].rounds == measure.FEWEST_ROUNDS
+
+
+def test_noisy_rounds_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = iter([0.5, 0.0, 0.4, 0.0, 0.0, 1.0])
+    monkeypatch.setattr(measure._Load, "foreign_share", lambda self: next(shares))
+    pauses = iter([0, 0, 0, *(x for pause in (0.03, 0, 0.03, 0, 0) for x in (pause, pause))])
+    timing = interleaved({"a": lambda: time.sleep(next(pauses) + 6e-3)}, 3)["a"]
+    assert (timing.rounds, timing.foreign) == (3, 0.0)
+    assert timing.high < 0.03  # the two noisy rounds are not among them
+
+
+def test_no_more_than_twice_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure._Load, "foreign_share", lambda self: 0.25)
+    timing = interleaved({"a": lambda: time.sleep(6e-3)}, 3)["a"]
+    assert (timing.rounds, timing.foreign) == (3, 0.25)
+
+
+def test_other_processes_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, own = iter([100.0, 101.0]), iter([5.0, 5.2])
+    monkeypatch.setattr(measure, "_busy_seconds", lambda: next(busy))
+    monkeypatch.setattr(measure, "_own_seconds", lambda: next(own))
+    monkeypatch.setattr(measure.os, "cpu_count", lambda: 2)
+    clock = iter([10.0, 11.0])
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
+    assert measure._Load().foreign_share() == pytest.approx(0.4)
+
+
+def test_what_runs_out_of_memory_is_left_out() -> None:
+    def huge() -> None:
+        torch.empty(2**60)
+
+    assert list(interleaved({"huge": huge, "small": lambda: None}, 3)) == ["small"]
+    with pytest.raises(ZeroDivisionError):
+        interleaved({"broken": lambda: 1 / 0}, 3)
+
+
+def test_check_returns_the_largest_error() -> None:
+    assert 0 < check(eager, TRUTH, views(20, 6), 0.2) < 1e-6
+    assert check(eager, TRUTH, views(20, 6, torch.float64), 0.2) < 1e-13
+
+
+@pytest.mark.parametrize("fault", ["value", "gradient of z0", "gradient of z1", "nan"])
+def test_check_finds_faults(fault: str) -> None:
+    def wrong(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
+        if fault == "gradient of z0":
+            z0 = z0.detach() + 1.001 * (z0 - z0.detach())
+        if fault == "gradient of z1":
+            z1 = z1.detach() + 1.001 * (z1 - z1.detach())
+        return eager(z0, z1, temperature) * {"value": 1.001, "nan": torch.nan}.get(fault, 1.0)
+
+    with pytest.raises(ValueError, match="relative errors"):
+        check(wrong, TRUTH, views(20, 6), 0.2)
+    if fault != "nan":
+        assert check(wrong, TRUTH, views(20, 6), 0.2, tolerance=0.01) == pytest.approx(
+            1e-3, rel=0.1
+        )
+
+
+def test_floor_is_the_longest_of_products_exponentials_and_traffic() -> None:
+    n, d = 50, 20
+    # Half of the square of 2N rows: 2 x 5,000 x 20 FLOP, 5,000 exponentials.
+    products = Rates(mm=1.0, product=1e3, exp=1e30, memory=1e30)
+    assert machine.floor(n, d, PASSES[0], 4, products) == pytest.approx(2e5 / 1e3)
+    assert machine.floor(n, d, PASSES[1], 4, products) == pytest.approx(8e5 / 1e3)
+    exponentials = Rates(mm=1.0, product=1e30, exp=1e3, memory=1e30)
+    assert machine.floor(n, d, PASSES[0], 4, exponentials) == pytest.approx(5e3 / 1e3)
+    assert machine.floor(n, d, PASSES[1], 4, exponentials) == pytest.approx(1e4 / 1e3)
+    traffic = Rates(mm=1.0, product=1e30, exp=1e30, memory=1e3)
+    assert machine.floor(n, d, PASSES[1], 2, traffic) == pytest.approx(2 * 2 * n * d * 2 / 1e3)
+
+
+def test_rates_come_from_the_probes() -> None:
+    names = dict.fromkeys((*machine.probes(), "oneDNN"))
+    timings = {name: Timing(0.5, 0.5, 0.5, 3, 0.0) for name in names}
+    timings["oneDNN"] = Timing(0.25, 0.25, 0.25, 3, 0.0)
+    found = machine.rates(timings)
+    assert found == Rates(mm=4 * 2048**3, product=8 * 2048**3, exp=2**18, memory=2**29)
+    timings["oneDNN"] = Timing(1.0, 1.0, 1.0, 3, 0.0)
+    assert machine.rates(timings).product == found.mm
