@@ -14,11 +14,12 @@ from simclr_ext.studies.report import orderings, reason, write_results
 from simclr_ext.studies.scales import SCALES, open_context
 from simclr_ext.studies.study import Context, Findings, load_study
 from simclr_ext.studies.sweep import Outcome, outcomes, sweep
+from simclr_ext.trainer.config.checks import check_device
 from simclr_ext.trainer.config.serialise import to_plain
 from simclr_ext.trainer.errors import RunFolderError
 from simclr_ext.trainer.features import fingerprint
 from simclr_ext.trainer.folder import write_atomically
-from simclr_ext.trainer.run import check_device, check_loss
+from simclr_ext.trainer.run import check_loss
 
 
 @dataclass(frozen=True)
