@@ -1,6 +1,7 @@
 import platform
+import resource
+from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ MIB = 2**20
 
 
 def resident() -> int:
-    return int(psutil.Process().memory_info().rss)
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of the GNU C library")
