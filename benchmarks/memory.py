@@ -26,12 +26,6 @@ from simclr_ext.bench.measure import forward_backward, views
 from simclr_ext.bench.memory import OUT_OF_MEMORY, attempt, is_out_of_memory, limited, peak
 
 MIB = 2**20
-CHILD = {
-    # What is freed goes back at once: what a first call left would hide what the next one takes.
-    "MALLOC_MMAP_THRESHOLD_": str(2**16),
-    # Compilers in processes of their own would take memory unseen.
-    "TORCHINDUCTOR_COMPILE_THREADS": "1",
-}
 Usage = dict[str, object]
 
 
@@ -49,7 +43,8 @@ def usage(peer: str, case: Case, limit: int, timeout: float = 300) -> Usage:
     """
     values = (case.n, case.d, case.dtype, case.threads, case.temperature, limit)
     command = [sys.executable, __file__, peer, *map(str, values)]
-    environ = os.environ | CHILD
+    # Compilers run in processes of their own, which would take the memory of others unseen.
+    environ = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env=environ, timeout=timeout
