@@ -159,7 +159,9 @@ class Sweep:
         }
         floor = machine.floor(case.n, case.d, what, inputs[0].element_size(), rates)
         return [
-            common | {"peer": name, "floor_ms": 1e3 * floor} | self._row(name, case, timings, used)
+            common
+            | {"peer": name, "floor_ms": 1e3 * floor}
+            | self._row(name, case, what, timings, used)
             for name in self.contestants
         ]
 
@@ -167,10 +169,13 @@ class Sweep:
         self,
         name: str,
         case: Case,
+        what: Pass,
         timings: Mapping[str, Timing],
         used: dict[str, dict[str, Any]],
     ) -> dict[str, Any]:
-        row = {"problem": self.contestants[name][0].problem, **used[name]}
+        row = {"problem": self.contestants[name][0].problem, "status": used[name]["status"]}
+        if what == "forward + backward":  # memory is that of both
+            row |= used[name]
         if (timing := timings.get(name)) is None:
             if row["status"] == "ok":  # it fitted alone, but not beside the others
                 row["status"] = OUT_OF_MEMORY
