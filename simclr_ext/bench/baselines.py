@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -29,4 +30,11 @@ def eager(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, positives)
 
 
-compiled: Loss = torch.compile(eager, dynamic=False)
+def compiled(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
+    """The same, compiled by `torch.compile`; see `eager`."""
+    return _compile()(z0, z1, temperature)
+
+
+@functools.cache  # at the first call: the compiler takes most of a second to import
+def _compile() -> Loss:
+    return torch.compile(eager, dynamic=False)
