@@ -22,7 +22,6 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from lightly.loss import NTXentLoss
@@ -33,9 +32,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from simclr_ext.trainer import PRESETS, TrainConfig
 from simclr_ext.trainer.data import ImageData, load_data
-from simclr_ext.trainer.evaluate import linear_probe, standardise
+from simclr_ext.trainer.evaluate import probe_accuracies, standardise
 from simclr_ext.trainer.features import encode, pixels
-from simclr_ext.trainer.knn import nearest_neighbours
 from simclr_ext.trainer.memory import freed_memory_kept
 from simclr_ext.trainer.pretrain import Training, pretrain
 from simclr_ext.trainer.run import build_model
@@ -167,13 +165,10 @@ def evaluate(system: str, data: ImageData, config: TrainConfig, workers: int) ->
         ]
     train, test = standardise(*features)
     labels, expected = data.train_labels.numpy(), data.test_labels.numpy()
-    predicted = {
-        "linear": linear_probe(train, labels, test),
-        "k-NN": nearest_neighbours(train, labels, test),
-    }
+    found = probe_accuracies(train, labels, test, expected)
     return [
-        row_of(system, probe, config.seed, f"{np.mean(found == expected):.4f}")
-        for probe, found in predicted.items()
+        row_of(system, probe, config.seed, f"{accuracy:.4f}")
+        for probe, accuracy in zip(("linear", "k-NN"), found, strict=True)
     ]
 
 

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from simclr_ext.studies.config import ScaleName
 from simclr_ext.studies.figures import COLOURS
-from simclr_ext.studies.pretraining import train_model
+from simclr_ext.studies.pretraining import h_and_z, train_model
 from simclr_ext.studies.study import Cell, Context, Findings, Row, Study, Variant
 from simclr_ext.studies.summary import cell_of, ordering, over_seeds
 from simclr_ext.studies.transforms import Transform, gaussian_noise, grayscale, rotate, sobel
@@ -116,12 +116,8 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
         task.draw(resize(images, config.side), random)
         for images in (data.train_images, data.test_images)
     )
-    networks: dict[str, nn.Module] = {
-        "h": model.encoder,
-        "z": nn.Sequential(model.encoder, model.head),
-    }
     rows: list[Row] = []
-    for name, network in networks.items():
+    for name, network in h_and_z(model).items():
         features = [encode(network, views, config.side) for views in (train[0], test[0])]
         accuracy = _accuracy(features[0], train[1].numpy(), features[1], test[1].numpy(), cell.seed)
         rows.append({"representation": name, "accuracy": accuracy, "chance": task.chance})

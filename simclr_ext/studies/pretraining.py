@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 from torch import nn
 
 from simclr_ext.studies.study import Row
 from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.data import ImageData
-from simclr_ext.trainer.evaluate import encode, linear_probe, nearest_neighbours, standardise
+from simclr_ext.trainer.evaluate import encode, probe_accuracies, standardise
 from simclr_ext.trainer.gradient import Loss
 from simclr_ext.trainer.memory import freed_memory_kept
 from simclr_ext.trainer.model import SimCLR
@@ -40,6 +39,11 @@ def train_model(
     return training.model
 
 
+def h_and_z(model: SimCLR) -> dict[str, nn.Module]:
+    """Return the networks of images to h and to z = g(h), by these names; they share weights."""
+    return {"h": model.encoder, "z": nn.Sequential(model.encoder, model.head)}
+
+
 def probe(network: nn.Module, data: ImageData, config: TrainConfig) -> Row:
     """Return the test accuracies in [0, 1] of a frozen representation.
 
@@ -55,9 +59,7 @@ def probe(network: nn.Module, data: ImageData, config: TrainConfig) -> Row:
     train, test = (
         encode(network, images, config.side) for images in (data.train_images, data.test_images)
     )
+    labels, expected = data.train_labels.numpy(), data.test_labels.numpy()
     train, test = standardise(train, test)
-    labels, truth = data.train_labels.numpy(), data.test_labels.numpy()
-    return {
-        "linear": float(np.mean(linear_probe(train, labels, test) == truth)),
-        "knn": float(np.mean(nearest_neighbours(train, labels, test) == truth)),
-    }
+    linear, knn = probe_accuracies(train, labels, test, expected)
+    return {"linear": linear, "knn": knn}

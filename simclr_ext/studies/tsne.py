@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from torch import nn
 
 from simclr_ext.studies.config import ScaleName
-from simclr_ext.studies.pretraining import probe, train_model
+from simclr_ext.studies.pretraining import h_and_z, probe, train_model
 from simclr_ext.studies.study import Cell, Context, Findings, Row, Study, Variant
 from simclr_ext.studies.summary import cell_of, ordering, over_seeds
 from simclr_ext.trainer.features import encode
@@ -28,12 +27,8 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     """Return a row of accuracies for h and for z, and their maps, a row per image."""
     data, config = context.data, context.config
     model = train_model(config, data)
-    networks: dict[str, nn.Module] = {
-        "h": model.encoder,
-        "z": nn.Sequential(model.encoder, model.head),
-    }
     rows: list[Row] = []
-    for name, network in networks.items():
+    for name, network in h_and_z(model).items():
         rows.append({"representation": name, **probe(network, data, config)})
         points, shown = tsne_map(encode(network, data.test_images, config.side), cell.seed)
         for (x, y), label in zip(points.tolist(), data.test_labels[shown].tolist(), strict=True):

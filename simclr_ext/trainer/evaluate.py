@@ -32,6 +32,7 @@ __all__ = [
     "nearest_neighbours",
     "pixels",
     "pixels_fit",
+    "probe_accuracies",
     "rank_linearly",
     "standardise",
 ]
@@ -95,20 +96,29 @@ def evaluate(train: Features, test: Features, data: ImageData | FolderData, seed
     """
     train, test = standardise(train, test)
     train_labels, test_labels = data.train_labels.numpy(), data.test_labels.numpy()
+    few = [
+        probe_accuracies(train[rows], train_labels[rows], test, test_labels)
+        for rows in draw_labels(train_labels, LABELS_PER_CLASS, DRAWS, seed)
+    ]
+    linear, knn = zip(*few, strict=True)
+    linear_all, knn_all = probe_accuracies(train, train_labels, test, test_labels)
+    return Scores(Accuracy(linear), Accuracy(knn), Accuracy((linear_all,)), Accuracy((knn_all,)))
 
-    def accuracy(predicted: Labels) -> float:
-        return float(np.mean(predicted == test_labels))
 
-    linear, knn = [], []
-    for rows in draw_labels(train_labels, LABELS_PER_CLASS, DRAWS, seed):
-        linear.append(accuracy(linear_probe(train[rows], train_labels[rows], test)))
-        knn.append(accuracy(nearest_neighbours(train[rows], train_labels[rows], test)))
-    return Scores(
-        Accuracy(tuple(linear)),
-        Accuracy(tuple(knn)),
-        Accuracy((accuracy(linear_probe(train, train_labels, test)),)),
-        Accuracy((accuracy(nearest_neighbours(train, train_labels, test)),)),
-    )
+def probe_accuracies(
+    train: Features, labels: Labels, test: Features, expected: Labels
+) -> tuple[float, float]:
+    """Return the test accuracies of a linear probe and of k-NN.
+
+    Args:
+        train: Standardised features of labelled images, [n, dim].
+        labels: [n].
+        test: Features of the test images, standardised alike, [m, dim].
+        expected: [m].
+    """
+    linear = linear_probe(train, labels, test)
+    knn = nearest_neighbours(train, labels, test)
+    return float(np.mean(linear == expected)), float(np.mean(knn == expected))
 
 
 def pixels_fit(data: ImageData | FolderData) -> bool:

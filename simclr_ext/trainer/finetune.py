@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from simclr_ext.trainer.config.evaluate import FinetuneConfig
 from simclr_ext.trainer.config.serialise import to_plain
 from simclr_ext.trainer.evaluate import Accuracy
+from simclr_ext.trainer.probe import linear_classifier
 from simclr_ext.trainer.ranking import TOP, accuracy
 from simclr_ext.trainer.report import accuracy_to_plain, markdown_table, percent
 from simclr_ext.trainer.session import Session, open_session
@@ -103,9 +104,7 @@ def _finetune(session: Session, config: FinetuneConfig, rows: Tensor, seed: int)
     """Return a classifier fine-tuned on some of the training images."""
     start = session.untrained if config.scratch else session.encoder
     encoder, dim = start(config.head_layers)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        linear = nn.Linear(dim, session.classes)
+    linear = linear_classifier(dim, session.classes, seed)
     # A copy: the next repetition starts from the same weights.
     classifier = nn.Sequential(copy.deepcopy(encoder), linear).to(session.device).train()
     augment = crop_and_flip(session.checkpoint.config.augment, session.side)
