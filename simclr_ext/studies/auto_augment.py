@@ -6,11 +6,10 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms import v2
 
+from simclr_ext.studies.scales import SMALL_IMAGES
 from simclr_ext.trainer.augment import Augment
 from simclr_ext.trainer.image_ops import to_float
 from simclr_ext.trainer.seeds import seeded
-
-_SMALL_IMAGES = 64  # side up to which the policy is that of CIFAR-10, and not of ImageNet
 
 
 class AutoAugment:
@@ -29,7 +28,7 @@ class AutoAugment:
     """
 
     def __init__(self, crop: Augment) -> None:
-        small = crop.size <= _SMALL_IMAGES
+        small = crop.size <= SMALL_IMAGES
         policies = v2.AutoAugmentPolicy
         self._crop = crop
         self._policy = v2.AutoAugment(policies.CIFAR10 if small else policies.IMAGENET)

@@ -43,8 +43,7 @@ class OneBranchSource(MemorySource):
     """
 
     def __init__(self, images: Tensor, config: TrainConfig, transform: Transform) -> None:
-        crop = crop_and_flip(config.augment, config.side)
-        super().__init__(images, dataclasses.replace(config, augment=crop.config))
+        super().__init__(images, config, crop_and_flip(config.augment, config.side))
         self._transform = transform
 
     def views(self, batch: Tensor, seed: int) -> Tensor:

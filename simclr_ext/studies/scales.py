@@ -50,13 +50,13 @@ _CPU = dataclasses.replace(
     epochs=10,
     optim=dataclasses.replace(PRESETS["cpu-small"].optim, warmup_epochs=1),
 )
-_SMALL_IMAGES = 64  # side up to which the paper's recipe is that of CIFAR-10, and not of ImageNet
+SMALL_IMAGES = 64  # side up to which the paper's recipe is that of CIFAR-10, and not of ImageNet
 
 
 def recipe(scale: ScaleName, data: ImageData) -> TrainConfig:
     """Return the configuration that a study's cells vary, resolved for a data set."""
     if scale == "paper":
-        small = max(data.sides) <= _SMALL_IMAGES
+        small = max(data.sides) <= SMALL_IMAGES
         base = PRESETS["cifar10-r50" if small else "imagenet-r50"]
     else:
         base = {"tiny": _TINY, "cpu": _CPU}[scale]

@@ -1,14 +1,5 @@
-"""Fixtures of the studies' tests."""
+"""Fixtures of the studies' tests: those of the trainer's."""
 
-from collections.abc import Iterator
+from tests.trainer.conftest import one_thread
 
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]
