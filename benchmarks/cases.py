@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from simclr_ext.bench.machine import PASSES, Pass
+from simclr_ext.bench.measure import forward, forward_backward
+
+PASS_CALLS: dict[Pass, Callable[..., None]] = dict(
+    zip(PASSES, (forward, forward_backward), strict=True)
+)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ COLOURS = {
 }
 OTHER_COLOURS = ("#a96b59", "#94a4a2", "#b9ac70", "#92dadd", "#5b8c5a", "#d16ba5", "#3b3b98")
 MARKERS = "os^Dv<>phX*P"
-MIB = 2**20
 
 
 def readme(rows: Sequence[Row]) -> Figure:
@@ -91,7 +90,7 @@ def rates(axis: Axes, series: Sequence[Row]) -> None:
     for index, (name, rows) in enumerate(by_peer(series).items()):
         _line(axis, index, name, [(r.n, efficiency(r)) for r in rows if r.ms is not None])
     axis.set_yscale("linear")
-    axis.set_ylim(0, 1)
+    axis.set_ylim(bottom=0)
     _label(axis, "Efficiency: share of the rate of torch.mm", "", series)
 
 

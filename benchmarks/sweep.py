@@ -28,21 +28,21 @@ import memory
 import peers
 import rows
 import simclr_ext
-from cases import PLANS, Case, Plan
+from cases import PASS_CALLS, PLANS, Case, Plan
 from simclr_ext import _backend
 from simclr_ext.bench import machine
 from simclr_ext.bench.baselines import Loss
 from simclr_ext.bench.machine import Pass
-from simclr_ext.bench.measure import Timing, check, forward, forward_backward, interleaved, views
-from simclr_ext.bench.memory import OUT_OF_MEMORY, attempt, available, limited
+from simclr_ext.bench.measure import (
+    CHECKED,
+    Timing,
+    check,
+    interleaved,
+    views,
+)
+from simclr_ext.bench.memory import OUT_OF_MEMORY, allowance, attempt, available, limited
 
-CHECKED = 512  # the largest N at which results are compared: the truth is dense, in float64
-SHARE = 0.85  # of the memory that is free, which a measurement may take
 Contestants = Mapping[str, tuple[peers.Peer, Loss]]
-PASS_CALLS: dict[Pass, Callable[..., None]] = {
-    "forward": forward,
-    "forward + backward": forward_backward,
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -107,7 +107,7 @@ class Sweep:
             return {"status": reason}
         used: dict[str, Any] = {"status": "ok"}
         if case.memory:
-            used = memory.usage(name, case, int(SHARE * available()))
+            used = memory.usage(name, case, allowance())
         if used["status"] == "ok":
             smaller = views(min(case.n, CHECKED), case.d, getattr(torch, case.dtype))
             used["status"] = attempt(
@@ -134,7 +134,7 @@ class Sweep:
     ) -> list[dict[str, Any]]:
         inputs = views(case.n, case.d, getattr(torch, case.dtype))
         calls: dict[str, Callable[[], object]] = {}
-        with limited(int(SHARE * available())), warnings.catch_warnings():
+        with limited(allowance()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for name, (_, loss) in self.contestants.items():
                 if used[name]["status"] == "ok":

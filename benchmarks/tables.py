@@ -72,7 +72,7 @@ def all_tables(run: Mapping[str, str], rows: Sequence[Row]) -> list[Table]:
         growths(rows),
         largest(rows),
         faster_peers(rows),
-        everyshape_text(rows),
+        every_shape(rows),
     ]
 
 
@@ -221,7 +221,7 @@ def _overlap(ours: Row, best: Row) -> str:
     return "overlap" if (best.ms_high or 0) >= (ours.ms_low or 0) else "apart"
 
 
-def everyshape_text(rows: Sequence[Row]) -> Table:
+def every_shape(rows: Sequence[Row]) -> Table:
     """Return every shape with the best peer."""
     body = []
     for shape in by_shape(rows):

@@ -17,10 +17,10 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import peers
-from cases import Case
+from cases import PASS_CALLS, Case
 from simclr_ext.bench.machine import PASSES, Pass
-from simclr_ext.bench.measure import check, forward, forward_backward, views
-from simclr_ext.bench.memory import OUT_OF_MEMORY, attempt, available, limited
+from simclr_ext.bench.measure import check, views
+from simclr_ext.bench.memory import OUT_OF_MEMORY, allowance, attempt, limited
 
 SIZES = (16, 64, 256, 1024, 4096, 16_384, 65_536)
 DIMS = (32, 128, 512, 2048)
@@ -28,8 +28,6 @@ DTYPES = ("float32", "bfloat16")
 TEMPERATURES = (0.5, 0.01)
 THREADS = tuple(dict.fromkeys((1, torch.get_num_threads())))
 CHECKED = 256  # the largest N at which results are compared: the truth is dense, in float64
-SHARE = 0.85  # of the memory that is free
-CALLS = dict(zip(PASSES, (forward, forward_backward), strict=True))
 
 
 def all_cases() -> Iterator[Case]:
@@ -63,8 +61,8 @@ def test_speed(peer: peers.Peer, case: Case, what: Pass, benchmark: BenchmarkFix
     dtype: torch.dtype = getattr(torch, case.dtype)
     torch.compiler.reset()  # else the limit of recompilations turns it into eager, silently
     inputs = views(case.n, case.d, dtype)
-    call = functools.partial(CALLS[what], loss, inputs, case.temperature)
-    with limited(int(SHARE * available())):
+    call = functools.partial(PASS_CALLS[what], loss, inputs, case.temperature)
+    with limited(allowance()):
         check(loss, peer.truth, views(min(case.n, CHECKED), case.d, dtype), case.temperature)
         status = attempt(call)
         if status == OUT_OF_MEMORY:

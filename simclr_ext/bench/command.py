@@ -15,6 +15,7 @@ from simclr_ext.bench import machine
 from simclr_ext.bench.baselines import Loss, compiled, eager
 from simclr_ext.bench.machine import PASSES
 from simclr_ext.bench.measure import (
+    CHECKED,
     Timing,
     check,
     forward,
@@ -22,7 +23,7 @@ from simclr_ext.bench.measure import (
     interleaved,
     views,
 )
-from simclr_ext.bench.memory import OUT_OF_MEMORY, attempt, available, limited, peak
+from simclr_ext.bench.memory import OUT_OF_MEMORY, allowance, attempt, limited, peak
 from simclr_ext.losses import nt_xent_loss
 from simclr_ext.selection import select_backend
 from simclr_ext.trainer.config.checks import check as check_value
@@ -33,8 +34,6 @@ from simclr_ext.trainer.config.checks import (
     check_types,
 )
 
-CHECKED = 512  # the largest N at which results are compared: the truth is dense, in float64
-SHARE = 0.85  # of the memory that is free, which an implementation may take
 BACKENDS: dict[str, Loss] = {
     name: functools.partial(nt_xent_loss, backend=name) for name in ("fused", "tiled")
 }
@@ -208,7 +207,7 @@ def _run(config: BenchConfig) -> BenchResult:
     statuses: dict[str, str] = {}
     calls: dict[str, Callable[[], object]] = {}
     peaks: dict[str, int | None] = {}
-    with limited(int(SHARE * available())), warnings.catch_warnings():
+    with limited(allowance()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, loss in (BACKENDS | BASELINES).items():
             call = functools.partial(step, loss, inputs, config.temperature)

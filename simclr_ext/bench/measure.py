@@ -18,6 +18,7 @@ from torch import Tensor
 from simclr_ext.bench.baselines import Loss
 from simclr_ext.bench.memory import is_out_of_memory
 
+CHECKED = 512  # the largest N at which results are compared: the truth is dense, in float64
 SHORTEST = 5e-3  # seconds; shorter calls are timed several at a time
 LONG = 0.1  # seconds; longer calls fill the caches in a small part of their time
 ROUNDS = 15

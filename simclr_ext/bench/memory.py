@@ -80,6 +80,11 @@ def available() -> int:
     return int(line.split()[1]) * 1024
 
 
+def allowance() -> int:
+    """Return the bytes that a measurement may take: 85 % of those that are available."""
+    return int(0.85 * available())
+
+
 def peak(call: Callable[[], object], device: torch.device | str = "cpu") -> int:
     """Return the most bytes that a call takes at once, beyond what is there before it.
 
