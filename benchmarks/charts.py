@@ -25,14 +25,14 @@ OTHER_COLOURS = ("#a96b59", "#94a4a2", "#b9ac70", "#92dadd", "#5b8c5a", "#d16ba5
 MARKERS = "os^Dv<>phX*P"
 
 
-def readme(rows: Sequence[Row]) -> Figure:
-    """Return the README's chart: time and memory."""
+def readme(rows: Sequence[Row], names: Sequence[str]) -> Figure:
+    """Return the README's chart: time and memory of some implementations."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    series = main_series(rows)
+    series = [row for row in main_series(rows) if row.peer in names]
     time(left, series)
     memory(right, series)
-    left.legend(frameon=False, fontsize=7, ncols=2)
+    left.legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -67,9 +67,10 @@ def time(axis: Axes, series: Sequence[Row]) -> None:
 
 def memory(axis: Axes, series: Sequence[Row]) -> None:
     """Draw the peak of resident memory of each implementation."""
+    measured = [row for row in series if row.rss_mib]
     for index, (name, rows) in enumerate(by_peer(series).items()):
         _line(axis, index, name, [(row.n, row.rss_mib) for row in rows if row.rss_mib])
-    _label(axis, "Peak memory beyond inputs and gradients", "MiB", series)
+    _label(axis, "Peak memory beyond inputs and gradients", "MiB", measured)
 
 
 def speed_up(axis: Axes, series: Sequence[Row]) -> None:

@@ -121,6 +121,8 @@ def interleaved(
 ) -> dict[str, Timing]:
     """Time all calls in turn, round after round: what disturbs one disturbs all.
 
+    Each round begins with another call.
+
     Rounds during which other processes were busy are repeated, at most as often as there are
     rounds; the quietest count.
 
@@ -149,7 +151,9 @@ def interleaved(
             once.pop(name, None)
     calls = {name: calls[name] for name in once}
     repeats = {name: max(1, round(SHORTEST / once[name])) for name in calls}
-    if seconds is not None and calls:
+    if not calls:
+        return {}
+    if seconds is not None:
         each = sum(_sample_seconds(once[name], repeats[name]) for name in calls)
         rounds = max(FEWEST_ROUNDS, min(rounds, int(seconds / each)))
 
@@ -157,7 +161,9 @@ def interleaved(
     foreign: list[float] = []
     while len(samples) < 2 * rounds and sum(share <= QUIET for share in foreign) < rounds:
         load = _Load()
-        samples.append({n: _sample(call, repeats[n], once[n], finish) for n, call in calls.items()})
+        first = len(samples) % len(calls)  # not always after the same one, whose threads may spin
+        order = [*calls][first:] + [*calls][:first]
+        samples.append({n: _sample(calls[n], repeats[n], once[n], finish) for n in order})
         foreign.append(load.foreign_share())
     quietest = sorted(range(len(samples)), key=lambda index: foreign[index])[:rounds]
     share = statistics.mean(foreign[index] for index in quietest)
