@@ -5,7 +5,7 @@
 Every implementation is checked against float64 before it is timed, all are timed in the same
 rounds, with the machine's own rates beside them, and memory is measured in processes of their own.
 A row is added to the file as soon as it is there; running out of memory is a row, too. The caches
-are warm: short calls come right after an untimed one.
+are warm: short calls come after 20 ms of untimed ones.
 """
 
 from __future__ import annotations
@@ -33,13 +33,7 @@ from simclr_ext import _backend
 from simclr_ext.bench import machine
 from simclr_ext.bench.baselines import Loss
 from simclr_ext.bench.machine import Pass
-from simclr_ext.bench.measure import (
-    CHECKED,
-    Timing,
-    check,
-    interleaved,
-    views,
-)
+from simclr_ext.bench.measure import CHECKED, Timing, check, interleaved, views
 from simclr_ext.bench.memory import OUT_OF_MEMORY, allowance, attempt, available, limited
 
 Contestants = Mapping[str, tuple[peers.Peer, Loss]]

@@ -21,6 +21,9 @@ from simclr_ext.bench.memory import is_out_of_memory
 CHECKED = 512  # the largest N at which results are compared: the truth is dense, in float64
 SHORTEST = 5e-3  # seconds; shorter calls are timed several at a time
 LONG = 0.1  # seconds; longer calls fill the caches in a small part of their time
+# Seconds of untimed calls before those that are timed. The threads of the call before spin for some
+# milliseconds after its end, which may double the time of a short call on few processors.
+SETTLING = 0.02
 ROUNDS = 15
 FEWEST_ROUNDS = 3
 QUIET = 0.03  # share of the processors' time that other processes may take in a round
@@ -174,8 +177,12 @@ def _sample(
     call: Callable[[], object], repeats: int, expected: float, finish: Callable[[], object]
 ) -> float:
     if expected < LONG:
+        settled = time.perf_counter() + SETTLING
         call()  # untimed: the caches are this call's own then, not those of the one before
         finish()
+        while time.perf_counter() < settled:
+            call()
+            finish()
     start = time.perf_counter()
     for _ in range(repeats):
         call()
@@ -184,7 +191,7 @@ def _sample(
 
 
 def _sample_seconds(once: float, repeats: int) -> float:
-    return once * (repeats + (once < LONG))
+    return once * repeats + (max(once, SETTLING) if once < LONG else 0)
 
 
 def _timing(values: list[float], foreign: float) -> Timing:

@@ -21,6 +21,7 @@ TRUTH = functools.partial(nt_xent_loss, backend="reference")
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure._Load, "foreign_share", lambda self: 0.0)
+    monkeypatch.setattr(measure, "SETTLING", 0.0)
 
 
 @pytest.mark.usefixtures("quiet")
@@ -49,6 +50,7 @@ def test_fewer_rounds_in_little_time() -> None:
 
 
 def test_noisy_rounds_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SETTLING", 0.0)
     shares = iter([0.5, 0.0, 0.4, 0.0, 0.0, 1.0])
     monkeypatch.setattr(measure._Load, "foreign_share", lambda self: next(shares))
     pauses = iter([0, 0, 0, *(x for pause in (0.03, 0, 0.03, 0, 0) for x in (pause, pause))])
@@ -58,6 +60,7 @@ def test_noisy_rounds_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_more_than_twice_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SETTLING", 0.0)
     monkeypatch.setattr(measure._Load, "foreign_share", lambda self: 0.25)
     timing = interleaved({"a": lambda: time.sleep(6e-3)}, 3)["a"]
     assert (timing.rounds, timing.foreign) == (3, 0.25)
