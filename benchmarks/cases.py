@@ -111,7 +111,7 @@ FULL = Plan(
     dtypes=("float64", "bfloat16", "float16"),
     temperatures=(0.01, 0.05, 0.1),
     single=(16, 256, 2048, 4096),
-    seconds=15,
-    longest=120,
+    seconds=10,
+    longest=15,
 )
 PLANS = {plan.name: plan for plan in (QUICK, FULL)}
