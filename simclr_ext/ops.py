@@ -38,6 +38,9 @@ def nt_xent(
     """
     if backend == "fused":
         register()
+    if not torch.is_grad_enabled():  # at small N, recording what no one reads costs the most
+        rows, *_ = _forward_op(backend, z0, z1, temperature, normalize, eps)
+        return reduce_rows(rows, reduction)
     loss: Tensor
     loss, *_ = _NTXent.apply(z0, z1, temperature, reduction, normalize, eps, backend)
     return loss
@@ -73,11 +76,7 @@ class _NTXent(torch.autograd.Function):
         eps: float,
         backend: str,
     ) -> tuple[Tensor, ...]:
-        operators = torch.ops.simclr_ext
-        forward = (
-            operators.nt_xent_tiled_forward if backend == "tiled" else operators.nt_xent_forward
-        )
-        rows, *saved = forward.default(z0, z1, temperature, normalize, eps)
+        rows, *saved = _forward_op(backend, z0, z1, temperature, normalize, eps)
         return reduce_rows(rows, reduction), rows, *saved
 
     @staticmethod
@@ -117,6 +116,13 @@ class _NTXent(torch.autograd.Function):
 
 # Function.apply would work out this signature on every call, at a third of its whole cost.
 _NTXent.forward.__signature__ = inspect.signature(_NTXent.forward)  # type: ignore[attr-defined]
+
+
+def _forward_op(backend: str, *args: Any) -> tuple[Tensor, ...]:
+    operators = torch.ops.simclr_ext
+    forward = operators.nt_xent_tiled_forward if backend == "tiled" else operators.nt_xent_forward
+    results: tuple[Tensor, ...] = forward.default(*args)
+    return results
 
 
 def _backward_op(backend: str, *args: Any) -> tuple[Tensor, Tensor]:

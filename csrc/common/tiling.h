@@ -48,7 +48,7 @@ class Blocks {
   static constexpr int64_t kGoodBlocks = 8;
   static constexpr int64_t kMinBlocks = 4;
   // Up to here one tile is faster than the schedule and the wake-up of other threads.
-  static constexpr int64_t kMaxSingle = 96;
+  static constexpr int64_t kMaxSingle = 128;
 
   explicit Blocks(int64_t num_rows) : num_rows_(num_rows), count_(count_for(num_rows)) {}
 

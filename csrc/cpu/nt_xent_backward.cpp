@@ -48,7 +48,7 @@ class PairWeights {
         positive_weight_(s.num_pairs()) {
     const double scale = scale_;
     const double inv_t = scale * std::numbers::ln2;
-    visit_blocks(s.blocks(), [&](int64_t b) {
+    visit_blocks(s.blocks(), kScalarCost, [&](int64_t b) {
       const Range rows = s.blocks()[b];
       for (int64_t i = rows.begin; i < rows.end; ++i) {
         const double lse_base2 = lse[i] * std::numbers::log2e;
@@ -117,7 +117,7 @@ double finish_grad(const Similarities<T>& s, const at::Tensor& inv_norm, Range w
   const T* inv = inv_norm.numel() == 0 ? nullptr : inv_norm.const_data_ptr<T>();
   T* grad = grad_z.mutable_data_ptr<T>();
   std::vector<double> radial(s.blocks().count(), 0.0);
-  visit_blocks(s.blocks(), [&](int64_t b) {
+  visit_blocks(s.blocks(), s.dim(), [&](int64_t b) {
     const Range part = intersect(s.blocks()[b], wanted);
     if (part.size() == 0) return;
     radial[b] = simd::kernels<T>().normalize_rows_backward(

@@ -98,7 +98,7 @@ std::pair<at::Tensor, at::Tensor> join_views(const at::Tensor& z0, const at::Ten
   T* row = z.mutable_data_ptr<T>();
   T* inv = inv_norm.mutable_data_ptr<T>();
   const Blocks blocks(2 * n);
-  visit_blocks(blocks, [&](int64_t b) {
+  visit_blocks(blocks, dim, [&](int64_t b) {
     const auto [begin, end] = blocks[b];
     simd::kernels<T>().normalize_rows(row + begin * dim, end - begin, dim, eps, inv + begin);
   });
@@ -118,7 +118,7 @@ void forward(Similarities<T> s, T* loss, double* lse) {
     }
     sums.add(data, tile);
   });
-  visit_blocks(s.blocks(), [&](int64_t b) {
+  visit_blocks(s.blocks(), kScalarCost, [&](int64_t b) {
     for (int64_t i = s.blocks()[b].begin; i < s.blocks()[b].end; ++i) {
       const auto [row_lse, row_loss] = sums.finish(i, positives[i % s.num_pairs()]);
       lse[i] = row_lse;

@@ -22,10 +22,16 @@ struct PlainDispatch {
   c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
 };
 
-// Calls visit(block) for every block, in parallel.
+// The costs of visit_blocks, in simple operations on floats: what is done before another thread has
+// woken up, and a few exponentials or logarithms in double, one at a time.
+constexpr int64_t kWakeUpCost = 128 * 1024;
+constexpr int64_t kScalarCost = 128;
+
+// Calls visit(block) for every block, in parallel where that is worth it; `cost` is that of a row.
 template <typename Visit>
-void visit_blocks(const Blocks& blocks, const Visit& visit) {
-  at::parallel_for(0, blocks.count(), 1, [&](int64_t begin, int64_t end) {
+void visit_blocks(const Blocks& blocks, int64_t cost, const Visit& visit) {
+  const int64_t grain = std::max<int64_t>(1, kWakeUpCost / (blocks.max_rows() * cost));
+  at::parallel_for(0, blocks.count(), grain, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) visit(b);
   });
 }

@@ -69,7 +69,7 @@ Products<T>::Products(at::Tensor z, const Blocks& blocks)
       at::empty({num_workers(blocks), std::min(dim(), kPanel), blocks.max_rows()}, z_.options());
   const T* from = z_.template const_data_ptr<T>();
   T* to = transposed_.template mutable_data_ptr<T>();
-  visit_blocks(blocks, [&](int64_t b) {
+  visit_blocks(blocks, dim(), [&](int64_t b) {
     const Range rows = blocks_[b];
     simd::kernels<T>().transpose(from + rows.begin * dim(), rows.size(), dim(), dim(),
                                  to + rows.begin * dim(), rows.size());
