@@ -38,12 +38,13 @@ def readme(rows: Sequence[Row], names: Sequence[str]) -> Figure:
 
 def report(rows: Sequence[Row]) -> Figure:
     """Return the report's charts: time, memory, speed-up, efficiency."""
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure = Figure(figsize=(13, 8), layout="constrained")
     axes = figure.subplots(2, 2)
     series = main_series(rows)
     for axis, draw in zip(axes.flat, (time, memory, speed_up, rates), strict=True):
         draw(axis, series)
-    axes[0, 0].legend(frameon=False, fontsize=8, ncols=2)
+    lines, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside right center", frameon=False)
     return figure
 
 
@@ -74,7 +75,7 @@ def memory(axis: Axes, series: Sequence[Row]) -> None:
 
 
 def speed_up(axis: Axes, series: Sequence[Row]) -> None:
-    """Draw how many times longer the best peer takes, and each other peer."""
+    """Draw how many times longer the best peer takes."""
     best = []
     for shape in by_shape(series):
         ours, peers = own(shape), others(shape)
