@@ -124,7 +124,7 @@ def draw_map(
     classes: NDArray[np.int64],
     class_names: Sequence[str],
 ) -> None:
-    """Draw the points [m, 2] of a map, coloured and named by their classes [m]."""
+    """Draw the points [m, 2] of a map, coloured by their classes [m]; name those that hold a place."""
     size = float(np.clip(18000 / len(points), 14, 30))
     span = np.ptp(points, axis=0)  # [2]
     named: list[NDArray[np.float32]] = []
@@ -136,8 +136,11 @@ def draw_map(
             label=class_names[label], alpha=0.85, linewidths=0,
         )  # fmt: skip
         centre = np.median(own, axis=0)
-        if all(np.any(np.abs(centre - other) > (0.18, 0.05) * span) for other in named):
-            named.append(centre)  # else its name would cover another: the legend has it
+        nearest = np.argsort(np.linalg.norm(points - centre, axis=1))[:20]
+        among_its_own = np.mean(classes[nearest] == label) > 0.5
+        apart = all(np.any(np.abs(centre - other) > (0.18, 0.05) * span) for other in named)
+        if among_its_own and apart:  # else its name would mislead, or cover another
+            named.append(centre)
             axis.annotate(
                 class_names[label], centre, ha="center", va="center", fontsize=11,
                 fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")],
