@@ -112,6 +112,6 @@ FULL = Plan(
     temperatures=(0.01, 0.05, 0.1),
     single=(16, 256, 2048, 4096),
     seconds=10,
-    longest=15,
+    longest=30,
 )
 PLANS = {plan.name: plan for plan in (QUICK, FULL)}
