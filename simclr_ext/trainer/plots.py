@@ -124,7 +124,7 @@ def draw_map(
     classes: NDArray[np.int64],
     class_names: Sequence[str],
 ) -> None:
-    """Draw the points [m, 2] of a map, coloured by their classes [m]; name those that hold a place."""
+    """Draw the points [m, 2] of a map in the colours of their classes [m]; name classes apart."""
     size = float(np.clip(18000 / len(points), 14, 30))
     span = np.ptp(points, axis=0)  # [2]
     named: list[NDArray[np.float32]] = []
