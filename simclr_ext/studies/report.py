@@ -71,7 +71,7 @@ def _report(
         f"Source: SimCLR (arXiv 2002.05709), {study.source}.",
         f"![{study.title}]({config.study}.png)",
         findings.table,
-        "± is the standard deviation over seeds." if study.repeated else "",
+        _spread(found) if study.repeated else "",
         findings.note,
         orderings(findings.orderings),
         f"## How it was measured\n\n{_SCALES[config.scale]} {_recipe(context)}",
@@ -81,11 +81,17 @@ def _report(
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def _spread(found: Sequence[Outcome]) -> str:
+    if len({outcome.cell.seed for outcome in found if outcome.rows}) > 1:
+        return "± is the standard deviation over seeds."
+    return "One seed: how much of a small difference is noise is not known."
+
+
 def orderings(found: Sequence[Ordering]) -> str:
     """Return a list of what the paper found, and whether it shows here."""
     if not found:
         return ""
-    verdicts = {True: "holds here", False: "does not hold here", None: "not known here"}
+    verdicts = {True: "holds here", False: "does not hold here", None: "cannot be told here"}
     lines = [f"- {o.claim}: **{verdicts[o.holds]}** ({o.numbers})." for o in found]
     return "\n".join(["## Does the paper's ordering hold?", "", *lines])
 

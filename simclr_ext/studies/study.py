@@ -66,7 +66,7 @@ class Ordering:
 
     Attributes:
         claim: What the paper found, in a sentence without a full stop.
-        holds: Whether it does here; None: what it needs was not measured.
+        holds: Whether it does here; None: the numbers are missing, or too close together.
         numbers: The numbers that decide it.
     """
 

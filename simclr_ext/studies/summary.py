@@ -64,7 +64,7 @@ def number(values: Accuracy) -> str:
 
 
 def ordering(claim: str, better: Accuracy | None, worse: Accuracy | None) -> Ordering:
-    """Return whether one accuracy exceeds another, as the paper found.
+    """Return whether one accuracy exceeds another, as the paper found, by more than the spread.
 
     Args:
         claim: What the paper found, in a sentence without a full stop.
@@ -76,5 +76,5 @@ def ordering(claim: str, better: Accuracy | None, worse: Accuracy | None) -> Ord
     difference = better.mean - worse.mean
     numbers = f"{percent(better)} against {percent(worse)}"
     if abs(difference) < (better.std**2 + worse.std**2) ** 0.5:
-        numbers += ", closer than the spread over seeds"
+        return Ordering(claim, None, f"{numbers}, closer than the spread over seeds")
     return Ordering(claim, difference > 0, numbers)
