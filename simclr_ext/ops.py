@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from simclr_ext import _backend, tiled
 from simclr_ext.reference import Reduction, compute_dtype, reduce_rows
@@ -38,12 +40,20 @@ def nt_xent(
     """
     if backend == "fused":
         register()
-    if not torch.is_grad_enabled():  # at small N, recording what no one reads costs the most
+    if not _is_recorded(z0, z1, temperature):  # at small N, the Function costs more than the kernel
         rows, *_ = _forward_op(backend, z0, z1, temperature, normalize, eps)
         return reduce_rows(rows, reduction)
     loss: Tensor
     loss, *_ = _NTXent.apply(z0, z1, temperature, reduction, normalize, eps, backend)
     return loss
+
+
+def _is_recorded(*inputs: Tensor) -> bool:
+    """Return whether the Function is needed: for gradients, and to refuse forward mode."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return True
+    unpack: Callable[..., Any] = forward_ad.unpack_dual
+    return any(unpack(z).tangent is not None for z in inputs)
 
 
 # Dynamo runs it while it traces, instead of tracing into the loader.

@@ -163,8 +163,9 @@ def test_what_is_not_supported_says_so(backend: str) -> None:
         torch.func.grad(lambda z: torch.func.grad(nt_xent)(z, z1).sum())(z0)
     with pytest.raises(RuntimeError, match="vmap"):
         torch.func.vmap(nt_xent)(torch.randn(2, 6, 4), torch.randn(2, 6, 4))
-    with pytest.raises(NotImplementedError, match="jvp"):
-        torch.func.jvp(lambda z: nt_xent(z, z1), (z0,), (z0,))
+    for recorded in (True, False):
+        with torch.set_grad_enabled(recorded), pytest.raises(NotImplementedError, match="jvp"):
+            torch.func.jvp(lambda z: nt_xent(z, z1), (z0,), (z0,))
 
 
 def test_reference_is_twice_differentiable() -> None:
