@@ -100,12 +100,14 @@ class BenchResult:
         results: Of each implementation, in a fixed order.
         floor: Seconds that the machine needs at the least; None where that is not known.
         automatic: The backend that `backend="auto"` is.
+        threads: CPU threads of torch.
     """
 
     config: BenchConfig
     results: tuple[Result, ...]
     floor: float | None
     automatic: str
+    threads: int
 
     @property
     def best(self) -> Result | None:
@@ -138,7 +140,7 @@ class BenchResult:
         config, best = self.config, self.best
         title = (
             f"N = {config.n:,}, D = {config.d}, {config.dtype}, T = {config.temperature:g}, "
-            f"{config.device}, {torch.get_num_threads()} threads, {PASSES[config.backward]}"
+            f"{config.device}, {self.threads} threads, {PASSES[config.backward]}"
         )
         lines = [f"{'':14}{'ms':>10}{'quartiles':>22}{'/ best':>8}{'/ limit':>9}{'MiB':>9}"]
         lines += [_line(result, best, self.floor) for result in self.results]
@@ -227,7 +229,8 @@ def _run(config: BenchConfig) -> BenchResult:
     if on_cpu:
         what, itemsize = PASSES[config.backward], inputs[0].element_size()
         floor = machine.floor(config.n, config.d, what, itemsize, machine.rates(timings))
-    return BenchResult(config, tuple(results), floor, select_backend(inputs[0]).name)
+    automatic = select_backend(inputs[0]).name
+    return BenchResult(config, tuple(results), floor, automatic, torch.get_num_threads())
 
 
 def _obstacle(name: str, loss: Loss, config: BenchConfig, device: torch.device) -> str | None:

@@ -27,7 +27,7 @@ def _no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_table_and_a_recommendation(backward: bool, dtype: str) -> None:
     threads = torch.get_num_threads()
-    result = run_bench(dataclasses.replace(TINY, backward=backward, dtype=dtype))
+    result = run_bench(dataclasses.replace(TINY, backward=backward, dtype=dtype, threads=1))
     assert torch.get_num_threads() == threads
     assert [row.name for row in result.results] == ["fused", "tiled", "eager", "torch.compile"]
     for row in result.results:
@@ -37,7 +37,7 @@ def test_a_table_and_a_recommendation(backward: bool, dtype: str) -> None:
     assert result.floor is not None
     assert 0 < result.floor < 1e-3
     lines = str(result).splitlines()
-    assert f"N = 12, D = 5, {dtype}, T = 0.5, cpu" in lines[0]
+    assert f"N = 12, D = 5, {dtype}, T = 0.5, cpu, 1 threads" in lines[0]
     assert lines[-1] == result.recommendation
 
 
@@ -60,7 +60,7 @@ def results(**milliseconds: float) -> tuple[Result, ...]:
     ids=["the default", "another backend", "no backend", "no backend runs", "nothing runs"],
 )
 def test_recommendation(times: dict[str, float], expected: str) -> None:
-    result = BenchResult(TINY, results(**times), None, "fused")
+    result = BenchResult(TINY, results(**times), None, "fused", 1)
     assert result.recommendation.startswith(expected)
 
 
@@ -85,7 +85,7 @@ def test_what_fails_is_a_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_busy_machines_are_told() -> None:
     timing = Timing(1e-3, 1e-3, 1e-3, 3, foreign=0.4)
-    text = str(BenchResult(TINY, (Result("fused", "ok", timing),), None, "fused"))
+    text = str(BenchResult(TINY, (Result("fused", "ok", timing),), None, "fused", 1))
     assert "Other processes took 40% of the processors" in text
 
 
