@@ -1,10 +1,11 @@
 """Compares two runs, and flags what changed by more than its spread.
 
-    python benchmarks/compare.py BEFORE [AFTER] [--results results/speed.csv]
+    python benchmarks/compare.py BEFORE [AFTER] [--relative] [--results results/speed.csv]
 
-A time has changed if the quartiles of the two runs lie apart. Times are compared as multiples of
-the time of the machine's matrix product in the same rounds with --relative, since a machine may be
-slower as a whole on another day. The exit code is 1 if something got slower.
+A time has changed if the spreads of the two runs lie apart, and the medians by more than 5 %.
+With --relative, times are compared as multiples of the time of the machine's matrix product in the
+same rounds, since a machine may be slower as a whole on another day. The exit code is 1 if one of
+our backends got slower, or is no longer timed where it was.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Literal
 
 import rows
+from peers import OURS, TILED
 from rows import Row
 from tables import Table, shape_text
 
+LEAST = 0.05  # that a time must change by: the spread of three rounds is too narrow now and then
 Verdict = Literal["slower", "faster", "same", "gone", "new"]
 
 
@@ -41,7 +44,7 @@ class Change:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the comparison; return 1 if something got slower."""
+    """Print the comparison; return 1 if one of our backends got slower, or failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("before", help="name of a run")
     parser.add_argument("after", nargs="?", help="name of a run; default: the last one")
@@ -55,7 +58,14 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     changes = list(compare(before, after, args.relative))
     print(table(first["run"], second["run"], changes).markdown())
-    return int(any(change.verdict == "slower" for change in changes))
+    return int(any(_worse(change) for change in changes))
+
+
+def _worse(change: Change) -> bool:
+    """Return whether one of our backends is slower, or was tried and not timed."""
+    if change.after is None or change.after.peer not in (OURS, TILED):
+        return False
+    return change.verdict in ("slower", "gone")
 
 
 def compare(before: Iterable[Row], after: Iterable[Row], relative: bool = False) -> list[Change]:
@@ -73,16 +83,17 @@ def _change(before: Row | None, after: Row | None, relative: bool) -> Change | N
             return Change(before, after, None, "gone" if was else "new")
         return None
     old, new = _spread(before, relative), _spread(after, relative)
+    ratio = new[1] / old[1]
     verdict: Verdict = "same"
-    if new[0] > old[2]:
+    if new[0] > old[2] and ratio > 1 + LEAST:
         verdict = "slower"
-    elif new[2] < old[0]:
+    elif new[2] < old[0] and ratio < 1 - LEAST:
         verdict = "faster"
-    return Change(before, after, new[1] / old[1], verdict)
+    return Change(before, after, ratio, verdict)
 
 
 def _spread(row: Row, relative: bool) -> tuple[float, float, float]:
-    """Return the quartiles of the time; relative: times the rate of mm, in arbitrary units."""
+    """Return low end, median and high end of the time; relative: in multiples of mm's, scaled."""
     scale = (row.mm_gflops or 1.0) if relative else 1.0
     return scale * (row.ms_low or 0), scale * (row.ms or 0), scale * (row.ms_high or 0)
 

@@ -2,8 +2,8 @@
 
 NT-Xent needs (2N)^2 D FLOP for half of the symmetric product and as many again for each of three
 further products of the gradient, (2N)^2 / 2 exponentials per pass (docs/math.md), and its views and
-gradients to be read and written. Each at the machine's rate, measured beside the losses, takes some
-time; the longest of them is the least that a loss can take.
+gradients to be read and written. Each at the machine's rate in float32, measured beside the losses,
+takes some time; the longest of them is the least that a loss can take that keeps no matrix.
 """
 
 from __future__ import annotations

@@ -34,12 +34,12 @@ LARGEST_ERROR = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.1,
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call: the median over the rounds, and the quartiles as a spread.
+    """Seconds per call: the median over the rounds, and their spread.
 
     Attributes:
         median: Median.
-        low: First quartile.
-        high: Third quartile.
+        low: First quartile; of fewer than ten rounds, which have none to speak of, the least.
+        high: Third quartile; of fewer than ten rounds the most.
         rounds: Samples.
         foreign: Share of the processors' time that other processes took meanwhile, [0, 1].
     """
@@ -195,9 +195,9 @@ def _sample_seconds(once: float, repeats: int) -> float:
 
 
 def _timing(values: list[float], foreign: float) -> Timing:
-    if len(values) == 1:
-        return Timing(values[0], values[0], values[0], 1, foreign)
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    low, median, high = min(values), statistics.median(values), max(values)
+    if len(values) >= 10:
+        low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return Timing(median, low, high, len(values), foreign)
 
 
