@@ -75,8 +75,8 @@ class Plan:
             yield Case(n, threads=threads, what=what, memory=n >= self.memory_from)
         for n in (*self.small, self.side):
             for d in self.dims:
-                yield Case(n, d, threads=threads)
-        side = Case(self.side, threads=threads)
+                yield Case(n, d, threads=threads, memory=n >= self.memory_from)
+        side = Case(self.side, threads=threads, memory=self.side >= self.memory_from)
         for dtype in self.dtypes:
             yield replace(side, dtype=dtype)
         for temperature in self.temperatures:

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
     dtype: torch.dtype = getattr(torch, words[2])
     torch.set_num_threads(threads)
     found, _ = peers.find(peer for peer in peers.PEERS if peer.name == name)
-    loss = found[name][1]
+    peer, loss = found[name]
 
     def call(inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
         forward_backward(loss, inputs, float(temperature))
@@ -80,17 +80,15 @@ def main(argv: list[str]) -> None:
     gradients = sum(z.nbytes for z in inputs)
     result: Usage = {}
     with limited(int(limit)):
-        if name in COMPILED:
+        if peer.compiles:
             result["status"] = attempt(step)  # the compiler's memory is not the loss's
             gc.collect()
             time.sleep(1)  # XLA frees in threads of its own
         if result.setdefault("status", "ok") == "ok":
             result["status"] = attempt(lambda: result.update(_peaks(step, inputs, gradients)))
+    if not peer.in_torch:
+        result.pop("allocated_mib", None)
     print(json.dumps(result))
-
-
-# Those that compile for each shape.
-COMPILED = ("torch.compile", "cut-cross-entropy", "optax", "jax")
 
 
 def _peaks(

@@ -28,7 +28,7 @@ import memory
 import peers
 import rows
 import simclr_ext
-from cases import PASS_CALLS, PLANS, Case, Plan
+from cases import PLANS, Case, Plan
 from simclr_ext import _backend
 from simclr_ext.bench import machine
 from simclr_ext.bench.baselines import Loss
@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--note", default="", help="kept with the run, after the plan's name")
     args = parser.parse_args(argv)
-    names = None if args.peers is None else args.peers.split(",")
+    if args.threads < 1:
+        parser.error(f"--threads must be at least 1, got {args.threads}")
+    names = None if args.peers is None else list(dict.fromkeys(args.peers.split(",")))
     chosen = [peer for peer in peers.PEERS if names is None or peer.name in names]
     if names is not None and len(chosen) != len(names):
         parser.error(f"--peers: {args.peers}: known are {', '.join(p.name for p in peers.PEERS)}")
@@ -84,7 +86,7 @@ class Sweep:
         self.plan = plan
         self.contestants = contestants
         self.seconds: dict[tuple[str, int], tuple[int, float]] = {}  # peer, d: N, seconds of a call
-        self.too_large: dict[str, int] = {}  # peer: N that did not fit in memory
+        self.too_large: dict[tuple[str, int, str], int] = {}  # peer, d, dtype: N beyond memory
 
     def measure(self, case: Case) -> list[dict[str, Any]]:
         """Return the rows of a case, one for each implementation and pass."""
@@ -107,15 +109,13 @@ class Sweep:
             used["status"] = attempt(
                 functools.partial(check, loss, peer.truth, smaller, case.temperature)
             )
-        if used["status"] == OUT_OF_MEMORY:
-            self.too_large[name] = min(case.n, self.too_large.get(name, case.n))
         return used
 
     def _obstacle(self, peer: peers.Peer, case: Case) -> str | None:
         """Return why an implementation is not run at all."""
-        if not peer.obeys_threads and case.threads != os.cpu_count():
+        if not peer.in_torch and case.threads != os.cpu_count():
             return "skipped: its number of threads cannot be set"
-        if self.too_large.get(peer.name, sys.maxsize) <= case.n:
+        if self.too_large.get((peer.name, case.d, case.dtype), sys.maxsize) <= case.n:
             return OUT_OF_MEMORY
         n, seconds = self.seconds.get((peer.name, case.d), (0, 0.0))
         expected = seconds * (case.n / n) ** 2 if n else 0.0
@@ -130,9 +130,9 @@ class Sweep:
         calls: dict[str, Callable[[], object]] = {}
         with limited(allowance()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for name, (_, loss) in self.contestants.items():
+            for name, (peer, loss) in self.contestants.items():
                 if used[name]["status"] == "ok":
-                    call = functools.partial(PASS_CALLS[what], loss, inputs, case.temperature)
+                    call = peer.timed(loss, inputs, case.temperature, what)
                     used[name]["status"] = attempt(call)  # compiles
                     if used[name]["status"] == "ok":
                         calls[name] = call
@@ -174,7 +174,8 @@ class Sweep:
             if row["status"] == "ok":  # it fitted alone, but not beside the others
                 row["status"] = OUT_OF_MEMORY
             if row["status"] == OUT_OF_MEMORY:
-                self.too_large[name] = min(case.n, self.too_large.get(name, case.n))
+                key = (name, case.d, case.dtype)
+                self.too_large[key] = min(case.n, self.too_large.get(key, case.n))
             return row
         self.seconds[name, case.d] = (case.n, timing.median)
         return row | {

@@ -8,8 +8,8 @@ alone: for differences of a few per cent use that.
 
 from __future__ import annotations
 
-import functools
 import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -17,9 +17,9 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import peers
-from cases import PASS_CALLS, Case
+from cases import Case
 from simclr_ext.bench.machine import PASSES, Pass
-from simclr_ext.bench.measure import check, views
+from simclr_ext.bench.measure import CHECKED, check, views
 from simclr_ext.bench.memory import OUT_OF_MEMORY, allowance, attempt, limited
 
 SIZES = (16, 64, 256, 1024, 4096, 16_384, 65_536)
@@ -27,7 +27,6 @@ DIMS = (32, 128, 512, 2048)
 DTYPES = ("float32", "bfloat16")
 TEMPERATURES = (0.5, 0.01)
 THREADS = tuple(dict.fromkeys((1, torch.get_num_threads())))
-CHECKED = 256  # the largest N at which results are compared: the truth is dense, in float64
 
 
 def all_cases() -> Iterator[Case]:
@@ -57,11 +56,13 @@ def test_speed(peer: peers.Peer, case: Case, what: Pass, benchmark: BenchmarkFix
     found, skipped = peers.find([peer])
     if peer.name in skipped:
         pytest.skip(skipped[peer.name])
+    if not peer.in_torch and case.threads != os.cpu_count():
+        pytest.skip("its number of threads cannot be set")
     loss = found[peer.name][1]
     dtype: torch.dtype = getattr(torch, case.dtype)
     torch.compiler.reset()  # else the limit of recompilations turns it into eager, silently
     inputs = views(case.n, case.d, dtype)
-    call = functools.partial(PASS_CALLS[what], loss, inputs, case.temperature)
+    call = peer.timed(loss, inputs, case.temperature, what)
     with limited(allowance()):
         check(loss, peer.truth, views(min(case.n, CHECKED), case.d, dtype), case.temperature)
         status = attempt(call)

@@ -5,4 +5,4 @@ from __future__ import annotations
 from peers.peer import Peer
 from simclr_ext.bench import baselines
 
-PEER = Peer("torch.compile", lambda: baselines.compiled)
+PEER = Peer("torch.compile", lambda: baselines.compiled, compiles=True)

@@ -24,4 +24,4 @@ def _load() -> Loss:
     return loss
 
 
-PEER = Peer("cut-cross-entropy", _load, rectangular, "cut-cross-entropy")
+PEER = Peer("cut-cross-entropy", _load, rectangular, "cut-cross-entropy", compiles=True)

@@ -1,11 +1,12 @@
 """Two losses in JAX, jitted, on the CPU: optax's own, and the dense one by optax's cross-entropy.
 
-Views and gradients are shared with torch without a copy; the call through torch's autograd adds a
-fraction of a millisecond. XLA has threads of its own, as many as processors.
+They are checked through torch's autograd, and timed without it, on arrays of JAX: the way through
+torch takes 0.2 ms. XLA has threads of its own, as many as processors.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,15 +14,13 @@ import torch
 from torch import Tensor
 
 from peers.peer import Peer
-from simclr_ext.bench.baselines import Loss
+from simclr_ext.bench.machine import Pass
 
 
 class _FromJax(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, z0: Tensor, z1: Tensor, temperature: float, with_gradients: Callable[..., Any]
-    ) -> Tensor:
-        value, gradients = _call(with_gradients, z0, z1, temperature)
+    def forward(ctx: Any, z0: Tensor, z1: Tensor, temperature: float, loss: _JaxLoss) -> Tensor:
+        value, gradients = _in_torch(loss.natively((z0, z1), temperature, "forward + backward")())
         ctx.gradients = gradients
         return value
 
@@ -31,31 +30,64 @@ class _FromJax(torch.autograd.Function):
         return first, second, None, None
 
 
-def _call(function: Callable[..., Any], z0: Tensor, z1: Tensor, temperature: float) -> Any:
-    import jax
+class _JaxLoss:
+    """A loss in JAX, for views of torch."""
 
-    arrays = [jax.dlpack.from_dlpack(z.detach()) for z in (z0, z1)]
-    result = jax.block_until_ready(function(*arrays, temperature))
-    return jax.tree.map(torch.from_dlpack, result)
+    def __init__(self, loss: Callable[..., Any]) -> None:
+        import jax
 
+        self.functions: dict[Pass, Callable[..., Any]] = {
+            "forward": jax.jit(loss),
+            "forward + backward": jax.jit(jax.value_and_grad(loss, argnums=(0, 1))),
+        }
 
-def _in_torch(loss: Callable[..., Any]) -> Loss:
-    import jax
-
-    value = jax.jit(loss)
-    with_gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
-
-    def call(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
+    def __call__(self, z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
         if not torch.is_grad_enabled():
-            without: Tensor = _call(value, z0, z1, temperature)
-            return without
-        result: Tensor = _FromJax.apply(z0, z1, temperature, with_gradients)
+            value: Tensor = _in_torch(self.natively((z0, z1), temperature, "forward")())
+            return value
+        result: Tensor = _FromJax.apply(z0, z1, temperature, self)
         return result
 
-    return call
+    def natively(
+        self, views: tuple[Tensor, Tensor], temperature: float, what: Pass
+    ) -> Callable[[], Any]:
+        """Return a call from arrays of JAX, which share the views' memory, to arrays of JAX."""
+        import jax
+
+        function = self.functions[what]
+        doubles = views[0].dtype == torch.float64  # which JAX rounds to floats otherwise
+        with _precision(doubles):
+            arrays = [jax.dlpack.from_dlpack(z.detach()) for z in views]
+
+        def call() -> Any:
+            with _precision(doubles):
+                return jax.block_until_ready(function(*arrays, temperature))
+
+        return call
 
 
-def _load_optax() -> Loss:
+def _precision(doubles: bool) -> contextlib.AbstractContextManager[Any]:
+    import jax
+
+    context: contextlib.AbstractContextManager[Any] = (
+        jax.enable_x64(True) if doubles else contextlib.nullcontext()
+    )
+    return context
+
+
+def _in_torch(arrays: Any) -> Any:
+    import jax
+
+    return jax.tree.map(torch.from_dlpack, arrays)
+
+
+def _natively(
+    loss: Any, inputs: tuple[Tensor, Tensor], temperature: float, what: Pass
+) -> Callable[[], object]:
+    return _JaxLoss.natively(loss, inputs, temperature, what)
+
+
+def _load_optax() -> _JaxLoss:
     import jax.numpy as jnp
     import optax
 
@@ -63,10 +95,10 @@ def _load_optax() -> Loss:
         pairs = jnp.tile(jnp.arange(len(z0)), 2)
         return optax.losses.ntxent(jnp.concatenate([z0, z1]), pairs, temperature)
 
-    return _in_torch(loss)
+    return _JaxLoss(loss)
 
 
-def _load_dense() -> Loss:
+def _load_dense() -> _JaxLoss:
     import jax.numpy as jnp
     import optax
 
@@ -77,8 +109,13 @@ def _load_dense() -> Loss:
         positives = jnp.roll(jnp.arange(len(z)), len(z0))
         return optax.losses.softmax_cross_entropy_with_integer_labels(logits, positives).mean()
 
-    return _in_torch(loss)
+    return _JaxLoss(loss)
 
 
-OPTAX = Peer("optax", _load_optax, package="optax", devices=("cpu",), obeys_threads=False)
-DENSE = Peer("jax", _load_dense, package="optax", devices=("cpu",), obeys_threads=False)
+OPTAX, DENSE = (
+    Peer(
+        name, load, package="optax", devices=("cpu",), in_torch=False, compiles=True,
+        timed=_natively,
+    )
+    for name, load in (("optax", _load_optax), ("jax", _load_dense))
+)  # fmt: skip

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cases import PASS_CALLS
 from simclr_ext import nt_xent_loss
 from simclr_ext.bench.baselines import Loss
+from simclr_ext.bench.machine import Pass
 
 # The same loss as ours: the readable reference of the package.
 nt_xent: Loss = functools.partial(nt_xent_loss, backend="reference")
@@ -33,6 +35,13 @@ def rectangular(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(q @ k.T, torch.arange(len(q), device=q.device))
 
 
+def through_torch(
+    loss: Loss, inputs: tuple[Tensor, Tensor], temperature: float, what: Pass
+) -> Callable[[], object]:
+    """Return the call that computes the passes as a training step in torch does."""
+    return functools.partial(PASS_CALLS[what], loss, inputs, temperature)
+
+
 @dataclass(frozen=True)
 class Peer:
     """An implementation that is compared.
@@ -43,7 +52,10 @@ class Peer:
         truth: What it computes, `nt_xent` or `rectangular`: it is checked against that in float64.
         package: What to install, as pip calls it; None: nothing.
         devices: Types of the devices that it runs on.
-        obeys_threads: Whether `torch.set_num_threads` limits it.
+        in_torch: Whether torch's threads and torch's allocator do the work. If not,
+            `torch.set_num_threads` does not limit it, and torch does not see its memory.
+        compiles: Whether it compiles for each shape; its memory is measured after that.
+        timed: Returns the call that is timed; not through torch where that would cost it time.
     """
 
     name: str
@@ -51,7 +63,11 @@ class Peer:
     truth: Loss = nt_xent
     package: str | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
-    obeys_threads: bool = True
+    in_torch: bool = True
+    compiles: bool = False
+    timed: Callable[[Loss, tuple[Tensor, Tensor], float, Pass], Callable[[], object]] = (
+        through_torch
+    )
 
     @property
     def problem(self) -> str:

@@ -90,7 +90,7 @@ def test_failures_are_rows() -> None:
     assert "ms" not in row
     row = measure(peers.Peer("huge", lambda: huge))
     assert row["status"] == "out of memory"
-    row = measure(peers.Peer("greedy", lambda: eager, obeys_threads=False))
+    row = measure(peers.Peer("greedy", lambda: eager, in_torch=False))
     assert row["status"] == "skipped: its number of threads cannot be set"
 
 
