@@ -62,7 +62,7 @@ bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/sweep.py --plan quick
 	$(BIN)/python benchmarks/report.py
 
-# Every size, for 45 minutes.
+# Every size, for an hour.
 bench-full: $(BENCH_READY)
 	$(BIN)/python benchmarks/sweep.py --plan full
 	$(BIN)/python benchmarks/report.py

@@ -230,7 +230,10 @@ def every_shape(rows: Sequence[Row]) -> Table:
             continue
         peer = [best.peer, f"{best.ms / ours.ms:.2f}x"] if best and best.ms else ["", ""]
         spread = f"{ours.ms:.3g} [{ours.ms_low:.3g}, {ours.ms_high:.3g}]"
-        body.append([shape_text(ours), spread, _multiple(ours), f"{efficiency(ours):.2f}", *peer])
+        rates = ["", ""]
+        if ours.dtype == "float32":  # whose rates the machine's are
+            rates = [_multiple(ours), f"{efficiency(ours):.2f}"]
+        body.append([shape_text(ours), spread, *rates, *peer])
     return Table(
         "Every shape",
         ("", f"{OURS}, ms", "/ limit", "efficiency", "best peer", "its time"),

@@ -61,7 +61,6 @@ def test_the_main_series_is_one_line_of_the_plot() -> None:
     ]
     rows = [row(n=16), *others, row(n=32)]
     assert [r.n for r in main_series(rows)] == [16, 32]
-    assert main_series(rows, "forward") == [others[-1]]
     assert main_series([]) == []
 
 
