@@ -47,11 +47,6 @@ def build_source(data: ImageData | FolderData, config: TrainConfig) -> Source:
     Raises:
         DataError: A batch takes more images than there are.
     """
-    images = len(data.pretrain_images)
-    if config.batch_size > images:
-        raise DataError(
-            f"batch_size must be at most the {images} training images, got {config.batch_size}"
-        )
     if isinstance(data, FolderData):
         return FileSource(data.train_images, config)
     return MemorySource(data.pretrain_images, config)
@@ -65,6 +60,9 @@ class MemorySource:
         config: The run, resolved.
         augment: Makes a view of each image of a batch from a source of random numbers; None: the
             run's augmentation does.
+
+    Raises:
+        DataError: A batch takes more images than there are.
     """
 
     def __init__(
@@ -77,7 +75,7 @@ class MemorySource:
         self._config = config
         self._augment = augment or Augment(config.augment, config.side)
         self.images = len(images)
-        self.steps = self.images // config.batch_size
+        self.steps = _steps(self.images, config)
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
         """Yield batches; see `Source`."""
@@ -102,7 +100,7 @@ class FileSource:
         uncropped = dataclasses.replace(config.augment, crop_probability=0.0)
         self._augment = Augment(uncropped, config.side)
         self.images = len(files)
-        self.steps = self.images // config.batch_size
+        self.steps = _steps(self.images, config)
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
         """Yield batches; see `Source`."""
@@ -144,6 +142,15 @@ class _CropPairs(Dataset[Tensor]):
         random = generator(derive_seed(self.seed, Stream.CROPS, self.epoch, index))
         crops = (crop_image(image, self.augment, self.side, random) for _ in range(2))
         return torch.stack([to_tensor(crop) for crop in crops])
+
+
+def _steps(images: int, config: TrainConfig) -> int:
+    """Return the batches of an epoch; a source of none would train nothing, without a word."""
+    if config.batch_size > images:
+        raise DataError(
+            f"batch_size must be at most the {images} training images, got {config.batch_size}"
+        )
+    return images // config.batch_size
 
 
 def epoch_order(images: int, epoch: int, config: TrainConfig) -> Tensor:

@@ -11,11 +11,13 @@ from simclr_ext import NTXentLoss
 from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.pretraining import probe, train_model
 from simclr_ext.studies.scales import SCALES, open_context, recipe
-from simclr_ext.studies.study import Context
+from simclr_ext.studies.study import Cell, Context, Variant, load_study
 from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.errors import DataError
 from simclr_ext.trainer.evaluate import encode, evaluate
 from simclr_ext.trainer.run import build_model
 from simclr_ext.trainer.source import MemorySource
+from tests.studies.helpers import colour_context
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,20 @@ def test_the_loss_and_the_source_are_those_that_are_given(context: Context) -> N
 
     blind = MemorySource(data.pretrain_images, config, still)
     assert not torch.equal(weights(train_model(config, data, blind)), usual)
+
+
+@pytest.mark.parametrize(
+    ("study", "variant"),
+    [
+        ("augmentations", {"first": "crop", "second": "colour"}),
+        ("color-strength", {"training": "SimCLR", "distortion": "1/8"}),
+        ("h-vs-z", {"task": "rotation"}),
+    ],
+)
+def test_a_batch_of_more_images_than_there_are_is_refused(study: str, variant: Variant) -> None:
+    small = colour_context(train=15)  # batches of 16
+    with pytest.raises(DataError, match="at most the 15 training images, got 16"):
+        load_study(study).measure(Cell(variant, seed=0), small)
 
 
 def test_probes_are_those_of_the_trainers_evaluation(context: Context) -> None:
