@@ -70,10 +70,11 @@ def run(config: StudyConfig) -> StudyResult:
 def _description(config: StudyConfig, context: Context) -> dict[str, Any]:
     """Return all that a cell's rows depend on, for study.yaml."""
     data = context.data
+    train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
     return {
         "study": config.study,
         "scale": config.scale,
-        "images": fingerprint(data.train_images, data.train_labels, data.test_images),
+        "images": fingerprint(*train, *test, data.class_names, data.unlabelled),
         "recipe": to_plain(dataclasses.replace(context.config, data=data.name)),
     }
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +20,7 @@ from simclr_ext.studies.run import StudyResult
 from simclr_ext.studies.scales import open_context
 from simclr_ext.studies.study import load_study
 from simclr_ext.studies.sweep import Outcome, outcomes
+from simclr_ext.trainer.data import ImageData
 from simclr_ext.trainer.errors import DataError, RunFolderError
 
 
@@ -118,6 +120,30 @@ def test_a_study_is_gone_on_with_and_others_are_refused(
     assert len(list((first.folder / "cells").iterdir())) == 2 * len(stamps)
     with pytest.raises(RunFolderError, match="is that of a study with other study"):
         run_study(dataclasses.replace(config, study="temperature"))
+
+
+def _other_test_label(data: ImageData) -> ImageData:
+    labels = data.test_labels.clone()
+    labels[0] = (labels[0] + 1) % len(data.class_names)
+    return dataclasses.replace(data, test_labels=labels)
+
+
+def _with_unlabelled(data: ImageData) -> ImageData:
+    return dataclasses.replace(data, unlabelled=data.train_images.flip(0))
+
+
+@pytest.mark.parametrize("change", [_other_test_label, _with_unlabelled])
+def test_other_images_or_labels_are_refused(
+    change: Callable[[ImageData], ImageData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "sweep", lambda *_: None)
+    config = dataclasses.replace(HEAD, out=str(tmp_path / "out"))
+    run_study(config)
+    context = open_context(config)
+    other = dataclasses.replace(context, data=change(context.data))
+    monkeypatch.setattr(run_module, "open_context", lambda _: other)
+    with pytest.raises(RunFolderError, match="other images"):
+        run_study(config)
 
 
 def test_study_yaml_has_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
