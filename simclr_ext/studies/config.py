@@ -39,7 +39,8 @@ class StudyConfig:
         out: Folder of the results; null: studies/<study>-<data>-<scale>. If it is that of the same
             study, what is finished there is kept, and the rest is done.
         seeds: Repetitions of every training; null: the scale's.
-        jobs: Processes, each of which trains on its own.
+        jobs: Processes, each of which trains on its own; in a script, more than one needs
+            `if __name__ == "__main__":`.
         threads: CPU threads of each of them; null: the processor's, divided by the jobs.
         device: PyTorch device, such as "cpu" or "cuda".
     """
