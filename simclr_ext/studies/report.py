@@ -128,5 +128,5 @@ def _failed(found: Sequence[Outcome]) -> str:
 
 
 def reason(outcome: Outcome) -> str:
-    """Return the last line of a failed cell's traceback."""
-    return (outcome.error or "").rstrip().rpartition("\n")[2]
+    """Return in one line why a cell failed."""
+    return (outcome.error or "").partition("\n")[0]

@@ -1,8 +1,8 @@
 """Runs the cells of a study; what is finished is never run again.
 
-A cell's rows are written as a whole when it is finished, to cells/<id>.json; the traceback of one
-that failed, to cells/<id>.error. So a sweep may be cut off at any moment, and the same cells, run
-again, are those that are not finished.
+A cell's rows are written as a whole when it is finished, to cells/<id>.json; why one failed, to
+cells/<id>.error: the error in one line, then its traceback. So a sweep may be cut off at any
+moment, and the same cells, run again, are those that are not finished.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import multiprocessing
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -40,7 +40,7 @@ class Outcome:
         cell: The cell.
         rows: Its rows, with variant and seed; empty if it failed.
         seconds: Time that it took.
-        error: The traceback, if it failed.
+        error: If it failed, the error in one line, then its traceback.
     """
 
     cell: Cell
@@ -115,7 +115,7 @@ def _run_here(
         for cell in cells:
             if stop.signal is not None:
                 return
-            _run_cell(config, cell, context, folder)
+            _run_cell(config, cell, lambda: context, folder)
             yield cell
     finally:
         torch.set_num_threads(before)
@@ -141,7 +141,8 @@ def _run_in_processes(
         wait([process.sentinel for process in running], timeout=_POLL_SECONDS)
         for process in [process for process in running if process.exitcode is not None]:
             cell = running.pop(process)
-            if process.exitcode != 0 and stop.signal is None:
+            finished = _file(folder, cell, "json").exists()
+            if process.exitcode != 0 and not finished and stop.signal is None:
                 text = f"the cell's process ended with exit code {process.exitcode}\n"
                 write_atomically(_file(folder, cell, "error"), text)
             yield cell
@@ -151,21 +152,23 @@ def _child(config: StudyConfig, cell: Cell, folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
     threads = config.threads or max(1, torch.get_num_threads() // config.jobs)
     torch.set_num_threads(threads)
-    _run_cell(config, cell, open_context(config), folder)
+    _run_cell(config, cell, lambda: open_context(config), folder)
 
 
-def _run_cell(config: StudyConfig, cell: Cell, context: Context, folder: Path) -> None:
-    """Measure a cell and write its rows, or the traceback."""
-    error = _file(folder, cell, "error")
-    error.unlink(missing_ok=True)  # of an earlier attempt
-    context = dataclasses.replace(
-        context, config=dataclasses.replace(context.config, seed=cell.seed)
-    )
-    start = time.perf_counter()
+def _run_cell(config: StudyConfig, cell: Cell, opened: Callable[[], Context], folder: Path) -> None:
+    """Measure a cell on what `opened` returns, and write its rows, or why it failed."""
+    failure = _file(folder, cell, "error")
+    failure.unlink(missing_ok=True)  # of an earlier attempt
     try:
-        measured = load_study(config.study).measure(cell, context)
-    except Exception:  # whatever it is, the other cells go on
-        write_atomically(error, traceback.format_exc())
+        context = opened()
+        seeded = dataclasses.replace(context.config, seed=cell.seed)
+        start = time.perf_counter()
+        measured = load_study(config.study).measure(
+            cell, dataclasses.replace(context, config=seeded)
+        )
+    except Exception as error:  # whatever it is, the other cells go on
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        write_atomically(failure, f"{line}\n\n{traceback.format_exc()}")
         return
     contents = {
         "seconds": time.perf_counter() - start,

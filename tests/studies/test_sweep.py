@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from simclr_ext.studies import sweep as sweeps
 from simclr_ext.studies.config import StudyConfig
+from simclr_ext.studies.report import reason
 from simclr_ext.studies.scales import open_context
 from simclr_ext.studies.study import Cell, Context, Findings, Row, Study
 from simclr_ext.studies.sweep import outcomes, sweep
@@ -80,8 +81,9 @@ def test_a_failed_cell_is_reported_and_tried_again_and_the_rest_go_on(
     ]
     assert "failed: x=broken,seed=3" in "".join(capsys.readouterr())
     text = (tmp_path / "cells" / "x=broken,seed=3.error").read_text()
-    assert text.startswith("Traceback")
+    assert text.startswith("ValueError: the cause\n\nTraceback")
     assert text.endswith("ValueError: the\ncause\n")
+    assert reason(outcomes(tmp_path, cells("broken"))[0]) == "ValueError: the cause"
     sweep(CONFIG, cells("a", "broken", "b"), context, tmp_path)
     assert measured[3:] == ["x=broken,seed=3"]
 
@@ -138,6 +140,29 @@ def test_processes_give_the_rows_of_one_process(context: Context, tmp_path: Path
     for _, failed in found:
         assert failed.error is not None
         assert "ConfigError: model.projection must be" in failed.error
+
+
+def test_data_that_cannot_be_opened_in_a_process_are_the_cells_error(
+    context: Context, tmp_path: Path
+) -> None:
+    config = StudyConfig("projection-head", data="gone.npz", threads=1, jobs=2)
+    sweep(config, cells("a"), context, tmp_path)
+    (outcome,) = outcomes(tmp_path, cells("a"))
+    assert reason(outcome).startswith("DataError: ")
+    assert "gone.npz: no such file" in reason(outcome)
+
+
+def _finish_and_crash(config: StudyConfig, cell: Cell, folder: Path) -> None:
+    (folder / "cells" / f"{cell.id}.json").write_text('{"seconds": 1.0, "rows": []}')
+    os._exit(3)
+
+
+def test_a_process_that_dies_after_its_cell_is_finished_has_no_error(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "_child", _finish_and_crash)
+    sweep(StudyConfig("projection-head", jobs=2), cells("a"), context, tmp_path)
+    assert [path.suffix for path in (tmp_path / "cells").iterdir()] == [".json"]
 
 
 def test_a_process_that_dies_is_a_failed_cell(
