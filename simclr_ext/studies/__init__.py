@@ -31,7 +31,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         DataError: The data set cannot be read, or is too large to be held in memory.
         DeviceError: `config.device` cannot be used.
         BackendUnavailableError: The loss cannot be computed on this device.
-        RunFolderError: The folder is that of something else, or cannot be created.
+        RunFolderError: The folder is that of something else, is damaged, or cannot be created.
         TrainingInterrupted: A signal ended the study; the same command goes on with it.
     """
     require_extra()

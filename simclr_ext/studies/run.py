@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,21 +84,54 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
     """Make the folder that of this study, unless it is that already.
 
     Raises:
-        RunFolderError: It is that of something else, or cannot be created.
+        RunFolderError: It is that of something else, is damaged, or cannot be created.
     """
     file = folder / "study.yaml"
     if file.exists():
-        there = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not isinstance(there, dict):
-            raise RunFolderError(f"out: {file} is not that of a study")
-        if there != description:
-            keys = [key for key, value in description.items() if there.get(key) != value]
-            raise RunFolderError(f"out: {folder} is that of a study with other {', '.join(keys)}")
+        other = _differences(_read(file), description)
+        if other:
+            raise RunFolderError(f"out: {folder} is that of a study with other {', '.join(other)}")
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not _is_fresh(folder)):
         raise RunFolderError(f"out: {folder} exists and is not the folder of a study")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, yaml.safe_dump(description, sort_keys=False))
     except OSError as error:
-        raise RunFolderError(f"out: cannot create {folder}: {error.strerror}") from error
-    write_atomically(file, yaml.safe_dump(description, sort_keys=False))
+        raise RunFolderError(f"out: cannot create {file}: {error.strerror}") from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return the contents of study.yaml."""
+    try:
+        contents = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise RunFolderError(f"out: {file} cannot be read ({reason})") from error
+    if not isinstance(contents, dict):
+        raise RunFolderError(f"out: {file} is not that of a study")
+    return contents
+
+
+def _is_fresh(folder: Path) -> bool:
+    """Return whether a folder has nothing but what a study that was cut off at its start leaves."""
+    return all(path.name == "study.yaml.partial" for path in folder.iterdir())
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Return the keys whose values differ, each with both values."""
+    old, new = dict(_flat(there)), dict(_flat(here))
+    return [
+        f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)"
+        for key in {**new, **old}
+        if key not in old or key not in new or old[key] != new[key]
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested dictionaries with their keys, such as "recipe.model.width"."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.scales import open_context
 from simclr_ext.studies.study import Cell, Context, Row, load_study
-from simclr_ext.trainer.errors import TrainingInterrupted
+from simclr_ext.trainer.errors import RunFolderError, TrainingInterrupted
 from simclr_ext.trainer.folder import write_atomically
 from simclr_ext.trainer.signals import StopRequest, stop_request
 
@@ -59,10 +59,14 @@ def sweep(config: StudyConfig, cells: Sequence[Cell], context: Context, folder: 
         folder: The study's folder, which exists.
 
     Raises:
+        RunFolderError: The folder of the cells cannot be created.
         TrainingInterrupted: A signal came, and the cells that were going on then are finished. A
             second signal interrupts at once.
     """
-    (folder / "cells").mkdir(exist_ok=True)
+    try:
+        (folder / "cells").mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"out: cannot create {folder / 'cells'}: {error.strerror}") from error
     todo = [cell for cell in cells if not _file(folder, cell, "json").exists()]
     # Without smoothing: cells differ in length, and their mean says best how long the rest takes.
     bar = tqdm(total=len(cells), initial=len(cells) - len(todo), desc=config.study, unit=" cells",

@@ -118,7 +118,8 @@ def test_a_study_is_gone_on_with_and_others_are_refused(
     run_study(dataclasses.replace(config, seeds=2))  # adds to what is there
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert len(list((first.folder / "cells").iterdir())) == 2 * len(stamps)
-    with pytest.raises(RunFolderError, match="is that of a study with other study"):
+    message = r"is that of a study with other study \('projection-head' there, 'temperature' now\)$"
+    with pytest.raises(RunFolderError, match=message):
         run_study(dataclasses.replace(config, study="temperature"))
 
 
@@ -163,9 +164,56 @@ def test_taken_folders_are_left_alone(tmp_path: Path) -> None:
             run_study(dataclasses.replace(HEAD, out=str(out)))
     with pytest.raises(RunFolderError, match="cannot create"):
         run_study(dataclasses.replace(HEAD, out=str(tmp_path / "notes.txt" / "out")))
-    (tmp_path / "study.yaml").write_text("- a list\n")
-    with pytest.raises(RunFolderError, match=r"study\.yaml is not that of a study"):
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"- a list\n", r"study\.yaml is not that of a study"),
+        (b"study: [cut off", r"study\.yaml cannot be read \(while parsing"),
+        (b"\xff\xfe\xff", r"study\.yaml cannot be read \("),
+    ],
+)
+def test_a_damaged_study_yaml_is_refused(tmp_path: Path, contents: bytes, message: str) -> None:
+    (tmp_path / "study.yaml").write_bytes(contents)
+    with pytest.raises(RunFolderError, match=message):
         run_study(dataclasses.replace(HEAD, out=str(tmp_path)))
+
+
+def test_a_study_that_was_cut_off_at_its_start_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "sweep", lambda *_: None)
+    (tmp_path / "study.yaml.partial").write_text("study: proj")
+    run_study(dataclasses.replace(HEAD, out=str(tmp_path)))
+    assert [path.name for path in tmp_path.glob("study.yaml*")] == ["study.yaml"]
+
+
+def test_cells_that_cannot_be_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = dataclasses.replace(HEAD, out=str(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "sweep", lambda *_: None)
+        run_study(config)
+    (tmp_path / "cells").write_text("mine")
+    with pytest.raises(RunFolderError, match=r"cannot create .*cells: File exists"):
+        run_study(config)
+
+
+def test_another_recipe_is_refused_with_what_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "sweep", lambda *_: None)
+    config = dataclasses.replace(HEAD, out=str(tmp_path / "out"))
+    run_study(config)
+    context = open_context(config)
+    model = dataclasses.replace(context.config.model, width=4)
+    recipe = dataclasses.replace(context.config, epochs=7, model=model)
+    other = dataclasses.replace(context, config=recipe)
+    monkeypatch.setattr(run_module, "open_context", lambda _: other)
+    with pytest.raises(RunFolderError) as refused:
+        run_study(config)
+    differing = "recipe.epochs (1 there, 7 now), recipe.model.width (8 there, 4 now)"
+    assert str(refused.value).partition("with other ")[2] == differing
 
 
 def test_wrong_data_leave_no_folder(tmp_path: Path) -> None:
