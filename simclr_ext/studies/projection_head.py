@@ -72,8 +72,12 @@ def _findings(rows: Sequence[Row]) -> Findings:
     return Findings(
         markdown_table(["head", "dimension of z", "linear probe, %", "k-NN, %"], table),
         (
-            ordering("A nonlinear head is better than a linear one (by 3 %)", mlp, flat),
-            ordering("A nonlinear head is better than none (by more than 10 %)", mlp, none),
+            ordering(
+                "A nonlinear head is better than a linear one (by 3 % in the paper)", mlp, flat
+            ),
+            ordering(
+                "A nonlinear head is better than none (by more than 10 % in the paper)", mlp, none
+            ),
             ordering("A linear head is better than none", flat, none),
         ),
         "The orderings compare means over all dimensions of z. The paper's text gives differences; "

@@ -75,6 +75,8 @@ def ordering(claim: str, better: Accuracy | None, worse: Accuracy | None) -> Ord
         return Ordering(claim, None, "cells are missing")
     difference = better.mean - worse.mean
     numbers = f"{percent(better)} against {percent(worse)}"
-    if abs(difference) < (better.std**2 + worse.std**2) ** 0.5:
+    if min(len(better.draws), len(worse.draws)) == 1:
+        numbers += ", of a single seed"
+    if abs(difference) <= (better.std**2 + worse.std**2) ** 0.5:
         return Ordering(claim, None, f"{numbers}, closer than the spread over seeds")
     return Ordering(claim, difference > 0, numbers)

@@ -32,7 +32,9 @@ def test_groups_have_their_own_seeds_and_skip_rows_without_the_number() -> None:
     ("better", "worse", "holds", "numbers"),
     [
         ((0.5, 0.5), (0.4, 0.4), True, "50.0 ± 0.0 against 40.0 ± 0.0"),
-        ((0.4,), (0.5,), False, "40.0 against 50.0"),
+        ((0.4,), (0.5,), False, "40.0 against 50.0, of a single seed"),
+        ((0.5,), (0.4, 0.4), True, "50.0 against 40.0 ± 0.0, of a single seed"),
+        ((0.5, 0.5), (0.5, 0.5), None, "closer than the spread over seeds"),
         # sd of both: 10 / sqrt(2); of the difference: 10.
         ((0.45, 0.55), (0.4, 0.5), None, "closer than the spread over seeds"),
         ((0.4, 0.5), (0.45, 0.55), None, "closer than the spread over seeds"),
