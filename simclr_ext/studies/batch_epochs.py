@@ -11,7 +11,7 @@ from simclr_ext.studies.config import ScaleName
 from simclr_ext.studies.figures import draw_line
 from simclr_ext.studies.pretraining import probe, train_model
 from simclr_ext.studies.study import Cell, Context, Findings, Row, Study, Variant
-from simclr_ext.studies.summary import cell_of, mean_by_seed, ordering, over_seeds
+from simclr_ext.studies.summary import cell_of, matched, ordering, over_seeds
 from simclr_ext.trainer.evaluate import Accuracy
 from simclr_ext.trainer.report import markdown_table
 
@@ -70,9 +70,9 @@ def _findings(rows: Sequence[Row]) -> Findings:
         for epochs in all_epochs
     ]
     few, many, small, large = all_epochs[0], all_epochs[-1], batches[0], batches[-1]
-    trained = {
-        epochs: mean_by_seed([row for row in rows if row["epochs"] == epochs], "linear")
-        for epochs in (few, many)
+    trained = {epochs: [row for row in rows if row["epochs"] == epochs] for epochs in (few, many)}
+    shortly = {
+        batch: [row for row in trained[few] if row["batch"] == batch] for batch in (small, large)
     }
     return Findings(
         markdown_table(["linear probe, %", *(f"N = {batch}" for batch in batches)], table),
@@ -80,15 +80,17 @@ def _findings(rows: Sequence[Row]) -> Findings:
             ordering(
                 f"With few epochs ({few}), a large batch ({large}) is better than a small one "
                 f"({small})",
-                accuracies.get((few, large)),
-                accuracies.get((few, small)),
+                *matched(shortly[large], shortly[small], "linear"),
             ),
             ordering(
                 f"The lead of the large batch shrinks with more epochs ({many})",
                 _lead(rows, few, large, small),
                 _lead(rows, many, large, small),
             ),
-            ordering(f"{many} epochs are better than {few}", trained[many], trained[few]),
+            ordering(
+                f"{many} epochs are better than {few}",
+                *matched(trained[many], trained[few], "linear", ["batch"]),
+            ),
         ),
         "The learning rate is 0.075 times the root of the batch size for every cell. The paper's "
         "numbers are bars of figure 9.",

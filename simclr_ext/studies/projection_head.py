@@ -12,7 +12,7 @@ from simclr_ext.studies.config import ScaleName
 from simclr_ext.studies.figures import GREY, draw_line
 from simclr_ext.studies.pretraining import probe, train_model
 from simclr_ext.studies.study import Cell, Context, Findings, Row, Study, Variant
-from simclr_ext.studies.summary import cell_of, mean_by_seed, ordering, over_seeds
+from simclr_ext.studies.summary import cell_of, matched, ordering, over_seeds
 from simclr_ext.trainer.report import markdown_table
 
 _DIMS: dict[ScaleName, tuple[int, ...]] = {
@@ -66,19 +66,19 @@ def _findings(rows: Sequence[Row]) -> Findings:
         [_NAMES[str(head)], str(dim or "h's"), cell_of(linear[head, dim]), cell_of(knn[head, dim])]
         for head, dim in linear
     ]
-    mlp, flat, none = (
-        mean_by_seed([row for row in rows if row["head"] == head], "linear") for head in _NAMES
-    )
+    mlp, flat, none = ([row for row in rows if row["head"] == head] for head in _NAMES)
     return Findings(
         markdown_table(["head", "dimension of z", "linear probe, %", "k-NN, %"], table),
         (
             ordering(
-                "A nonlinear head is better than a linear one (by 3 % in the paper)", mlp, flat
+                "A nonlinear head is better than a linear one (by 3 % in the paper)",
+                *matched(mlp, flat, "linear", ["dim"]),
             ),
             ordering(
-                "A nonlinear head is better than none (by more than 10 % in the paper)", mlp, none
+                "A nonlinear head is better than none (by more than 10 % in the paper)",
+                *matched(mlp, none, "linear"),
             ),
-            ordering("A linear head is better than none", flat, none),
+            ordering("A linear head is better than none", *matched(flat, none, "linear")),
         ),
         "The orderings compare means over all dimensions of z. The paper's text gives differences; "
         "its accuracies are bars of figure 8.",

@@ -46,6 +46,38 @@ def mean_by_seed(rows: Sequence[Row], value: str) -> Accuracy | None:
     return Accuracy(tuple(numbers.mean for numbers in seeds.values())) if seeds else None
 
 
+Pair = tuple[Accuracy | None, Accuracy | None]
+"""The accuracies of two groups of rows, which an ordering compares."""
+
+
+def matched(one: Sequence[Row], other: Sequence[Row], value: str, keys: Sequence[str] = ()) -> Pair:
+    """Return the means by seed of two groups, of what was measured of both; None: nothing was.
+
+    Cells fail: a mean over small and large dimensions is not to be compared with one over large
+    dimensions alone.
+
+    Args:
+        one: Rows of a group.
+        other: Rows of the other one.
+        value: Column of the numbers.
+        keys: Columns that, with the seed, say which rows of the groups belong together.
+
+    Example:
+        >>> one: list[Row] = [{"seed": 0, "dim": d, "knn": d} for d in (2, 4)]
+        >>> other: list[Row] = [{"seed": s, "dim": 2, "knn": 1} for s in (0, 1)]
+        >>> matched(one, other, "knn", ["dim"])
+        (Accuracy(draws=(2.0,)), Accuracy(draws=(1.0,)))
+    """
+    columns = ["seed", *keys]
+    shared = over_seeds(one, columns, value).keys() & over_seeds(other, columns, value).keys()
+
+    def mean(rows: Sequence[Row]) -> Accuracy | None:
+        kept = [row for row in rows if tuple(row[column] for column in columns) in shared]
+        return mean_by_seed(kept, value)
+
+    return mean(one), mean(other)
+
+
 def highest(groups: Iterable[Accuracy | None]) -> Accuracy | None:
     """Return the one with the highest mean; None: there is none."""
     measured = [accuracy for accuracy in groups if accuracy is not None]

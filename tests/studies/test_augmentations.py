@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from simclr_ext.studies.augmentations import _targeted
+from simclr_ext.studies.augmentations import STUDY, _targeted
+from simclr_ext.studies.study import Row
 from simclr_ext.studies.transforms import Transform
 from simclr_ext.trainer.seeds import generator
 
@@ -22,3 +23,19 @@ def test_the_first_comes_first_and_single_ones_come_once(
 ) -> None:
     transform = _targeted({"first": first, "second": second}, TRANSFORMS)
     assert float(transform(torch.ones(()), generator(0))) == expected
+
+
+def test_pairs_are_compared_in_the_orders_that_both_have() -> None:
+    accuracies = {
+        ("crop", "colour"): 0.5,  # the other order failed
+        ("crop", "rotate"): 0.4, ("rotate", "crop"): 0.9,
+        ("colour", "rotate"): 0.3, ("rotate", "colour"): 0.3,
+        ("crop", "crop"): 0.45,
+    }  # fmt: skip
+    rows: list[Row] = [
+        {"first": first, "second": second, "seed": 0, "linear": linear}
+        for (first, second), linear in accuracies.items()
+    ]
+    pair, single = STUDY.findings(rows).orderings
+    assert (pair.holds, pair.numbers) == (True, "50.0 against 40.0, of a single seed")
+    assert (single.holds, single.numbers) == (True, "50.0 against 45.0, of a single seed")

@@ -7,6 +7,7 @@ from simclr_ext.studies.summary import (
     ABSENT,
     cell_of,
     highest,
+    matched,
     mean_by_seed,
     number,
     ordering,
@@ -26,6 +27,17 @@ def test_groups_have_their_own_seeds_and_skip_rows_without_the_number() -> None:
     assert found == {("mlp",): Accuracy((0.25, 0.75)), ("none",): Accuracy((0.5,))}
     assert mean_by_seed(rows, "knn") == Accuracy((0.375, 0.75))
     assert mean_by_seed(rows, "top1") is None
+
+
+def test_groups_are_compared_over_what_both_have() -> None:
+    def rows(*lines: tuple[int, int, float]) -> list[Row]:
+        return [{"seed": seed, "dim": dim, "knn": knn} for seed, dim, knn in lines]
+
+    one = rows((0, 8, 0.25), (0, 32, 0.75), (1, 8, 0.5))
+    other = rows((0, 32, 0.5), (1, 8, 0.25), (1, 32, 1.0))
+    assert matched(one, other, "knn", ["dim"]) == (Accuracy((0.75, 0.5)), Accuracy((0.5, 0.25)))
+    assert matched(one, other, "knn") == (Accuracy((0.5, 0.5)), Accuracy((0.5, 0.625)))
+    assert matched(one, rows((2, 8, 0.5)), "knn", ["dim"]) == (None, None)
 
 
 @pytest.mark.parametrize(
