@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -61,7 +60,9 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
 def _histograms(views: Tensor) -> Tensor:
     """Return the share of the values of views [B, C, H, W], all channels together, in each bin."""
     bins = (views * _BINS).long().clamp_(max=_BINS - 1).flatten(1).cpu()
-    return F.one_hot(bins, _BINS).double().mean(dim=1)  # [B, bins]
+    one = torch.ones((), dtype=torch.float64).expand_as(bins)
+    counts = torch.zeros(len(bins), _BINS, dtype=torch.float64).scatter_add_(1, bins, one)
+    return counts / bins.shape[1]  # [B, bins]
 
 
 def recognised(histograms: Tensor) -> float:
