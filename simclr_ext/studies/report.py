@@ -98,12 +98,14 @@ def orderings(found: Sequence[Ordering]) -> str:
 
 def _recipe(context: Context) -> str:
     data, config = context.data, context.config
+    pretrained = len(data.pretrain_images)
+    apart = "" if data.unlabelled is None else f"pretrained on {pretrained:,} unlabelled images; "
     return (
         f"{len(data.train_images):,} training and {len(data.test_images):,} test images of "
-        f"{data.name}, seen at {config.side} x {config.side}; encoder {config.model.encoder!r}, "
-        f"batch {config.batch_size}, {config.epochs} epochs, T = {config.temperature:g}, "
-        f"{config.optim.name.upper()}, {config.precision}, unless the study varies it. The whole "
-        "recipe: study.yaml."
+        f"{data.name}, seen at {config.side} x {config.side}; {apart}encoder "
+        f"{config.model.encoder!r}, batch {config.batch_size}, {config.epochs} epochs, "
+        f"T = {config.temperature:g}, {config.optim.name.upper()}, {config.precision}, unless the "
+        "study varies it. The whole recipe: study.yaml."
     )
 
 

@@ -21,7 +21,7 @@ class Scale:
 
     Attributes:
         seeds: Repetitions of every cell.
-        train: Training images that are used at most; None: all.
+        train: Training images that are used at most, and as many unlabelled ones; None: all.
         test: Test images that are used at most; None: all.
     """
 
@@ -75,20 +75,22 @@ def open_context(config: StudyConfig) -> Context:
         _sample(images, limit)
         for images, limit in ((data.train_images, scale.train), (data.test_images, scale.test))
     )
+    unlabelled = data.unlabelled
     data = dataclasses.replace(
         data,
         train_images=data.train_images[train],
         train_labels=data.train_labels[train],
         test_images=data.test_images[test],
         test_labels=data.test_labels[test],
+        unlabelled=None if unlabelled is None else unlabelled[_sample(unlabelled, scale.train)],
     )
     base = recipe(config.scale, data)
     base = dataclasses.replace(base, data=config.data, device=config.device)
     return Context(data, base, config.scale)
 
 
-def _sample(images: Tensor, limit: int | None) -> Tensor:
+def _sample(images: Tensor, limit: int | None) -> Tensor | slice:
     """Return the rows of a random sample, the same one for every study."""
     if limit is None or limit >= len(images):
-        return torch.arange(len(images))
+        return slice(None)
     return torch.randperm(len(images), generator=generator(0))[:limit]

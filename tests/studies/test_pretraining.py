@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from simclr_ext import NTXentLoss
+from simclr_ext.studies import scales
 from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.pretraining import probe, train_model
 from simclr_ext.studies.scales import SCALES, open_context, recipe
 from simclr_ext.studies.study import Cell, Context, Variant, load_study
-from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.data import ImageData, load_data
 from simclr_ext.trainer.errors import DataError
 from simclr_ext.trainer.evaluate import encode, evaluate
 from simclr_ext.trainer.run import build_model
@@ -74,6 +75,19 @@ def test_tiny_is_a_sample_and_always_the_same(context: Context) -> None:
     assert len(context.data.train_images) == SCALES["tiny"].train
     assert len(context.data.test_labels) == SCALES["tiny"].test
     assert len(np.unique(context.data.train_labels)) == 10
+
+
+def test_the_sample_of_a_scale_is_one_of_the_unlabelled_images_too(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = load_data("digits", "data", download=False)
+    data = dataclasses.replace(digits, unlabelled=digits.train_images.flip(0))
+    monkeypatch.setattr(scales, "load_data", lambda *_: data)
+    tiny, cpu = (open_context(StudyConfig("tsne", scale=scale)).data for scale in ("tiny", "cpu"))
+    assert torch.equal(tiny.train_images, context.data.train_images)
+    assert len(tiny.pretrain_images) == SCALES["tiny"].train
+    assert torch.equal(cpu.pretrain_images, data.pretrain_images)
+    assert len(cpu.train_images) == len(data.train_images)
 
 
 @pytest.mark.parametrize(("side", "encoder", "size"), [(32, "resnet50", 32), (96, "resnet50", 224)])

@@ -147,6 +147,19 @@ def test_other_images_or_labels_are_refused(
         run_study(config)
 
 
+def test_the_report_says_what_the_pretraining_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "sweep", lambda *_: None)
+    context = open_context(HEAD)
+    data = dataclasses.replace(context.data, unlabelled=context.data.train_images[:200])
+    other = dataclasses.replace(context, data=data)
+    monkeypatch.setattr(run_module, "open_context", lambda _: other)
+    report = run_study(dataclasses.replace(HEAD, out=str(tmp_path / "out"))).folder / "report.md"
+    assert "256 training and 128 test images" in report.read_text()
+    assert "pretrained on 200 unlabelled images; encoder" in report.read_text()
+
+
 def test_study_yaml_has_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "sweep", lambda *_: None)
     result = run_study(dataclasses.replace(HEAD, out=str(tmp_path / "out")))
