@@ -1,12 +1,17 @@
 """Small things to measure studies on."""
 
 import dataclasses
+from types import ModuleType
 
+import pytest
 import torch
 
 from simclr_ext.studies.scales import recipe
-from simclr_ext.studies.study import Context
+from simclr_ext.studies.study import Context, Row
+from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.model import SimCLR
+from simclr_ext.trainer.run import build_model
 
 
 def colour_context(train: int = 64, test: int = 32) -> Context:
@@ -21,3 +26,19 @@ def colour_context(train: int = 64, test: int = 32) -> Context:
     labels = torch.arange(train) % 2, torch.arange(test) % 2
     data = ImageData("hues", images(train), labels[0], images(test), labels[1], ("even", "odd"))
     return Context(data, dataclasses.replace(recipe("tiny", data), batch_size=16), "tiny")
+
+
+def trained_configs(monkeypatch: pytest.MonkeyPatch, study: ModuleType) -> list[TrainConfig]:
+    """Return the list to which a study adds each configuration, instead of training by it."""
+    configs: list[TrainConfig] = []
+
+    def train(config: TrainConfig, data: ImageData) -> SimCLR:
+        configs.append(config)
+        return build_model(config, data.channels)
+
+    def probe(network: torch.nn.Module, data: ImageData, config: TrainConfig) -> Row:
+        return {"linear": 0.5, "knn": 0.5}
+
+    monkeypatch.setattr(study, "train_model", train)
+    monkeypatch.setattr(study, "probe", probe)
+    return configs

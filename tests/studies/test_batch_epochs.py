@@ -1,9 +1,11 @@
-"""The lead of large batches is compared seed by seed."""
+"""A cell's epochs and batch are those that are trained; batches are compared seed by seed."""
 
 import pytest
 
+from simclr_ext.studies import batch_epochs
 from simclr_ext.studies.batch_epochs import STUDY
-from simclr_ext.studies.study import Row
+from simclr_ext.studies.study import Cell, Row
+from tests.studies.helpers import colour_context, trained_configs
 
 
 def rows(*accuracies: tuple[int, int, int, float]) -> list[Row]:
@@ -34,3 +36,11 @@ def test_only_what_was_measured_of_both_is_compared() -> None:
 def test_short_trainings_come_first(scale: str) -> None:
     epochs = [variant["epochs"] for variant in STUDY.variants(scale)]  # type: ignore[arg-type]
     assert epochs == sorted(epochs)
+
+
+def test_epochs_and_batch_are_those_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = trained_configs(monkeypatch, batch_epochs)
+    STUDY.measure(Cell({"epochs": 3, "batch": 32}, seed=0), colour_context())
+    (config,) = configs
+    assert (config.epochs, config.batch_size) == (3, 32)
+    assert (config.optim.learning_rate, config.optim.scaling) == (0.075, "sqrt")
