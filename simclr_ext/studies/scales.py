@@ -86,7 +86,7 @@ def open_context(config: StudyConfig) -> Context:
     )
     base = recipe(config.scale, data)
     base = dataclasses.replace(base, data=config.data, device=config.device)
-    return Context(data, base, config.scale)
+    return Context(data, base)
 
 
 def _sample(images: Tensor, limit: int | None) -> Tensor | slice:

@@ -51,13 +51,12 @@ class Context:
 
     Attributes:
         data: The images.
-        config: The scale's recipe, resolved for them, with the cell's seed; a study varies it.
-        scale: Name of the scale.
+        config: The scale's recipe, resolved for them; a study varies it. A cell is measured with
+            its own seed in it.
     """
 
     data: ImageData
     config: TrainConfig
-    scale: ScaleName
 
 
 @dataclass(frozen=True)

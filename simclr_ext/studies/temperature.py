@@ -70,7 +70,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
 
 @torch.no_grad()
 def _contrastive(model: SimCLR, source: Source, config: TrainConfig, normalise: bool) -> Row:
-    """Return contrastive accuracy and entropy, as in an epoch more: on new views, in train mode.
+    """Return contrastive accuracy and entropy on new views, in train mode and in float32.
 
     It moves the batch norms' running statistics: the model must have been evaluated before.
     """

@@ -25,7 +25,7 @@ def colour_context(train: int = 64, test: int = 32) -> Context:
 
     labels = torch.arange(train) % 2, torch.arange(test) % 2
     data = ImageData("hues", images(train), labels[0], images(test), labels[1], ("even", "odd"))
-    return Context(data, dataclasses.replace(recipe("tiny", data), batch_size=16), "tiny")
+    return Context(data, dataclasses.replace(recipe("tiny", data), batch_size=16))
 
 
 def trained_configs(monkeypatch: pytest.MonkeyPatch, study: ModuleType) -> list[TrainConfig]:
