@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from simclr_ext.studies.config import ScaleName
 from simclr_ext.studies.figures import draw_line
 from simclr_ext.studies.pretraining import probe, train_model
-from simclr_ext.studies.study import Cell, Context, Findings, Row, Study, Variant
+from simclr_ext.studies.study import Cell, Context, Findings, Ordering, Row, Study, Variant
 from simclr_ext.studies.summary import cell_of, matched, ordering, over_seeds
 from simclr_ext.trainer.evaluate import Accuracy
-from simclr_ext.trainer.report import markdown_table
+from simclr_ext.trainer.report import markdown_table, percent
 
 _BATCHES: dict[ScaleName, tuple[int, ...]] = {
     "tiny": (32, 64),
@@ -82,7 +82,7 @@ def _findings(rows: Sequence[Row]) -> Findings:
                 f"({small})",
                 *matched(shortly[large], shortly[small], "linear"),
             ),
-            ordering(
+            _shrinks(
                 f"The lead of the large batch shrinks with more epochs ({many})",
                 _lead(rows, few, large, small),
                 _lead(rows, many, large, small),
@@ -110,6 +110,13 @@ def _lead(rows: Sequence[Row], epochs: int, large: int, small: int) -> Accuracy 
     )
     draws = [first.mean - second.mean for first, second in pairs if first and second]
     return Accuracy(tuple(draws)) if draws else None
+
+
+def _shrinks(claim: str, lead: Accuracy | None, later: Accuracy | None) -> Ordering:
+    """Return whether a lead shrinks; where there is none, that cannot be told."""
+    if lead is not None and lead.mean <= 0:
+        return Ordering(claim, None, f"there is no lead: {percent(lead)}")
+    return ordering(claim, lead, later)
 
 
 STUDY = Study(

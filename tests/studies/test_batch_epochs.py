@@ -32,6 +32,14 @@ def test_only_what_was_measured_of_both_is_compared() -> None:
     assert found[2].numbers == "50.0 against 30.0, of a single seed"
 
 
+def test_where_there_is_no_lead_none_shrinks() -> None:
+    found = STUDY.findings(
+        rows((5, 64, 0, 0.5), (5, 512, 0, 0.4), (40, 64, 0, 0.6), (40, 512, 0, 0.4))
+    )
+    assert found.orderings[1].holds is None
+    assert found.orderings[1].numbers == "there is no lead: -10.0"
+
+
 @pytest.mark.parametrize("scale", ["tiny", "cpu", "paper"])
 def test_short_trainings_come_first(scale: str) -> None:
     epochs = [variant["epochs"] for variant in STUDY.variants(scale)]  # type: ignore[arg-type]
