@@ -43,7 +43,8 @@ class Plan:
     Attributes:
         name: For people.
         sizes: N of the main series, D = 128.
-        memory_from: The least N of that series at which memory is measured too.
+        memory_from: The least N at which memory is measured too.
+        memory_beside: Whether it is in the series over D, dtype and temperature as well.
         both: N of that series whose forward pass is timed alone as well.
         dims: D of a series at N = `side`, and at N = `small`.
         side: N of the series over D, dtype, temperature and threads.
@@ -58,6 +59,7 @@ class Plan:
     name: str
     sizes: tuple[int, ...]
     memory_from: int
+    memory_beside: bool
     both: tuple[int, ...]
     dims: tuple[int, ...]
     side: int
@@ -75,8 +77,8 @@ class Plan:
             yield Case(n, threads=threads, what=what, memory=n >= self.memory_from)
         for n in (*self.small, self.side):
             for d in self.dims:
-                yield Case(n, d, threads=threads, memory=n >= self.memory_from)
-        side = Case(self.side, threads=threads, memory=self.side >= self.memory_from)
+                yield Case(n, d, threads=threads, memory=self._memory_beside(n))
+        side = Case(self.side, threads=threads, memory=self._memory_beside(self.side))
         for dtype in self.dtypes:
             yield replace(side, dtype=dtype)
         for temperature in self.temperatures:
@@ -85,11 +87,15 @@ class Plan:
             for n in self.single:
                 yield Case(n, threads=1)
 
+    def _memory_beside(self, n: int) -> bool:
+        return self.memory_beside and n >= self.memory_from
+
 
 QUICK = Plan(
     "quick",
     sizes=(16, 64, 256, 1024, 4096, 8192),
     memory_from=1024,
+    memory_beside=False,
     both=(1024,),
     dims=(32, 512, 2048),
     side=1024,
@@ -104,6 +110,7 @@ FULL = Plan(
     "full",
     sizes=(16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536),
     memory_from=512,
+    memory_beside=True,
     both=(64, 256, 1024, 4096),
     dims=(32, 64, 256, 512, 1024, 2048),
     side=2048,

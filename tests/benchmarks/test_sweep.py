@@ -24,6 +24,7 @@ TINY = dataclasses.replace(
     QUICK,
     sizes=(8, 16),
     memory_from=99,
+    memory_beside=True,
     both=(8,),
     dims=(5,),
     side=8,
