@@ -137,7 +137,7 @@ def draw_map(
         )  # fmt: skip
         centre = np.median(own, axis=0)
         nearest = np.argsort(np.linalg.norm(points - centre, axis=1))[:20]
-        among_its_own = np.mean(classes[nearest] == label) > 0.5
+        among_its_own = np.mean(classes[nearest] == label) > 0.7
         apart = all(np.any(np.abs(centre - other) > (0.18, 0.05) * span) for other in named)
         if among_its_own and apart:  # else its name would mislead, or cover another
             named.append(centre)

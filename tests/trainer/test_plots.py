@@ -7,9 +7,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from simclr_ext.trainer.plots import plot_loss, plot_pairs, plot_tsne
+from simclr_ext.trainer.plots import draw_map, plot_loss, plot_pairs, plot_tsne
 from simclr_ext.trainer.pretrain import Epoch
 
 
@@ -75,3 +76,12 @@ def test_tsne_draws_no_more_than_it_can_show(
     features = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
     plot_tsne(tmp_path / "tsne.png", features, torch.zeros(30, dtype=torch.int64), ["a"], seed=0)
     assert drawn == [10]
+
+
+def test_only_classes_among_their_own_points_are_named() -> None:
+    random = np.random.default_rng(0)
+    points = random.normal(size=(300, 2)).astype(np.float32)
+    points[:100] += 20  # a cluster of its own; the other two classes share a place
+    axes = Figure().subplots()
+    draw_map(axes, points, np.arange(300) // 100, ["apart", "mixed", "mixed too"])
+    assert [text.get_text() for text in axes.texts] == ["apart"]
