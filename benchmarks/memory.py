@@ -41,7 +41,7 @@ def usage(peer: str, case: Case, limit: int, timeout: float = 300) -> Usage:
         timeout: Seconds, after which it is given up.
 
     Returns:
-        "status", and unless that is a failure "rss_mib" and "allocated_mib".
+        "status", and unless that is a failure "rss_mib", and in torch "allocated_mib".
     """
     values = (case.n, case.d, case.dtype, case.threads, case.temperature, limit)
     command = [sys.executable, __file__, peer, *map(str, values)]
@@ -85,25 +85,24 @@ def main(argv: list[str]) -> None:
             gc.collect()
             time.sleep(1)  # XLA frees in threads of its own
         if result.setdefault("status", "ok") == "ok":
-            result["status"] = attempt(lambda: result.update(_peaks(step, inputs, gradients)))
-    if not peer.in_torch:
-        result.pop("allocated_mib", None)
+            result["status"] = attempt(
+                lambda: result.update(_peaks(step, inputs, gradients, peer.in_torch))
+            )
     print(json.dumps(result))
 
 
 def _peaks(
-    step: Callable[[], object], inputs: tuple[torch.Tensor, ...], gradients: int
+    step: Callable[[], object], inputs: tuple[torch.Tensor, ...], gradients: int, in_torch: bool
 ) -> dict[str, float]:
-    for z in inputs:
-        z.grad = None
-    resident = peak(step)
-    for z in inputs:
-        z.grad = None
-    allocated = allocator_peak(step)
-    return {
-        "rss_mib": max(0, resident - gradients) / MIB,
-        "allocated_mib": max(0, allocated - gradients) / MIB,
-    }
+    measures = {"rss_mib": peak}
+    if in_torch:
+        measures["allocated_mib"] = allocator_peak
+    found = {}
+    for name, measure in measures.items():
+        for z in inputs:
+            z.grad = None
+        found[name] = max(0, measure(step) - gradients) / MIB
+    return found
 
 
 def allocator_peak(call: Callable[[], object]) -> int:

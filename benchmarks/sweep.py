@@ -113,8 +113,8 @@ class Sweep:
 
     def _obstacle(self, peer: peers.Peer, case: Case) -> str | None:
         """Return why an implementation is not run at all."""
-        if not peer.in_torch and case.threads != os.cpu_count():
-            return "skipped: its number of threads cannot be set"
+        if (obstacle := peer.obstacle(case.threads)) is not None:
+            return obstacle
         if self.too_large.get((peer.name, case.d, case.dtype), sys.maxsize) <= case.n:
             return OUT_OF_MEMORY
         n, seconds = self.seconds.get((peer.name, case.d), (0, 0.0))

@@ -9,7 +9,6 @@ alone: for differences of a few per cent use that.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -56,8 +55,8 @@ def test_speed(peer: peers.Peer, case: Case, what: Pass, benchmark: BenchmarkFix
     found, skipped = peers.find([peer])
     if peer.name in skipped:
         pytest.skip(skipped[peer.name])
-    if not peer.in_torch and case.threads != os.cpu_count():
-        pytest.skip("its number of threads cannot be set")
+    if (obstacle := peer.obstacle(case.threads)) is not None:
+        pytest.skip(obstacle)
     loss = found[peer.name][1]
     dtype: torch.dtype = getattr(torch, case.dtype)
     torch.compiler.reset()  # else the limit of recompilations turns it into eager, silently

@@ -7,6 +7,7 @@ torch takes 0.2 ms. XLA has threads of its own, as many as processors.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -112,10 +113,7 @@ def _load_dense() -> _JaxLoss:
     return _JaxLoss(loss)
 
 
-OPTAX, DENSE = (
-    Peer(
-        name, load, package="optax", devices=("cpu",), in_torch=False, compiles=True,
-        timed=_natively,
-    )
-    for name, load in (("optax", _load_optax), ("jax", _load_dense))
-)  # fmt: skip
+_in_jax = functools.partial(
+    Peer, package="optax", devices=("cpu",), in_torch=False, compiles=True, timed=_natively
+)
+OPTAX, DENSE = _in_jax("optax", _load_optax), _in_jax("jax", _load_dense)

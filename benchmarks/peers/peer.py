@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -68,6 +69,12 @@ class Peer:
     timed: Callable[[Loss, tuple[Tensor, Tensor], float, Pass], Callable[[], object]] = (
         through_torch
     )
+
+    def obstacle(self, threads: int) -> str | None:
+        """Return why it cannot be run with a number of threads, None if it can."""
+        if self.in_torch or threads == os.cpu_count():
+            return None
+        return "skipped: its number of threads cannot be set"
 
     @property
     def problem(self) -> str:

@@ -29,6 +29,13 @@ def test_each_computes_its_problem(peer: Peer, temperature: float) -> None:
         torch.testing.assert_close(value, peer.truth(*views(19, 7), temperature))
 
 
+@pytest.mark.parametrize("name", ["jax", "optax"])
+def test_jax_computes_doubles_in_double(name: str) -> None:
+    pytest.importorskip("optax")
+    peer, loss = find([peer for peer in peers.PEERS if peer.name == name])[0][name]
+    assert check(loss, peer.truth, views(19, 7, torch.float64), 0.5) < 1e-12
+
+
 def test_the_two_problems_are_not_the_same() -> None:
     with pytest.raises(ValueError, match="relative errors"):
         check(eager, rectangular, views(19, 7), 0.5)

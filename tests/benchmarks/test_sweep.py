@@ -109,9 +109,18 @@ def test_what_was_too_large_or_would_take_too_long_is_not_tried() -> None:
     statuses = [one.measure(Case(n, 5, threads=1))[0]["status"] for n in (16, 32, 64)]
     assert statuses == ["ok", "out of memory", "out of memory"]
     assert set(calls) == {16, 32}
+    one.measure(Case(64, 3, threads=1))  # of a smaller D it is tried
+    assert set(calls) == {16, 32, 64}
     hasty = sweep.Sweep(dataclasses.replace(TINY, longest=1e-9), {"counted": (peer, counted)})
     statuses = [hasty.measure(Case(n, 5, threads=1))[0]["status"] for n in (16, 64)]
     assert statuses == ["ok", "skipped: a call would take about 0 s"]
+
+
+def test_threads_below_one_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        sweep.main(["--threads", "0", "--out", str(tmp_path / "speed.csv")])
+    assert "--threads must be at least 1, got 0" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_memory_of_a_process_of_its_own() -> None:
@@ -122,6 +131,11 @@ def test_memory_of_a_process_of_its_own() -> None:
     assert 2 * dense < found["rss_mib"] < 5 * dense  # type: ignore[operator]
     assert found["allocated_mib"] == pytest.approx(found["rss_mib"], rel=0.2)
     assert memory.usage("eager", case, int(1.5 * dense * 2**20)) == {"status": "out of memory"}
+
+
+def test_of_the_memory_of_jax_torch_says_nothing() -> None:
+    pytest.importorskip("optax")
+    assert set(memory.usage("jax", Case(256, 16, threads=1), 2**33)) == {"status", "rss_mib"}
 
 
 def test_a_process_that_dies_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
