@@ -138,11 +138,12 @@ class BenchResult:
 
     def __str__(self) -> str:
         config, best = self.config, self.best
+        noun = "threads" if self.threads > 1 else "thread"
         title = (
             f"N = {config.n:,}, D = {config.d}, {config.dtype}, T = {config.temperature:g}, "
-            f"{config.device}, {self.threads} threads, {PASSES[config.backward]}"
+            f"{config.device}, {self.threads} {noun}, {PASSES[config.backward]}"
         )
-        lines = [f"{'':14}{'ms':>10}{'quartiles':>22}{'/ best':>8}{'/ limit':>9}{'MiB':>9}"]
+        lines = [f"{'':14}{'ms':>10}{'spread':>22}{'/ best':>8}{'/ limit':>9}{'MiB':>9}"]
         lines += [_line(result, best, self.floor) for result in self.results]
         if self.floor is not None:
             lines.append(
@@ -168,13 +169,11 @@ def _line(result: Result, best: Result | None, floor: float | None) -> str:
     if result.timing is None or best is None:
         return f"{result.name:14}{result.status}"
     timing = result.timing
-    quartiles = f"[{1e3 * timing.low:.3g}, {1e3 * timing.high:.3g}]"
+    spread = f"[{1e3 * timing.low:.3g}, {1e3 * timing.high:.3g}]"
     limit = "" if floor is None else f"{timing.median / floor:.2f}"
     mib = "" if result.peak is None else f"{result.peak / 2**20:,.0f}"
     ratio = f"{timing.median / _median(best):.2f}"
-    return (
-        f"{result.name:14}{1e3 * timing.median:>10.3g}{quartiles:>22}{ratio:>8}{limit:>9}{mib:>9}"
-    )
+    return f"{result.name:14}{1e3 * timing.median:>10.3g}{spread:>22}{ratio:>8}{limit:>9}{mib:>9}"
 
 
 def run_bench(config: BenchConfig) -> BenchResult:

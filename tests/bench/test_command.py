@@ -37,7 +37,7 @@ def test_a_table_and_a_recommendation(backward: bool, dtype: str) -> None:
     assert result.floor is not None
     assert 0 < result.floor < 1e-3
     lines = str(result).splitlines()
-    assert f"N = 12, D = 5, {dtype}, T = 0.5, cpu, 1 threads" in lines[0]
+    assert f"N = 12, D = 5, {dtype}, T = 0.5, cpu, 1 thread, " in lines[0]
     assert lines[-1] == result.recommendation
 
 

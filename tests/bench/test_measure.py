@@ -49,6 +49,13 @@ def test_fewer_rounds_in_little_time() -> None:
     assert interleaved(calls, 15, seconds=1e-9)["a"].rounds == measure.FEWEST_ROUNDS
 
 
+def test_the_spread_of_few_rounds_is_their_range() -> None:
+    few = measure._timing([4.0, 1.0, 2.0], 0.0)
+    assert (few.low, few.median, few.high, few.rounds) == (1.0, 2.0, 4.0, 3)
+    many = measure._timing([float(x) for x in range(13)], 0.0)
+    assert (many.low, many.median, many.high, many.rounds) == (3.0, 6.0, 9.0, 13)
+
+
 def test_noisy_rounds_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "SETTLING", 0.0)
     shares = iter([0.5, 0.0, 0.4, 0.0, 0.0, 1.0])

@@ -40,6 +40,13 @@ def test_largest_size_within_a_budget() -> None:
     assert slow.size(10 * 512**0.4) in (5119, 5120)  # not 10^2.5 times as large
 
 
+def test_memory_grows_as_the_allocator_says_where_it_is_asked() -> None:
+    asked = [row(n=n, rss_mib=7.0, allocated_mib=n / 64) for n in (1024, 2048)]
+    unasked = [row(n=n, rss_mib=(n / 64) ** 2) for n in (1024, 2048)]
+    exponents = [fit and fit.exponent for fit in map(analysis.memory_growth, (asked, unasked))]
+    assert exponents == [pytest.approx(1), pytest.approx(2)]
+
+
 def test_growth_of_a_run() -> None:
     peers = analysis.by_peer(run_of_three())
     time, memory = (
