@@ -57,7 +57,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
-# Ten minutes on two cores; rows are added to benchmarks/results, the report is in build/bench.
+# Twelve minutes on two cores; rows are added to benchmarks/results, the report is in build/bench.
 bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/sweep.py --plan quick
 	$(BIN)/python benchmarks/report.py
