@@ -15,6 +15,7 @@ from simclr_ext._backend import BackendUnavailableError
 from simclr_ext._build_config import MIN_CAPABILITY
 
 Backend = Literal["auto", "fused", "tiled", "reference"]
+BACKENDS = get_args(Backend)
 
 # What the kernels of csrc/cuda take.
 _CUDA_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -39,7 +40,8 @@ def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
 
     ``"auto"`` is ``"fused"`` on the CPU, and on CUDA devices of compute capability 8.0 or newer for
     float32, bfloat16 and float16 views with D <= 256, if the kernels were compiled for them; else
-    ``"tiled"``, on every device that torch knows. It is never ``"reference"``.
+    ``"tiled"``, on every device that torch knows. It is ``"reference"`` while a model is exported
+    to ONNX, which has no operators like those of the others.
 
     Args:
         z0: Embeddings of the first views, [N, D].
@@ -50,7 +52,7 @@ def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
 
     Raises:
         ValueError: If there is no backend of that name.
-        BackendUnavailableError: If ``"fused"`` is asked for and cannot serve these views.
+        BackendUnavailableError: If the backend that is asked for cannot serve these views.
 
     Example:
         >>> select_backend(torch.randn(8, 4)).name
@@ -59,6 +61,8 @@ def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
         BackendChoice(name='tiled', reason='it was asked for')
     """
     check_backend(backend)
+    if backend == "auto" and torch.compiler.is_compiling() and torch.onnx.is_in_onnx_export():
+        return BackendChoice("reference", "ONNX has no operators like those of the others")
     if backend in ("tiled", "reference"):
         return BackendChoice(backend, "it was asked for")
     obstacle = _fused_obstacle(z0)
@@ -76,8 +80,8 @@ def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
 
 def check_backend(backend: str) -> None:
     """Raise ValueError if there is no backend of that name."""
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
 
 
 # Dynamo runs it while it traces: a warning is no part of the graph.
