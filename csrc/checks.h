@@ -3,7 +3,6 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/item.h>
 
 #include <cmath>
 #include <limits>
@@ -11,23 +10,36 @@
 
 namespace simclr {
 
+// bfloat16, float16, float and double: no eight-bit types.
+inline void check_dtype(const char* name, const at::Tensor& values) {
+  const at::ScalarType dtype = values.scalar_type();
+  TORCH_CHECK_TYPE(
+      dtype == at::kDouble || dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf,
+      name, " must be float64, float32, bfloat16 or float16, got ", values.dtype());
+}
+
 inline void check_views(const at::Tensor& z0, const at::Tensor& z1) {
   TORCH_CHECK_VALUE(z0.dim() == 2 && z0.size(0) >= 1 && z0.size(1) >= 1,
                     "z0 must be [N, D] with N >= 1 and D >= 1, got shape ", z0.sizes());
   TORCH_CHECK_VALUE(z1.sizes() == z0.sizes(), "z1 must have the shape of z0, ", z0.sizes(),
                     ", got ", z1.sizes());
-  TORCH_CHECK_TYPE(at::isFloatingType(z0.scalar_type()), "z0 must be floating, got ", z0.dtype());
+  check_dtype("z0", z0);
   TORCH_CHECK_TYPE(z1.scalar_type() == z0.scalar_type(), "z1 must have the dtype of z0, ",
                    z0.dtype(), ", got ", z1.dtype());
   TORCH_CHECK_VALUE(z1.device() == z0.device(), "z1 must be on the device of z0, ", z0.device(),
                     ", got ", z1.device());
 }
 
-// Returns the value of the 0-d tensor `temperature`.
+// Returns the value of the 0-d tensor `temperature`, which is in the host's memory: no device is
+// waited for.
 inline double check_temperature(const at::Tensor& temperature) {
-  TORCH_CHECK_VALUE(temperature.dim() == 0,
-                    "temperature must be a float or a 0-d tensor, got shape ", temperature.sizes());
-  const double value = temperature.item<double>();
+  TORCH_CHECK_VALUE(temperature.dim() == 0, "temperature must be 0-d, got shape ",
+                    temperature.sizes());
+  TORCH_CHECK_TYPE(temperature.scalar_type() == at::kDouble, "temperature must be float64, got ",
+                   temperature.dtype());
+  TORCH_CHECK_VALUE(temperature.device().is_cpu(), "temperature must be on the CPU, got ",
+                    temperature.device());
+  const double value = *temperature.const_data_ptr<double>();
   TORCH_CHECK_VALUE(std::isfinite(value) && value > 0,
                     "temperature must be positive and finite, got ", value);
   return value;
@@ -42,9 +54,11 @@ inline void check_eps(double eps) {
 
 // What the forward pass saved, and the gradient of its losses.
 inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
-                        const at::Tensor& z, const at::Tensor& inv_norm) {
+                        const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim) {
   TORCH_CHECK_VALUE(z.dim() == 2 && z.size(0) >= 2 && z.size(0) % 2 == 0 && z.size(1) >= 1,
                     "z must be [2N, D] with N >= 1 and D >= 1, got shape ", z.sizes());
+  TORCH_CHECK_VALUE(1 <= dim && dim <= z.size(1), "dim must be 1 to ", z.size(1),
+                    ", the columns of z, got ", dim);
   const int64_t rows = z.size(0);
   for (const auto& [name, values] :
        {std::pair{"grad_loss", &grad_loss}, {"loss", &loss}, {"lse", &lse}}) {
@@ -53,6 +67,14 @@ inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, con
   }
   TORCH_CHECK_VALUE(inv_norm.dim() == 1 && (inv_norm.size(0) == rows || inv_norm.size(0) == 0),
                     "inv_norm must be [2N] = [", rows, "] or [0], got shape ", inv_norm.sizes());
+  for (const auto& [name, values] : {std::pair{"grad_loss", &grad_loss},
+                                     {"loss", &loss},
+                                     {"lse", &lse},
+                                     {"inv_norm", &inv_norm}}) {
+    check_dtype(name, *values);
+    TORCH_CHECK_VALUE(values->device() == z.device(), name, " must be on the device of z, ",
+                      z.device(), ", got ", values->device());
+  }
   TORCH_CHECK_TYPE(inv_norm.scalar_type() == loss.scalar_type(),
                    "inv_norm must have the dtype of loss, ", loss.dtype(), ", got ",
                    inv_norm.dtype());

@@ -12,7 +12,8 @@ TORCH_LIBRARY(simclr_ext, m) {
       " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)");
   m.def(
       "nt_xent_backward(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
-      " Tensor temperature, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_temperature)");
+      " SymInt dim, Tensor temperature, bool[3] needs_grad) -> (Tensor grad_z, Tensor "
+      "grad_temperature)");
 }
 
 namespace simclr {
@@ -34,10 +35,13 @@ ForwardResult nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
 std::tuple<at::Tensor, at::Tensor> nt_xent_backward(const at::Tensor& grad_loss,
                                                     const at::Tensor& loss, const at::Tensor& lse,
                                                     const at::Tensor& z, const at::Tensor& inv_norm,
-                                                    const at::Tensor& temperature,
+                                                    int64_t dim, const at::Tensor& temperature,
                                                     std::array<bool, 3> needs_grad) {
-  static const auto op = find_operator<decltype(nt_xent_backward)>("simclr_ext::nt_xent_backward");
-  return op.call(grad_loss, loss, lse, z, inv_norm, temperature, needs_grad);
+  using Backward = std::tuple<at::Tensor, at::Tensor>(
+      const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+      c10::SymInt, const at::Tensor&, std::array<bool, 3>);
+  static const auto op = find_operator<Backward>("simclr_ext::nt_xent_backward");
+  return op.call(grad_loss, loss, lse, z, inv_norm, dim, temperature, needs_grad);
 }
 
 }  // namespace simclr

@@ -13,23 +13,26 @@ namespace simclr {
 // What the forward pass returns. The last three are what the backward pass needs.
 //   loss      [2N] NT-Xent loss of each row, those of z0 first; float, or double for double views
 //   lse       [2N] log sum_{j != i} exp(s_ij / T), double
-//   z         [2N, D] the rows of both views, normalised if asked for; of the dtype of loss
+//   z         on the CPU [2N, D], the rows of both views, normalised if asked for, of the dtype of
+//             loss; on CUDA [2N, D padded to 16 bytes], of the dtype of the views, scaled by powers
+//             of two
 //   inv_norm  [2N] 1 / max(|row|, eps), negative where eps was the larger; [0] if not normalised
 using ForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 //   z0, z1       [N, D] views of one floating dtype; half types are computed in float
-//   temperature  0-d, positive
+//   temperature  0-d, double, on the CPU whatever the device of the views; positive
 //   normalize    divide each row by max(|row|, eps) first: s_ij is the cosine similarity
 ForwardResult nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
                               const at::Tensor& temperature, bool normalize, double eps);
 
-// Returns the gradients of sum_i grad_loss[i] * loss[i]:
+// Returns the gradients of sum_i grad_loss[i] * loss[i], given what the forward pass returned and
+// D:
 //   grad_z            with respect to the raw rows of both views, [2N, D]; or of the one view that
 //                     needs_grad names, [N, D], where that spares the work on the other
-//   grad_temperature  0-d; [0] where needs_grad does not name it
+//   grad_temperature  0-d, double; [0] where needs_grad does not name it
 std::tuple<at::Tensor, at::Tensor> nt_xent_backward(
     const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
-    const at::Tensor& inv_norm, const at::Tensor& temperature,
+    const at::Tensor& inv_norm, int64_t dim, const at::Tensor& temperature,
     std::array<bool, 3> needs_grad /* z0, z1, temperature */);
 
 }  // namespace simclr

@@ -7,16 +7,17 @@ import math
 import torch
 from torch import Tensor
 
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _SMALLEST_EPS = torch.finfo(torch.float32).tiny  # its reciprocal is still finite in float32
+_EPS_ALLOWED = f"at least {_SMALLEST_EPS:.1e} and finite"
 
 
 def check_views(z0: Tensor, z1: Tensor) -> None:
-    """Raise TypeError or ValueError unless both are [N, D], floating and alike."""
+    """Raise TypeError or ValueError unless both are [N, D], of one of DTYPES, and alike."""
     for name, z in (("z0", z0), ("z1", z1)):
         if not isinstance(z, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(z).__name__}")
-        if not z.dtype.is_floating_point:
-            raise TypeError(f"{name} must have a floating dtype, got {z.dtype}")
+        _check_dtype(name, z)
     if z0.ndim != 2 or z0.shape[0] < 1 or z0.shape[1] < 1:
         raise ValueError(
             f"z0 must be [N, D] with N >= 1 and D >= 1, got a tensor of shape {tuple(z0.shape)}"
@@ -30,27 +31,104 @@ def check_views(z0: Tensor, z1: Tensor) -> None:
 
 
 def check_temperature(temperature: float | Tensor) -> None:
-    """Raise TypeError or ValueError unless it is a positive float or 0-d floating tensor."""
+    """Raise TypeError or ValueError unless it is a positive float or a 0-d floating tensor.
+
+    The value of a tensor is not looked at: it may be on another device, which would be waited for.
+    """
     if isinstance(temperature, Tensor):
         if temperature.ndim != 0:
             raise ValueError(
                 "temperature must be a float or a 0-d tensor, got a tensor of shape "
                 f"{tuple(temperature.shape)}"
             )
-        if not temperature.dtype.is_floating_point:
-            raise TypeError(f"temperature must have a floating dtype, got {temperature.dtype}")
+        _check_dtype("temperature", temperature)
     elif isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
         raise TypeError(
             f"temperature must be a float or a 0-d tensor, got {type(temperature).__name__}"
         )
-    # While compiling, a tensor has no value; the operator checks it when it runs.
-    if not (isinstance(temperature, Tensor) and torch.compiler.is_compiling()):
-        value = temperature.item() if isinstance(temperature, Tensor) else temperature
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"temperature must be positive and finite, got {value}")
+    else:
+        _check_number("temperature", temperature, 0, "positive and finite")
+
+
+def check_temperature_value(temperature: Tensor) -> float:
+    """Return the value of a 0-d tensor; raise ValueError unless it is positive and finite."""
+    value = temperature.item()
+    _check_number("temperature", value, 0, "positive and finite")
+    return value
+
+
+def operator_temperature(temperature: float | Tensor, device: torch.device) -> Tensor:
+    """Return a temperature as the operators take it: 0-d, float64, on the CPU.
+
+    For a tensor on a device of its own this is the only time that the host waits for that device.
+
+    Raises:
+        ValueError: If it is neither on the CPU nor on the ``device`` of the views.
+    """
+    if not isinstance(temperature, Tensor):
+        return torch.scalar_tensor(temperature, dtype=torch.float64, device="cpu")
+    if temperature.device.type not in ("cpu", device.type):
+        raise ValueError(
+            f"temperature must be on the CPU or on the device of z0, {device}, got "
+            f"{temperature.device}"
+        )
+    if temperature.device.type == "meta":  # has no value, and nobody needs one
+        return torch.ones((), dtype=torch.float64, device="cpu")
+    return temperature.detach().to("cpu", torch.float64)
+
+
+def check_operator_temperature(temperature: Tensor) -> None:
+    """Raise TypeError or ValueError unless it is as the operators take it: float64 on the CPU."""
+    if temperature.ndim != 0:
+        raise ValueError(f"temperature must be 0-d, got shape {list(temperature.shape)}")
+    if temperature.dtype != torch.float64:
+        raise TypeError(f"temperature must be float64, got {temperature.dtype}")
+    if temperature.device.type != "cpu":
+        raise ValueError(f"temperature must be on the CPU, got {temperature.device}")
 
 
 def check_eps(eps: float) -> None:
     """Raise ValueError unless both ``eps`` and its reciprocal are finite in float32."""
-    if not (math.isfinite(eps) and eps >= _SMALLEST_EPS):
-        raise ValueError(f"eps must be at least {_SMALLEST_EPS:.1e} and finite, got {eps}")
+    _check_number("eps", eps, _SMALLEST_EPS, _EPS_ALLOWED)
+
+
+def check_saved(
+    grad_loss: Tensor, loss: Tensor, lse: Tensor, z: Tensor, inv_norm: Tensor, dim: int
+) -> None:
+    """Raise TypeError or ValueError unless the forward pass may have returned these."""
+    if z.ndim != 2 or z.shape[0] < 2 or z.shape[0] % 2 or z.shape[1] < 1:
+        raise ValueError(f"z must be [2N, D] with N >= 1 and D >= 1, got shape {list(z.shape)}")
+    if not 1 <= dim <= z.shape[1]:
+        raise ValueError(f"dim must be 1 to {z.shape[1]}, the columns of z, got {dim}")
+    rows = z.shape[0]
+    for name, values in (("grad_loss", grad_loss), ("loss", loss), ("lse", lse)):
+        if values.shape != z.shape[:1]:
+            raise ValueError(f"{name} must be [2N] = [{rows}], got shape {list(values.shape)}")
+    if inv_norm.ndim != 1 or inv_norm.shape[0] not in (0, rows):
+        raise ValueError(
+            f"inv_norm must be [2N] = [{rows}] or [0], got shape {list(inv_norm.shape)}"
+        )
+    named = {"grad_loss": grad_loss, "loss": loss, "lse": lse, "inv_norm": inv_norm}
+    for name, values in named.items():
+        _check_dtype(name, values)
+        if values.device != z.device:
+            raise ValueError(f"{name} must be on the device of z, {z.device}, got {values.device}")
+    if inv_norm.dtype != loss.dtype:
+        raise TypeError(f"inv_norm must have the dtype of loss, {loss.dtype}, got {inv_norm.dtype}")
+
+
+def _check_dtype(name: str, values: Tensor) -> None:
+    if values.dtype not in DTYPES:
+        raise TypeError(
+            f"{name} must have a floating dtype, got {values.dtype}; allowed are float64, float32, "
+            "bfloat16 and float16"
+        )
+
+
+def _check_number(name: str, value: float, least: float, allowed: str) -> None:
+    # A number that may change between calls of compiled code has no value while it is compiled;
+    # the operator checks it when it runs.
+    if torch.compiler.is_compiling():
+        return
+    if not (math.isfinite(value) and value >= least and value > 0):
+        raise ValueError(f"{name} must be {allowed}, got {value}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import torch
 from torch import Tensor, nn
 
 from simclr_ext import ops, reference
-from simclr_ext._checks import check_eps, check_temperature, check_views
-from simclr_ext.reference import Reduction
+from simclr_ext._checks import (
+    check_eps,
+    check_temperature,
+    check_temperature_value,
+    check_views,
+    operator_temperature,
+)
+from simclr_ext.reference import REDUCTIONS, Reduction
 from simclr_ext.selection import (
     Backend,
     check_backend,
@@ -81,13 +85,14 @@ def nt_xent_loss(
         eps = torch.finfo(torch.float16).tiny if z0.dtype == torch.float16 else 1e-12
     choice = select_backend(z0, backend)
     if choice.name == "reference":
+        value = operator_temperature(temperature, z0.device)
+        if not torch.compiler.is_compiling():  # a value would break the graph
+            check_temperature_value(value)
         return reference.nt_xent(
             z0, z1, temperature, reduction=reduction, normalize=normalize, eps=eps
         )
     if choice.name == "tiled" and backend == "auto" and z0.device.type == "cuda":
         warn_of_tiled_on_cuda(choice.reason)
-    if not isinstance(temperature, Tensor):
-        temperature = torch.tensor(temperature, dtype=torch.float64)
     return ops.nt_xent(
         z0,
         z1,
@@ -143,6 +148,8 @@ class NTXentLoss(nn.Module):
         if gather_distributed:
             raise NotImplementedError("gather_distributed must be False, got True")
         _check_options(temperature, reduction, eps, backend)
+        if isinstance(temperature, Tensor) and temperature.device.type != "meta":
+            check_temperature_value(temperature)
         self.temperature = temperature
         self.reduction: Reduction = reduction
         self.normalize = normalize
@@ -173,8 +180,8 @@ def _check_options(
     temperature: float | Tensor, reduction: str, eps: float | None, backend: str
 ) -> None:
     check_temperature(temperature)
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction must be one of {get_args(Reduction)}, got {reduction!r}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
     if eps is not None:
         check_eps(eps)
     check_backend(backend)

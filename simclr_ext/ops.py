@@ -17,13 +17,19 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from simclr_ext import _backend, tiled
+from simclr_ext._checks import (
+    check_operator_temperature,
+    check_saved,
+    check_views,
+    operator_temperature,
+)
 from simclr_ext.reference import Reduction, compute_dtype, reduce_rows
 
 
 def nt_xent(
     z0: Tensor,
     z1: Tensor,
-    temperature: Tensor,
+    temperature: float | Tensor,
     *,
     reduction: Reduction,
     normalize: bool,
@@ -33,27 +39,29 @@ def nt_xent(
     """Return the reduced losses of the 2N rows of :func:`simclr_ext.reference.nt_xent`.
 
     Takes O(N D) memory: the 2N x 2N logits exist one tile at a time, on the CPU one per thread.
-    Differentiable once, with respect to both views and to the temperature (a 0-d tensor).
+    Differentiable once, with respect to both views and to the temperature if it is a tensor.
 
     Raises:
         BackendUnavailableError: If ``backend`` is "fused" and its operators are unavailable.
+        ValueError: If the temperature is not positive and finite, or on a third device.
     """
     if backend == "fused":
         register()
+    value = operator_temperature(temperature, z0.device)
     if not _is_recorded(z0, z1, temperature):  # at small N, the Function costs more than the kernel
-        rows, *_ = _forward_op(backend, z0, z1, temperature, normalize, eps)
+        rows, *_ = _forward_op(backend, z0, z1, value, normalize, eps)
         return reduce_rows(rows, reduction)
     loss: Tensor
-    loss, *_ = _NTXent.apply(z0, z1, temperature, reduction, normalize, eps, backend)
+    loss, *_ = _NTXent.apply(z0, z1, temperature, value, reduction, normalize, eps, backend)
     return loss
 
 
-def _is_recorded(*inputs: Tensor) -> bool:
+def _is_recorded(*inputs: object) -> bool:
     """Return whether the Function is needed: for gradients, and to refuse forward mode."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return True
     unpack: Callable[..., Any] = forward_ad.unpack_dual
-    return any(unpack(z).tangent is not None for z in inputs)
+    return any(isinstance(z, Tensor) and unpack(z).tangent is not None for z in inputs)
 
 
 # Dynamo runs it while it traces, instead of tracing into the loader.
@@ -74,38 +82,59 @@ def _register_once() -> None:
     torch.library.register_fake("simclr_ext::nt_xent_backward", _fake_backward)
 
 
-class _NTXent(torch.autograd.Function):
+class _OncePerSample(torch.autograd.Function):
+    """A Function that vmap calls once for each sample of the batch."""
+
+    @classmethod
+    def vmap(
+        cls, info: Any, in_dims: tuple[Any, ...], *args: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        def sample(index: int) -> list[Any]:
+            return [
+                arg.select(dim, index) if isinstance(arg, Tensor) and dim is not None else arg
+                for arg, dim in zip(args, in_dims, strict=True)
+            ]
+
+        samples = [cls.apply(*sample(index)) for index in range(info.batch_size)]
+        outputs = tuple(torch.stack(values) for values in zip(*samples, strict=True))
+        return outputs, (0,) * len(outputs)
+
+
+class _NTXent(_OncePerSample):
     # The reduction is done here: at small N, autograd nodes of its own would cost as much again.
     @staticmethod
     def forward(
         z0: Tensor,
         z1: Tensor,
-        temperature: Tensor,
+        temperature: float | Tensor,
+        value: Tensor,  # of the temperature, as the operators take it
         reduction: Reduction,
         normalize: bool,
         eps: float,
         backend: str,
     ) -> tuple[Tensor, ...]:
-        rows, *saved = _forward_op(backend, z0, z1, temperature, normalize, eps)
+        rows, *saved = _forward_op(backend, z0, z1, value, normalize, eps)
         return reduce_rows(rows, reduction), rows, *saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        z0, z1, temperature, ctx.reduction, _, _, ctx.backend = inputs
+        z0, z1, temperature, value, ctx.reduction, _, _, ctx.backend = inputs
         _, *saved = output
         ctx.mark_non_differentiable(*saved)
         ctx.set_materialize_grads(False)  # no zeros in the place of their gradients
-        ctx.save_for_backward(*saved, temperature, z0, z1)
+        learned = temperature if isinstance(temperature, Tensor) else None
+        ctx.save_for_backward(*saved, value, learned, z0, z1)
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad_loss is None:
-            return (None,) * 7
-        rows, lse, z, inv_norm, temperature, z0, z1 = ctx.saved_tensors
+            return (None,) * 8
+        rows, lse, z, inv_norm, value, temperature, z0, z1 = ctx.saved_tensors
         if ctx.reduction == "mean":
             grad_loss = grad_loss / len(rows)
         needs_z0, needs_z1, needs_temperature = needs_grad = list(ctx.needs_input_grad[:3])
-        args = (grad_loss.expand(len(rows)), rows, lse, z, inv_norm, temperature, needs_grad)
+        saved = (rows, lse, z, inv_norm, z0.shape[1], value)
+        args = (grad_loss.expand(len(rows)), *saved, needs_grad)
         # Only a graph of the gradient, which create_graph asks for, has a use for its Function.
         grad_z, grad_temperature = (
             _NTXentGrads.apply(z0, z1, ctx.backend, *args)
@@ -116,7 +145,8 @@ class _NTXent(torch.autograd.Function):
         return (
             grad_z[:n].to(z0.dtype) if needs_z0 else None,
             grad_z[-n:].to(z1.dtype) if needs_z1 else None,
-            grad_temperature if needs_temperature else None,
+            grad_temperature.to(temperature) if needs_temperature else None,
+            None,
             None,
             None,
             None,
@@ -144,7 +174,7 @@ def _backward_op(backend: str, *args: Any) -> tuple[Tensor, Tensor]:
     return grads
 
 
-class _NTXentGrads(torch.autograd.Function):
+class _NTXentGrads(_OncePerSample):
     # z0 and z1 are what the gradient depends on; the operator has their rows already, as z.
     @staticmethod
     def forward(
@@ -156,10 +186,12 @@ class _NTXentGrads(torch.autograd.Function):
         lse: Tensor,
         z: Tensor,
         inv_norm: Tensor,
+        dim: int,
         temperature: Tensor,
         needs_grad: list[bool],
     ) -> tuple[Tensor, Tensor]:
-        return _backward_op(backend, grad_loss, loss, lse, z, inv_norm, temperature, needs_grad)
+        saved = (loss, lse, z, inv_norm, dim, temperature)
+        return _backward_op(backend, grad_loss, *saved, needs_grad)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -178,27 +210,30 @@ def _fake_forward(
 ) -> tuple[Tensor, ...]:
     if z0.device.type != "cuda":
         return _fake_tiled_forward(z0, z1, temperature, normalize, eps)
-    rows, dim = 2 * z0.shape[0], z0.shape[1]
-    per_vector = 16 // z0.element_size()  # rows start at multiples of 16 bytes
-    stride = (dim + per_vector - 1) // per_vector * per_vector
+    check_views(z0, z1)
+    check_operator_temperature(temperature)
+    rows = 2 * z0.shape[0]
+    per_unit = 16 // z0.element_size()  # rows are padded to multiples of 16 bytes
     return (
         z0.new_empty(rows, dtype=torch.float32),
         z0.new_empty(rows, dtype=torch.float64),
-        z0.new_empty_strided((rows, dim), (stride, 1)),
-        z0.new_empty(rows * normalize, dtype=torch.float32),
+        z0.new_empty(rows, (z0.shape[1] + per_unit - 1) // per_unit * per_unit),
+        z0.new_empty(rows if normalize else 0, dtype=torch.float32),
     )
 
 
 def _fake_tiled_forward(
     z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
 ) -> tuple[Tensor, ...]:
+    check_views(z0, z1)
+    check_operator_temperature(temperature)
     rows = 2 * z0.shape[0]
     z = z0.new_empty(rows, z0.shape[1], dtype=compute_dtype(z0.dtype))
     return (
         z.new_empty(rows),
         z.new_empty(rows, dtype=tiled.sum_dtype(z.device)),
         z,
-        z.new_empty(rows * normalize),
+        z.new_empty(rows if normalize else 0),
     )
 
 
@@ -208,13 +243,16 @@ def _fake_backward(
     lse: Tensor,
     z: Tensor,
     inv_norm: Tensor,
+    dim: int,
     temperature: Tensor,
     needs_grad: list[bool],
 ) -> tuple[Tensor, Tensor]:
+    check_saved(grad_loss, loss, lse, z, inv_norm, dim)
+    check_operator_temperature(temperature)
     needs_z0, needs_z1, needs_temperature = needs_grad
     views = 2 if needs_temperature else int(needs_z0) + int(needs_z1)
-    grad_z = z.new_empty(views * (z.shape[0] // 2), z.shape[1])
-    return grad_z, temperature.new_empty(() if needs_temperature else 0)
+    grad_z = z.new_empty(views * (z.shape[0] // 2), dim)
+    return grad_z, lse.new_empty(() if needs_temperature else 0)
 
 
 def _register_tiled() -> None:
@@ -226,7 +264,7 @@ def _register_tiled() -> None:
     )
     torch.library.define(
         backward,
-        "(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
+        "(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, SymInt dim,"
         " Tensor temperature, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_temperature)",
     )
     torch.library.impl(forward, "default", tiled.forward)

@@ -5,13 +5,14 @@ Every other implementation in this package is tested against this one in float64
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Reduction = Literal["mean", "sum", "none"]
+REDUCTIONS = get_args(Reduction)
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -61,8 +62,11 @@ def nt_xent(
     z = torch.cat([z0, z1]).to(compute_dtype(z0.dtype))  # [2N, D]
     if normalize:
         z = F.normalize(z, dim=1, eps=eps)
-    if isinstance(temperature, Tensor):
-        temperature = temperature.to(z)
+    if not isinstance(temperature, Tensor):
+        # Of two floats that change between the calls of a compiled training step, this one and eps,
+        # Inductor (seen in 2.14) takes one for the other.
+        temperature = torch.scalar_tensor(temperature, dtype=z.dtype, device=z.device)
+    temperature = temperature.to(z)
     rows = torch.arange(len(z), device=z.device)
     logits = (z @ z.T / temperature).masked_fill(rows[:, None] == rows, -torch.inf)  # [2N, 2N]
     return reduce_rows(F.cross_entropy(logits, rows.roll(len(z0)), reduction="none"), reduction)

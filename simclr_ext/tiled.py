@@ -21,7 +21,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_eps, check_temperature, check_views
+from simclr_ext._checks import (
+    check_eps,
+    check_operator_temperature,
+    check_saved,
+    check_temperature_value,
+    check_views,
+)
 from simclr_ext.reference import compute_dtype
 
 _LOG2_E = math.log2(math.e)
@@ -41,7 +47,7 @@ def forward(
     Args:
         z0: Views, [N, D], floating; computed in :func:`compute_dtype`.
         z1: Views, [N, D], of the dtype and device of ``z0``.
-        temperature: T > 0, 0-d.
+        temperature: T > 0, 0-d float64 on the CPU.
         normalize: Whether to divide each row by max(norm, eps) first.
         eps: At least 1.2e-38.
 
@@ -50,11 +56,12 @@ def forward(
         where eps was larger than the norm, or [0] if not normalised.
     """
     check_views(z0, z1)
-    check_temperature(temperature)
+    check_operator_temperature(temperature)
     check_eps(eps)
+    value = check_temperature_value(temperature)
     with torch.no_grad(), _no_autocast(z0.device):
         z, inv_norm = _join_views(z0, z1, normalize, eps)
-        similarities = _Similarities(z, temperature.item(), normalize)
+        similarities = _Similarities(z, value, normalize)
         sums = _RowSums(similarities)
         positive = z.new_empty(similarities.num_pairs)  # x_{i,i+N}
         for tile in similarities.tiles():
@@ -72,6 +79,7 @@ def backward(
     lse: Tensor,
     z: Tensor,
     inv_norm: Tensor,
+    dim: int,
     temperature: Tensor,
     needs_grad: list[bool],
 ) -> tuple[Tensor, Tensor]:
@@ -83,18 +91,24 @@ def backward(
         lse: [2N].
         z: [2N, D].
         inv_norm: [2N] or [0].
-        temperature: T > 0, 0-d.
+        dim: D.
+        temperature: T > 0, 0-d float64 on the CPU.
         needs_grad: Whether z0, z1 and the temperature need a gradient.
 
     Returns:
         The gradient of the raw rows, [2N, D], or [N, D] of the one view that needs one; and the
-        temperature's, 0-d, or [0] where it needs none.
+        temperature's, 0-d in the dtype and on the device of ``lse``, or [0] where it needs none.
     """
-    _check_saved(grad_loss, loss, lse, z, inv_norm)
-    check_temperature(temperature)
+    check_saved(grad_loss, loss, lse, z, inv_norm, dim)
+    if z.shape[1] != dim:
+        raise ValueError(f"z must be [2N, D] with D = dim = {dim}, got shape {list(z.shape)}")
+    if z.dtype != loss.dtype:
+        raise TypeError(f"z must have the dtype of loss, {loss.dtype}, got {z.dtype}")
+    check_operator_temperature(temperature)
+    value = check_temperature_value(temperature)
     needs_z0, needs_z1, needs_temperature = needs_grad
     with torch.no_grad(), _no_autocast(z.device):
-        similarities = _Similarities(z, temperature.item(), inv_norm.numel() > 0)
+        similarities = _Similarities(z, value, inv_norm.numel() > 0)
         n = similarities.num_pairs
         # The rows whose gradient is wanted.
         wanted = range(
@@ -110,9 +124,8 @@ def backward(
             tangential = torch.where(inv_norm < 0, 0, radial)
             grad_z.addcmul_(z, tangential[:, None], value=-1).mul_(inv_norm.abs()[:, None])
         if not needs_temperature:
-            return grad_z, temperature.new_empty(0)
-        total = radial.sum(dtype=sum_dtype(z.device))
-        return grad_z, (total / (-2 * temperature.item())).to(temperature)
+            return grad_z, lse.new_empty(0)
+        return grad_z, radial.sum(dtype=lse.dtype) / (-2 * value)
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
@@ -157,7 +170,7 @@ class _Similarities:
         self.num_pairs = z.shape[0] // 2
         self.inv_t = 1 / temperature
         # As z's dtype holds it, so that what is computed in double agrees with the tiles.
-        scale = float(torch.tensor(_LOG2_E / temperature, dtype=z.dtype))
+        scale = float(torch.tensor(_LOG2_E / temperature, dtype=z.dtype, device="cpu"))
         longest = 1.0 if normalized else float(torch.linalg.vector_norm(z, dim=1).max())
         self.unshifted = 2 * scale * (longest * longest) <= _SAFE_SPAN[z.dtype]  # False for NaN
         # The logit of x is x exponent_scale, in powers of two.
@@ -226,10 +239,13 @@ class _RowSums:
     def finish(self, positive: Tensor) -> tuple[Tensor, Tensor]:
         """Return loss and lse [2N], given the elements of the positives [N]."""
         scale = self._similarities.exponent_scale
-        log_sum, shift = self._sum.log2(), self._shift.to(self._sum.dtype)
+        shift = self._shift.to(self._sum.dtype)
+        # Relative to the shift, as the sum is: where the positive dominates it, they cancel.
+        exponent = (positive.repeat(2) - shift) * scale
+        # The positive of a single pair is its whole sum, and the logarithm of a power is rounded.
+        log_sum = exponent if self._similarities.num_pairs == 1 else self._sum.log2()
         lse = (shift * scale + log_sum) * _LN_2
-        # Both relative to the shift, as the sum is: where the positive dominates it, they cancel.
-        loss = (log_sum - (positive.repeat(2) - shift) * scale) * _LN_2
+        loss = (log_sum - exponent) * _LN_2
         # The positive is one of the sum's terms and cannot exceed it: what is negative is rounding.
         return loss.clamp_min_(0).to(positive.dtype), lse
 
@@ -301,20 +317,6 @@ def _join_views(z0: Tensor, z1: Tensor, normalize: bool, eps: float) -> tuple[Te
         inv_norm[rows] = torch.where(norm < eps, -1 / eps, 1 / norm)
     z.mul_(inv_norm.abs()[:, None])
     return z, inv_norm
-
-
-def _check_saved(grad_loss: Tensor, loss: Tensor, lse: Tensor, z: Tensor, inv_norm: Tensor) -> None:
-    if z.ndim != 2 or len(z) < 2 or len(z) % 2 or z.shape[1] < 1:
-        raise ValueError(f"z must be [2N, D] with N >= 1 and D >= 1, got shape {list(z.shape)}")
-    for name, values in (("grad_loss", grad_loss), ("loss", loss), ("lse", lse)):
-        if values.shape != z.shape[:1]:
-            raise ValueError(f"{name} must be [2N] = [{len(z)}], got shape {list(values.shape)}")
-    if inv_norm.ndim != 1 or len(inv_norm) not in (0, len(z)):
-        raise ValueError(
-            f"inv_norm must be [2N] = [{len(z)}] or [0], got shape {list(inv_norm.shape)}"
-        )
-    if inv_norm.dtype != loss.dtype:
-        raise TypeError(f"inv_norm must have the dtype of loss, {loss.dtype}, got {inv_norm.dtype}")
 
 
 def _no_autocast(device: torch.device) -> AbstractContextManager[object]:

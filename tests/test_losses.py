@@ -100,6 +100,54 @@ def test_only_what_requires_grad_gets_one(
             assert value.grad is None
 
 
+@pytest.mark.parametrize("backend", ["fused", "tiled", "reference"])
+@pytest.mark.parametrize("temperature", [0.01, 0.3], ids=["a shift each", "one shift"])
+@pytest.mark.parametrize("normalize", [True, False], ids=["cosine", "dot product"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_a_single_pair_has_no_loss_and_no_gradient(
+    dtype: torch.dtype, normalize: bool, temperature: float, backend: str
+) -> None:
+    t = torch.tensor(temperature, requires_grad=True)
+    z0, z1 = (torch.randn(1, 7).to(dtype).requires_grad_() for _ in range(2))
+    loss = nt_xent_loss(z0, z1, t, normalize=normalize, backend=backend)
+    assert loss.item() == 0
+    loss.backward()
+    assert all(x.grad.abs().max() == 0 for x in (z0, z1, t))
+
+
+@pytest.mark.parametrize("backend", ["fused", "tiled"])
+def test_a_single_pair_of_views_that_are_not_finite_is_nan(backend: str) -> None:
+    z = torch.full((1, 3), math.nan)
+    assert nt_xent_loss(z, z, backend=backend).isnan()
+
+
+@pytest.mark.parametrize("backend", ["fused", "tiled", "reference"])
+@pytest.mark.parametrize("temperature", [0.01, 0.3], ids=["a shift each", "one shift"])
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_the_default_device_does_not_matter(device: str, temperature: float, backend: str) -> None:
+    z0, z1 = torch.randn(2, 130, 4)
+
+    def loss_and_grad() -> tuple[torch.Tensor, torch.Tensor]:
+        x = z0.clone().requires_grad_()
+        loss = nt_xent_loss(x, z1, temperature, backend=backend)
+        return loss.detach(), *torch.autograd.grad(loss, x)
+
+    expected = loss_and_grad()
+    with torch.device(device):
+        assert all(map(torch.equal, loss_and_grad(), expected))
+
+
+@pytest.mark.parametrize("backend", ["fused", "tiled", "reference"])
+@pytest.mark.parametrize("learned", [False, True], ids=["float", "tensor"])
+def test_meta_views(learned: bool, backend: str) -> None:
+    z0, z1 = (torch.empty(6, 4, device="meta", requires_grad=True) for _ in range(2))
+    temperature = torch.tensor(0.3, device="meta", requires_grad=True) if learned else 0.3
+    rows = nt_xent_loss(z0, z1, temperature, reduction="none", backend=backend)
+    assert (rows.device.type, rows.shape) == ("meta", (12,))
+    rows.sum().backward()
+    assert z0.grad.shape == (6, 4)
+
+
 @pytest.mark.parametrize("backend", ["fused", "tiled"])
 def test_no_grad_and_inference_mode(backend: str) -> None:
     z0, z1 = torch.randn(2, 120, 4)
@@ -154,6 +202,7 @@ class TestErrors:
             (z, z.int(), TypeError, r"z1 must have a floating dtype, got torch.int32"),
             (z.cfloat(), z.cfloat(), TypeError, r"z0 must have a floating dtype"),
             (z, z.to("meta"), ValueError, r"z1 must be on the device of z0, cpu, got meta"),
+            (*[z.to(torch.float8_e5m2)] * 2, TypeError, r"z0 must .* got torch.float8_e5m2"),
             (z.tolist(), z, TypeError, r"z0 must be a torch.Tensor, got list"),
         ],
     )
@@ -171,7 +220,7 @@ class TestErrors:
             ({"temperature": -0.5}, ValueError, "got -0.5"),
             ({"temperature": math.nan}, ValueError, "got nan"),
             ({"temperature": math.inf}, ValueError, "got inf"),
-            ({"temperature": torch.tensor(-2.0)}, ValueError, r"got -2\.0"),
+            ({"temperature": torch.tensor(-2.0)}, ValueError, r"temperature .* got -2"),
             ({"temperature": torch.ones(1)}, ValueError, r"0-d tensor, got .*\(1,\)"),
             ({"temperature": torch.tensor(1)}, TypeError, "floating dtype, got torch.int64"),
             ({"temperature": "0.5"}, TypeError, "temperature must be a float .* got str"),
@@ -191,6 +240,12 @@ class TestErrors:
         if "eps" not in options:
             with pytest.raises(error, match=message):
                 NTXentLoss(**options, backend=backend)
+
+    @pytest.mark.parametrize("backend", ["fused", "tiled", "reference"])
+    def test_temperature_on_another_device(self, backend: str) -> None:
+        module = NTXentLoss(torch.ones((), device="meta"), backend=backend)
+        with pytest.raises(ValueError, match="on the CPU or on the device of z0, cpu, got meta"):
+            module(self.z, self.z)
 
     def test_backend(self) -> None:
         with pytest.raises(ValueError, match=r"backend must be one of .* got 'cuda'"):

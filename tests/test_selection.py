@@ -7,11 +7,13 @@ import sys
 import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from simclr_ext import (
     BackendChoice,
@@ -157,18 +159,51 @@ def test_fused_cuda_operators_keep_the_dtype_of_the_views(
     dtype: torch.dtype, machine: SimpleNamespace
 ) -> None:
     z0, z1 = cuda_views(5, dtype)
-    t = torch.tensor(0.5)
+    t = torch.tensor(0.5, dtype=torch.float64)
     loss, lse, z, inv_norm = torch.ops.simclr_ext.nt_xent_forward(z0, z1, t, True, 1e-6)
     assert (loss.dtype, lse.dtype, inv_norm.dtype) == (torch.float32, torch.float64, torch.float32)
     assert z.dtype == dtype
-    assert z.stride() == (8, 1)  # 16 bytes, or 32
+    # 16 bytes, or 32. What is copied is the whole of it, with the zeros that pad the rows.
+    assert z.shape == (12, 8)
+    assert z.is_contiguous()
     grad_z, grad_t = torch.ops.simclr_ext.nt_xent_backward(
-        loss, loss, lse, z, inv_norm, t, [True, True, True]
+        loss, loss, lse, z, inv_norm, 5, t, [True, True, True]
     )
     assert (grad_z.dtype, grad_z.shape) == (dtype, (12, 5))
-    assert (grad_t.device.type, grad_t.shape) == ("cpu", ())
+    assert (grad_t.device.type, grad_t.shape) == ("cuda", ())
     unscaled = torch.ops.simclr_ext.nt_xent_forward(z0, z1, t, False, 1e-6)
     assert unscaled[3].shape == (0,)
+
+
+class _TransfersToHost(TorchDispatchMode):
+    """Counts the operations that make the host wait for a CUDA device."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        on_cuda = any(isinstance(x, Tensor) and x.device.type == "cuda" for x in args)
+        on_host = isinstance(result, Tensor) and result.device.type == "cpu"
+        read = function is torch.ops.aten._local_scalar_dense.default
+        self.count += on_cuda and (on_host or read)
+        return result
+
+
+@pytest.mark.parametrize("backend", ["fused", "tiled"])
+def test_the_host_waits_once_per_step_for_a_temperature_on_the_device(
+    backend: str, machine: SimpleNamespace
+) -> None:
+    z0, z1 = (z.requires_grad_() for z in cuda_views())
+    learned = torch.empty((), device="cuda", requires_grad=True)
+    for temperature, expected in ((learned, 1), (0.5, 0)):
+        with _TransfersToHost() as transfers:
+            loss = nt_xent_loss(z0, z1, temperature, backend=backend)
+            # By hand: torch's engine asks for a thread of the device.
+            grads = loss.grad_fn.apply(torch.ones_like(loss), None, None, None, None)
+        assert [x.device.type for x in grads if x is not None] == ["cuda"] * (2 + expected)
+        assert transfers.count == expected
 
 
 @pytest.mark.parametrize(("d", "chosen"), [(32, "nt_xent_forward"), (300, "nt_xent_tiled_forward")])

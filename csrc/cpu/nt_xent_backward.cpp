@@ -129,10 +129,14 @@ double finish_grad(const Similarities<T>& s, const at::Tensor& inv_norm, Range w
 
 std::tuple<at::Tensor, at::Tensor> backward_cpu(const at::Tensor& grad_loss, const at::Tensor& loss,
                                                 const at::Tensor& lse, const at::Tensor& z,
-                                                const at::Tensor& inv_norm,
+                                                const at::Tensor& inv_norm, int64_t dim,
                                                 const at::Tensor& temperature,
                                                 std::array<bool, 3> needs_grad) {
-  check_saved(grad_loss, loss, lse, z, inv_norm);
+  check_saved(grad_loss, loss, lse, z, inv_norm, dim);
+  TORCH_CHECK_VALUE(dim == z.size(1), "z must be [2N, D] with D = dim = ", dim, ", got shape ",
+                    z.sizes());
+  TORCH_CHECK_TYPE(z.scalar_type() == loss.scalar_type(), "z must have the dtype of loss, ",
+                   loss.dtype(), ", got ", z.dtype());
   const double temperature_value = check_temperature(temperature);
   const PlainDispatch guard;
   const auto [needs_z0, needs_z1, needs_temperature] = needs_grad;
@@ -150,8 +154,8 @@ std::tuple<at::Tensor, at::Tensor> backward_cpu(const at::Tensor& grad_loss, con
   });
   at::Tensor grad_temperature =
       needs_temperature
-          ? at::scalar_tensor(-radial / (2 * temperature_value), temperature.options())
-          : at::empty({0}, temperature.options());
+          ? at::scalar_tensor(-radial / (2 * temperature_value), z.options().dtype(at::kDouble))
+          : at::empty({0}, z.options().dtype(at::kDouble));
   return {grad_z, grad_temperature};
 }
 

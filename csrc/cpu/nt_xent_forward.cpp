@@ -32,6 +32,7 @@ class RowSums {
   explicit RowSums(const Similarities<T>& s)
       : scale_(s.scale()),
         shared_(s.has_shared_shift()),
+        one_pair_(s.num_pairs() == 1),
         // Below every similarity, yet finite: for a row that is all masked, -inf - (-inf) is NaN.
         shift_(s.num_rows() + simd::kColumnPadding,
                shared_ ? s.shared_shift() : std::numeric_limits<T>::lowest()),
@@ -55,10 +56,12 @@ class RowSums {
   // Returns lse_i and loss_i, given the similarity of row i to its positive.
   std::pair<double, double> finish(int64_t i, T positive) const {
     const double scale = scale_;
-    const double log_sum = std::log2(sum_[i]);
+    // Relative to the shift, as the sum is: where the positive dominates it, they cancel.
+    const double exponent = scale * (positive - shift_[i]);
+    // The positive of a single pair is its whole sum, and the logarithm of a power is rounded.
+    const double log_sum = one_pair_ ? exponent : std::log2(sum_[i]);
     const double lse = std::numbers::ln2 * (scale * shift_[i] + log_sum);
-    // Both relative to the shift, as the sum is: where the positive dominates it, they cancel.
-    const double loss = std::numbers::ln2 * (log_sum - scale * (positive - shift_[i]));
+    const double loss = std::numbers::ln2 * (log_sum - exponent);
     // The positive is one of the sum's terms and cannot exceed it: what is negative is rounding.
     return {lse, loss < 0 ? 0 : loss};
   }
@@ -78,6 +81,7 @@ class RowSums {
 
   T scale_;
   bool shared_;
+  bool one_pair_;
   std::vector<T> shift_;     // [2N], padded for the vector loads of the last block
   std::vector<double> sum_;  // [2N]
 };

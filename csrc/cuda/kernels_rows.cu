@@ -28,11 +28,12 @@ void finish_kernel(const FinishParams p) {
     }
     shift += largest;
   }
-  const double log_sum = log2(sum);
-  p.lse[i] = kLn2 * (log_sum + shift);
   // Relative to the same shift as the sum: where the positive dominates it, they cancel.
   const int place = p.partial_max == nullptr && i >= p.pairs ? i - p.pairs : i;
   const double positive = p.positive[place] + (p.shift - shift);
+  // The positive of a single pair is its whole sum, and the logarithm of a power is rounded.
+  const double log_sum = p.pairs == 1 ? positive : log2(sum);
+  p.lse[i] = kLn2 * (log_sum + shift);
   const double loss = kLn2 * (log_sum - positive);
   // The positive is one of the sum's terms and cannot exceed it: what is negative is rounding.
   p.loss[i] = static_cast<float>(loss < 0 ? 0 : loss);

@@ -54,13 +54,29 @@ struct Exponents {
   float shift;
 };
 
-Rows make_rows(const at::Tensor& z, const at::Tensor& factor) {
+// z: [2N, stride] contiguous, as padded by `padded`.
+Rows make_rows(const at::Tensor& z, int64_t dim, const at::Tensor& factor) {
   return {.z = z.const_data_ptr(),
           .factor = factor.const_data_ptr<float>(),
           .count = static_cast<int>(z.size(0)),
           .pairs = static_cast<int>(z.size(0) / 2),
-          .dim = static_cast<int>(z.size(1)),
-          .stride = static_cast<int>(z.stride(0))};
+          .dim = static_cast<int>(dim),
+          .stride = static_cast<int>(z.size(1))};
+}
+
+// The rows as the kernels copy them: contiguous, and beginning at a multiple of 16 bytes. Only
+// those that somebody else copied are not.
+at::Tensor in_units(const at::Tensor& z) {
+  const at::Tensor contiguous = z.contiguous();
+  const auto address = reinterpret_cast<uintptr_t>(contiguous.const_data_ptr());
+  return address % kUnitBytes == 0 ? contiguous : contiguous.clone();
+}
+
+// The elements of a stored row: D, padded with zeros to whole units, which the kernels copy. The
+// padding is part of the tensor z, so that a copy of it holds zeros there, too.
+int64_t padded(int64_t dim, const at::Tensor& z) {
+  const int64_t unit = kUnitBytes / z.element_size();
+  return divide_up(dim, unit) * unit;
 }
 
 void check_size(int64_t rows, int64_t dim) {
@@ -82,9 +98,8 @@ ForwardResult forward(const at::Tensor& z0, const at::Tensor& z1, const at::Tens
   const StreamGuard guard(z0);
 
   const auto floats = z0.options().dtype(at::kFloat);
-  const int64_t unit = kUnitBytes / z0.element_size();
-  const int64_t stride = divide_up(dim, unit) * unit;
-  const at::Tensor z = at::empty({2 * n, stride}, z0.options()).narrow(1, 0, dim);
+  const int64_t stride = padded(dim, z0);
+  const at::Tensor z = at::empty({2 * n, stride}, z0.options());
   const at::Tensor factor = at::empty({2 * n}, floats);
   const at::Tensor inv_norm = at::empty({normalize ? 2 * n : 0}, floats);
   kernels.prepare({.view = {z0.const_data_ptr(), z1.const_data_ptr()},
@@ -107,7 +122,7 @@ ForwardResult forward(const at::Tensor& z0, const at::Tensor& z1, const at::Tens
   const at::Tensor partial_sum = at::empty({strips + shared, 2 * n}, floats);
   const at::Tensor partial_max = at::empty({shared ? 0 : strips, 2 * n}, floats);
   const at::Tensor positive = at::empty({shared ? n : 2 * n}, floats);
-  kernels.forward({.rows = make_rows(z, factor),
+  kernels.forward({.rows = make_rows(z, dim, factor),
                    .scale = exponents.scale,
                    .shift = exponents.shift,
                    .shared_shift = shared,
@@ -134,14 +149,18 @@ ForwardResult forward(const at::Tensor& z0, const at::Tensor& z1, const at::Tens
 }
 
 std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const at::Tensor& loss,
-                                            const at::Tensor& lse, const at::Tensor& z,
-                                            const at::Tensor& inv_norm,
+                                            const at::Tensor& lse, const at::Tensor& saved_z,
+                                            const at::Tensor& inv_norm, int64_t dim,
                                             const at::Tensor& temperature,
                                             std::array<bool, 3> needs_grad) {
-  check_saved(grad_loss, loss, lse, z, inv_norm);
-  check_size(z.size(0), z.size(1));
-  TORCH_CHECK_VALUE(z.stride(1) == 1 && z.stride(0) * z.element_size() % kUnitBytes == 0,
-                    "z must be what the forward pass returned, got strides ", z.strides());
+  check_saved(grad_loss, loss, lse, saved_z, inv_norm, dim);
+  const at::Tensor z = in_units(saved_z);
+  check_size(z.size(0), dim);
+  TORCH_CHECK_VALUE(z.size(1) == padded(dim, z), "z must be [2N, ", padded(dim, z), "], D = ", dim,
+                    " padded to 16 bytes, got shape ", z.sizes());
+  TORCH_CHECK_TYPE(loss.scalar_type() == at::kFloat && lse.scalar_type() == at::kDouble,
+                   "loss must be float32 and lse float64, got ", loss.dtype(), " and ",
+                   lse.dtype());
   const double temperature_value = check_temperature(temperature);
   const bool normalized = inv_norm.numel() > 0;
   const Exponents exponents(temperature_value, normalized);
@@ -152,9 +171,14 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   const int64_t n = rows / 2;
   const int64_t first_row = needs_z0 || needs_temperature ? 0 : n;
   const int64_t end_row = needs_z1 || needs_temperature ? rows : n;
+  const auto doubles = z.options().dtype(at::kDouble);
+  if (first_row == end_row) return {at::empty({0, dim}, z.options()), at::empty({0}, doubles)};
 
   const auto floats = z.options().dtype(at::kFloat);
   const at::Tensor grad_rows = grad_loss.to(at::kFloat);
+  const at::Tensor dense_loss = loss.contiguous();
+  const at::Tensor dense_lse = lse.contiguous();
+  const at::Tensor dense_inv_norm = inv_norm.contiguous();
   const at::Tensor max_grad = at::zeros({1}, z.options().dtype(at::kInt));
   const at::Tensor terms = at::empty({3, rows}, floats);  // factor, weight, shift
   const at::Tensor positive_weight = at::empty({n}, floats);
@@ -162,11 +186,11 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   float* weight = factor + rows;
   float* row_shift = weight + rows;
   auto* max_bits = static_cast<uint32_t*>(max_grad.mutable_data_ptr());
-  const float* inv_norm_data = normalized ? inv_norm.const_data_ptr<float>() : nullptr;
+  const float* inv_norm_data = normalized ? dense_inv_norm.const_data_ptr<float>() : nullptr;
   make_terms({.grad_loss = grad_rows.const_data_ptr<float>(),
               .grad_loss_stride = grad_rows.stride(0),
-              .loss = loss.const_data_ptr<float>(),
-              .lse = lse.const_data_ptr<double>(),
+              .loss = dense_loss.const_data_ptr<float>(),
+              .lse = dense_lse.const_data_ptr<double>(),
               .inv_norm = inv_norm_data,
               .count = static_cast<int>(rows),
               .pairs = static_cast<int>(n),
@@ -179,10 +203,9 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
               .positive_weight = positive_weight.mutable_data_ptr<float>()},
              guard.stream());
 
-  at::Tensor grad_z = at::empty({end_row - first_row, z.size(1)}, z.options());
+  at::Tensor grad_z = at::empty({end_row - first_row, dim}, z.options());
   const at::Tensor radial = at::empty({end_row - first_row}, floats);
-  Rows rows_data = make_rows(z, terms);
-  kernels.backward({.rows = rows_data,
+  kernels.backward({.rows = make_rows(z, dim, terms),
                     .inv_norm = inv_norm_data,
                     .scale = exponents.scale,
                     .shift = exponents.shift,
@@ -197,10 +220,8 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
                     .radial = radial.mutable_data_ptr<float>()},
                    guard.stream());
   at::Tensor grad_temperature = needs_temperature
-                                    ? radial.sum(at::kDouble)
-                                          .div_(-2 * temperature_value)
-                                          .to(temperature.device(), temperature.scalar_type())
-                                    : at::empty({0}, temperature.options());
+                                    ? radial.sum(at::kDouble).div_(-2 * temperature_value)
+                                    : at::empty({0}, doubles);
   return {grad_z, grad_temperature};
 }
 

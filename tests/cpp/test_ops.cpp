@@ -13,13 +13,13 @@ using simclr::nt_xent_forward;
 // Equal rows: every similarity is 1, so each loss is log(2N - 1) and all gradients cancel.
 void test_equal_rows(int64_t n) {
   const at::Tensor z = torch::ones({n, 3});
-  const at::Tensor temperature = torch::scalar_tensor(0.1);
+  const at::Tensor temperature = torch::scalar_tensor(0.1, torch::kDouble);
   const auto [loss, lse, unit_rows, inv_norm] = nt_xent_forward(z, z, temperature, true, 1e-12);
   const double expected = std::log(2.0 * n - 1);
   EXPECT((loss - expected).abs().max().item<double>() < 1e-6, n, loss, expected);
   EXPECT((lse - expected - 10).abs().max().item<double>() < 1e-6, n, lse);
   const auto [grad_z, grad_temperature] = nt_xent_backward(
-      torch::ones({2 * n}), loss, lse, unit_rows, inv_norm, temperature, {true, true, true});
+      torch::ones({2 * n}), loss, lse, unit_rows, inv_norm, 3, temperature, {true, true, true});
   EXPECT(grad_z.sizes() == at::IntArrayRef({2 * n, 3}), grad_z.sizes());
   EXPECT(grad_z.abs().max().item<double>() < 1e-5 * n, n, grad_z.abs().max());
   // Of terms of the size 1 / T^2, with one sign and one rounding, that should cancel.
@@ -30,7 +30,7 @@ template <typename Error>
 void expect_error(const at::Tensor& z0, const at::Tensor& z1, double temperature,
                   const char* word) {
   try {
-    nt_xent_forward(z0, z1, torch::scalar_tensor(temperature), true, 1e-12);
+    nt_xent_forward(z0, z1, torch::scalar_tensor(temperature, torch::kDouble), true, 1e-12);
   } catch (const Error& error) {
     EXPECT(std::string(error.what()).find(word) != std::string::npos, word, error.what());
     return;

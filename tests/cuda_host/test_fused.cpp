@@ -45,11 +45,15 @@ at::Tensor row_weights(int64_t rows) {
   return torch::linspace(0.5, 1.5, rows, torch::kDouble) / rows;
 }
 
+// The temperature that a float holds, not its decimal.
+at::Tensor held_temperature(const Case& c) {
+  return torch::scalar_tensor(static_cast<float>(c.temperature), torch::kDouble);
+}
+
 // The whole matrix, in `dtype`.
 Result dense(const at::Tensor& z0, const at::Tensor& z1, const Case& c, at::ScalarType dtype) {
   const at::Tensor x = torch::cat({z0, z1}).to(dtype).requires_grad_();
-  const at::Tensor temperature =
-      torch::scalar_tensor(static_cast<float>(c.temperature), dtype).requires_grad_();
+  const at::Tensor temperature = held_temperature(c).to(dtype).requires_grad_();
   const at::Tensor z = c.normalize ? x / x.norm(2, 1, true).clamp_min(c.eps) : x;
   const at::Tensor logits =
       (z.mm(z.t()) / temperature).masked_fill(torch::eye(z.size(0), torch::kBool), -INFINITY);
@@ -63,12 +67,12 @@ Result dense(const at::Tensor& z0, const at::Tensor& z1, const Case& c, at::Scal
 
 Result fused(const at::Tensor& z0, const at::Tensor& z1, const Case& c,
              std::array<bool, 3> needs_grad = {true, true, true}) {
-  const at::Tensor temperature = torch::scalar_tensor(c.temperature);
+  const at::Tensor temperature = held_temperature(c);
   const auto [loss, lse, z, inv_norm] =
       simclr::nt_xent_forward(z0, z1, temperature, c.normalize, c.eps);
   const at::Tensor weights = row_weights(loss.size(0)).to(torch::kFloat);
   const auto [grad_z, grad_temperature] =
-      simclr::nt_xent_backward(weights, loss, lse, z, inv_norm, temperature, needs_grad);
+      simclr::nt_xent_backward(weights, loss, lse, z, inv_norm, c.dim, temperature, needs_grad);
   return {loss, grad_z, grad_temperature};
 }
 
@@ -214,17 +218,54 @@ void test_offsets_beyond_32_bits(const Checker& checker) {
 
   const at::Tensor far = torch::from_blob(memory, {kRows, kDim}, {kStride, 1}, views.options());
   far.copy_(views);
-  const at::Tensor temperature = torch::scalar_tensor(c.temperature);
-  const auto [loss, lse, z, inv_norm] = simclr::nt_xent_forward(
-      far.narrow(0, 0, c.n), far.narrow(0, c.n, c.n), temperature, true, c.eps);
-  EXPECT(torch::equal(loss, same.loss), checker.dtype());
-  far.copy_(z);
-  // The padding after a row's end is zero already, as nobody wrote to it.
-  const at::Tensor grad_z =
-      std::get<0>(simclr::nt_xent_backward(row_weights(kRows).to(torch::kFloat), loss, lse, far,
-                                           inv_norm, temperature, {true, true, true}));
-  EXPECT(torch::equal(grad_z, same.grad_z), checker.dtype());
+  const Result distant = fused(far.narrow(0, 0, c.n), far.narrow(0, c.n, c.n), c);
+  EXPECT(torch::equal(distant.loss, same.loss), checker.dtype());
+  EXPECT(torch::equal(distant.grad_z, same.grad_z), checker.dtype());
   munmap(memory, bytes);
+}
+
+// What the forward pass returns may be copied before the backward pass gets it: by a hook that
+// saves it elsewhere, or by a compiler. A copy keeps the values and sizes, and neither strides nor
+// address.
+void test_copies_of_what_is_saved(const Checker& checker) {
+  const Case c{40, 9};  // 9 elements end inside of a unit of 16 bytes
+  const at::Tensor z0 = torch::randn({c.n, c.dim}).to(checker.dtype());
+  const at::Tensor z1 = torch::randn({c.n, c.dim}).to(checker.dtype());
+  const Result same = fused(z0, z1, c);
+  const at::Tensor temperature = held_temperature(c);
+  const auto [loss, lse, z, inv_norm] =
+      simclr::nt_xent_forward(z0, z1, temperature, c.normalize, c.eps);
+  using Copy = at::Tensor (*)(const at::Tensor&);
+  const Copy same_strides = [](const at::Tensor& x) {
+    return torch::empty_strided(x.sizes(), x.strides(), x.options()).copy_(x);
+  };
+  const Copy every_other_element = [](const at::Tensor& x) {
+    return torch::stack({x, x}, -1).select(-1, 0);
+  };
+  const Copy at_odd_address = [](const at::Tensor& x) {
+    return torch::cat({x.flatten().slice(0, 0, 1), x.flatten()}).slice(0, 1).view(x.sizes());
+  };
+  for (const Copy copy : {same_strides, every_other_element, at_odd_address}) {
+    const auto [grad_z, grad_temperature] =
+        simclr::nt_xent_backward(row_weights(2 * c.n).to(torch::kFloat), copy(loss), copy(lse),
+                                 copy(z), copy(inv_norm), c.dim, temperature, {true, true, true});
+    EXPECT(torch::equal(grad_z, same.grad_z), checker.dtype(), grad_z);
+    EXPECT(torch::equal(grad_temperature, same.grad_temperature), checker.dtype());
+  }
+}
+
+// A single pair has no negatives: nothing can be learnt from it.
+void test_one_pair(const Checker& checker) {
+  for (const double temperature : {0.01, 0.3}) {
+    for (const bool normalize : {true, false}) {
+      const Case c{1, 6, temperature, normalize};
+      const at::Tensor z0 = torch::randn({1, 6}).to(checker.dtype());
+      const Result ours = fused(z0, torch::randn({1, 6}).to(checker.dtype()), c);
+      EXPECT(torch::equal(ours.loss, torch::zeros({2})), c, ours.loss);
+      EXPECT(ours.grad_z.abs().max().item<double>() == 0, c, ours.grad_z);
+      EXPECT(ours.grad_temperature.item<double>() == 0, c, ours.grad_temperature);
+    }
+  }
 }
 
 // Gradients that are not asked for are not computed, and do not change the others.
@@ -238,6 +279,9 @@ void test_wanted_rows(const Checker& checker) {
   EXPECT(torch::equal(first.grad_z, both.grad_z.narrow(0, 0, 70)), first.grad_z.sizes());
   EXPECT(torch::equal(second.grad_z, both.grad_z.narrow(0, 70, 70)), second.grad_z.sizes());
   EXPECT(first.grad_temperature.numel() == 0, first.grad_temperature.sizes());
+  const Result none = fused(z0, z1, c, {false, false, false});
+  EXPECT(none.grad_z.sizes() == at::IntArrayRef({0, 14}), none.grad_z.sizes());
+  EXPECT(none.grad_temperature.numel() == 0, none.grad_temperature.sizes());
 }
 
 void test_non_finite_rows(const Checker& checker) {
@@ -289,10 +333,10 @@ int main(int argc, char** argv) {
     simt::set_seed(seed);
     const Checker checker(precision);
     // The quick ones first, and no further than the first that fails.
-    for (const auto test :
-         {test_strides, test_wanted_rows, test_offsets_beyond_32_bits, test_non_finite_rows,
-          test_rows_of_extreme_length, test_degenerate_rows, test_temperatures, test_dot_products,
-          test_shapes, test_same_bits_in_any_order}) {
+    for (const auto test : {test_strides, test_copies_of_what_is_saved, test_one_pair,
+                            test_wanted_rows, test_offsets_beyond_32_bits, test_non_finite_rows,
+                            test_rows_of_extreme_length, test_degenerate_rows, test_temperatures,
+                            test_dot_products, test_shapes, test_same_bits_in_any_order}) {
       test(checker);
       if (failures > 0) break;
     }
