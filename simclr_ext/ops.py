@@ -24,6 +24,7 @@ from simclr_ext._checks import (
     operator_temperature,
 )
 from simclr_ext.reference import Reduction, compute_dtype, reduce_rows
+from simclr_ext.tiled_rows import multiplies_halves, sum_dtype
 
 
 def nt_xent(
@@ -228,12 +229,12 @@ def _fake_tiled_forward(
     check_views(z0, z1)
     check_operator_temperature(temperature)
     rows = 2 * z0.shape[0]
-    z = z0.new_empty(rows, z0.shape[1], dtype=compute_dtype(z0.dtype))
+    dtype = compute_dtype(z0.dtype)
     return (
-        z.new_empty(rows),
-        z.new_empty(rows, dtype=tiled.sum_dtype(z.device)),
-        z,
-        z.new_empty(rows if normalize else 0),
+        z0.new_empty(rows, dtype=dtype),
+        z0.new_empty(rows, dtype=sum_dtype(z0.device)),
+        z0.new_empty(rows, z0.shape[1], dtype=z0.dtype if multiplies_halves(z0) else dtype),
+        z0.new_empty(rows if normalize else 0, dtype=dtype),
     )
 
 

@@ -28,7 +28,14 @@ from simclr_ext._checks import (
     check_temperature_value,
     check_views,
 )
-from simclr_ext.reference import compute_dtype
+from simclr_ext.tiled_rows import (
+    HALF_TYPES,
+    Rows,
+    join_views,
+    stored_rows,
+    sum_dtype,
+    undo_normalisation,
+)
 
 _LOG2_E = math.log2(math.e)
 _LN_2 = math.log(2)
@@ -45,25 +52,25 @@ def forward(
     """Compute what ``nt_xent_forward`` of csrc/simclr_ext.h does.
 
     Args:
-        z0: Views, [N, D], floating; computed in :func:`compute_dtype`.
+        z0: Views, [N, D], floating; half types are computed in float32.
         z1: Views, [N, D], of the dtype and device of ``z0``.
         temperature: T > 0, 0-d float64 on the CPU.
         normalize: Whether to divide each row by max(norm, eps) first.
         eps: At least 1.2e-38.
 
     Returns:
-        loss [2N]; lse [2N] in :func:`sum_dtype`; the rows z [2N, D]; and inv_norm [2N], negative
-        where eps was larger than the norm, or [0] if not normalised.
+        loss [2N]; lse [2N] in :func:`sum_dtype`; the rows z [2N, D] and inv_norm [2N] or [0], as
+        :func:`join_views` returns them.
     """
     check_views(z0, z1)
     check_operator_temperature(temperature)
     check_eps(eps)
     value = check_temperature_value(temperature)
     with torch.no_grad(), _no_autocast(z0.device):
-        z, inv_norm = _join_views(z0, z1, normalize, eps)
-        similarities = _Similarities(z, value, normalize)
+        z, inv_norm = join_views(z0, z1, normalize, eps)
+        similarities = _Similarities(stored_rows(z, inv_norm), value, normalize)
         sums = _RowSums(similarities)
-        positive = z.new_empty(similarities.num_pairs)  # x_{i,i+N}
+        positive = similarities.new_empty(similarities.num_pairs)  # x_{i,i+N}
         for tile in similarities.tiles():
             x = similarities.compute(tile)
             if tile.has_positives:
@@ -102,35 +109,26 @@ def backward(
     check_saved(grad_loss, loss, lse, z, inv_norm, dim)
     if z.shape[1] != dim:
         raise ValueError(f"z must be [2N, D] with D = dim = {dim}, got shape {list(z.shape)}")
-    if z.dtype != loss.dtype:
+    if z.dtype not in (loss.dtype, *HALF_TYPES):
         raise TypeError(f"z must have the dtype of loss, {loss.dtype}, got {z.dtype}")
     check_operator_temperature(temperature)
     value = check_temperature_value(temperature)
     needs_z0, needs_z1, needs_temperature = needs_grad
     with torch.no_grad(), _no_autocast(z.device):
-        similarities = _Similarities(z, value, inv_norm.numel() > 0)
+        rows = stored_rows(z, inv_norm)
+        similarities = _Similarities(rows, value, inv_norm.numel() > 0)
         n = similarities.num_pairs
         # The rows whose gradient is wanted.
-        wanted = range(
+        wanted = slice(
             0 if needs_z0 or needs_temperature else n, 2 * n if needs_z1 or needs_temperature else n
         )
-        grad_z = _grad_of_rows(
-            similarities, _PairWeights(similarities, grad_loss, loss, lse), wanted
-        )
-        z, inv_norm = z[wanted.start : wanted.stop], inv_norm[wanted.start : wanted.stop]
-        radial = (z * grad_z).sum(1)  # z_i . dL/dz_i
-        if inv_norm.numel() > 0:
-            # A row divided by eps, and not by its norm, is free to move along itself.
-            tangential = torch.where(inv_norm < 0, 0, radial)
-            grad_z.addcmul_(z, tangential[:, None], value=-1).mul_(inv_norm.abs()[:, None])
+        weights = _PairWeights(similarities, grad_loss, loss, lse)
+        grad_z = _grad_of_rows(similarities, weights, wanted)
+        radial = undo_normalisation(grad_z, rows.part(wanted), inv_norm[wanted])
+        grad_z = grad_z.to(z.dtype)
         if not needs_temperature:
             return grad_z, lse.new_empty(0)
         return grad_z, radial.sum(dtype=lse.dtype) / (-2 * value)
-
-
-def sum_dtype(device: torch.device) -> torch.dtype:
-    """Return the dtype of sums over all rows: float64, or float32 where the device has no other."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def tile_side(num_pairs: int, device: torch.device) -> int:
@@ -165,19 +163,23 @@ class _Similarities:
     scaled: next to the largest term the difference is exact, that of scaled values is not.
     """
 
-    def __init__(self, z: Tensor, temperature: float, normalized: bool) -> None:
-        self.z = z  # [2N, D]
-        self.num_pairs = z.shape[0] // 2
+    def __init__(self, rows: Rows, temperature: float, normalized: bool) -> None:
+        self.rows = rows
+        self.num_pairs = len(rows) // 2
         self.inv_t = 1 / temperature
-        # As z's dtype holds it, so that what is computed in double agrees with the tiles.
-        scale = float(torch.tensor(_LOG2_E / temperature, dtype=z.dtype, device="cpu"))
-        longest = 1.0 if normalized else float(torch.linalg.vector_norm(z, dim=1).max())
-        self.unshifted = 2 * scale * (longest * longest) <= _SAFE_SPAN[z.dtype]  # False for NaN
+        # As the tiles' dtype holds it, so that what is computed in double agrees with them.
+        scale = float(torch.tensor(_LOG2_E / temperature, dtype=rows.dtype, device="cpu"))
+        longest = 1.0 if normalized else rows.longest()
+        self.unshifted = 2 * scale * (longest * longest) <= _SAFE_SPAN[rows.dtype]  # False for NaN
         # The logit of x is x exponent_scale, in powers of two.
         self._product_scale, self.exponent_scale = (scale, 1.0) if self.unshifted else (1.0, scale)
-        self._side = tile_side(self.num_pairs, z.device)
-        self._tile = z.new_empty(self._side * self._side)
+        self._side = tile_side(self.num_pairs, rows.stored.device)
+        self._tile = self.new_empty(self._side * self._side)
         self._scratch: Tensor | None = None
+
+    def new_empty(self, *size: int) -> Tensor:
+        """Return a tensor of the dtype of the tiles, on their device."""
+        return self.rows.stored.new_empty(size, dtype=self.rows.dtype)
 
     def tiles(self) -> Iterator[_Tile]:
         """Yield the tiles of the upper triangle."""
@@ -189,9 +191,9 @@ class _Similarities:
 
     def compute(self, tile: _Tile) -> Tensor:
         """Return a tile, valid until the next call; -inf where rows meet themselves."""
-        rows, columns = self.z[tile.rows], self.z[tile.columns]
-        x = self._tile[: len(rows) * len(columns)].view(len(rows), len(columns))
-        torch.addmm(x, rows, columns.T, beta=0, alpha=self._product_scale, out=x)
+        shape = [part.stop - part.start for part in (tile.rows, tile.columns)]
+        x = self._tile[: math.prod(shape)].view(shape)
+        self.rows.multiply(tile.rows, tile.columns, self._product_scale, out=x)
         if tile.diagonal:
             x.fill_diagonal_(-math.inf)
         return x
@@ -210,12 +212,12 @@ class _RowSums:
     """
 
     def __init__(self, similarities: _Similarities) -> None:
-        z = similarities.z
+        rows = similarities.rows
         self._similarities = similarities
-        self._sum = z.new_zeros(len(z), dtype=sum_dtype(z.device))
+        self._shift = similarities.new_empty(len(rows))
         # Below every similarity, yet finite: for a row that is all masked, -inf - (-inf) is NaN.
-        lowest = 0.0 if similarities.unshifted else torch.finfo(z.dtype).min
-        self._shift = z.new_full((len(z),), lowest)
+        self._shift.fill_(0.0 if similarities.unshifted else torch.finfo(rows.dtype).min)
+        self._sum = torch.zeros_like(self._shift, dtype=sum_dtype(self._shift.device))
 
     def add(self, x: Tensor, tile: _Tile) -> None:
         """Add a tile to its rows and to its columns. Overwrites it."""
@@ -251,14 +253,16 @@ class _RowSums:
 
 
 class _PairWeights:
-    """Turns tiles of S into tiles of W, the weights of dL/dz_i = sum_j W_ij z_j."""
+    """Turns tiles of S into tiles of W, the weights of dL/dz_i = sum_j W_ij z_j / gain."""
 
     def __init__(
         self, similarities: _Similarities, grad_loss: Tensor, loss: Tensor, lse: Tensor
     ) -> None:
         self._similarities = similarities
-        scale, dtype = similarities.exponent_scale, similarities.z.dtype
+        scale, dtype = similarities.exponent_scale, similarities.rows.dtype
         weight = grad_loss.to(lse.dtype) * similarities.inv_t  # g_i / T
+        self.gain = similarities.rows.gain(weight)
+        weight = weight * self.gain
         # P_ip - 1 = expm1(-loss_i): exact where P_ip is so near 1 that a difference would be noise.
         positive = weight * torch.expm1(-loss.to(lse.dtype))
         self._positive = positive.view(2, -1).sum(0).to(dtype)  # W_{i,i+N}, [N]
@@ -284,13 +288,13 @@ class _PairWeights:
         return x
 
 
-def _grad_of_rows(similarities: _Similarities, weights: _PairWeights, wanted: range) -> Tensor:
+def _grad_of_rows(similarities: _Similarities, weights: _PairWeights, wanted: slice) -> Tensor:
     """Return dL/dZ of the rows ``wanted``."""
-    z = similarities.z
-    grad_z = z.new_zeros(len(wanted), z.shape[1])
+    rows = similarities.rows
+    grad_z = similarities.new_empty(wanted.stop - wanted.start, rows.stored.shape[1]).zero_()
     for tile in similarities.tiles():
         targets = [tile.rows] if tile.diagonal else [tile.rows, tile.columns]
-        targets = [part for part in targets if part.start in wanted]
+        targets = [part for part in targets if wanted.start <= part.start < wanted.stop]
         if not targets:
             continue
         w = weights.apply(similarities.compute(tile), tile)
@@ -298,25 +302,8 @@ def _grad_of_rows(similarities: _Similarities, weights: _PairWeights, wanted: ra
             of_rows = part == tile.rows
             here = slice(part.start - wanted.start, part.stop - wanted.start)
             other = tile.columns if of_rows else tile.rows
-            grad_z[here].addmm_(w if of_rows else w.T, z[other])
-    return grad_z
-
-
-def _join_views(z0: Tensor, z1: Tensor, normalize: bool, eps: float) -> tuple[Tensor, Tensor]:
-    """Return both views as rows [2N, D], normalised if asked for, and inv_norm [2N] or [0]."""
-    n, dim = z0.shape
-    z = z0.new_empty(2 * n, dim, dtype=compute_dtype(z0.dtype))
-    z[:n].copy_(z0)
-    z[n:].copy_(z1)
-    if not normalize:
-        return z, z.new_empty(0)
-    inv_norm = z.new_empty(2 * n)
-    dtype = sum_dtype(z.device)  # squares may leave the range of z's own
-    for rows in _blocks(n, tile_side(n, z.device)):
-        norm = torch.linalg.vector_norm(z[rows], dim=1, dtype=dtype)
-        inv_norm[rows] = torch.where(norm < eps, -1 / eps, 1 / norm)
-    z.mul_(inv_norm.abs()[:, None])
-    return z, inv_norm
+            rows.add_weighted(w if of_rows else w.T, other, grad_z[here])
+    return grad_z if isinstance(weights.gain, float) else grad_z.div_(weights.gain)
 
 
 def _no_autocast(device: torch.device) -> AbstractContextManager[object]:

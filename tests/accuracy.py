@@ -36,9 +36,17 @@ def loss_and_grads(
 
 
 def check_accuracy(
-    views: tuple[Tensor, Tensor], temperature: float, *, backend: str, **options: object
+    views: tuple[Tensor, Tensor],
+    temperature: float,
+    *,
+    backend: str,
+    weights: torch.dtype | None = None,
+    **options: object,
 ) -> None:
-    """Fail if the loss or a gradient of these views exceeds its error budget."""
+    """Fail if the loss or a gradient of these views exceeds its error budget.
+
+    ``weights`` is what the weights of the gradients' sums are rounded to, if not to their dtype.
+    """
     ours = loss_and_grads(views, temperature, backend=backend, **options)
     eager = loss_and_grads(views, temperature, backend="reference", **options)
     # The temperature that the compute dtype holds, not its decimal.
@@ -48,7 +56,10 @@ def check_accuracy(
         assert value.shape == exact.shape
         error = (value.double() - exact).norm().item()
         eager_error = (other.double() - exact).norm().item()
-        budget = 2 * eager_error + 8 * torch.finfo(value.dtype).eps * natural_size(
+        rounding = torch.finfo(value.dtype).eps
+        if weights is not None and name != "loss":
+            rounding = max(rounding, torch.finfo(weights).eps)
+        budget = 2 * eager_error + 8 * rounding * natural_size(
             name, exact, views, temperature, options.get("normalize", True)
         )
         assert error <= budget, f"{name}: error {error:.2e}, eager {eager_error:.2e}, {budget=:.2e}"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from simclr_ext import tiled
+from simclr_ext import tiled, tiled_rows
+from simclr_ext.tiled_rows import Rows
 from tests.accuracy import check_accuracy, loss_and_grads
 
 
@@ -52,15 +57,100 @@ def test_tiles_are_larger_where_there_are_more_processors() -> None:
 
 
 def test_sums_are_in_double_where_the_device_has_it() -> None:
-    assert tiled.sum_dtype(torch.device("cuda")) == torch.float64
-    assert tiled.sum_dtype(torch.device("mps")) == torch.float32
+    assert tiled_rows.sum_dtype(torch.device("cuda")) == torch.float64
+    assert tiled_rows.sum_dtype(torch.device("mps")) == torch.float32
 
 
 def test_memory_is_one_tile_of_the_forward_pass_and_two_of_the_backward() -> None:
-    similarities = tiled._Similarities(torch.randn(600, 4), 0.5, normalized=True)
+    similarities = tiled._Similarities(Rows(torch.randn(600, 4), None), 0.5, normalized=True)
     tile = next(similarities.tiles())
     x = similarities.compute(tile)
     assert similarities.compute(tile).data_ptr() == x.data_ptr()
     scratch = similarities.scratch(x)
     assert scratch.data_ptr() != x.data_ptr()
     assert similarities.scratch(x).data_ptr() == scratch.data_ptr()
+
+
+@pytest.fixture
+def products_of_halves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the CPU multiply half views as CUDA does: exactly, with sums and results in float32."""
+    if not hasattr(torch.ops.aten.mm, "dtype_out"):
+        pytest.skip("this torch multiplies halves into halves alone")
+
+    def mm(left: Tensor, right: Tensor, dtype: torch.dtype, *, out: Tensor) -> Tensor:
+        assert left.dtype == right.dtype != dtype == out.dtype
+        return out.copy_(left.to(dtype) @ right.to(dtype))
+
+    def addmm(
+        bias: Tensor,
+        left: Tensor,
+        right: Tensor,
+        dtype: torch.dtype,
+        *,
+        beta: float = 1,
+        alpha: float = 1,
+        out: Tensor,
+    ) -> Tensor:
+        assert left.dtype == right.dtype != dtype == out.dtype
+        return out.copy_(beta * bias + alpha * (left.to(dtype) @ right.to(dtype)))
+
+    library = torch.library.Library("aten", "IMPL")
+    library.impl("mm.dtype_out", mm, "CPU")
+    library.impl("addmm.dtype_out", addmm, "CPU")
+    monkeypatch.setattr(tiled_rows, "multiplies_halves", lambda z: z.dtype in tiled_rows.HALF_TYPES)
+    yield
+    library._destroy()
+
+
+@pytest.mark.usefixtures("products_of_halves")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("temperature", "normalize"), [(0.01, True), (0.5, True), (2.0, False)], ids=str
+)
+@pytest.mark.parametrize(("n", "d"), [(1, 3), (2, 1), (40, 300), (301, 20)], ids=str)
+def test_halves_are_multiplied_as_halves(
+    n: int,
+    d: int,
+    temperature: float,
+    normalize: bool,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiled, "_CPU_SIDE", 130)
+    z0 = torch.randn(n, d) * torch.rand(n, 1).add(0.2)
+    views = z0.to(dtype), (z0 + 0.5 * torch.randn(n, d)).to(dtype)
+    check_accuracy(views, temperature, backend="tiled", weights=dtype, normalize=normalize)
+
+
+@pytest.mark.usefixtures("products_of_halves")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_halves_of_any_length_and_of_large_batches_keep_their_gradients(dtype: torch.dtype) -> None:
+    z0, z1 = torch.randn(2, 50, 8).to(dtype)
+    loss, *grads = loss_and_grads((z0, z1), 0.5, backend="tiled")
+    # Lengths are exact powers of two: the rows are the same, and the gradients shrink as they grow.
+    longer, *its_grads = loss_and_grads((8 * z0, z1), 0.5, backend="tiled")
+    assert torch.equal(loss, longer)
+    torch.testing.assert_close(grads[0], 8 * its_grads[0], rtol=1e-2, atol=1e-5)
+    # float16 ends at 6e-8: the weights of a mean over many rows are smaller.
+    ops = torch.ops.simclr_ext
+    t = torch.tensor(0.5, dtype=torch.float64)
+    saved = ops.nt_xent_tiled_forward(z0, z1, t, True, 1e-6)
+    assert saved[2].dtype == dtype
+    tiny, one = (
+        ops.nt_xent_tiled_backward(torch.full((100,), g), *saved, 8, t, [True, True, True])
+        for g in (2.0**-30, 1.0)
+    )
+    assert torch.equal(tiny[1] * 2.0**30, one[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_the_products_are_operations_that_torch_has_for_cuda(dtype: torch.dtype) -> None:
+    t = torch.tensor(0.5, dtype=torch.float64)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        z0, z1 = (torch.empty(9, 4, dtype=dtype, device="cuda") for _ in range(2))
+        saved = tiled.forward(z0, z1, t, True, 1e-6)
+        grads = tiled.backward(saved[0], *saved, 4, t, [True, True, True])
+        traced = torch.ops.simclr_ext.nt_xent_tiled_forward(z0, z1, t, True, 1e-6)
+    kinds = [[(x.dtype, x.shape, x.device) for x in outputs] for outputs in (saved, traced)]
+    assert kinds[0] == kinds[1]
+    assert (grads[0].dtype, grads[0].shape) == (saved[2].dtype, (18, 4))

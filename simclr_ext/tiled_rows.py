@@ -1,0 +1,146 @@
+"""The rows of both views as the tiled backend stores and multiplies them.
+
+float32 and float64 rows are normalised and stored as they are. Half types on CUDA stay half types,
+so that the products run on tensor cores, with float32 results: a row is stored scaled by a power of
+two, which loses nothing, and what is left of its normalisation multiplies the products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from simclr_ext.reference import compute_dtype
+
+HALF_TYPES = (torch.bfloat16, torch.float16)
+# Weights of half types are scaled so that the largest are about 2^8: in float16, those of batches
+# of any size are then far from its least number, 2^-24.
+_GAIN_EXPONENT = 8
+_ROWS_AT_A_TIME = 4096  # whose norms are found in a wider dtype, and so in a copy
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows z_i = factor_i stored_i of both views.
+
+    Args:
+        stored: [2N, D], in the compute dtype or in the half type of the views.
+        factor: [2N] float32 for a half type, else None: all are 1.
+    """
+
+    stored: Tensor
+    factor: Tensor | None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of products and gradients."""
+        return compute_dtype(self.stored.dtype)
+
+    def __len__(self) -> int:
+        return self.stored.shape[0]
+
+    def part(self, rows: slice) -> Tensor:
+        """Return the rows z_i of a part, in the compute dtype."""
+        stored = self.stored[rows]
+        return stored if self.factor is None else stored * self.factor[rows, None]
+
+    def longest(self) -> float:
+        """Return the largest norm. Waits for the device."""
+        norms = torch.linalg.vector_norm(self.stored, dim=1, dtype=self.dtype)
+        return float(norms.max())  # of rows that are not normalised: their factors are 1
+
+    def multiply(self, rows: slice, columns: slice, scale: float, out: Tensor) -> None:
+        """Write the tile scale Z_rows Z_columns^T to ``out``."""
+        left, right = self.stored[rows], self.stored[columns].T
+        if self.factor is None:
+            torch.addmm(out, left, right, beta=0, alpha=scale, out=out)
+        else:
+            torch.mm(left, right, out_dtype=out.dtype, out=out)
+            out.mul_(self.factor[rows, None] * scale).mul_(self.factor[columns])
+
+    def add_weighted(self, w: Tensor, part: slice, grad: Tensor) -> None:
+        """Add W Z_part to ``grad``, for weights that :meth:`gain` has scaled."""
+        if self.factor is None:
+            grad.addmm_(w, self.stored[part])
+        else:
+            weights = (w * self.factor[part]).to(self.stored.dtype)
+            torch.addmm(grad, weights, self.stored[part], out_dtype=grad.dtype, out=grad)
+
+    def gain(self, weight: Tensor) -> Tensor | float:
+        """Return the power of two that weights of the size of ``weight`` are scaled by."""
+        if self.factor is None:
+            return 1.0
+        _, exponent = torch.frexp(weight.abs().max())
+        return torch.ldexp(torch.ones_like(weight[0]), _GAIN_EXPONENT - exponent)
+
+
+def multiplies_halves(z: Tensor) -> bool:
+    """Return whether half views are multiplied as they are: on CUDA, where torch can."""
+    # aten::mm.dtype_out came with torch 2.8.
+    has_products = hasattr(torch.ops.aten.mm, "dtype_out")
+    return z.dtype in HALF_TYPES and z.device.type == "cuda" and has_products
+
+
+def stored_rows(z: Tensor, inv_norm: Tensor) -> Rows:
+    """Return the rows that :func:`join_views` returned, for products.
+
+    Args:
+        z: [2N, D].
+        inv_norm: [2N] or [0].
+    """
+    if z.dtype not in HALF_TYPES:
+        return Rows(z, None)
+    if inv_norm.numel() == 0:
+        return Rows(z, z.new_ones(len(z), dtype=torch.float32))
+    mantissa, _ = torch.frexp(inv_norm.abs())
+    return Rows(z, 2 * mantissa)
+
+
+def join_views(z0: Tensor, z1: Tensor, normalize: bool, eps: float) -> tuple[Tensor, Tensor]:
+    """Return both views as rows [2N, D], normalised if asked for, and inv_norm [2N] or [0].
+
+    inv_norm is 1 / max(norm, eps), negative where eps is the larger. Half rows are not multiplied
+    by it, but by the largest power of two that is at most |inv_norm|.
+    """
+    n, dim = z0.shape
+    dtype = z0.dtype if multiplies_halves(z0) else compute_dtype(z0.dtype)
+    z = z0.new_empty(2 * n, dim, dtype=dtype)
+    z[:n].copy_(z0)
+    z[n:].copy_(z1)
+    inv_norm = z.new_empty(2 * n if normalize else 0, dtype=compute_dtype(z0.dtype))
+    if not normalize:
+        return z, inv_norm
+    for first in range(0, 2 * n, _ROWS_AT_A_TIME):
+        rows, inv = (x[first : first + _ROWS_AT_A_TIME] for x in (z, inv_norm))
+        # Squares may leave the range of the rows' own dtype.
+        norm = torch.linalg.vector_norm(rows, dim=1, dtype=sum_dtype(z.device))
+        inv.copy_(torch.where(norm < eps, -1 / eps, 1 / norm))
+        scale = inv.abs()
+        if dtype in HALF_TYPES:
+            _, exponent = torch.frexp(scale)
+            scale = torch.ldexp(torch.ones_like(scale), exponent - 1)
+        rows.mul_(scale[:, None])
+    return z, inv_norm
+
+
+def undo_normalisation(grad_z: Tensor, z: Tensor, inv_norm: Tensor) -> Tensor:
+    """Turn dL/dz_i into the gradient of the raw rows, in place; return z_i . dL/dz_i.
+
+    Args:
+        grad_z: [rows, D].
+        z: [rows, D], unit rows if normalised.
+        inv_norm: [rows], or [0] if not normalised.
+    """
+    radial = (z * grad_z).sum(1)
+    if inv_norm.numel() > 0:
+        # A row divided by eps, and not by its norm, is free to move along itself.
+        tangential = torch.where(inv_norm < 0, 0, radial)
+        grad_z.addcmul_(z, tangential[:, None], value=-1).mul_(inv_norm.abs()[:, None])
+    return radial
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype of sums over all rows: float64, or float32 where the device has no other."""
+    return torch.float32 if device.type == "mps" else torch.float64
