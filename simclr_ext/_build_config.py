@@ -25,7 +25,7 @@ from pathlib import Path
 
 # Portable code: the instruction set is chosen at run time (csrc/cpu/simd), so no -march here.
 # Contraction lets a * b + c become one instruction where there is one; no other fast-math.
-COMPILE_ARGS = ["-O3", "-fopenmp", "-ffp-contract=fast"]
+COMPILE_ARGS = ["-std=c++20", "-O3", "-fopenmp", "-ffp-contract=fast"]
 LINK_ARGS = ["-fopenmp"]
 
 NVCC_ARGS = [

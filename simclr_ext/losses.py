@@ -17,6 +17,8 @@ from simclr_ext.selection import (
     warn_of_tiled_on_cuda,
 )
 
+_REDUCTIONS = get_args(Reduction)  # Dynamo of torch 2.6 does not trace get_args
+
 
 def nt_xent_loss(
     z0: Tensor,
@@ -173,8 +175,8 @@ def _check_options(
     temperature: float | Tensor, reduction: str, eps: float | None, backend: str
 ) -> None:
     check_temperature(temperature)
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction must be one of {get_args(Reduction)}, got {reduction!r}")
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction must be one of {_REDUCTIONS}, got {reduction!r}")
     if eps is not None:
         check_eps(eps)
     check_backend(backend)

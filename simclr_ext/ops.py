@@ -185,7 +185,7 @@ def _fake_forward(
         z0.new_empty(rows, dtype=torch.float32),
         z0.new_empty(rows, dtype=torch.float64),
         z0.new_empty_strided((rows, dim), (stride, 1)),
-        z0.new_empty(rows * normalize, dtype=torch.float32),
+        z0.new_empty(rows if normalize else 0, dtype=torch.float32),
     )
 
 
@@ -198,7 +198,7 @@ def _fake_tiled_forward(
         z.new_empty(rows),
         z.new_empty(rows, dtype=tiled.sum_dtype(z.device)),
         z,
-        z.new_empty(rows * normalize),
+        z.new_empty(rows if normalize else 0),
     )
 
 

@@ -15,6 +15,7 @@ from simclr_ext._backend import BackendUnavailableError
 from simclr_ext._build_config import MIN_CAPABILITY
 
 Backend = Literal["auto", "fused", "tiled", "reference"]
+_BACKENDS = get_args(Backend)  # Dynamo of torch 2.6 does not trace get_args
 
 # What the kernels of csrc/cuda take.
 _CUDA_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -76,8 +77,8 @@ def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
 
 def check_backend(backend: str) -> None:
     """Raise ValueError if there is no backend of that name."""
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend must be one of {_BACKENDS}, got {backend!r}")
 
 
 # Dynamo runs it while it traces: a warning is no part of the graph.
