@@ -20,6 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simclr_ext import _build_config
+from simclr_ext._build_config import NoCuda
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "compat"
 PAGE = ROOT / "docs" / "compatibility.md"
@@ -31,7 +34,7 @@ SUITES = {
     "build": ["build", "build_config"],
     "trainer": ["cli", "doctor", "trainer"],
 }
-CUDA_ARCHITECTURES = "8.0;9.0a"  # compiled, not run
+ARCHITECTURES = "8.0;9.0a"  # of the CUDA kernels, which are compiled and not run
 _DESCRIBE = """
 import json, platform, numpy, torch, torchvision
 print(json.dumps({"Python": platform.python_version(), "numpy": numpy.__version__,
@@ -171,25 +174,20 @@ def count(report: Path) -> str:
 
 def compile_cuda(version: Version) -> str:
     """Compile the CUDA kernels ahead of time for two architectures; return how that went."""
-    env = {**os.environ, "SIMCLR_EXT_CUDA": "1", "TORCH_CUDA_ARCH_LIST": CUDA_ARCHITECTURES}
+    print(f"torch {version.torch}: CUDA kernels", flush=True)
+    (torch_home,) = version.home.glob("lib/python*/site-packages/torch")
+    cuda = _build_config.cuda_build(torch_home)
+    if isinstance(cuda, NoCuda):
+        return cuda.reason
     command = [version.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps"]
-    wheels = version.home / "wheels"
+    env = {"SIMCLR_EXT_BUILD": "aot", "SIMCLR_EXT_CUDA": "1", "TORCH_CUDA_ARCH_LIST": ARCHITECTURES}
     done = subprocess.run(
-        [*command, "--wheel-dir", str(wheels), str(ROOT)],
-        env={**env, "SIMCLR_EXT_BUILD": "aot"},
-        capture_output=True,
-        text=True,
+        [*command, "--wheel-dir", str(version.home / "wheels"), str(ROOT)],
+        env={**os.environ, **env},
         check=False,
     )
-    said = done.stdout + done.stderr
-    if done.returncode == 0:
-        nvcc = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True)
-        (release,) = re.findall(r"release ([\d.]+)", nvcc.stdout)
-        return f"compiled by nvcc {release} for {CUDA_ARCHITECTURES.replace(';', ', ')}"
-    obstacle = re.search(r"SIMCLR_EXT_CUDA is 1, but \S*?(nvcc \S+ is of .+|there is no .+)", said)
-    return (
-        f"not compiled: {obstacle[1]}" if obstacle else f"failed: {said.strip().splitlines()[-1]}"
-    )
+    outcome = "compiled" if done.returncode == 0 else "failed"
+    return f"{outcome} for {ARCHITECTURES}, nvcc {cuda.version}"
 
 
 def write_table(rows: Sequence[dict[str, str]]) -> None:
