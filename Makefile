@@ -8,10 +8,11 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 CUTE := $(VENV)/cute
 CMAKE_ARGS = -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_CUTE=$(abspath $(CUTE))
-CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.inl' 'csrc/*.cu*' \
-	'tests/cpp/*' 'tests/cuda_host/*.cpp' 'tests/cuda_host/*.h')
+CPP := $(sort $(shell find csrc tests/cpp tests/cuda_host \
+	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
-.PHONY: demo test test-fast test-cpp cuda lint format bench bench-full docs sanitize mutants clean
+.PHONY: demo test test-fast test-cpp cuda compat lint format bench bench-full docs sanitize mutants \
+	clean
 
 demo: $(READY)
 	$(BIN)/simclr-ext demo
@@ -45,6 +46,11 @@ cuda: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" SIMCLR_EXT_BUILD=aot SIMCLR_EXT_CUDA=1 $(BIN)/pip install --quiet \
 	  --no-deps --no-build-isolation --upgrade --target build/cuda .
 	cd build/cuda && $(abspath $(BIN))/python -m simclr_ext doctor
+
+# The tests on every version of torch that the package is said to run on, for the table in
+# docs/compatibility.md: 5 GB and half an hour each.
+compat: $(READY)
+	$(BIN)/python tests/compat.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

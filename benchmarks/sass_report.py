@@ -97,7 +97,7 @@ def report(cuda: _build_config.CudaBuild, source: Path, arch: str, cubin: Path) 
             *("-std=c++20", "-O3", f"-gencode=arch={virtual},code={arch}", "-Xptxas=-v"),
             *("-I", str(source.parents[1]), "-isystem", str(include)),
             *("-isystem", str(include / "torch/csrc/api/include")),
-            *("-isystem", str(cuda.torch_cuda / "include")),
+            *cuda.include_args(),
         ]
     )
     listing = run([disassembler(cuda), "-sass", str(cubin)])

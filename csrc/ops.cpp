@@ -4,16 +4,19 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
+#include "common/torch_compat.h"
 #include "simclr_ext.h"
 
 TORCH_LIBRARY(simclr_ext, m) {
   m.def(
       "nt_xent_forward(Tensor z0, Tensor z1, Tensor temperature, bool normalize, float eps)"
-      " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)");
+      " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)",
+      simclr::kOperatorTags);
   m.def(
       "nt_xent_backward(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
-      " SymInt dim, Tensor temperature, bool[3] needs_grad) -> (Tensor grad_z, Tensor "
-      "grad_temperature)");
+      " SymInt dim, Tensor temperature, bool[3] needs_grad)"
+      " -> (Tensor grad_z, Tensor grad_temperature)",
+      simclr::kOperatorTags);
 }
 
 namespace simclr {

@@ -11,6 +11,7 @@ import platform
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -66,7 +67,7 @@ def load() -> ModuleType:
 
 def how_built(module: ModuleType) -> str:
     """Return ``"ahead of time"`` or ``"at first use"`` for what :func:`load` returned."""
-    return "at first use" if module.__name__ == _JIT_NAME else "ahead of time"
+    return "at first use" if module.__name__.startswith(_JIT_NAME) else "ahead of time"
 
 
 def jit_folder(cuda: CudaBuild | NoCuda) -> Path:
@@ -115,23 +116,53 @@ def visible_capabilities() -> list[tuple[int, int]]:
 
 
 def _load_or_compile(folder: Path, cuda: CudaBuild | NoCuda) -> ModuleType:
-    finished = folder / "finished"  # written last: a build that was killed leaves none
-    folder.mkdir(parents=True, exist_ok=True)
-    if not finished.exists():
-        lock = filelock.FileLock(f"{folder}.lock")
+    if not folder.exists():
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            _say("waiting for another process that compiles the kernels")
-            lock.acquire()
-        with lock:
-            if not finished.exists():
-                _compile(folder, cuda)
-                finished.touch()
-    return _import(folder / f"{_JIT_NAME}.so")
+            _compile_once(folder, cuda)
+        except OSError as error:
+            raise RuntimeError(
+                f"{error}; set TORCH_EXTENSIONS_DIR to a folder that can be written"
+            ) from error
+    (library,) = folder.glob("*.so")
+    return _import(library)
 
 
-def _compile(folder: Path, cuda: CudaBuild | NoCuda) -> None:
+def _compile_once(folder: Path, cuda: CudaBuild | NoCuda) -> None:
+    """Compile into ``folder``, in one process at a time.
+
+    The folder appears when it is complete. Until then a new one is compiled in, under whatever name
+    is free: nothing that a killed compilation left, such as torch's own lock, is met again.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(f"{folder}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        _say("waiting for another process that compiles the kernels")
+        lock.acquire()
+    with lock:
+        if folder.exists():
+            return
+        for left_behind in folder.parent.glob(f"{folder.name}-*"):
+            shutil.rmtree(left_behind)
+        with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as name:
+            complete = Path(name) / "build"  # with the rights that new folders have
+            complete.mkdir()
+            _say_and_compile(folder, complete, cuda)
+            complete.rename(folder)
+
+
+def _say_and_compile(folder: Path, build: Path, cuda: CudaBuild | NoCuda) -> None:
+    duration = "about half a minute"
+    if isinstance(cuda, CudaBuild):
+        duration = f"for {', '.join(cuda.architectures)}; about a minute for each"
+    _say(f"compiling the kernels, once, into {folder} ({duration})")
+    start = time.monotonic()
+    _compile(build, cuda)
+    _say(f"compiled in {time.monotonic() - start:.0f} s")
+
+
+def _compile(build: Path, cuda: CudaBuild | NoCuda) -> None:
     import ninja
     from torch.utils import cpp_extension
 
@@ -145,13 +176,8 @@ def _compile(folder: Path, cuda: CudaBuild | NoCuda) -> None:
     if isinstance(cuda, CudaBuild):
         compile_args = [*compile_args, *cuda.compile_args()]
         nvcc_args = cuda.nvcc_args()
-        link_args = [*link_args, *cuda.link_args(folder)]
+        link_args = [*link_args, *cuda.link_args(build)]
         cpp_extension.CUDA_HOME = str(cuda.home)
-        duration = f"for {', '.join(cuda.architectures)}; about a minute for each"
-    else:
-        duration = "about half a minute"
-    _say(f"compiling the kernels, once, into {folder} ({duration})")
-    start = time.monotonic()
     try:
         cpp_extension.load(
             name=_JIT_NAME,
@@ -160,13 +186,15 @@ def _compile(folder: Path, cuda: CudaBuild | NoCuda) -> None:
             extra_cflags=_quoted(compile_args),
             extra_cuda_cflags=_quoted(nvcc_args),
             extra_ldflags=_quoted(link_args),
-            build_directory=str(folder),
+            build_directory=str(build),
             with_cuda=isinstance(cuda, CudaBuild),
             is_python_module=False,
         )
+    except Exception as error:  # torch lets through what it did not expect of a compiler
+        output: bytes = getattr(error, "output", None) or b""
+        raise RuntimeError(f"{error}\n{output.decode(errors='replace')}".rstrip()) from error
     finally:
         os.environ["PATH"] = path
-    _say(f"compiled in {time.monotonic() - start:.0f} s")
 
 
 def _quoted(arguments: list[str]) -> list[str]:
@@ -174,7 +202,8 @@ def _quoted(arguments: list[str]) -> list[str]:
 
 
 def _import(library: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(_JIT_NAME, library)
+    # Of this name but for torch, which numbers what a process compiles a second time.
+    spec = importlib.util.spec_from_file_location(library.stem, library)
     if spec is None or spec.loader is None:
         raise ImportError(f"{library} is not an extension module")
     module = importlib.util.module_from_spec(spec)

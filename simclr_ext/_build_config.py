@@ -25,7 +25,8 @@ from pathlib import Path
 
 # Portable code: the instruction set is chosen at run time (csrc/cpu/simd), so no -march here.
 # Contraction lets a * b + c become one instruction where there is one; no other fast-math.
-COMPILE_ARGS = ["-O3", "-fopenmp", "-ffp-contract=fast"]
+# The standard: that of torch's own flags is older before 2.12.
+COMPILE_ARGS = ["-std=c++20", "-O3", "-fopenmp", "-ffp-contract=fast"]
 LINK_ARGS = ["-fopenmp"]
 
 NVCC_ARGS = [
@@ -39,8 +40,8 @@ NVCC_ARGS = [
     "-U__CUDA_NO_HALF2_OPERATORS__",
     "-U__CUDA_NO_BFLOAT16_CONVERSIONS__",
 ]
-# Machine code for these GPUs, and PTX for those to come. Older ones have no kernels of their own:
-# the tiled backend's are torch's.
+# Machine code for these GPUs, and PTX for those to come, as far as nvcc knows them. Older ones have
+# no kernels of their own: the tiled backend's are torch's.
 CUDA_ARCHITECTURES = (
     *("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120"),
     "compute_120",
@@ -63,14 +64,15 @@ class CudaBuild:
         home: The toolkit: bin/nvcc, include/ and lib64/ lie there.
         version: Of the toolkit, as in ``"13.0"``.
         architectures: What nvcc generates: ``"sm_90a"`` (machine code), ``"compute_120"`` (PTX).
-        torch_cuda: CUDA's headers and libraries that came with torch, in include/ and lib/: the
-            toolkit may lack those of cuSPARSE and others, which torch's own headers include.
+        torch_cuda: Folders of CUDA's headers and libraries that came with torch, in include/ and
+            lib/ of each: the toolkit may lack those of cuSPARSE and others, which torch's own
+            headers include.
     """
 
     home: Path
     version: str
     architectures: tuple[str, ...]
-    torch_cuda: Path
+    torch_cuda: tuple[Path, ...]
 
     def compile_args(self) -> list[str]:
         """Return what the C++ compiler takes in addition."""
@@ -78,7 +80,7 @@ class CudaBuild:
             # For the built module, to tell of itself.
             f"-DSIMCLR_CUDA_VERSION={self.version}",
             f"-DSIMCLR_CUDA_ARCHITECTURES={','.join(self.architectures)}",
-            *self._include_args(),
+            *self.include_args(),
         ]
 
     def nvcc_args(self) -> list[str]:
@@ -90,12 +92,20 @@ class CudaBuild:
         ]
         # torch passes on CC; nvcc takes one host compiler.
         host = [] if "CC" in os.environ else [f"-ccbin={os.environ.get('CXX', 'g++')}"]
-        return [*NVCC_ARGS, *targets, *host, *self._include_args()]
+        return [*NVCC_ARGS, *targets, *host, *self.include_args()]
 
-    def _include_args(self) -> list[str]:
-        # The toolkit's headers first: they belong to its nvcc.
-        roots = (self.home, self.torch_cuda)
+    def include_args(self) -> list[str]:
+        """Return where CUDA's headers lie."""
+        # The toolkit's first: they belong to its nvcc.
+        roots = (self.home, *self.torch_cuda)
         return [word for root in roots for word in ("-isystem", str(root / "include"))]
+
+    def library_dirs(self) -> list[Path]:
+        """Return where CUDA's libraries lie, if they are there."""
+        return [
+            *(self.home / "lib64", self.home / "lib"),
+            *(root / "lib" for root in self.torch_cuda),
+        ]
 
     def link_args(self, folder: Path) -> list[str]:
         """Return where the linker finds the CUDA runtime, if not in the toolkit.
@@ -105,10 +115,11 @@ class CudaBuild:
         """
         if any((self.home / lib / "libcudart.so").exists() for lib in ("lib64", "lib")):
             return []
-        libraries = sorted((self.torch_cuda / "lib").glob("libcudart.so.*"))
+        places = self.library_dirs()
+        libraries = [path for place in places for path in sorted(place.glob("libcudart.so.*"))]
         if not libraries:
             raise BuildConfigError(
-                f"no libcudart.so in {self.home}/lib64, nor libcudart.so.* in {self.torch_cuda}/lib"
+                f"no libcudart.so or libcudart.so.* in {', '.join(map(str, places))}"
             )
         folder.mkdir(parents=True, exist_ok=True)
         link = folder / "libcudart.so"
@@ -197,12 +208,32 @@ def _find_cuda(torch_home: Path, architectures: Sequence[str]) -> CudaBuild | No
         return NoCuda(f"{path} does not tell its version and its folder")
     if version[1].split(".")[0] != torch_version[1].split(".")[0]:
         return NoCuda(f"{path} is of CUDA {version[1]}, and torch of CUDA {torch_version[1]}")
+    names = _architectures_from_environment() or _known(path, architectures)
+    if not names:
+        return NoCuda(f"{path} is of CUDA {version[1]}, which lacks {', '.join(architectures)}")
     return CudaBuild(
         home=Path(top[1]).resolve(),
         version=version[1],
-        architectures=_architectures_from_environment() or tuple(architectures),
-        torch_cuda=torch_home.parent / "nvidia" / f"cu{torch_version[1].split('.')[0]}",
+        architectures=names,
+        torch_cuda=_cuda_of_torch(torch_home.parent / "nvidia", torch_version[1].split(".")[0]),
     )
+
+
+def _cuda_of_torch(wheels: Path, major: str) -> tuple[Path, ...]:
+    together = wheels / f"cu{major}"
+    if together.is_dir():
+        return (together,)
+    # Before CUDA 13 each wheel has a folder of its own.
+    return tuple(sorted(folder.parent for folder in wheels.glob("*/include")))
+
+
+def _known(nvcc: str, architectures: Sequence[str]) -> tuple[str, ...]:
+    """Return those that nvcc knows; in the place of PTX that it does not, PTX of its newest."""
+    listed = _output(nvcc, "--list-gpu-code").split()
+    names = [name for name in architectures if re.sub(r"\D+(\d+).*", r"sm_\1", name) in listed]
+    if names and len(names) < len(architectures) and architectures[-1].startswith("compute_"):
+        names.append(re.sub(r"\D+(\d+).*", r"compute_\1", names[-1]))
+    return tuple(names)
 
 
 def _architectures_from_environment() -> tuple[str, ...]:
@@ -242,10 +273,7 @@ def _for_cmake(torch_home: str) -> str:
         config["compile_args"] = [*COMPILE_ARGS, *cuda.compile_args()]
         config["nvcc"] = [str(cuda.home / "bin" / "nvcc")]
         config["nvcc_args"] = cuda.nvcc_args()
-        config["cuda_library_dirs"] = [
-            str(folder)
-            for folder in (cuda.home / "lib64", cuda.home / "lib", cuda.torch_cuda / "lib")
-        ]
+        config["cuda_library_dirs"] = [str(folder) for folder in cuda.library_dirs()]
     return json.dumps({key: ";".join(values) for key, values in config.items()})
 
 

@@ -23,6 +23,7 @@ from simclr_ext._checks import (
     check_views,
     operator_temperature,
 )
+from simclr_ext._torch_compat import OPERATOR_TAGS
 from simclr_ext.reference import Reduction, compute_dtype, reduce_rows
 from simclr_ext.tiled_rows import multiplies_halves, sum_dtype
 
@@ -262,11 +263,13 @@ def _register_tiled() -> None:
         forward,
         "(Tensor z0, Tensor z1, Tensor temperature, bool normalize, float eps)"
         " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)",
+        tags=OPERATOR_TAGS,
     )
     torch.library.define(
         backward,
         "(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, SymInt dim,"
         " Tensor temperature, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_temperature)",
+        tags=OPERATOR_TAGS,
     )
     torch.library.impl(forward, "default", tiled.forward)
     torch.library.impl(backward, "default", tiled.backward)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Reduction = Literal["mean", "sum", "none"]
-REDUCTIONS = get_args(Reduction)
+REDUCTIONS = get_args(Reduction)  # here, since Dynamo of torch 2.6 does not trace get_args
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

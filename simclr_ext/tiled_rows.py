@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES
 from simclr_ext.reference import compute_dtype
 
 HALF_TYPES = (torch.bfloat16, torch.float16)
@@ -78,9 +79,7 @@ class Rows:
 
 def multiplies_halves(z: Tensor) -> bool:
     """Return whether half views are multiplied as they are: on CUDA, where torch can."""
-    # aten::mm.dtype_out came with torch 2.8.
-    has_products = hasattr(torch.ops.aten.mm, "dtype_out")
-    return z.dtype in HALF_TYPES and z.device.type == "cuda" and has_products
+    return HAS_PRODUCTS_OF_HALVES and z.dtype in HALF_TYPES and z.device.type == "cuda"
 
 
 def stored_rows(z: Tensor, inv_norm: Tensor) -> Rows:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import torch
-
-from simclr_ext import _backend, _build_config
-from simclr_ext._build_config import BuildConfigError, CudaBuild, NoCuda
 
 pytestmark = pytest.mark.build
 
 ROOT = Path(__file__).resolve().parent.parent
-TORCH_HOME = Path(torch.__file__).parent
 SHIPPED = [
     "csrc",
     "simclr_ext",
@@ -38,7 +34,9 @@ print(_backend.how_built(_backend.load()), "|", simclr_ext.__file__)
 """
 
 
-def python(code: str, folder: Path, **env: str) -> subprocess.Popen[str]:
+def python(
+    code: str, folder: Path, *, start_new_session: bool = False, **env: str
+) -> subprocess.Popen[str]:
     """Run ``code`` with the package in ``folder``, not the one that is installed."""
     return subprocess.Popen(
         [sys.executable, "-c", code],
@@ -47,19 +45,20 @@ def python(code: str, folder: Path, **env: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=start_new_session,
     )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
-    out, err = process.communicate(timeout=600)
+def finish(process: subprocess.Popen[str], timeout: float = 600) -> tuple[str, str]:
+    out, err = process.communicate(timeout=timeout)
     assert process.returncode == 0, err
     return out.strip(), err
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of what is shipped, free of build products."""
-    folder = tmp_path_factory.mktemp("checkout")
+    """Return a copy of what is shipped, free of build products and of git, in a hostile folder."""
+    folder = tmp_path_factory.mktemp("a checkout, it's (here)")
     for name in SHIPPED:
         source = ROOT / name
         if source.is_dir():
@@ -73,7 +72,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def jit_cache(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cache that three processes filled, starting at once."""
-    cache = tmp_path_factory.mktemp("cache")
+    cache = tmp_path_factory.mktemp("a cache")
     processes = [python(USE, checkout, TORCH_EXTENSIONS_DIR=str(cache)) for _ in range(3)]
     results = [finish(process) for process in processes]
     assert all(out.startswith("at first use") for out, _ in results)
@@ -166,6 +165,46 @@ def test_error_shows_what_the_compiler_said(checkout: Path, tmp_path: Path) -> N
     assert "python3-dev" in out
 
 
+def test_what_a_killed_compilation_left_is_not_waited_for(checkout: Path, tmp_path: Path) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-c*) sleep 600;; esac\nexec c++ "$@"\n')
+    compiler.chmod(0o755)
+    cache = tmp_path / "cache"
+    env = {"TORCH_EXTENSIONS_DIR": str(cache), "CXX": str(compiler)}
+    process = python(USE, checkout, start_new_session=True, **env)
+    while not list(cache.glob("**/build.ninja")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    # The baton of torch 2.13 and older is there; and one where the next compilation looks first.
+    (build_file,) = cache.glob("**/build.ninja")
+    (build_file.parent / "lock").touch()
+    compiler.write_text("#!/bin/sh\necho 'the compiler was called' >&2\nexit 1\n")
+    out, _ = finish(python(FAIL, checkout, **env), timeout=120)
+    assert "the compiler was called" in out
+    assert [path.suffix for path in cache.iterdir()] == [".lock"]
+
+
+def test_compiler_that_fails_at_all_is_quoted_each_time(checkout: Path, tmp_path: Path) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\necho 'the licence has expired' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    env = {"TORCH_EXTENSIONS_DIR": str(tmp_path / "cache"), "CXX": str(compiler)}
+    out, _ = finish(python(f"{FAIL}\n{FAIL}", checkout, **env))
+    first, second = out.split("The compiled NT-Xent operators are unavailable.")[1:]
+    assert "the licence has expired" in first
+    assert "the licence has expired" in second
+
+
+def test_cache_that_cannot_be_written_is_named(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    env = {"TORCH_EXTENSIONS_DIR": str(tmp_path / "file" / "cache")}
+    out, _ = finish(python(FAIL, checkout, **env))
+    assert f"Not a directory: '{tmp_path}/file/cache'" in out
+    assert "set TORCH_EXTENSIONS_DIR to a folder that can be written" in out
+
+
 def test_build_mode_is_checked(checkout: Path) -> None:
     result = subprocess.run(
         [sys.executable, "setup.py", "--version"],
@@ -177,161 +216,6 @@ def test_build_mode_is_checked(checkout: Path) -> None:
     )
     assert result.returncode != 0
     assert "SIMCLR_EXT_BUILD must be auto, aot or jit, got 'fast'" in result.stderr
-
-
-@pytest.fixture
-def torch_of_cuda_13(tmp_path: Path) -> Path:
-    home = tmp_path / "site" / "torch"
-    home.mkdir(parents=True)
-    (home / "version.py").write_text("__version__ = '2.14.1'\ncuda: Optional[str] = '13.0'\n")
-    return home
-
-
-@pytest.fixture
-def toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of a CUDA toolkit, whose nvcc only tells of itself."""
-    home = tmp_path / "cuda"
-    (home / "bin").mkdir(parents=True)
-    nvcc = home / "bin" / "nvcc"
-    nvcc.write_text(
-        f"#!/bin/sh\necho 'Cuda compilation tools, release 13.1, V13.1.5'\necho '#$ TOP={home}'\n"
-    )
-    nvcc.chmod(0o755)
-    for name in ("SIMCLR_EXT_CUDA", "TORCH_CUDA_ARCH_LIST", "CC", "CXX"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CUDA_HOME", str(home))
-    return home
-
-
-def test_cuda_is_compiled_where_there_is_a_toolkit(torch_of_cuda_13: Path, toolkit: Path) -> None:
-    cuda = _build_config.cuda_build(torch_of_cuda_13)
-    assert cuda == CudaBuild(
-        home=toolkit,
-        version="13.1",
-        architectures=_build_config.CUDA_ARCHITECTURES,
-        torch_cuda=torch_of_cuda_13.parent / "nvidia" / "cu13",
-    )
-    arguments = cuda.nvcc_args()
-    assert "-gencode=arch=compute_90a,code=sm_90a" in arguments
-    assert "-gencode=arch=compute_120,code=compute_120" in arguments
-    assert arguments.index(f"{toolkit}/include") < arguments.index(f"{cuda.torch_cuda}/include")
-
-
-def test_cuda_toolkit_is_also_found_on_the_path(
-    torch_of_cuda_13: Path, toolkit: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CUDA_HOME")
-    monkeypatch.setenv("PATH", f"{toolkit}/bin", prepend=os.pathsep)
-    cuda = _build_config.cuda_build(torch_of_cuda_13)
-    assert isinstance(cuda, CudaBuild)
-    assert cuda.home == toolkit
-
-
-@pytest.mark.parametrize(
-    ("environment", "torch_cuda", "reason"),
-    [
-        ({"CUDA_HOME": "/no/cuda"}, "'13.0'", "there is no CUDA toolkit: /no/cuda/bin/nvcc"),
-        ({}, "'12.8'", "nvcc is of CUDA 13.1, and torch of CUDA 12.8"),
-        ({}, "None", "torch was built without CUDA"),
-    ],
-    ids=["no nvcc", "other major version", "torch for the CPU"],
-)
-def test_cuda_that_cannot_be_compiled_is_left_out_or_an_error(
-    environment: Mapping[str, str],
-    torch_cuda: str,
-    reason: str,
-    torch_of_cuda_13: Path,
-    toolkit: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    (torch_of_cuda_13 / "version.py").write_text(f"cuda: Optional[str] = {torch_cuda}\n")
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    cuda = _build_config.cuda_build(torch_of_cuda_13)
-    assert isinstance(cuda, NoCuda)
-    assert reason in cuda.reason
-    monkeypatch.setenv("SIMCLR_EXT_CUDA", "1")
-    with pytest.raises(BuildConfigError, match=f"SIMCLR_EXT_CUDA is 1, but .*{reason}"):
-        _build_config.cuda_build(torch_of_cuda_13)
-
-
-def test_cuda_can_be_left_out(
-    torch_of_cuda_13: Path, toolkit: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SIMCLR_EXT_CUDA", "0")
-    assert _build_config.cuda_build(torch_of_cuda_13) == NoCuda("SIMCLR_EXT_CUDA is 0")
-    monkeypatch.setenv("SIMCLR_EXT_CUDA", "yes")
-    with pytest.raises(BuildConfigError, match=r"SIMCLR_EXT_CUDA must be 0 or 1, .* got 'yes'"):
-        _build_config.cuda_build(torch_of_cuda_13)
-
-
-def test_architectures_can_be_chosen(
-    torch_of_cuda_13: Path, toolkit: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0a 12.0+PTX")
-    cuda = _build_config.cuda_build(torch_of_cuda_13)
-    assert isinstance(cuda, CudaBuild)
-    assert cuda.architectures == ("sm_80", "sm_90a", "sm_120", "compute_120")
-    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;Ampere")
-    with pytest.raises(BuildConfigError, match=r"8\.0;9\.0a;12\.0\+PTX, got 'Ampere'"):
-        _build_config.cuda_build(torch_of_cuda_13)
-
-
-def test_cuda_runtime_that_came_with_torch_is_linked_where_the_toolkit_has_none(
-    torch_of_cuda_13: Path, toolkit: Path, tmp_path: Path
-) -> None:
-    cuda = _build_config.cuda_build(torch_of_cuda_13)
-    assert isinstance(cuda, CudaBuild)
-    with pytest.raises(BuildConfigError, match=r"no libcudart\.so in"):
-        cuda.link_args(tmp_path)
-    library = cuda.torch_cuda / "lib" / "libcudart.so.13"
-    library.parent.mkdir(parents=True)
-    library.touch()
-    assert cuda.link_args(tmp_path / "link") == [f"-L{tmp_path / 'link'}"]
-    assert (tmp_path / "link" / "libcudart.so").resolve() == library
-    (toolkit / "lib64").mkdir()
-    (toolkit / "lib64" / "libcudart.so").touch()
-    assert cuda.link_args(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("gpus", "mode", "expected"),
-    [
-        ([], None, None),
-        ([(7, 5)], None, None),
-        ([], "1", _build_config.CUDA_ARCHITECTURES),
-        ([(8, 6), (9, 0), (9, 0)], None, ("sm_86", "sm_90a")),
-        ([(9, 0)], "0", None),
-    ],
-    ids=["no GPU", "old GPU", "no GPU, asked for", "two kinds of GPU", "left out"],
-)
-def test_first_use_compiles_for_the_gpus_at_hand(
-    gpus: list[tuple[int, int]],
-    mode: str | None,
-    expected: tuple[str, ...] | None,
-    torch_of_cuda_13: Path,
-    toolkit: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(_backend, "visible_capabilities", lambda: gpus)
-    monkeypatch.setattr(torch, "__file__", str(torch_of_cuda_13 / "__init__.py"))
-    if mode is not None:
-        monkeypatch.setenv("SIMCLR_EXT_CUDA", mode)
-    cuda = _backend.cuda_build()
-    assert (cuda.architectures if isinstance(cuda, CudaBuild) else None) == expected
-    folder = _backend.jit_folder(cuda)
-    assert (folder == _backend.jit_folder(NoCuda("another reason"))) == (expected is None)
-
-
-def test_sources(torch_of_cuda_13: Path, toolkit: Path) -> None:
-    def listed(cuda: CudaBuild | NoCuda) -> set[Path]:
-        return {*_build_config.sources(cuda), *_build_config.headers(cuda)}
-
-    every = listed(_build_config.cuda_build(torch_of_cuda_13))
-    assert every == {path for path in (ROOT / "csrc").rglob("*") if path.is_file()}
-    kernels = {path for path in every if ROOT / "csrc" / "cuda" in path.parents}
-    assert listed(NoCuda("not wanted")) == every - kernels
-    assert any(path.suffix == ".cu" for path in kernels)
 
 
 def test_cuda_asked_for_without_a_toolkit_fails_at_first_use(
@@ -354,22 +238,3 @@ def test_cuda_asked_for_without_a_toolkit_fails_ahead_of_time(checkout: Path) ->
     )
     assert result.returncode != 0
     assert "SIMCLR_EXT_CUDA is 1, but " in result.stderr
-
-
-def test_nvcc_compiles_with_these_arguments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("SIMCLR_EXT_CUDA", raising=False)
-    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0")
-    cuda = _build_config.cuda_build(TORCH_HOME)
-    if isinstance(cuda, NoCuda):
-        pytest.skip(cuda.reason)
-    source = tmp_path / "twice.cu"
-    source.write_text(
-        "#include <c10/cuda/CUDAStream.h>\n"
-        "__global__ void twice(float* x) { x[threadIdx.x] *= 2; }\n"
-    )
-    include = ["-isystem", str(TORCH_HOME / "include")]
-    command = [str(cuda.home / "bin" / "nvcc"), *cuda.nvcc_args(), *include, "-c", str(source)]
-    subprocess.run([*command, "-o", str(tmp_path / "twice.o")], check=True)
-    assert (tmp_path / "twice.o").stat().st_size > 0

@@ -247,6 +247,31 @@ def test_the_command_line_needs_nothing_of_the_extra() -> None:
     assert done.stderr == expected
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "out", "err"),
+    [
+        ("doctor", 0, "All is well.", ""),
+        ("bench", 2, "", "pip install 'simclr-ext[trainer]', or 'simclr-ext[cli]' for bench alone"),
+    ],
+)
+def test_loss_and_doctor_need_no_extra(command: str, code: int, out: str, err: str) -> None:
+    program = (
+        "import sys\n"
+        "for name in ('jsonargparse', 'numpy', 'yaml', 'torchvision'):\n"
+        "    sys.modules[name] = None\n"
+        "import torch\n"
+        "from simclr_ext import nt_xent_loss\n"
+        "nt_xent_loss(*torch.randn(2, 3, 4, requires_grad=True)).backward()\n"
+        f"sys.argv[1:] = [{command!r}]\n"
+        "from simclr_ext.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert done.stdout.rstrip().endswith(out)
+    assert done.stderr.rstrip().endswith(err)
+
+
 def test_module_is_the_same_program() -> None:
     command = [sys.executable, "-m", "simclr_ext", "train", "--epochs", "0"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from simclr_ext import tiled, tiled_rows
+from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES
 from simclr_ext.tiled_rows import Rows
 from tests.accuracy import check_accuracy, loss_and_grads
 
@@ -74,7 +75,7 @@ def test_memory_is_one_tile_of_the_forward_pass_and_two_of_the_backward() -> Non
 @pytest.fixture
 def products_of_halves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the CPU multiply half views as CUDA does: exactly, with sums and results in float32."""
-    if not hasattr(torch.ops.aten.mm, "dtype_out"):
+    if not HAS_PRODUCTS_OF_HALVES:
         pytest.skip("this torch multiplies halves into halves alone")
 
     def mm(left: Tensor, right: Tensor, dtype: torch.dtype, *, out: Tensor) -> Tensor:

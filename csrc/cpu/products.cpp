@@ -27,12 +27,8 @@ struct Matrix {
 // out [m, n] (+)= a [m, k] b [k, n]
 void micro_kernel(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b,
                   Matrix<float> out, bool add) {
-#ifdef CPUBLAS_BRGEMM_F32F32F32
   at::native::cpublas::brgemm(m, n, k, a.stride, b.stride, out.stride, add, a.data, b.data,
                               out.data);
-#else
-  TORCH_CHECK(false, "this torch has no micro-kernel for floats");
-#endif
 }
 
 // Doubles have none; never called.

@@ -3,7 +3,6 @@
 // Beyond inputs and results, with M = 2N: forward, the partial sums of at most 65 strips
 // (65 M floats; without a shared shift, 2 x 64 M) and N + M floats; backward, 4 M + N floats.
 
-#include <ATen/Context.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/zeros.h>
@@ -15,6 +14,7 @@
 #include <tuple>
 
 #include "checks.h"
+#include "common/torch_compat.h"
 #include "cuda/kernels.h"
 #include "cuda/stream.h"
 #include "simclr_ext.h"
@@ -36,11 +36,7 @@ const Kernels& kernels_for(at::ScalarType dtype) {
   TORCH_CHECK_TYPE(dtype == at::kFloat,
                    "the fused CUDA kernels take float32, bfloat16 or float16, ", "got ", dtype,
                    "; the tiled backend takes it");
-  // As torch.mm does: torch.backends.cuda.matmul.fp32_precision decides.
-  const bool tf32 =
-      at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) ==
-      at::Float32Precision::TF32;
-  return tf32 ? kTf32Kernels : kTf32x3Kernels;
+  return matmul_may_use_tf32() ? kTf32Kernels : kTf32x3Kernels;
 }
 
 // Similarities as exponents of two, and the shift that suits all of them, if one does.

@@ -9,10 +9,12 @@ from simclr_ext.trainer.errors import MissingExtraError
 # Import name and distribution name of what the `trainer` extra installs.
 EXTRA_PACKAGES = {
     "matplotlib": "matplotlib",
+    "numpy": "numpy",
     "sklearn": "scikit-learn",
     "tensorboard": "tensorboard",
     "torchvision": "torchvision",
     "tqdm": "tqdm",
+    "yaml": "pyyaml",
 }
 
 

@@ -1,0 +1,41 @@
+// Every concession to an older torch, with the version from which it can go away. The lowest is
+// that of pyproject.toml; simclr_ext/_torch_compat.py has those of Python.
+
+#pragma once
+
+#include <ATen/Context.h>
+#include <ATen/core/enum_tag.h>
+#include <torch/version.h>
+
+#include <vector>
+
+// Whether the torch that this is compiled against is MAJOR.MINOR or newer.
+#define SIMCLR_TORCH_AT_LEAST(major, minor) \
+  (TORCH_VERSION_MAJOR > (major) ||         \
+   (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
+
+namespace simclr {
+
+// Whether torch.mm of floats may round to TF32 on CUDA: what
+// torch.backends.cuda.matmul.fp32_precision says, and until torch 2.9 only its older switches.
+inline bool matmul_may_use_tf32() {
+#if SIMCLR_TORCH_AT_LEAST(2, 10)
+  return at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) ==
+         at::Float32Precision::TF32;
+#elif SIMCLR_TORCH_AT_LEAST(2, 9)
+  return at::globalContext().float32Precision("cuda", "matmul") == "tf32";
+#else
+  return at::globalContext().allowTF32CuBLAS();
+#endif
+}
+
+// The operators read the temperature in the host's memory, which a CUDA graph would keep as it was.
+// The tag is torch 2.8's; before it, torch.compile(mode="reduce-overhead") takes no graph with a
+// tensor on the CPU.
+inline const std::vector<at::Tag> kOperatorTags = {
+#if SIMCLR_TORCH_AT_LEAST(2, 8)
+    at::Tag::cudagraph_unsafe,
+#endif
+};
+
+}  // namespace simclr

@@ -1,0 +1,18 @@
+"""What differs between versions of torch, at the version that is installed."""
+
+from __future__ import annotations
+
+import torch
+
+from simclr_ext import ops
+from simclr_ext._torch_compat import OPERATOR_TAGS
+
+VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
+
+
+def test_cuda_graphs_are_told_not_to_hold_the_operators() -> None:
+    expected = ["cudagraph_unsafe"] if VERSION >= (2, 8) else []
+    assert [tag.name for tag in OPERATOR_TAGS] == expected
+    operators = ops.torch.ops.simclr_ext
+    for operator in (operators.nt_xent_tiled_forward, operators.nt_xent_tiled_backward):
+        assert set(OPERATOR_TAGS) <= set(operator.default.tags)
