@@ -23,6 +23,9 @@ namespace simclr::fused {
 inline int thread_id() { return simt::thread_id(); }
 inline int block_id() { return simt::block_id(); }
 inline void sync_threads() { simt::sync_threads(); }
+inline void sync_warp() {
+  simt::warp_collective("sync_warp", nullptr, [](void* const(&)[32]) {});
+}
 
 inline float shuffle_xor(float value, int lanes) {
   struct Operand {
