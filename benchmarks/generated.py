@@ -6,6 +6,8 @@ from pathlib import Path
 
 CUDA_PAGE = Path(__file__).resolve().parent.parent / "docs" / "cuda.md"
 END = "<!-- end -->"
+# The classes of D that the page of the CUDA kernels shows of a precision; the CSV has them all.
+SHOWN_DIMS = {"Bf16": (64, 128, 256), "Tf32x3": (128,)}
 
 
 def marker(script: str) -> str:

@@ -7,9 +7,7 @@ import re
 from dataclasses import dataclass
 
 # /*1050*/  @P1 BRA 0x65c0 ;
-INSTRUCTION = re.compile(
-    r"/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P[\dT])\s+)?([A-Z][A-Z0-9_.]*)([^;]*);"
-)
+INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P[\dT])\s+)?([A-Z][A-Z0-9_.]*)([^;]*);")
 NEVER = "!PT"  # the predicate of an instruction that only takes its turn
 # A tile's work: products, and whatever goes through shared memory or the unit of exponentials.
 WORK = frozenset(("HMMA", "LDSM", "LDGSTS", "LDS", "STS", "SHFL", "MUFU.EX2"))

@@ -3,8 +3,8 @@
     python benchmarks/sass_report.py [--out benchmarks/results/sass.csv] [--arch sm_80 ...] [--docs]
 
 Per kernel and architecture: registers, spilled bytes, shared memory, blocks that fit on a
-multiprocessor, and the instructions of the main loop, the one that holds the tensor cores' work, for
-a tile without positives. Prints a Markdown table, and fails if a kernel spills or touches local
+multiprocessor, and the instructions of the main loop, the one that holds the tensor cores' work,
+for a tile without positives. Prints a Markdown table, and fails if a kernel spills or touches local
 memory in its main loop.
 """
 
@@ -173,7 +173,7 @@ def run(command: list[str]) -> str:
 
 def shown(row: Kernel) -> bool:
     """Return whether the docs show a row."""
-    dims = {"Bf16": (64, 128, 256), "Tf32x3": (128,)}.get(row.precision, ())
+    dims = generated.SHOWN_DIMS.get(row.precision, ())
     return row.arch == "sm_80" and row.shared_shift and row.dim in dims
 
 
