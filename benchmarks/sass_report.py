@@ -1,10 +1,11 @@
 """Reports what nvcc makes of the fused CUDA kernels: needs a CUDA toolkit, and no GPU.
 
-    python benchmarks/sass_report.py [--out benchmarks/results/sass.csv] [--arch sm_80 ...]
+    python benchmarks/sass_report.py [--out benchmarks/results/sass.csv] [--arch sm_80 ...] [--docs]
 
 Per kernel and architecture: registers, spilled bytes, shared memory, blocks that fit on a
-multiprocessor, and the instructions of the main loop, the one that holds the tensor cores' work.
-Prints a Markdown table, and fails if a kernel spills or touches local memory in its main loop.
+multiprocessor, and the instructions of the main loop, the one that holds the tensor cores' work,
+for a tile without positives. Prints a Markdown table, and fails if a kernel spills or touches local
+memory in its main loop.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pathlib import Path
 
 import torch
 
+import generated
+from sass import main_loop
 from simclr_ext import _build_config
 
 # Shared memory of a multiprocessor in KiB, from the CUDA programming guide, table of compute
@@ -55,6 +58,7 @@ class Kernel:
     copies: int  # LDGSTS: 16 bytes per lane, asynchronously
     matrices: int  # LDSM
     loads: int  # LDS
+    shuffles: int  # SHFL
     exponentials: int  # MUFU.EX2
     local: int  # LDL, STL
     floats: int  # FFMA, FMUL, FADD
@@ -65,6 +69,7 @@ def main() -> int:
     """Compile, disassemble, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="CSV file to write")
+    parser.add_argument("--docs", action="store_true", help="write the docs' table, of sm_80")
     parser.add_argument("--arch", nargs="+", default=list(SHARED_KIB), choices=list(SHARED_KIB))
     args = parser.parse_args()
     cuda = _build_config.cuda_build(Path(torch.__file__).parent)
@@ -75,7 +80,9 @@ def main() -> int:
         for source in sorted((_build_config.source_dir() / "cuda").glob("kernels_*.cu")):
             for arch in args.arch:
                 rows += report(cuda, source, arch, Path(folder) / f"{source.stem}.cubin")
-    print_table(rows)
+    print(table(rows))
+    if args.docs:
+        generated.write(generated.CUDA_PAGE, Path(__file__).name, table(list(filter(shown, rows))))
     if args.out is not None:
         with args.out.open("w", newline="") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(Kernel)])
@@ -131,6 +138,7 @@ def describe(
         "copies": "LDGSTS",
         "matrices": "LDSM",
         "loads": "LDS",
+        "shuffles": "SHFL",
         "exponentials": "MUFU.EX2",
     }
     counts = {field: loop[opcode] for field, opcode in named.items()}
@@ -141,26 +149,6 @@ def describe(
         sum(map(int, spills)), shared, blocks, **counts,
         others=loop.total() - sum(counts.values()),
     )  # fmt: skip
-
-
-def main_loop(body: str) -> collections.Counter[str]:
-    """Count the instructions of the smallest loop that holds all of the most HMMA of any loop."""
-    code = [
-        (int(address, 16), opcode, rest)
-        for address, opcode, rest in re.findall(
-            r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+\s+)?([A-Z][A-Z0-9_.]*)([^;]*);", body
-        )
-    ]
-    loops = []
-    for address, opcode, rest in code:
-        target = re.search(r"0x([0-9a-f]+)", rest)
-        if opcode.startswith("BRA") and target is not None and int(target[1], 16) < address:
-            inside = [op for at, op, _ in code if int(target[1], 16) <= at <= address]
-            loops.append((sum(op.startswith("HMMA") for op in inside), -len(inside), inside))
-    opcodes = max(loops)[2]
-    return collections.Counter(
-        op if op == "MUFU.EX2" else op.split(".")[0] for op in opcodes if op != "NOP"
-    )
 
 
 def disassembler(cuda: _build_config.CudaBuild) -> str:
@@ -183,22 +171,29 @@ def run(command: list[str]) -> str:
     return result.stdout + result.stderr
 
 
-def print_table(rows: list[Kernel]) -> None:
-    """Print the rows as Markdown."""
-    print(
+def shown(row: Kernel) -> bool:
+    """Return whether the docs show a row."""
+    dims = generated.SHOWN_DIMS.get(row.precision, ())
+    return row.arch == "sm_80" and row.shared_shift and row.dim in dims
+
+
+def table(rows: list[Kernel]) -> str:
+    """Return the rows as Markdown."""
+    lines = [
         "| architecture | kernel | precision | D | shift | registers | spills | shared, KiB | "
-        "blocks | HMMA | LDSM | LDGSTS | LDS | EX2 | EX2 per element | FP32 | other |\n"
-        "|---|---|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
-    )
+        "blocks | HMMA | LDSM | LDGSTS | LDS | SHFL | EX2 | EX2 per element | FP32 | other |",
+        "|---|---|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for row in rows:
         elements = row.rows // row.warps * row.columns // 32
         cells = [
             row.arch, row.kernel, row.precision, row.dim, "shared" if row.shared_shift else "own",
             row.registers, row.spilled_bytes, f"{row.shared_bytes / 1024:.0f}", row.blocks,
-            row.tensor, row.matrices, row.copies, row.loads, row.exponentials,
+            row.tensor, row.matrices, row.copies, row.loads, row.shuffles, row.exponentials,
             f"{row.exponentials / elements:.2f}", row.floats, row.others,
         ]  # fmt: skip
-        print(f"| {' | '.join(map(str, cells))} |")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

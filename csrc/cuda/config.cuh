@@ -15,7 +15,7 @@ namespace simclr::fused {
 // row: so from 256 on there is only one.
 //
 // Shared memory stays below 80 KiB, so that two blocks run on a multiprocessor of an A100 or H100,
-// and one on any from sm_80 on.
+// and one on any from sm_80 on: those of sm_86, 89 and 120 have 100 KiB.
 template <typename Element_, int kDim_, int kWarps_, int kRowTiles_, int kColumns_>
 struct Config {
   using Element = Element_;

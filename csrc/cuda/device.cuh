@@ -25,12 +25,14 @@ SIMCLR_DEVICE int thread_id() {
 }
 SIMCLR_DEVICE int block_id() { return static_cast<int>(blockIdx.x); }
 SIMCLR_DEVICE void sync_threads() { __syncthreads(); }
+SIMCLR_DEVICE void sync_warp() { __syncwarp(); }
 SIMCLR_DEVICE float shuffle_xor(float value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);
 }
 
 // ---- Shared memory, named by the offset in bytes from its beginning: 32 bits where a pointer
-// takes 64, and registers are what the kernels are short of. ----
+// takes 64, and registers are what the kernels are short of. The compiler knows of no object there;
+// the clobbers of memory keep accesses, copies and barriers in the order they are written in. ----
 
 SIMCLR_DEVICE uint32_t shared_address(int offset) {
   extern __shared__ __align__(128) unsigned char memory[];
@@ -38,11 +40,11 @@ SIMCLR_DEVICE uint32_t shared_address(int offset) {
 }
 SIMCLR_DEVICE uint32_t shared_load_bits(int offset) {
   uint32_t bits;
-  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(bits) : "r"(shared_address(offset)));
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(bits) : "r"(shared_address(offset)) : "memory");
   return bits;
 }
 SIMCLR_DEVICE void shared_store_bits(int offset, uint32_t bits) {
-  asm volatile("st.shared.b32 [%0], %1;" ::"r"(shared_address(offset)), "r"(bits));
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(shared_address(offset)), "r"(bits) : "memory");
 }
 
 // ---- Asynchronous copies to shared memory, in groups that complete in order. Where `valid` is
@@ -50,17 +52,19 @@ SIMCLR_DEVICE void shared_store_bits(int offset, uint32_t bits) {
 
 SIMCLR_DEVICE void copy_async_16(int shared, const void* global, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
-               "l"(global), "r"(valid ? 16 : 0));
+               "l"(global), "r"(valid ? 16 : 0)
+               : "memory");
 }
 SIMCLR_DEVICE void copy_async_4(int shared, const void* global, bool valid) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)),
-               "l"(global), "r"(valid ? 4 : 0));
+               "l"(global), "r"(valid ? 4 : 0)
+               : "memory");
 }
-SIMCLR_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;"); }
+SIMCLR_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits until all but the last `kPending` groups of this thread are complete.
 template <int kPending>
 SIMCLR_DEVICE void copy_async_wait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending));
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 // ---- Tensor cores. The fragments' layouts are those of the PTX manual. ----
@@ -70,13 +74,15 @@ SIMCLR_DEVICE void copy_async_wait() {
 SIMCLR_DEVICE void load_matrices(uint32_t (&matrix)[4], int row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
-               : "r"(shared_address(row)));
+               : "r"(shared_address(row))
+               : "memory");
 }
 // The same, each matrix transposed.
 SIMCLR_DEVICE void load_matrices_transposed(uint32_t (&matrix)[4], int row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
-               : "r"(shared_address(row)));
+               : "r"(shared_address(row))
+               : "memory");
 }
 
 // d [16, 8] += a [16, 16] b [16, 8]

@@ -190,7 +190,10 @@ class ForwardBlock {
     if constexpr (!kSharedShift) return;
     const int column = thread_id();
     const int j = first_column + column;
-    if (column >= C::kColumns || j >= p_.rows.count) return;
+    if (column < C::kColumns && j < p_.rows.count) add_column_sum(stage, column, j);
+    sync_warp();  // what follows takes whole warps
+  }
+  SIMCLR_DEVICE void add_column_sum(int stage, int column, int j) {
     float sum = 0.0f;
     SIMCLR_UNROLL
     for (int w = 0; w < C::kWarps; ++w) {

@@ -18,8 +18,14 @@ namespace simclr::fused {
 template <typename Params>
 void launch(void (*kernel)(Params), int64_t blocks, int threads, int shared_bytes, Stream stream,
             const Params& params) {
-  C10_CUDA_CHECK(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+  if (shared_bytes > 0) {
+    // Two blocks take 138 KiB, which an A100 has only where L1 has least. The kernels' data goes
+    // past L1.
+    C10_CUDA_CHECK(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+    C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                        cudaSharedmemCarveoutMaxShared));
+  }
   void* arguments[] = {const_cast<Params*>(&params)};
   C10_CUDA_CHECK(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads),
                                   arguments, shared_bytes, stream));

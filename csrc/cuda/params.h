@@ -17,7 +17,8 @@ enum class Precision {
   kBf16,
   kFp16,
   kTf32,    // float rows, rounded to 10 bits after the point
-  kTf32x3,  // float rows, each the sum of two such numbers: float accuracy at a third of the speed
+  kTf32x3,  // float rows, each the sum of two such numbers, at a third of the speed: the factors
+            // keep 22 bits of 24, and the tensor cores cut off sums; losses are off by 3e-6 to 6e-6
 };
 
 // Both views of a batch and their rows.

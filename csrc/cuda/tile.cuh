@@ -35,22 +35,23 @@ SIMCLR_DEVICE int unit_offset(int row, int unit) {
   return row * C::kRowBytes + (unit ^ phase) * kUnitBytes;
 }
 
-// Starts to copy kTileRows rows into a tile. Zeros stand for rows past the last, whose addresses
-// are not read, and for the elements that pad D.
+// Starts to copy kTileRows rows into a tile. Zeros stand for rows past the last and for elements
+// that pad D: nothing is read for them, but their address is one that could be.
 template <typename C, int kTileRows>
 SIMCLR_DEVICE void copy_tile_async(int tile, const Rows& rows, int first_row) {
   constexpr int kPassRows = C::kThreads / C::kUnits;  // rows that the block copies at once
   static_assert(C::kThreads % C::kUnits == 0 && kTileRows % kPassRows == 0);
-  const int row = opaque(thread_id()) / C::kUnits;
-  const int unit = opaque(thread_id()) % C::kUnits;
-  const int rows_left = rows.count - first_row;
-  const int end = unit * C::kUnitElements < rows.stride ? rows_left : 0;
-  const auto* source = static_cast<const typename C::Storage*>(rows.z) +
-                       int64_t{first_row + row} * rows.stride + unit * C::kUnitElements;
+  // Unsigned: it divides by shifts.
+  const auto thread = static_cast<unsigned>(opaque(thread_id()));
+  const int row = thread / C::kUnits;
+  const int unit = thread % C::kUnits;
+  const int end = unit * C::kUnitElements < rows.stride ? rows.count - first_row : 0;
+  const auto* source = static_cast<const typename C::Storage*>(rows.z);
+  source += row < end ? int64_t{first_row + row} * rows.stride + unit * C::kUnitElements : 0;
   SIMCLR_UNROLL
   for (int pass = 0; pass < kTileRows; pass += kPassRows) {
     copy_async_16(tile + unit_offset<C>(row + pass, unit), source, row + pass < end);
-    source += int64_t{kPassRows} * rows.stride;
+    source += row + pass + kPassRows < end ? int64_t{kPassRows} * rows.stride : 0;
   }
 }
 
@@ -59,7 +60,8 @@ template <typename C>
 SIMCLR_DEVICE void copy_terms_async(int terms, const float* source, int first_column, int count) {
   const int column = thread_id();
   if (column >= C::kColumns) return;
-  copy_async_4(terms + 4 * column, source + first_column + column, first_column + column < count);
+  const int j = first_column + column;
+  copy_async_4(terms + 4 * column, source + (j < count ? j : 0), j < count);
 }
 
 // s = R C^T for the warp's rows.

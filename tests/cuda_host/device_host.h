@@ -12,6 +12,7 @@
 
 #include "fragments.h"
 #include "simt.h"
+#include "truncated_sum.h"
 
 #define SIMCLR_DEVICE inline
 #define SIMCLR_KERNEL(max_threads, min_blocks) inline
@@ -22,6 +23,9 @@ namespace simclr::fused {
 inline int thread_id() { return simt::thread_id(); }
 inline int block_id() { return simt::block_id(); }
 inline void sync_threads() { simt::sync_threads(); }
+inline void sync_warp() {
+  simt::warp_collective("sync_warp", nullptr, [](void* const(&)[32]) {});
+}
 
 inline float shuffle_xor(float value, int lanes) {
   struct Operand {
@@ -89,7 +93,8 @@ inline void load_matrices_transposed(uint32_t (&matrix)[4], int row) {
   load_matrices_as<simt::matrix_8x8_transposed>("load_matrices_transposed", matrix, row);
 }
 
-// d [16, 8] += a [16, kDepth] b [kDepth, 8]; kElement(registers, e) is a lane's element e.
+// d [16, 8] += a [16, kDepth] b [kDepth, 8], in two sums of half the depth each;
+// kElement(registers, e) is a lane's element e.
 template <int kDepth, simt::Place (*kA)(int, int), simt::Place (*kB)(int, int),
           float (*kElement)(const uint32_t*, int)>
 void mma_as(const char* name, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
@@ -115,9 +120,14 @@ void mma_as(const char* name, float (&d)[4], const uint32_t (&a)[4], const uint3
     for (int lane = 0; lane < 32; ++lane) {
       for (int e = 0; e < 4; ++e) {
         const auto [row, column] = simt::c_16x8(lane, e);
-        float sum = 0.0f;
-        for (int k = 0; k < kDepth; ++k) sum += left[row][k] * right[k][column];
-        static_cast<Operand*>(operands[lane])->d[e] += sum;
+        float& sum = static_cast<Operand*>(operands[lane])->d[e];
+        for (int first = 0; first < kDepth; first += kDepth / 2) {
+          double products[kDepth / 2];
+          for (int k = 0; k < kDepth / 2; ++k) {
+            products[k] = double{left[row][first + k]} * right[first + k][column];
+          }
+          sum = simt::truncated_sum(sum, products);
+        }
       }
     }
   });

@@ -94,9 +94,16 @@ MUTANTS = [
     (
         "padding of D not zero",
         "tile.cuh",
-        "unit * C::kUnitElements < rows.stride ? rows_left : 0",
-        "rows_left",
+        "unit * C::kUnitElements < rows.stride ? rows.count - first_row : 0",
+        "rows.count - first_row",
     ),
+    (
+        "address past the last row",
+        "tile.cuh",
+        "row + pass + kPassRows < end ? int64_t{kPassRows} * rows.stride : 0",
+        "int64_t{kPassRows} * rows.stride",
+    ),
+    ("address past the last term", "tile.cuh", "(j < count ? j : 0)", "j"),
     ("32-bit offset of a row", "tile.cuh", "int64_t{first_row + row} *", "(first_row + row) *"),
     ("32-bit offset of a row of the result", "backward.cuh", "int64_t{i} *", "i *"),
     ("row meets itself", "forward.cuh", "? i < j : i != j", "? i <= j : true"),

@@ -47,7 +47,8 @@ void warp_collective(const char* name, void* operand, void (*operate)(void* cons
 const unsigned char* shared_read(int offset, int bytes, int lane);
 unsigned char* shared_write(int offset, int bytes);
 
-// Copies happen as late as they may: in the wait that they must be complete after.
+// Copies happen as late as they may: in the wait that they must be complete after. Where not
+// `valid`, zeros are written, but the address is read.
 void copy_async(int offset, const void* global, int bytes, bool valid);
 void copy_async_commit();
 void copy_async_wait(int pending_groups);

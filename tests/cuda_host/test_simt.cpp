@@ -1,5 +1,6 @@
 // The miniature GPU: it computes what a GPU would, and notices what it is there to notice.
 
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <numeric>
@@ -8,6 +9,7 @@
 
 #include "../cpp/check.h"
 #include "simt.h"
+#include "truncated_sum.h"
 
 namespace {
 
@@ -119,6 +121,24 @@ void test_failures() {
   });
 }
 
+// In units of the last bit of 1: what rounds up is cut off instead, on both sides of zero; a half
+// is kept until the end, and less than that is lost at once.
+void test_tensor_cores_cut_off() {
+  const float one_up = 1 + 0x1p-23f;
+  const auto sum = [](float start, double first, double second) {
+    return simt::truncated_sum(start, {first, second});
+  };
+  EXPECT(sum(1, 0x1p-24, 0) == 1, sum(1, 0x1p-24, 0));
+  EXPECT(sum(one_up, 0x1p-24, 0) == one_up, sum(one_up, 0x1p-24, 0));
+  EXPECT(sum(-one_up, -0x1p-24, 0) == -one_up, sum(-one_up, -0x1p-24, 0));
+  EXPECT(sum(1, 0x1p-24, 0x1p-24) == one_up, sum(1, 0x1p-24, 0x1p-24));
+  EXPECT(sum(1, 0x1.8p-25, 0x1.8p-25) == 1, sum(1, 0x1.8p-25, 0x1.8p-25));
+  EXPECT(sum(0x1p-30f, 0x1p-31, 0) == 0x1.8p-30f, sum(0x1p-30f, 0x1p-31, 0));
+  EXPECT(sum(0, 0, 0) == 0, sum(0, 0, 0));
+  EXPECT(std::isinf(sum(1, INFINITY, 1)), sum(1, INFINITY, 1));
+  EXPECT(std::isnan(sum(NAN, 1, 1)), sum(NAN, 1, 1));
+}
+
 }  // namespace
 
 int main() {
@@ -126,5 +146,6 @@ int main() {
   test_warps_operate_together();
   test_copies_arrive_when_waited_for();
   test_failures();
+  test_tensor_cores_cut_off();
   return failures;
 }

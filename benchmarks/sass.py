@@ -1,0 +1,77 @@
+"""Reads the machine code of a kernel, as cuobjdump lists it, and counts what its main loop does."""
+
+from __future__ import annotations
+
+import collections
+import re
+from dataclasses import dataclass
+
+# /*1050*/  @P1 BRA 0x65c0 ;
+INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P[\dT])\s+)?([A-Z][A-Z0-9_.]*)([^;]*);")
+NEVER = "!PT"  # the predicate of an instruction that only takes its turn
+# A tile's work: products, and whatever goes through shared memory or the unit of exponentials.
+WORK = frozenset(("HMMA", "LDSM", "LDGSTS", "LDS", "STS", "SHFL", "MUFU.EX2"))
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """An instruction: its address, its opcode, and where it may jump to.
+
+    Attributes:
+        address: In bytes, from the beginning of the kernel.
+        opcode: Without modifiers, but for MUFU.EX2. NOP for what is never executed.
+        target: Of a branch, or None.
+        conditional: Whether a predicate decides if it is executed.
+    """
+
+    address: int
+    opcode: str
+    target: int | None
+    conditional: bool
+
+
+def main_loop(body: str) -> collections.Counter[str]:
+    """Count the opcodes of a kernel's main loop, in a turn for a tile like most.
+
+    The loop is the smallest that holds all of the most HMMA of any loop. A tile with positives or
+    elements of the diagonal is rare, and the branch around its treatment is taken for all others:
+    the largest block that a conditional branch skips, and that does none of a tile's work, does not
+    count.
+
+    Args:
+        body: The listing of one kernel.
+    """
+    loop = _main_loop(_parse(body))
+    rare = max(_skipped_without_work(loop), key=len, default=[])
+    return collections.Counter(i.opcode for i in loop if i not in rare)
+
+
+def _parse(body: str) -> list[Instruction]:
+    code = []
+    for address, predicate, opcode, operands in INSTRUCTION.findall(body):
+        name = opcode if opcode == "MUFU.EX2" else opcode.split(".")[0]
+        name = "NOP" if predicate == NEVER else name
+        target = re.search(r"0x([0-9a-f]+)", operands) if name == "BRA" else None
+        to = None if target is None else int(target[1], 16)
+        code.append(Instruction(int(address, 16), name, to, predicate != ""))
+    return code
+
+
+def _main_loop(code: list[Instruction]) -> list[Instruction]:
+    loops = [
+        [i for i in code if last.target <= i.address <= last.address]
+        for last in code
+        if last.target is not None and last.target < last.address
+    ]
+    return max(loops, key=lambda loop: (sum(i.opcode == "HMMA" for i in loop), -len(loop)))
+
+
+def _skipped_without_work(loop: list[Instruction]) -> list[list[Instruction]]:
+    """Return the blocks that a conditional branch inside of the loop jumps over."""
+    blocks = []
+    for branch in loop:
+        if branch.conditional and branch.target is not None and branch.target <= loop[-1].address:
+            block = [i for i in loop if branch.address < i.address < branch.target]
+            if not any(i.opcode in WORK for i in block):
+                blocks.append(block)
+    return blocks
