@@ -29,8 +29,8 @@ from torch import Tensor
 
 import simclr_ext
 from simclr_ext.bench.measure import interleaved
-from simclr_ext.trainer.augment import Augment
 from simclr_ext.trainer.config import AugmentConfig
+from simclr_ext.trainer.views.augment import Augment
 
 CHECKED = 512  # views of each whose statistics are compared
 LARGEST_GAP = 0.03  # of their mean and of their deviation; colours are in [0, 1]

@@ -24,10 +24,11 @@ from torch.amp import GradScaler
 from simclr_ext import nt_xent_loss
 from simclr_ext.trainer import PRESETS
 from simclr_ext.trainer.data import ImageData
-from simclr_ext.trainer.gradient import one_pass, two_pass
-from simclr_ext.trainer.model import SimCLR
-from simclr_ext.trainer.pretrain import Training, pretrain
-from simclr_ext.trainer.source import build_source
+from simclr_ext.trainer.model.simclr import SimCLR
+from simclr_ext.trainer.training.gradient import one_pass, two_pass
+from simclr_ext.trainer.training.loop import pretrain
+from simclr_ext.trainer.training.state import Training
+from simclr_ext.trainer.views.batches import build_source
 
 RESULTS = Path(__file__).parent / "results" / "micro_batch.csv"
 

@@ -32,12 +32,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from simclr_ext.trainer import PRESETS, TrainConfig
 from simclr_ext.trainer.data import ImageData, load_data
-from simclr_ext.trainer.evaluate import probe_accuracies, standardise
-from simclr_ext.trainer.features import encode, pixels
-from simclr_ext.trainer.memory import freed_memory_kept
-from simclr_ext.trainer.pretrain import Training, pretrain
-from simclr_ext.trainer.run import build_model
-from simclr_ext.trainer.source import build_source
+from simclr_ext.trainer.model.simclr import build_model
+from simclr_ext.trainer.probes.comparison import probe_accuracies
+from simclr_ext.trainer.probes.features import encode, pixels
+from simclr_ext.trainer.probes.linear import standardise
+from simclr_ext.trainer.training.loop import pretrain
+from simclr_ext.trainer.training.process import freed_memory_kept
+from simclr_ext.trainer.training.state import Training
+from simclr_ext.trainer.views.batches import build_source
 
 COLUMNS = ("system", "measured", "repetition", "value")
 SPEED = "images per second"

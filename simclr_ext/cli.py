@@ -18,18 +18,27 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from simclr_ext import BackendUnavailableError, __version__
 from simclr_ext.bench import BenchConfig, run_bench
+from simclr_ext.options.errors import ConfigError, TrainingInterrupted
+from simclr_ext.options.serialise import to_plain
 from simclr_ext.studies import STUDIES, StudyConfig, run_study
-from simclr_ext.trainer import DEMO, PRESETS, TrainConfig, TrainerError, resume, to_plain, train
-from simclr_ext.trainer.commands import (
+from simclr_ext.trainer import (
+    DEMO,
+    PRESETS,
+    EmbedConfig,
+    EvalConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PagesConfig,
+    TrainConfig,
+    TrainerError,
     draw_pages,
     embed_images,
     evaluate_checkpoint,
     export_encoder,
     finetune_checkpoint,
+    resume,
+    train,
 )
-from simclr_ext.trainer.config.evaluate import EvalConfig, FinetuneConfig
-from simclr_ext.trainer.config.outputs import EmbedConfig, ExportConfig, PagesConfig
-from simclr_ext.trainer.errors import ConfigError, TrainingInterrupted
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,9 @@ from simclr_ext.bench.measure import (
 )
 from simclr_ext.bench.memory import OUT_OF_MEMORY, allowance, attempt, limited, peak
 from simclr_ext.losses import nt_xent_loss
+from simclr_ext.options.checks import check as check_value
+from simclr_ext.options.checks import check_at_least, check_device, check_positive, check_types
 from simclr_ext.selection import select_backend
-from simclr_ext.trainer.config.checks import check as check_value
-from simclr_ext.trainer.config.checks import (
-    check_at_least,
-    check_device,
-    check_positive,
-    check_types,
-)
 
 BACKENDS: dict[str, Loss] = {
     name: functools.partial(nt_xent_loss, backend=name) for name in ("fused", "tiled")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simclr_ext.options.extras import require_extra
 from simclr_ext.studies.config import STUDIES, StudyConfig
-from simclr_ext.trainer.extras import require_extra
 
 if TYPE_CHECKING:
-    from simclr_ext.studies.run import StudyResult
+    from simclr_ext.studies.engine.run import StudyResult
 
 __all__ = ["STUDIES", "StudyConfig", "run_study"]
 
@@ -35,6 +35,6 @@ def run_study(config: StudyConfig) -> StudyResult:
         TrainingInterrupted: A signal ended the study; the same command goes on with it.
     """
     require_extra()
-    from simclr_ext.studies.run import run
+    from simclr_ext.studies.engine.run import run
 
     return run(config)

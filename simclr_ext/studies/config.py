@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from simclr_ext.trainer.config.checks import check, check_at_least, check_types
+from simclr_ext.options.checks import check, check_at_least, check_types
 
-STUDIES = {
-    "augmentations": "augmentations",
-    "batch-epochs": "batch_epochs",
-    "color-histograms": "color_histograms",
-    "color-strength": "color_strength",
-    "h-vs-z": "h_vs_z",
-    "illustrate": "illustrate",
-    "losses": "loss_functions",
-    "projection-head": "projection_head",
-    "temperature": "temperature",
-    "tsne": "tsne",
-}
-"""Name of every study to its module in this package."""
+STUDIES = (
+    "augmentations",
+    "batch-epochs",
+    "color-histograms",
+    "color-strength",
+    "h-vs-z",
+    "illustrate",
+    "losses",
+    "projection-head",
+    "temperature",
+    "tsne",
+)
+"""Name of every study; the file of each is that of its name in paper/, with underscores."""
 
 ScaleName = Literal["tiny", "cpu", "paper"]
 

@@ -6,12 +6,11 @@ from types import ModuleType
 import pytest
 import torch
 
-from simclr_ext.studies.scales import recipe
-from simclr_ext.studies.study import Context, Row
+from simclr_ext.studies.engine.scales import recipe
+from simclr_ext.studies.engine.study import Context, Row
 from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.data import ImageData
-from simclr_ext.trainer.model import SimCLR
-from simclr_ext.trainer.run import build_model
+from simclr_ext.trainer.model.simclr import SimCLR, build_model
 
 
 def colour_context(train: int = 64, test: int = 32) -> Context:

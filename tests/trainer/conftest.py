@@ -50,9 +50,9 @@ def write_checkpoint(tmp_path: Path, write_npz: Callable[..., Path]) -> Callable
     """Write the checkpoint of an untrained model for a small data set, in a run folder `name`."""
 
     def write(name: str = "run", **changes: Any) -> Path:
-        from simclr_ext.trainer.checkpoint import save_checkpoint
         from simclr_ext.trainer.data import load_data
-        from simclr_ext.trainer.run import build_model
+        from simclr_ext.trainer.model.checkpoint import save_checkpoint
+        from simclr_ext.trainer.model.simclr import build_model
 
         options = {"model": ModelConfig(width=4, blocks=(1, 1), projection_dim=8), **changes}
         if "data" not in options:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from simclr_ext.options.errors import ConfigError
 from simclr_ext.trainer.config import (
     PRESETS,
     AugmentConfig,
@@ -16,8 +17,7 @@ from simclr_ext.trainer.config import (
     OptimConfig,
     TrainConfig,
 )
-from simclr_ext.trainer.errors import ConfigError
-from simclr_ext.trainer.optim import peak_learning_rate
+from simclr_ext.trainer.training.optim import peak_learning_rate
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from simclr_ext.trainer.config.checks import check, check_at_least, check_types
+from simclr_ext.options.checks import check, check_at_least, check_types
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 OTHERS = ("torchvision:", "timm:")

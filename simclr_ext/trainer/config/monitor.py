@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simclr_ext.trainer.config.checks import check, check_at_least, check_types
+from simclr_ext.options.checks import check, check_at_least, check_types
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from simclr_ext.options.checks import check, check_at_least, check_positive, check_types
+from simclr_ext.options.errors import ConfigError
+from simclr_ext.options.serialise import from_plain, to_plain
 from simclr_ext.trainer.config.augment import AugmentConfig
-from simclr_ext.trainer.config.checks import check, check_at_least, check_positive, check_types
 from simclr_ext.trainer.config.model import ModelConfig
 from simclr_ext.trainer.config.monitor import MonitorConfig
 from simclr_ext.trainer.config.optim import OptimConfig
-from simclr_ext.trainer.config.serialise import from_plain, to_plain
-from simclr_ext.trainer.errors import ConfigError
 
 
 @dataclass(frozen=True)

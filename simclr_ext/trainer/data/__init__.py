@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.digits import load_digits
 from simclr_ext.trainer.data.files import ImageFiles, Images
 from simclr_ext.trainer.data.folder import FolderData, open_folder
@@ -11,7 +12,6 @@ from simclr_ext.trainer.data.idx import is_idx_folder, load_idx
 from simclr_ext.trainer.data.images import ImageData
 from simclr_ext.trainer.data.named import NAMED, load_named
 from simclr_ext.trainer.data.npz import load_npz
-from simclr_ext.trainer.errors import DataError
 
 __all__ = ["FolderData", "ImageData", "ImageFiles", "Images", "load_data", "open_data"]
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from simclr_ext.trainer.errors import DataError
+from simclr_ext.options.errors import DataError
 
 # What Pillow raises for broken files, depending on their format.
 _BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)

@@ -14,9 +14,9 @@ import torch
 import torchvision
 from torch import Tensor
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.files import ImageFiles
 from simclr_ext.trainer.data.images import ImageData
-from simclr_ext.trainer.errors import DataError
 
 _TEST_FOLDERS = ("test", "val", "validation")
 _MEMORY_LIMIT = 4 * 2**30  # bytes

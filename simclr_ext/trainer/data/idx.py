@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.images import ImageData
-from simclr_ext.trainer.errors import DataError
 
 _FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",

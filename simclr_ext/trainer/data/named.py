@@ -12,9 +12,9 @@ import torchvision.datasets as tv
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.idx import DEBIAN, is_idx_folder, load_idx
 from simclr_ext.trainer.data.images import ImageData
-from simclr_ext.trainer.errors import DataError
 
 Part = tuple[Tensor, Tensor]  # images [n, C, H, W] uint8, labels [n] int64
 

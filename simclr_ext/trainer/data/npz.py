@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.images import ImageData
-from simclr_ext.trainer.errors import DataError
 
 _REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data import ImageFiles
-from simclr_ext.trainer.errors import DataError
 
 SIZES = [(40, 30), (16, 32), (21, 21), (9, 60)]
 

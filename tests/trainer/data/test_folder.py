@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data import FolderData, ImageData, load_data, open_data
 from simclr_ext.trainer.data import folder as folder_module
-from simclr_ext.trainer.errors import DataError
 from tests.trainer.helpers import write_folder
 
 

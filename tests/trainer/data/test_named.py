@@ -10,9 +10,9 @@ import pytest
 import torchvision.datasets as tv
 from scipy.io import savemat
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data import load_data, open_data
 from simclr_ext.trainer.data import named as named_module
-from simclr_ext.trainer.errors import DataError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data import load_data
-from simclr_ext.trainer.errors import DataError
 
 
 def test_npz_colour_images(write_npz: Callable[..., Path]) -> None:

@@ -1,0 +1,100 @@
+"""Checkpoints: the model's weights, what builds the model, and what training goes on from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from simclr_ext.options.errors import CheckpointError
+from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.model.simclr import SimCLR
+
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model.
+
+    Attributes:
+        model: Encoder and projection head, in evaluation mode, on the CPU.
+        config: The resolved configuration that trained it.
+        channels: C of its images: 1 or 3.
+        epoch: Epochs it was trained for, the last of which may be incomplete.
+        training: State of the training (`Training.state_dict`); None: the file has none.
+    """
+
+    model: SimCLR
+    config: TrainConfig
+    channels: int
+    epoch: int
+    training: dict[str, Any] | None = None
+
+
+def save_checkpoint(
+    path: Path,
+    model: SimCLR,
+    config: TrainConfig,
+    channels: int,
+    epoch: int,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint; a crash leaves the previous file or the whole new one.
+
+    Args:
+        path: File to write or replace.
+        model: Encoder and projection head.
+        config: The resolved configuration.
+        channels: C of the images.
+        epoch: Epochs done.
+        training: State of the training; None: the file serves the model alone.
+    """
+    contents = {
+        "format": _FORMAT,
+        "config": config.to_dict(),
+        "channels": channels,
+        "epoch": epoch,
+        "encoder": model.encoder.state_dict(),
+        "head": model.head.state_dict(),
+        "training": None if training is None else dict(training),
+    }
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save(contents, file)
+        file.flush()
+        os.fsync(file.fileno())  # else the new name may reach the disk before its contents
+    partial.replace(path)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU, running no code from the file.
+
+    Raises:
+        CheckpointError: The file is missing, or no checkpoint of this package and format.
+    """
+    path = Path(path)
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
+    if not isinstance(contents, dict) or contents.get("format") != _FORMAT:
+        found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
+        raise CheckpointError(f"{path}: checkpoint format must be {_FORMAT}, got {found!r}")
+    config = TrainConfig.from_dict(contents["config"])
+    model = SimCLR(config.model, contents["channels"])
+    if config.channels_last:  # another layout is computed in another order, with other last bits
+        model.to(memory_format=torch.channels_last)
+    model.encoder.load_state_dict(contents["encoder"])
+    model.head.load_state_dict(contents["head"])
+    return Checkpoint(
+        model.eval(), config, contents["channels"], contents["epoch"], contents["training"]
+    )

@@ -1,0 +1,127 @@
+"""The run folder: what is written where, so that a run that is cut off at any moment can go on."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+from simclr_ext.options.errors import CheckpointError, RunFolderError
+from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from simclr_ext.trainer.probes.scores import Scores
+from simclr_ext.trainer.training.state import Epoch, Training
+
+
+class RunFolder:
+    """The files of a run.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def choose(cls, config: TrainConfig) -> RunFolder:
+        """Return the folder of a new run, which does not exist or is empty.
+
+        Raises:
+            RunFolderError: Something is there already.
+        """
+        if config.out is None:
+            now = datetime.now().strftime("%Y%m%d-%H%M%S")
+            path = Path("runs") / f"{Path(config.data).stem}-{now}"
+        else:
+            path = Path(config.out).expanduser()
+        if path.exists() and not path.is_dir():
+            raise RunFolderError(f"out: {path} is a file, not a folder")
+        if path.exists() and any(path.iterdir()):
+            raise RunFolderError(f"out: {path} exists and is not empty; runs are never overwritten")
+        return cls(path)
+
+    def create(self, config: TrainConfig) -> None:
+        """Create the folder and its parents, with the run's configuration in it.
+
+        Raises:
+            RunFolderError: It cannot be created.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(f"out: cannot create {self.path}: {error.strerror}") from error
+        text = yaml.safe_dump(config.to_dict(), sort_keys=False)
+        write_atomically(self.path / "config.yaml", text)
+
+    def load(self) -> tuple[TrainConfig, Checkpoint | None]:
+        """Return the resolved configuration and the last checkpoint, if there is one yet.
+
+        Raises:
+            CheckpointError: The folder is not that of a run.
+        """
+        file = self.path / "config.yaml"
+        try:
+            config = TrainConfig.from_dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{self.path}: not a run folder ({reason})") from error
+        path = self.path / "checkpoint.pt"
+        return config, load_checkpoint(path) if path.exists() else None
+
+    def save(self, training: Training, config: TrainConfig, channels: int, images: int) -> None:
+        """Write checkpoint.pt, from which the run can go on."""
+        epoch = len(training.epochs)
+        state = {**training.state_dict(), "images": images}
+        path = self.path / "checkpoint.pt"
+        save_checkpoint(path, training.model, config, channels, epoch, state)
+
+    def keep(self, name: str, training: Training, config: TrainConfig, channels: int) -> None:
+        """Write a checkpoint of the model alone, such as best.pt."""
+        epoch = len(training.epochs)
+        save_checkpoint(self.path / name, training.model, config, channels, epoch)
+
+    def remove_events(self) -> None:
+        """Remove TensorBoard's files, which a run that goes on writes anew, as metrics.csv."""
+        for path in self.path.glob("events.out.tfevents.*"):
+            path.unlink()
+
+    def write_metrics(self, epochs: Sequence[Epoch]) -> None:
+        """Write metrics.csv anew, so that no row is lost or doubled, wherever a run was cut off."""
+        path = self.path / "metrics.csv.partial"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Epoch)])
+            writer.writeheader()
+            writer.writerows(map(dataclasses.asdict, epochs))
+        path.replace(self.path / "metrics.csv")
+
+
+def log_epoch(board: SummaryWriter, epoch: Epoch) -> None:
+    """Write an epoch's measurements to TensorBoard."""
+    for name, value in dataclasses.asdict(epoch).items():
+        if name not in ("epoch", "step", "seconds") and value is not None:
+            board.add_scalar(f"train/{name}", value, epoch.step)
+
+
+def log_scores(board: SummaryWriter, scores: Mapping[str, Scores], step: int) -> None:
+    """Write mean test accuracies to TensorBoard."""
+    for name, score in scores.items():
+        for field in dataclasses.fields(score):
+            mean = getattr(score, field.name).mean
+            board.add_scalar(f"test/{field.name}/{name.replace(' ', '_')}", mean, step)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file; a crash leaves the previous file or the whole new one."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
