@@ -27,6 +27,7 @@ from simclr_ext.bench.memory import OUT_OF_MEMORY, allowance, attempt, limited, 
 from simclr_ext.losses import nt_xent_loss
 from simclr_ext.options.checks import check as check_value
 from simclr_ext.options.checks import check_at_least, check_device, check_positive, check_types
+from simclr_ext.options.threads import threads
 from simclr_ext.selection import select_backend
 
 BACKENDS: dict[str, Loss] = {
@@ -187,12 +188,8 @@ def run_bench(config: BenchConfig) -> BenchResult:
         DeviceError: `config.device` cannot be used.
     """
     check_device(config.device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads or before)
-    try:
+    with threads(config.threads):
         return _run(config)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _run(config: BenchConfig) -> BenchResult:

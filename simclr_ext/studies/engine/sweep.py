@@ -23,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from simclr_ext.options.errors import RunFolderError, TrainingInterrupted
+from simclr_ext.options.threads import threads
 from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.engine.scales import open_context
 from simclr_ext.studies.engine.study import Cell, Context, Row, load_study
@@ -113,16 +114,12 @@ def _run_here(
     config: StudyConfig, cells: Sequence[Cell], context: Context, folder: Path, stop: StopRequest
 ) -> Iterator[Cell]:
     """Run cells one after another, and yield those that ended."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads or before)
-    try:
+    with threads(config.threads):
         for cell in cells:
             if stop.signal is not None:
                 return
             _run_cell(config, cell, lambda: context, folder)
             yield cell
-    finally:
-        torch.set_num_threads(before)
 
 
 def _run_in_processes(
@@ -154,9 +151,8 @@ def _run_in_processes(
 
 def _child(config: StudyConfig, cell: Cell, folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
-    threads = config.threads or max(1, torch.get_num_threads() // config.jobs)
-    torch.set_num_threads(threads)
-    _run_cell(config, cell, lambda: open_context(config), folder)
+    with threads(config.threads or max(1, torch.get_num_threads() // config.jobs)):
+        _run_cell(config, cell, lambda: open_context(config), folder)
 
 
 def _run_cell(config: StudyConfig, cell: Cell, opened: Callable[[], Context], folder: Path) -> None:

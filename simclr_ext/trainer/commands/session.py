@@ -13,6 +13,7 @@ from torch import nn
 
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import DataError, RunFolderError
+from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config.commands import CheckpointConfig
 from simclr_ext.trainer.data import FolderData, ImageData, open_data
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint
@@ -84,9 +85,7 @@ def open_session(config: CheckpointConfig) -> Iterator[Session]:
     path = checkpoint_path(config.checkpoint)
     checkpoint = load_checkpoint(path)
     check_device(config.device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads or before)
-    try:
+    with threads(config.threads):
         run = checkpoint.config
         root = config.data_root or run.data_root
         data = open_data(config.data or run.data, root, config.download)
@@ -94,8 +93,6 @@ def open_session(config: CheckpointConfig) -> Iterator[Session]:
             data = data.at(run.side, config.workers)
         data = fit_channels(data, checkpoint.channels)
         yield Session(path, checkpoint, data, torch.device(config.device))
-    finally:
-        torch.set_num_threads(before)
 
 
 def checkpoint_path(checkpoint: str) -> Path:

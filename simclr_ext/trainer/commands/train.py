@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import CheckpointError, TrainingInterrupted
+from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.data import FolderData, ImageData, open_data
 from simclr_ext.trainer.model.checkpoint import Checkpoint
@@ -69,10 +67,9 @@ def run(config: TrainConfig) -> TrainResult:
     folder = RunFolder.choose(config)  # first: a run must not end at a folder that is taken
     data = open_data(config.data, config.data_root, config.download)
     config = config.resolve(data.channels, *data.sides)
-    # What else a repetition needs to be exact; and it must not ask for the folder of this run.
-    threads = config.threads or torch.get_num_threads()
-    config = dataclasses.replace(config, out=None, threads=threads)
-    with _resources(config):
+    with threads(config.threads) as count, freed_memory_kept():
+        # What a repetition needs to be exact; and it must not ask for the folder of this run.
+        config = dataclasses.replace(config, out=None, threads=count)
         check_device(config.device)
         check_loss(config)
         source = build_source(data, config)
@@ -87,7 +84,7 @@ def resume(path: str | Path) -> TrainResult:
     folder = RunFolder(Path(path))
     config, checkpoint = folder.load()
     data = open_data(config.data, config.data_root, config.download)
-    with _resources(config):
+    with threads(config.threads), freed_memory_kept():
         check_device(config.device)
         check_loss(config)
         source = build_source(data, config)
@@ -195,15 +192,3 @@ def draw_pairs(path: Path, source: Source, config: TrainConfig, count: int = 10)
     views = source.views(batch, derive_seed(config.seed, Stream.VIEWS))
     images = batch if batch.ndim == 4 else batch[:, 0]  # of files: their first crop
     plots.plot_pairs(path, images, *views.chunk(2))
-
-
-@contextmanager
-def _resources(config: TrainConfig) -> Iterator[None]:
-    """Set the process's threads and its use of memory for a run."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads or before)
-    try:
-        with freed_memory_kept():
-            yield
-    finally:
-        torch.set_num_threads(before)
