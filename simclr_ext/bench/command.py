@@ -25,8 +25,13 @@ from simclr_ext.bench.measure import (
 )
 from simclr_ext.bench.memory import OUT_OF_MEMORY, allowance, attempt, limited, peak
 from simclr_ext.losses import nt_xent_loss
-from simclr_ext.options.checks import check as check_value
-from simclr_ext.options.checks import check_at_least, check_device, check_positive, check_types
+from simclr_ext.options.checks import (
+    check_at_least,
+    check_device,
+    check_null_or_at_least,
+    check_positive,
+    check_types,
+)
 from simclr_ext.options.threads import threads
 from simclr_ext.selection import select_backend
 
@@ -66,8 +71,7 @@ class BenchConfig:
             check_at_least(name, getattr(self, name), 1)
         check_positive("temperature", self.temperature)
         check_positive("seconds", self.seconds)
-        ok = self.threads is None or self.threads >= 1
-        check_value(ok, "threads", self.threads, "null or at least 1")
+        check_null_or_at_least("threads", self.threads, 1)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,12 @@ def check_at_least(name: str, value: float, least: float) -> None:
     check(least <= value < math.inf, name, value, f"at least {least:g}")
 
 
+def check_null_or_at_least(name: str, value: float | None, least: float) -> None:
+    """Raise ConfigError unless the value is None or least <= value < infinity."""
+    ok = value is None or least <= value < math.inf
+    check(ok, name, value, f"null or at least {least:g}")
+
+
 def check_positive(name: str, value: float) -> None:
     """Raise ConfigError unless 0 < value < infinity."""
     check(0 < value < math.inf, name, value, "positive and finite")

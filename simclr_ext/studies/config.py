@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from simclr_ext.options.checks import check, check_at_least, check_types
+from simclr_ext.options.checks import check, check_at_least, check_null_or_at_least, check_types
 
 STUDIES = (
     "augmentations",
@@ -61,11 +61,9 @@ class StudyConfig:
         check(self.study in STUDIES, "study", self.study, f"one of {', '.join(STUDIES)}")
         check(self.data != "", "data", self.data, "the name of a data set, a file or a folder")
         check(self.out != "", "out", self.out, "null or the path of a folder")
-        if self.seeds is not None:
-            check_at_least("seeds", self.seeds, 1)
+        check_null_or_at_least("seeds", self.seeds, 1)
         check_at_least("jobs", self.jobs, 1)
-        ok = self.threads is None or self.threads >= 1
-        check(ok, "threads", self.threads, "null or at least 1")
+        check_null_or_at_least("threads", self.threads, 1)
 
     @property
     def folder(self) -> Path:

@@ -15,7 +15,7 @@ from simclr_ext.studies import STUDIES, StudyConfig
         ({"scale": "huge"}, "scale must be"),
         ({"data": ""}, "data must be"),
         ({"out": ""}, "out must be"),
-        ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"seeds": 0}, "seeds must be null or at least 1, got 0"),
         ({"jobs": 0}, "jobs must be at least 1, got 0"),
         ({"threads": 0}, "threads must be null or at least 1, got 0"),
         ({"jobs": 1.5}, "jobs must be a whole number, got 1.5"),

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from simclr_ext.options.checks import check, check_at_least, check_positive, check_types
+from simclr_ext.options.checks import (
+    check,
+    check_at_least,
+    check_null_or_at_least,
+    check_positive,
+    check_types,
+)
 
 Probe = Literal["knn", "lbfgs", "sgd"]
 Format = Literal["state-dict", "safetensors", "pt2", "onnx"]
@@ -29,8 +35,7 @@ class SgdConfig:
 
     def __post_init__(self) -> None:
         check_types(self, "sgd.")
-        ok = self.epochs is None or self.epochs >= 1
-        check(ok, "sgd.epochs", self.epochs, "null or at least 1")
+        check_null_or_at_least("sgd.epochs", self.epochs, 1)
         check_at_least("sgd.batch_size", self.batch_size, 2)
         check_positive("sgd.learning_rate", self.learning_rate)
         check(0 < self.momentum < 1, "sgd.momentum", self.momentum, "in (0, 1)")
@@ -70,8 +75,7 @@ class CheckpointConfig:
         check_at_least("workers", self.workers, 1)
         check(self.out != "", "out", self.out, "null or the path of a folder")
         check(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
-        ok = self.threads is None or self.threads >= 1
-        check(ok, "threads", self.threads, "null or at least 1")
+        check_null_or_at_least("threads", self.threads, 1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from simclr_ext.options.checks import check, check_at_least, check_positive, check_types
+from simclr_ext.options.checks import (
+    check,
+    check_at_least,
+    check_null_or_at_least,
+    check_positive,
+    check_types,
+)
 from simclr_ext.options.errors import ConfigError
 from simclr_ext.options.serialise import from_plain, to_plain
 from simclr_ext.trainer.config.augment import AugmentConfig
@@ -79,8 +85,7 @@ class TrainConfig:
         check(self.data_root != "", "data_root", self.data_root, "the path of a folder")
         check_at_least("workers", self.workers, 0)
         check(self.out != "", "out", self.out, "null or the path of a folder")
-        size = self.image_size
-        check(size is None or size >= 4, "image_size", size, "null or at least 4")
+        check_null_or_at_least("image_size", self.image_size, 4)
         check_at_least("epochs", self.epochs, 1)
         check_at_least("batch_size", self.batch_size, 2)
         chunk = self.micro_batch
@@ -89,8 +94,7 @@ class TrainConfig:
         check(ok, "micro_batch", chunk, allowed)
         check_positive("temperature", self.temperature)
         check(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
-        ok = self.threads is None or self.threads >= 1
-        check(ok, "threads", self.threads, "null or at least 1")
+        check_null_or_at_least("threads", self.threads, 1)
         warmup = self.optim.warmup_epochs
         ok = warmup < self.epochs or warmup == 0
         check(ok, "optim.warmup_epochs", warmup, f"below epochs = {self.epochs}")
