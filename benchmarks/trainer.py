@@ -28,10 +28,11 @@ from lightly.loss import NTXentLoss
 from lightly.transforms import SimCLRTransform
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from simclr_ext.trainer import PRESETS, TrainConfig
-from simclr_ext.trainer.data import ImageData, load_data
+from simclr_ext.trainer.data import Dataset, load_data
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.comparison import probe_accuracies
 from simclr_ext.trainer.probes.features import encode, pixels
@@ -46,7 +47,7 @@ SPEED = "images per second"
 Row = dict[str, str]
 
 
-class Pictures(Dataset[tuple[Tensor, Tensor]]):
+class Pictures(TorchDataset[tuple[Tensor, Tensor]]):
     """Two of lightly's views of each image, from PIL images in memory."""
 
     def __init__(self, images: Tensor, config: TrainConfig) -> None:
@@ -137,7 +138,7 @@ def set_field(plain: dict[str, object], field: str, value: str) -> None:
     plain[name] = yaml.safe_load(value)
 
 
-def time_in_turn(data: ImageData, config: TrainConfig, workers: int, rounds: int) -> list[Row]:
+def time_in_turn(data: Dataset, config: TrainConfig, workers: int, rounds: int) -> list[Row]:
     """Train both systems an epoch each per round; the first, with its warm-up, is not counted."""
     config = dataclasses.replace(config, epochs=max(rounds + 1, config.optim.warmup_epochs + 1))
     trainings = {system: start(system, data, config, workers) for system in TRAINED}
@@ -152,7 +153,7 @@ def time_in_turn(data: ImageData, config: TrainConfig, workers: int, rounds: int
     return rows
 
 
-def evaluate(system: str, data: ImageData, config: TrainConfig, workers: int) -> list[Row]:
+def evaluate(system: str, data: Dataset, config: TrainConfig, workers: int) -> list[Row]:
     """Train and evaluate one system with one seed."""
     if system == "raw pixels":
         features = [pixels(images) for images in (data.train_images, data.test_images)]
@@ -175,7 +176,7 @@ def evaluate(system: str, data: ImageData, config: TrainConfig, workers: int) ->
 
 
 def start(
-    system: str, data: ImageData, config: TrainConfig, workers: int
+    system: str, data: Dataset, config: TrainConfig, workers: int
 ) -> tuple[Training, Iterator[Training]]:
     """Return a system's training before its first step, and its steps."""
     training = Training.start(build_model(config, data.channels), config)

@@ -9,7 +9,7 @@ import torch
 from simclr_ext.studies.engine.scales import recipe
 from simclr_ext.studies.engine.study import Context, Row
 from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 
 
@@ -23,7 +23,7 @@ def colour_context(train: int = 64, test: int = 32) -> Context:
         return (255 * (0.9 * hue + noise)).byte()
 
     labels = torch.arange(train) % 2, torch.arange(test) % 2
-    data = ImageData("hues", images(train), labels[0], images(test), labels[1], ("even", "odd"))
+    data = Dataset("hues", images(train), labels[0], images(test), labels[1], ("even", "odd"))
     return Context(data, dataclasses.replace(recipe("tiny", data), batch_size=16))
 
 
@@ -31,11 +31,11 @@ def trained_configs(monkeypatch: pytest.MonkeyPatch, study: ModuleType) -> list[
     """Return the list to which a study adds each configuration, instead of training by it."""
     configs: list[TrainConfig] = []
 
-    def train(config: TrainConfig, data: ImageData) -> SimCLR:
+    def train(config: TrainConfig, data: Dataset) -> SimCLR:
         configs.append(config)
         return build_model(config, data.channels)
 
-    def probe(network: torch.nn.Module, data: ImageData, config: TrainConfig) -> Row:
+    def probe(network: torch.nn.Module, data: Dataset, config: TrainConfig) -> Row:
         return {"linear": 0.5, "knn": 0.5}
 
     monkeypatch.setattr(study, "train_model", train)

@@ -25,7 +25,7 @@ from simclr_ext.trainer.config.commands import (
     PagesConfig,
     SgdConfig,
 )
-from simclr_ext.trainer.data import FolderData, load_data, open_data
+from simclr_ext.trainer.data import ImageFiles, load_data, open_data
 from simclr_ext.trainer.probes.classifier import stratified_subset
 from simclr_ext.trainer.probes.comparison import EvaluationWarning
 from tests.trainer.helpers import write_folder
@@ -69,8 +69,8 @@ def checkpoint(
 ) -> Path:
     """A model for them; from here on, memory does not hold them."""
     path = write_checkpoint(data=str(folder), image_size=SIDE)
-    monkeypatch.setattr("simclr_ext.trainer.data.folder._MEMORY_LIMIT", 1000)
-    assert isinstance(open_data(str(folder)), FolderData)
+    monkeypatch.setattr("simclr_ext.trainer.data.dataset._MEMORY_LIMIT", 1000)
+    assert isinstance(open_data(str(folder)).train_images, ImageFiles)
     with pytest.raises(DataError, match="pets: 55 images of 8 x 8 take 0 GiB, more than 0"):
         load_data(str(folder), side=SIDE)
     return path
@@ -152,7 +152,7 @@ def test_finetune_does_not_depend_on_the_threads(checkpoint: Path, tmp_path: Pat
 
 def test_finetune_decodes_the_labelled_images_alone(checkpoint: Path, folder: Path) -> None:
     data = open_data(str(folder))
-    assert isinstance(data, FolderData)
+    assert isinstance(data.train_images, ImageFiles)
     labelled = stratified_subset(data.train_labels.numpy(), 0.5, seed=3)
     for row in set(range(28)) - set(labelled.tolist()):
         # The header is left, which the size is read from.

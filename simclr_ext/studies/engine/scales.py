@@ -11,7 +11,7 @@ from torch import Tensor
 from simclr_ext.studies.config import ScaleName, StudyConfig
 from simclr_ext.studies.engine.study import Context
 from simclr_ext.trainer.config import PRESETS, ModelConfig, OptimConfig, TrainConfig
-from simclr_ext.trainer.data import ImageData, load_data
+from simclr_ext.trainer.data import Dataset, load_data
 from simclr_ext.trainer.seeds import generator
 
 
@@ -53,7 +53,7 @@ _CPU = dataclasses.replace(
 SMALL_IMAGES = 64  # side up to which the paper's recipe is that of CIFAR-10, and not of ImageNet
 
 
-def recipe(scale: ScaleName, data: ImageData) -> TrainConfig:
+def recipe(scale: ScaleName, data: Dataset) -> TrainConfig:
     """Return the configuration that a study's cells vary, resolved for a data set."""
     if scale == "paper":
         small = max(data.sides) <= SMALL_IMAGES
@@ -72,7 +72,7 @@ def open_context(config: StudyConfig) -> Context:
     data = load_data(config.data, config.data_root, config.download)
     scale = SCALES[config.scale]
     train, test = (
-        _sample(images, limit)
+        _sample(len(images), limit)
         for images, limit in ((data.train_images, scale.train), (data.test_images, scale.test))
     )
     unlabelled = data.unlabelled
@@ -82,15 +82,17 @@ def open_context(config: StudyConfig) -> Context:
         train_labels=data.train_labels[train],
         test_images=data.test_images[test],
         test_labels=data.test_labels[test],
-        unlabelled=None if unlabelled is None else unlabelled[_sample(unlabelled, scale.train)],
+        unlabelled=None
+        if unlabelled is None
+        else unlabelled[_sample(len(unlabelled), scale.train)],
     )
     base = recipe(config.scale, data)
     base = dataclasses.replace(base, data=config.data, device=config.device)
     return Context(data, base)
 
 
-def _sample(images: Tensor, limit: int | None) -> Tensor | slice:
+def _sample(images: int, limit: int | None) -> Tensor | slice:
     """Return the rows of a random sample, the same one for every study."""
-    if limit is None or limit >= len(images):
+    if limit is None or limit >= images:
         return slice(None)
-    return torch.randperm(len(images), generator=generator(0))[:limit]
+    return torch.randperm(images, generator=generator(0))[:limit]

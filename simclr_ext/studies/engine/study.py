@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from simclr_ext.studies.config import ScaleName
 from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.data import Dataset
 
 Value = str | int | float
 Variant = Mapping[str, Value]
@@ -50,12 +50,12 @@ class Context:
     """What cells are measured on.
 
     Attributes:
-        data: The images.
+        data: The images, in memory.
         config: The scale's recipe, resolved for them; a study varies it. A cell is measured with
             its own seed in it.
     """
 
-    data: ImageData
+    data: Dataset
     config: TrainConfig
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from simclr_ext.studies.engine.study import Row
 from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.comparison import probe_accuracies
 from simclr_ext.trainer.probes.features import encode
@@ -19,7 +19,7 @@ from simclr_ext.trainer.views.batches import Source, build_source
 
 
 def train_model(
-    config: TrainConfig, data: ImageData, source: Source | None = None, loss: Loss | None = None
+    config: TrainConfig, data: Dataset, source: Source | None = None, loss: Loss | None = None
 ) -> SimCLR:
     """Return a model trained by a configuration, on its device.
 
@@ -46,7 +46,7 @@ def h_and_z(model: SimCLR) -> dict[str, nn.Module]:
     return {"h": model.encoder, "z": nn.Sequential(model.encoder, model.head)}
 
 
-def probe(network: nn.Module, data: ImageData, config: TrainConfig) -> Row:
+def probe(network: nn.Module, data: Dataset, config: TrainConfig) -> Row:
     """Return the test accuracies in [0, 1] of a frozen representation.
 
     Args:

@@ -18,7 +18,7 @@ from simclr_ext.studies.material.pretraining import probe, train_model
 from simclr_ext.studies.material.summary import cell_of, ordering, over_seeds
 from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.config.commands import SgdConfig
-from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.classifier import predict, train_classifier
 from simclr_ext.trainer.probes.linear import linear_classifier
@@ -64,7 +64,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     augment = _augmentation(str(cell.variant["distortion"]), context.config)
     if cell.variant["training"] == "supervised":
         return [{"top1": _supervised(augment, context.data, context.config)}]
-    source = MemorySource(context.data.pretrain_images, context.config, augment)
+    source = MemorySource(context.data.pretrain_images[:], context.config, augment)
     model = train_model(context.config, context.data, source)
     accuracies = probe(model.encoder, context.data, context.config)
     return [{"top1": accuracies["linear"], "knn": accuracies["knn"]}]
@@ -79,7 +79,7 @@ def _augmentation(distortion: str, config: TrainConfig) -> Augmentation:
     return Augment(changes, config.side)
 
 
-def _supervised(augment: Augmentation, data: ImageData, config: TrainConfig) -> float:
+def _supervised(augment: Augmentation, data: Dataset, config: TrainConfig) -> float:
     """Return the test accuracy of the encoder trained with labels, for as many epochs."""
     encoder = build_model(config, data.channels).encoder
     linear = linear_classifier(encoder.dim, len(data.class_names), config.seed)

@@ -115,11 +115,11 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     if cell.variant["task"] == "colour" and data.channels == 1:
         return []
     config = _equal_dimensions(context.config, data.channels)
-    source = TaskSource(data.pretrain_images, config, task) if task.added else None
+    source = TaskSource(data.pretrain_images[:], config, task) if task.added else None
     model = train_model(config, data, source)
     random = generator(cell.seed)
     train, test = (
-        task.draw(resize(images, config.side), random)
+        task.draw(resize(images[:], config.side), random)
         for images in (data.train_images, data.test_images)
     )
     rows: list[Row] = []

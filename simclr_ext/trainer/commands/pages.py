@@ -15,7 +15,7 @@ from torch import Tensor
 
 from simclr_ext.trainer.commands.session import open_session
 from simclr_ext.trainer.config.commands import PagesConfig
-from simclr_ext.trainer.data import FolderData, ImageData
+from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.knn import find_neighbours
 from simclr_ext.trainer.probes.tsne import plot_tsne
@@ -77,7 +77,7 @@ def run_pages(config: PagesConfig) -> PagesResult:
     return PagesResult((page, picture))
 
 
-def neighbours_page(data: ImageData | FolderData, queries: Tensor, neighbours: Tensor) -> str:
+def neighbours_page(data: Dataset, queries: Tensor, neighbours: Tensor) -> str:
     """Return a page of HTML, pictures included.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ import torch
 from torch import nn
 
 from simclr_ext.options.checks import check_device
-from simclr_ext.options.errors import DataError, RunFolderError
+from simclr_ext.options.errors import RunFolderError
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config.commands import CheckpointConfig
-from simclr_ext.trainer.data import FolderData, ImageData, open_data
+from simclr_ext.trainer.data import Dataset, open_data
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 
@@ -33,7 +32,7 @@ class Session:
 
     path: Path
     checkpoint: Checkpoint
-    data: ImageData | FolderData
+    data: Dataset
     device: torch.device
 
     @property
@@ -89,9 +88,7 @@ def open_session(config: CheckpointConfig) -> Iterator[Session]:
         run = checkpoint.config
         root = config.data_root or run.data_root
         data = open_data(config.data or run.data, root, config.download)
-        if isinstance(data, FolderData):
-            data = data.at(run.side, config.workers)
-        data = fit_channels(data, checkpoint.channels)
+        data = data.at(run.side, config.workers).with_channels(checkpoint.channels)
         yield Session(path, checkpoint, data, torch.device(config.device))
 
 
@@ -99,16 +96,3 @@ def checkpoint_path(checkpoint: str) -> Path:
     """Return the file that a checkpoint or a run folder stands for."""
     path = Path(checkpoint).expanduser()
     return path / "checkpoint.pt" if path.is_dir() else path
-
-
-def fit_channels(data: ImageData | FolderData, channels: int) -> ImageData | FolderData:
-    """Return images with as many channels as a model takes; grey ones are repeated."""
-    if data.channels == channels:
-        return data
-    if isinstance(data, FolderData) or data.channels == 3:
-        raise DataError(f"the model takes grey images, and those of {data.name} are coloured")
-    return dataclasses.replace(
-        data,
-        train_images=data.train_images.expand(-1, channels, -1, -1),
-        test_images=data.test_images.expand(-1, channels, -1, -1),
-    )

@@ -13,7 +13,7 @@ from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import CheckpointError, TrainingInterrupted
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import FolderData, ImageData, open_data
+from simclr_ext.trainer.data import Dataset, open_data
 from simclr_ext.trainer.model.checkpoint import Checkpoint
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.comparison import compare
@@ -67,6 +67,7 @@ def run(config: TrainConfig) -> TrainResult:
     folder = RunFolder.choose(config)  # first: a run must not end at a folder that is taken
     data = open_data(config.data, config.data_root, config.download)
     config = config.resolve(data.channels, *data.sides)
+    data = data.at(config.side, max(1, config.workers))
     with threads(config.threads) as count, freed_memory_kept():
         # What a repetition needs to be exact; and it must not ask for the folder of this run.
         config = dataclasses.replace(config, out=None, threads=count)
@@ -84,6 +85,7 @@ def resume(path: str | Path) -> TrainResult:
     folder = RunFolder(Path(path))
     config, checkpoint = folder.load()
     data = open_data(config.data, config.data_root, config.download)
+    data = data.at(config.side, max(1, config.workers))
     with threads(config.threads), freed_memory_kept():
         check_device(config.device)
         check_loss(config)
@@ -110,12 +112,10 @@ def _restore(training: Training, checkpoint: Checkpoint, folder: RunFolder, sour
 def _train(
     folder: RunFolder,
     config: TrainConfig,
-    data: ImageData | FolderData,
+    data: Dataset,
     source: Source,
     training: Training,
 ) -> TrainResult:
-    if isinstance(data, FolderData):
-        data = data.at(config.side, max(1, config.workers))
     folder.write_metrics(training.epochs)  # without rows of epochs that are going to be repeated
     folder.remove_events()
     with SummaryWriter(str(folder.path)) as board:
@@ -138,7 +138,7 @@ def _train(
 def _pretrain(
     folder: RunFolder,
     config: TrainConfig,
-    data: ImageData | FolderData,
+    data: Dataset,
     source: Source,
     training: Training,
     board: SummaryWriter,

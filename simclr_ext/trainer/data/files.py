@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,12 +26,14 @@ class ImageFiles:
 
     Attributes:
         paths: The files.
-        side: Side in pixels to which images are resized and cropped.
+        side: Side in pixels to which images are resized and cropped; None: not chosen yet, so that
+            they cannot be indexed.
         workers: Threads that decode; what they return does not depend on how many there are.
     """
 
+    channels: ClassVar[int] = 3  # C: files are read in RGB
     paths: tuple[str, ...]
-    side: int = 224
+    side: int | None = None
     workers: int = 2
 
     def __len__(self) -> int:
@@ -43,8 +46,17 @@ class ImageFiles:
 
         Raises:
             DataError: A file is no image, or a broken one.
+            ValueError: No side is chosen.
         """
-        return self.read(rows, lambda image, _: centre_crop(image, self.side))
+        side = self.chosen_side
+        return self.read(rows, lambda image, _: centre_crop(image, side))
+
+    @property
+    def chosen_side(self) -> int:
+        """The side; a ValueError if none is chosen."""
+        if self.side is None:
+            raise ValueError("the side of image files must be chosen first, by Dataset.at")
+        return self.side
 
     def read(self, rows: Tensor | slice, crop: Callable[[Image.Image, int], Image.Image]) -> Tensor:
         """Return crops of some of the images, [b, 3, h, w] uint8.

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import FolderData, ImageData, Images
+from simclr_ext.trainer.data import Dataset, Images
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.features import Features, Labels, encode, pixels
 from simclr_ext.trainer.probes.knn import nearest_neighbours
@@ -27,7 +27,7 @@ class EvaluationWarning(UserWarning):
     """Something is left out of an evaluation."""
 
 
-def compare(model: SimCLR, data: ImageData | FolderData, config: TrainConfig) -> dict[str, Scores]:
+def compare(model: SimCLR, data: Dataset, config: TrainConfig) -> dict[str, Scores]:
     """Return the test accuracies of raw pixels, the untrained and the trained encoder."""
     untrained = build_model(config, data.channels).to(config.device)
     representations: dict[str, Callable[[Images], Features]] = {
@@ -42,7 +42,7 @@ def compare(model: SimCLR, data: ImageData | FolderData, config: TrainConfig) ->
     }
 
 
-def evaluate(train: Features, test: Features, data: ImageData | FolderData, seed: int) -> Scores:
+def evaluate(train: Features, test: Features, data: Dataset, seed: int) -> Scores:
     """Return the test accuracies of a representation.
 
     Features are standardised by the mean and deviation of all training images, which takes no
@@ -82,12 +82,12 @@ def probe_accuracies(
     return float(np.mean(linear == expected)), float(np.mean(knn == expected))
 
 
-def pixels_fit(data: ImageData | FolderData) -> bool:
+def pixels_fit(data: Dataset) -> bool:
     """Return whether raw pixels can be features; a warning says why not.
 
     All features of a part are in memory at once, but an encoder's are far smaller than its images.
     """
-    if isinstance(data, FolderData) and data.too_large is not None:
+    if data.too_large is not None:
         text = f"raw pixels are left out: {data.too_large}"
         warnings.warn(text, EvaluationWarning, stacklevel=2)
         return False

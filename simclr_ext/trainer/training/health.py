@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import FolderData, ImageData
+from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.knn import nearest_neighbours
@@ -52,7 +52,7 @@ class Knn:
         config: The run, resolved.
     """
 
-    def __init__(self, data: ImageData | FolderData, config: TrainConfig) -> None:
+    def __init__(self, data: Dataset, config: TrainConfig) -> None:
         labels = data.train_labels
         random = generator(derive_seed(config.seed, Stream.HELD_OUT))
         rows = torch.randperm(len(labels), generator=random)[: _KEYS + _QUERIES]

@@ -9,11 +9,12 @@ from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.config import AugmentConfig, TrainConfig
-from simclr_ext.trainer.data import FolderData, ImageData, ImageFiles, Images
+from simclr_ext.trainer.data import Dataset, ImageFiles, Images
 from simclr_ext.trainer.data.files import to_tensor
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
 from simclr_ext.trainer.views.augment import Augment
@@ -41,15 +42,16 @@ class Source(Protocol):
         """
 
 
-def build_source(data: ImageData | FolderData, config: TrainConfig) -> Source:
+def build_source(data: Dataset, config: TrainConfig) -> Source:
     """Return the source of a run; the configuration must be resolved.
 
     Raises:
         DataError: A batch takes more images than there are.
     """
-    if isinstance(data, FolderData):
-        return FileSource(data.train_images, config)
-    return MemorySource(data.pretrain_images, config)
+    images = data.pretrain_images
+    if isinstance(images, Tensor):
+        return MemorySource(images, config)
+    return FileSource(images, config)
 
 
 class MemorySource:
@@ -125,7 +127,7 @@ class FileSource:
 
 
 @dataclass(frozen=True)
-class _CropPairs(Dataset[Tensor]):
+class _CropPairs(TorchDataset[Tensor]):
     """Two random crops of each file, [2, 3, side, side] uint8, the same ones for the same epoch."""
 
     files: ImageFiles

@@ -34,9 +34,9 @@ def crop_files(files: ImageFiles, rows: Tensor, config: AugmentConfig, seeds: Te
     Raises:
         DataError: A file is no image, or a broken one.
     """
-    own = seeds.tolist()
+    own, side = seeds.tolist(), files.chosen_side
 
     def crop(image: Image.Image, place: int) -> Image.Image:
-        return crop_image(image, config, files.side, generator(own[place]))
+        return crop_image(image, config, side, generator(own[place]))
 
     return files.read(rows, crop)

@@ -21,7 +21,7 @@ from simclr_ext.studies.engine.run import StudyResult
 from simclr_ext.studies.engine.scales import open_context
 from simclr_ext.studies.engine.study import load_study
 from simclr_ext.studies.engine.sweep import Outcome, outcomes
-from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.data import Dataset
 
 
 @pytest.fixture(scope="module", params=STUDIES)
@@ -123,19 +123,19 @@ def test_a_study_is_gone_on_with_and_others_are_refused(
         run_study(dataclasses.replace(config, study="temperature"))
 
 
-def _other_test_label(data: ImageData) -> ImageData:
+def _other_test_label(data: Dataset) -> Dataset:
     labels = data.test_labels.clone()
     labels[0] = (labels[0] + 1) % len(data.class_names)
     return dataclasses.replace(data, test_labels=labels)
 
 
-def _with_unlabelled(data: ImageData) -> ImageData:
+def _with_unlabelled(data: Dataset) -> Dataset:
     return dataclasses.replace(data, unlabelled=data.train_images.flip(0))
 
 
 @pytest.mark.parametrize("change", [_other_test_label, _with_unlabelled])
 def test_other_images_or_labels_are_refused(
-    change: Callable[[ImageData], ImageData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[Dataset], Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "sweep", lambda *_: None)
     config = dataclasses.replace(HEAD, out=str(tmp_path / "out"))

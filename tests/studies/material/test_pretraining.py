@@ -14,7 +14,7 @@ from simclr_ext.studies.engine import scales
 from simclr_ext.studies.engine.scales import SCALES, open_context, recipe
 from simclr_ext.studies.engine.study import Cell, Context, Variant, load_study
 from simclr_ext.studies.material.pretraining import probe, train_model
-from simclr_ext.trainer.data import ImageData, load_data
+from simclr_ext.trainer.data import Dataset, load_data
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.comparison import evaluate
 from simclr_ext.trainer.probes.features import encode
@@ -94,7 +94,7 @@ def test_the_sample_of_a_scale_is_one_of_the_unlabelled_images_too(
 @pytest.mark.parametrize(("side", "encoder", "size"), [(32, "resnet50", 32), (96, "resnet50", 224)])
 def test_the_papers_recipe_depends_on_the_images(side: int, encoder: str, size: int) -> None:
     images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    data = ImageData("some", images, torch.zeros(2), images, torch.zeros(2), ("a",))
+    data = Dataset("some", images, torch.zeros(2), images, torch.zeros(2), ("a",))
     config = recipe("paper", data)
     assert (config.model.encoder, config.side) == (encoder, size)
     assert config.augment.flip_probability == 0.5

@@ -14,7 +14,7 @@ from simclr_ext.studies.material.transforms import gaussian_noise, grayscale, ro
 from simclr_ext.studies.paper import h_vs_z
 from simclr_ext.studies.paper.h_vs_z import STUDY, TASKS, TaskSource
 from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.features import Features, Labels
 from simclr_ext.trainer.seeds import generator
@@ -74,7 +74,7 @@ def test_a_cell_pretrains_with_its_task_and_asks_h_and_its_own_projection(
     models: list[SimCLR] = []
     asked: list[Tensor] = []
 
-    def train(config: TrainConfig, data: ImageData, source: Source | None) -> SimCLR:
+    def train(config: TrainConfig, data: Dataset, source: Source | None) -> SimCLR:
         assert isinstance(source, TaskSource) == TASKS[name].added
         models.append(build_model(config, data.channels))
         return models[-1]

@@ -14,7 +14,7 @@ from simclr_ext.studies.engine.study import Cell
 from simclr_ext.studies.paper import temperature as module
 from simclr_ext.studies.paper.temperature import STUDY
 from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
 from simclr_ext.trainer.training.gradient import Loss
@@ -30,7 +30,7 @@ def test_loss_and_metrics_are_those_of_the_cell(
     model = build_model(context.config, context.data.channels)
     expected = []
 
-    def train(config: TrainConfig, data: ImageData, source: Source, loss: Loss) -> SimCLR:
+    def train(config: TrainConfig, data: Dataset, source: Source, loss: Loss) -> SimCLR:
         assert config.temperature == temperature
         z0, z1 = torch.randn(2, 8, 4, generator=generator(0))
         of_cell = nt_xent_loss(z0, z1, temperature, normalize=normalize)

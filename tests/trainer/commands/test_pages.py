@@ -13,7 +13,7 @@ from PIL import Image
 from simclr_ext.trainer.api import draw_pages
 from simclr_ext.trainer.commands.pages import neighbours_page
 from simclr_ext.trainer.config.commands import PagesConfig
-from simclr_ext.trainer.data import ImageData, load_data
+from simclr_ext.trainer.data import Dataset, load_data
 
 
 def pictures(page: str) -> list[np.ndarray]:
@@ -24,7 +24,7 @@ def pictures(page: str) -> list[np.ndarray]:
 def test_page_shows_the_images_and_names_the_classes() -> None:
     images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 3, 2, 2)
     labels = torch.tensor([0, 0, 1, 1, 1, 0])
-    data = ImageData("a<b", images, labels, images + 100, labels, ("cat", "dog & co"))
+    data = Dataset("a<b", images, labels, images + 100, labels, ("cat", "dog & co"))
     page = neighbours_page(data, torch.tensor([4, 0]), torch.tensor([[2, 1], [5, 0]]))
     assert [int(p[0, 0, 0]) for p in pictures(page)] == [104, 2, 1, 100, 5, 0]
     assert re.findall(r'<td class="(\w+)">', page) == [

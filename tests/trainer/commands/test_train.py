@@ -213,7 +213,7 @@ def test_a_folder_of_files_of_many_sizes(tmp_path: Path) -> None:
 def test_a_folder_larger_than_the_memory_is_evaluated_without_raw_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simclr_ext.trainer.data.folder._MEMORY_LIMIT", 1000)
+    monkeypatch.setattr("simclr_ext.trainer.data.dataset._MEMORY_LIMIT", 1000)
     write_folder(tmp_path / "pets", sizes=[(40, 30), (33, 50)])
     config = dataclasses.replace(
         SMALL, data=str(tmp_path / "pets"), out=str(tmp_path / "run"), image_size=16,

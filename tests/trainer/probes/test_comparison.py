@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from simclr_ext.trainer.data import ImageData
+from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.probes.comparison import draw_labels, evaluate
 from simclr_ext.trainer.probes.features import Features
 
@@ -20,14 +20,14 @@ def test_draws_have_so_many_rows_of_every_class() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(draws, again, strict=True))
 
 
-def separable(classes: int = 3, per_class: int = 12) -> tuple[Features, ImageData]:
+def separable(classes: int = 3, per_class: int = 12) -> tuple[Features, Dataset]:
     """Features far apart by class, and as many labels; test and train are the same."""
     labels = torch.arange(classes).repeat_interleave(per_class)
     images = torch.zeros(len(labels), 1, 2, 2, dtype=torch.uint8)
     noise = np.random.default_rng(0).normal(size=(len(labels), classes))
     features = np.eye(classes)[labels.numpy()] * 20 + noise
     names = tuple(map(str, range(classes)))
-    data = ImageData("x", images, labels, images, labels, names)
+    data = Dataset("x", images, labels, images, labels, names)
     return features.astype(np.float32), data
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.config import AugmentConfig, TrainConfig
-from simclr_ext.trainer.data import FolderData, ImageData, ImageFiles, open_data
+from simclr_ext.trainer.data import ImageFiles, open_data
 from simclr_ext.trainer.seeds import generator
 from simclr_ext.trainer.views.augment import Augment, crop_and_flip
 from simclr_ext.trainer.views.batches import Source, build_source, random_views
@@ -27,7 +28,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
     sizes = [(8, 8)] if request.param == "memory" else [(8, 8), (9, 7)]
     write_folder(tmp_path / "pets", sizes)
     data = open_data(str(tmp_path / "pets"))
-    assert isinstance(data, ImageData if request.param == "memory" else FolderData)
+    assert isinstance(data.train_images, Tensor if request.param == "memory" else ImageFiles)
     return build_source(data, CONFIG)
 
 
