@@ -48,7 +48,7 @@ class OneBranchSource(MemorySource):
     def views(self, batch: Tensor, seed: int) -> Tensor:
         """Return views; see `simclr_ext.trainer.views.batches.Source`."""
         random = generator(seed, batch.device)
-        cropped = self._augment(batch, random)
+        cropped = self._augment(batch[:, 0], random)
         return torch.cat([cropped, self._transform(cropped, random)])
 
 

@@ -190,5 +190,4 @@ def draw_pairs(path: Path, source: Source, config: TrainConfig, count: int = 10)
     """Draw images of the first batch, and two views of each."""
     batch = next(iter(source.batches(0)))[:count]
     views = source.views(batch, derive_seed(config.seed, Stream.VIEWS))
-    images = batch if batch.ndim == 4 else batch[:, 0]  # of files: their first crop
-    plots.plot_pairs(path, images, *views.chunk(2))
+    plots.plot_pairs(path, batch[:, 0], *views.chunk(2))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -21,25 +21,52 @@ from simclr_ext.trainer.views.augment import Augment
 from simclr_ext.trainer.views.crops import crop_files, crop_image
 
 
-class Source(Protocol):
+class Source(ABC):
     """Batches of an epoch, and views of a batch.
+
+    A batch is [N, 2, C, H, W] uint8, on the device: what the first and the second view of each of N
+    images are made of, be it the image, twice, or two crops of it.
+
+    Args:
+        images: Number of training images.
+        config: The run, resolved.
+        augment: Makes a view of each image of [n, C, H, W] with a source of random numbers.
 
     Attributes:
         images: Number of training images.
         steps: Batches of an epoch; an incomplete one is dropped, because NT-Xent depends on N.
+
+    Raises:
+        DataError: A batch takes more images than there are.
     """
 
-    images: int
-    steps: int
+    def __init__(
+        self, images: int, config: TrainConfig, augment: Callable[[Tensor, Generator], Tensor]
+    ) -> None:
+        if config.batch_size > images:  # no batch at all: nothing would be trained, without a word
+            raise DataError(
+                f"batch_size must be at most the {images} training images, got {config.batch_size}"
+            )
+        self.images = images
+        self.steps = images // config.batch_size
+        self._config = config
+        self._augment = augment
 
+    @abstractmethod
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
-        """Yield the batches of an epoch from the one with number `skip` on, on the device."""
+        """Yield the batches of an epoch from the one with number `skip` on."""
 
     def views(self, batch: Tensor, seed: int) -> Tensor:
         """Return two views of every image of (a part of) a batch, [2n, C, side, side] in [0, 1].
 
         The first views come first; equal seeds give equal views.
         """
+        random = generator(seed, batch.device)
+        return torch.cat([self._augment(images, random) for images in batch.unbind(dim=1)])
+
+    def _order(self, epoch: int) -> Tensor:
+        config = self._config
+        return epoch_order(self.images, config.batch_size, config.seed, epoch)
 
 
 def build_source(data: Dataset, config: TrainConfig) -> Source:
@@ -54,17 +81,13 @@ def build_source(data: Dataset, config: TrainConfig) -> Source:
     return FileSource(images, config)
 
 
-class MemorySource:
-    """Images in memory, kept on the device; a batch is [N, C, H, W] uint8.
+class MemorySource(Source):
+    """Images in memory, kept on the device.
 
     Args:
         images: [n, C, H, W] uint8.
         config: The run, resolved.
-        augment: Makes a view of each image of a batch from a source of random numbers; None: the
-            run's augmentation does.
-
-    Raises:
-        DataError: A batch takes more images than there are.
+        augment: As for `Source`; None: the run's augmentation.
     """
 
     def __init__(
@@ -73,57 +96,45 @@ class MemorySource:
         config: TrainConfig,
         augment: Callable[[Tensor, Generator], Tensor] | None = None,
     ) -> None:
+        super().__init__(len(images), config, augment or Augment(config.augment, config.side))
         self._pixels = images.to(config.device)
-        self._config = config
-        self._augment = augment or Augment(config.augment, config.side)
-        self.images = len(images)
-        self.steps = _steps(self.images, config)
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
         """Yield batches; see `Source`."""
-        for rows in epoch_order(self.images, epoch, self._config)[skip:]:
-            yield self._pixels[rows.to(self._pixels.device)]
-
-    def views(self, batch: Tensor, seed: int) -> Tensor:
-        """Return views; see `Source`."""
-        random = generator(seed, batch.device)
-        return torch.cat([self._augment(batch, random), self._augment(batch, random)])
+        for rows in self._order(epoch)[skip:]:
+            yield twice(self._pixels[rows.to(self._pixels.device)])
 
 
-class FileSource:
-    """Image files, decoded and cropped by worker processes; a batch is [N, 2, 3, side, side] uint8.
+def twice(images: Tensor) -> Tensor:
+    """Return a batch of images [n, C, H, W] of which each makes both views; no copy."""
+    return images[:, None].expand(-1, 2, -1, -1, -1)
+
+
+class FileSource(Source):
+    """Image files, decoded and cropped by worker processes.
 
     The crops are taken from the image as it is; the rest of the augmentation runs on the device.
     """
 
     def __init__(self, files: ImageFiles, config: TrainConfig) -> None:
-        self._files = files
-        self._config = config
         uncropped = dataclasses.replace(config.augment, crop_probability=0.0)
-        self._augment = Augment(uncropped, config.side)
-        self.images = len(files)
-        self.steps = _steps(self.images, config)
+        super().__init__(len(files), config, Augment(uncropped, config.side))
+        self._files = files
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
         """Yield batches; see `Source`."""
         config = self._config
-        rows = epoch_order(self.images, epoch, config)[skip:].flatten().tolist()
         crops = _CropPairs(self._files, config.augment, config.side, config.seed, epoch)
         loader = DataLoader(
             crops,
             config.batch_size,
-            sampler=rows,
+            sampler=self._order(epoch)[skip:].flatten().tolist(),
             num_workers=config.workers,
             pin_memory=torch.device(config.device).type == "cuda",
             generator=generator(0),  # else the loader draws from the global random state
         )
         for batch in loader:
             yield batch.to(config.device, non_blocking=True)
-
-    def views(self, batch: Tensor, seed: int) -> Tensor:
-        """Return views; see `Source`."""
-        random = generator(seed, batch.device)
-        return torch.cat([self._augment(crops, random) for crops in batch.unbind(dim=1)])
 
 
 @dataclass(frozen=True)
@@ -146,21 +157,11 @@ class _CropPairs(TorchDataset[Tensor]):
         return torch.stack([to_tensor(crop) for crop in crops])
 
 
-def _steps(images: int, config: TrainConfig) -> int:
-    """Return the batches of an epoch; a source of none would train nothing, without a word."""
-    if config.batch_size > images:
-        raise DataError(
-            f"batch_size must be at most the {images} training images, got {config.batch_size}"
-        )
-    return images // config.batch_size
-
-
-def epoch_order(images: int, epoch: int, config: TrainConfig) -> Tensor:
+def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> Tensor:
     """Return the rows of an epoch's batches, [steps, N], on the CPU."""
-    random = generator(derive_seed(config.seed, Stream.ORDER, epoch))
+    random = generator(derive_seed(seed, Stream.ORDER, epoch))
     order = torch.randperm(images, generator=random)
-    size = config.batch_size
-    return order[: images // size * size].view(-1, size)
+    return order[: images // batch_size * batch_size].view(-1, batch_size)
 
 
 def random_views(

@@ -11,7 +11,7 @@ from simclr_ext.studies.material.transforms import compose, sobel
 from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.seeds import generator
 from simclr_ext.trainer.views.augment import Augment, crop_and_flip
-from simclr_ext.trainer.views.batches import MemorySource
+from simclr_ext.trainer.views.batches import MemorySource, twice
 
 CONFIG = TrainConfig(batch_size=6, image_size=8).resolve(3, 10, 12)
 
@@ -29,16 +29,20 @@ def test_batches_are_those_of_a_run(images: Tensor) -> None:
 
 
 def test_the_first_branch_is_cropped_and_the_second_is_transformed_on_top(images: Tensor) -> None:
-    first, second = OneBranchSource(images, CONFIG, sobel).views(images[:6], 3).chunk(2)
+    first, second = OneBranchSource(images, CONFIG, sobel).views(twice(images[:6]), 3).chunk(2)
     crop = crop_and_flip(CONFIG.augment, 8)
     assert torch.equal(first, crop(images[:6], generator(3)))
     assert torch.equal(second, sobel(first))
 
 
 def test_without_a_transformation_both_branches_are_equal(images: Tensor) -> None:
-    first, second = OneBranchSource(images, CONFIG, compose([])).views(images[:6], 3).chunk(2)
+    first, second = (
+        OneBranchSource(images, CONFIG, compose([])).views(twice(images[:6]), 3).chunk(2)
+    )
     assert torch.equal(first, second)
-    assert not torch.equal(first, OneBranchSource(images, CONFIG, sobel).views(images[:6], 4)[:6])
+    assert not torch.equal(
+        first, OneBranchSource(images, CONFIG, sobel).views(twice(images[:6]), 4)[:6]
+    )
 
 
 def test_the_transformation_draws_numbers_of_its_own(images: Tensor) -> None:
@@ -51,7 +55,7 @@ def test_the_transformation_draws_numbers_of_its_own(images: Tensor) -> None:
     drawn: list[float] = []
     source = OneBranchSource(images, CONFIG, paint)
     for seed in (0, 0, 1):
-        assert torch.equal(source.views(images[:6], seed)[6:], torch.zeros(6, 3, 8, 8))
+        assert torch.equal(source.views(twice(images[:6]), seed)[6:], torch.zeros(6, 3, 8, 8))
     assert drawn[0] == drawn[1] != drawn[2]
     assert drawn[0] != float(torch.rand((), generator=generator(0)))
 

@@ -18,7 +18,7 @@ from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.features import Features, Labels
 from simclr_ext.trainer.seeds import generator
-from simclr_ext.trainer.views.batches import MemorySource, Source
+from simclr_ext.trainer.views.batches import MemorySource, Source, twice
 from tests.studies.helpers import colour_context
 
 
@@ -46,7 +46,7 @@ def test_labels_say_what_was_done_to_the_views(name: str) -> None:
 def test_the_pretraining_sees_what_is_told() -> None:
     context = colour_context()
     data, config = context.data, context.config
-    batch = data.train_images[:16]
+    batch = twice(data.train_images[:16])
     plain = MemorySource(data.train_images, config).views(batch, 5)
     views = TaskSource(data.train_images, config, TASKS["rotation"]).views(batch, 5)
     turned = torch.stack([rotate(plain, torch.full((32,), turn)) for turn in range(4)])

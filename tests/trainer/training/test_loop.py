@@ -86,7 +86,7 @@ def test_first_step_has_the_loss_and_the_metrics_of_its_views(images: Tensor) ->
     )
     (epoch,) = epochs(images, config)
 
-    batch = images[epoch_order(21, 0, config)[0]]
+    batch = images[epoch_order(21, config.batch_size, config.seed, 0)[0]]
     augment = Augment(config.augment, config.side)
     random = generator(derive_seed(config.seed, Stream.VIEWS, 0))
     views = torch.cat([augment(batch, random), augment(batch, random)])

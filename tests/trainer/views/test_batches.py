@@ -48,14 +48,13 @@ def test_an_epoch_can_be_entered_in_the_middle(source: Source) -> None:
 
 def test_views_of_equal_seeds_are_equal(source: Source) -> None:
     batch = next(iter(source.batches(0)))
-    assert batch.dtype == torch.uint8
+    assert (batch.shape, batch.dtype) == ((5, 2, 3, 8, 8), torch.uint8)
     views = source.views(batch, 7)
     assert (views.shape, views.dtype) == ((10, 3, 8, 8), torch.float32)
     assert torch.equal(views, source.views(batch, 7))
     # Without any random operation, both views are the image.
     torch.testing.assert_close(views[:5], views[5:])
-    first = batch if batch.ndim == 4 else batch[:, 0]
-    torch.testing.assert_close(views[:5], first / 255)
+    torch.testing.assert_close(views[:5], batch[:, 0] / 255)
 
 
 def test_files_are_cropped_from_the_whole_image_in_any_process(tmp_path: Path) -> None:
