@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from simclr_ext.trainer import PRESETS, TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset, load_data
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.comparison import probe_accuracies
@@ -50,7 +51,7 @@ Row = dict[str, str]
 class Pictures(TorchDataset[tuple[Tensor, Tensor]]):
     """Two of lightly's views of each image, from PIL images in memory."""
 
-    def __init__(self, images: Tensor, config: TrainConfig) -> None:
+    def __init__(self, images: Tensor, config: ResolvedConfig) -> None:
         self.pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
         augment = config.augment
         self.transform = SimCLRTransform(
@@ -76,7 +77,7 @@ class Pictures(TorchDataset[tuple[Tensor, Tensor]]):
 class LightlySource:
     """Batches of lightly's views [N, 2, C, side, side], in the place of this package's source."""
 
-    def __init__(self, images: Tensor, config: TrainConfig, workers: int) -> None:
+    def __init__(self, images: Tensor, config: ResolvedConfig, workers: int) -> None:
         self.images, self.steps = len(images), len(images) // config.batch_size
         self.loader = DataLoader(
             Pictures(images, config),
@@ -138,7 +139,7 @@ def set_field(plain: dict[str, object], field: str, value: str) -> None:
     plain[name] = yaml.safe_load(value)
 
 
-def time_in_turn(data: Dataset, config: TrainConfig, workers: int, rounds: int) -> list[Row]:
+def time_in_turn(data: Dataset, config: ResolvedConfig, workers: int, rounds: int) -> list[Row]:
     """Train both systems an epoch each per round; the first, with its warm-up, is not counted."""
     config = dataclasses.replace(config, epochs=max(rounds + 1, config.optim.warmup_epochs + 1))
     trainings = {system: start(system, data, config, workers) for system in TRAINED}
@@ -153,7 +154,7 @@ def time_in_turn(data: Dataset, config: TrainConfig, workers: int, rounds: int) 
     return rows
 
 
-def evaluate(system: str, data: Dataset, config: TrainConfig, workers: int) -> list[Row]:
+def evaluate(system: str, data: Dataset, config: ResolvedConfig, workers: int) -> list[Row]:
     """Train and evaluate one system with one seed."""
     if system == "raw pixels":
         features = [pixels(images) for images in (data.train_images, data.test_images)]
@@ -176,10 +177,10 @@ def evaluate(system: str, data: Dataset, config: TrainConfig, workers: int) -> l
 
 
 def start(
-    system: str, data: Dataset, config: TrainConfig, workers: int
+    system: str, data: Dataset, config: ResolvedConfig, workers: int
 ) -> tuple[Training, Iterator[Training]]:
     """Return a system's training before its first step, and its steps."""
-    training = Training.start(build_model(config, data.channels), config)
+    training = Training.start(build_model(config), config)
     if system != "lightly":
         return training, pretrain(training, build_source(data, config), config)
     source = LightlySource(data.pretrain_images, config, workers)

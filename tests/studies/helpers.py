@@ -8,7 +8,7 @@ import torch
 
 from simclr_ext.studies.engine.scales import recipe
 from simclr_ext.studies.engine.study import Context, Row
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 
@@ -27,15 +27,15 @@ def colour_context(train: int = 64, test: int = 32) -> Context:
     return Context(data, dataclasses.replace(recipe("tiny", data), batch_size=16))
 
 
-def trained_configs(monkeypatch: pytest.MonkeyPatch, study: ModuleType) -> list[TrainConfig]:
+def trained_configs(monkeypatch: pytest.MonkeyPatch, study: ModuleType) -> list[ResolvedConfig]:
     """Return the list to which a study adds each configuration, instead of training by it."""
-    configs: list[TrainConfig] = []
+    configs: list[ResolvedConfig] = []
 
-    def train(config: TrainConfig, data: Dataset) -> SimCLR:
+    def train(config: ResolvedConfig, data: Dataset) -> SimCLR:
         configs.append(config)
-        return build_model(config, data.channels)
+        return build_model(config)
 
-    def probe(network: torch.nn.Module, data: Dataset, config: TrainConfig) -> Row:
+    def probe(network: torch.nn.Module, data: Dataset, config: ResolvedConfig) -> Row:
         return {"linear": 0.5, "knn": 0.5}
 
     monkeypatch.setattr(study, "train_model", train)

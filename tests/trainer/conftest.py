@@ -59,11 +59,11 @@ def write_checkpoint(tmp_path: Path, write_npz: Callable[..., Path]) -> Callable
             options["data"] = str(write_npz())
         options = {"image_size": 8, "epochs": 1, "optim": OptimConfig(warmup_epochs=0), **options}
         data = load_data(options["data"])
-        config = TrainConfig(**options).resolve(data.channels, *data.train_images.shape[2:])
+        config = TrainConfig(**options).resolve(data.channels, *data.sides)
         folder = tmp_path / name
         folder.mkdir()
         path = folder / "checkpoint.pt"
-        save_checkpoint(path, build_model(config, data.channels), config, data.channels, epoch=1)
+        save_checkpoint(path, build_model(config), config, epoch=1)
         return path
 
     return write

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from simclr_ext.studies.config import ScaleName, StudyConfig
 from simclr_ext.studies.engine.study import Context
-from simclr_ext.trainer.config import PRESETS, ModelConfig, OptimConfig, TrainConfig
+from simclr_ext.trainer.config import PRESETS, ModelConfig, OptimConfig, ResolvedConfig, TrainConfig
 from simclr_ext.trainer.data import Dataset, load_data
 from simclr_ext.trainer.seeds import generator
 
@@ -53,7 +53,7 @@ _CPU = dataclasses.replace(
 SMALL_IMAGES = 64  # side up to which the paper's recipe is that of CIFAR-10, and not of ImageNet
 
 
-def recipe(scale: ScaleName, data: Dataset) -> TrainConfig:
+def recipe(scale: ScaleName, data: Dataset) -> ResolvedConfig:
     """Return the configuration that a study's cells vary, resolved for a data set."""
     if scale == "paper":
         small = max(data.sides) <= SMALL_IMAGES

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from simclr_ext.studies.config import ScaleName
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
 
 Value = str | int | float
@@ -56,7 +56,7 @@ class Context:
     """
 
     data: Dataset
-    config: TrainConfig
+    config: ResolvedConfig
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from simclr_ext.studies.material.transforms import (
     random_rotate,
     sobel,
 )
-from simclr_ext.trainer.config import AugmentConfig, TrainConfig
+from simclr_ext.trainer.config import AugmentConfig, ResolvedConfig
 from simclr_ext.trainer.seeds import generator
 from simclr_ext.trainer.views.augment import Augment, crop_and_flip
 from simclr_ext.trainer.views.batches import MemorySource
@@ -35,13 +35,14 @@ class OneBranchSource(MemorySource):
         transform: What the second branch goes through after the crop.
 
     Example:
+        >>> from simclr_ext.trainer.config import TrainConfig
         >>> config = TrainConfig(batch_size=2).resolve(1, 8, 8)
         >>> source = OneBranchSource(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), config, sobel)
         >>> source.views(next(source.batches(0)), seed=0).shape
         torch.Size([4, 1, 16, 16])
     """
 
-    def __init__(self, images: Tensor, config: TrainConfig, transform: Transform) -> None:
+    def __init__(self, images: Tensor, config: ResolvedConfig, transform: Transform) -> None:
         super().__init__(images, config, crop_and_flip(config.augment, config.side))
         self._transform = transform
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from simclr_ext.studies.engine.study import Row
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.comparison import probe_accuracies
@@ -19,7 +19,7 @@ from simclr_ext.trainer.views.batches import Source, build_source
 
 
 def train_model(
-    config: TrainConfig, data: Dataset, source: Source | None = None, loss: Loss | None = None
+    config: ResolvedConfig, data: Dataset, source: Source | None = None, loss: Loss | None = None
 ) -> SimCLR:
     """Return a model trained by a configuration, on its device.
 
@@ -34,7 +34,7 @@ def train_model(
         DivergedError: The loss is not finite.
     """
     source = source or build_source(data, config)
-    training = Training.start(build_model(config, data.channels).to(config.device), config)
+    training = Training.start(build_model(config).to(config.device), config)
     with freed_memory_kept():
         for _ in pretrain(training, source, config, loss):
             pass
@@ -46,7 +46,7 @@ def h_and_z(model: SimCLR) -> dict[str, nn.Module]:
     return {"h": model.encoder, "z": nn.Sequential(model.encoder, model.head)}
 
 
-def probe(network: nn.Module, data: Dataset, config: TrainConfig) -> Row:
+def probe(network: nn.Module, data: Dataset, config: ResolvedConfig) -> Row:
     """Return the test accuracies in [0, 1] of a frozen representation.
 
     Args:

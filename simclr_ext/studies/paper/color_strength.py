@@ -16,7 +16,7 @@ from simclr_ext.studies.engine.study import Cell, Context, Findings, Row, Study,
 from simclr_ext.studies.material.auto_augment import AutoAugment
 from simclr_ext.studies.material.pretraining import probe, train_model
 from simclr_ext.studies.material.summary import cell_of, ordering, over_seeds
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.config.commands import SgdConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import build_model
@@ -70,7 +70,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     return [{"top1": accuracies["linear"], "knn": accuracies["knn"]}]
 
 
-def _augmentation(distortion: str, config: TrainConfig) -> Augmentation:
+def _augmentation(distortion: str, config: ResolvedConfig) -> Augmentation:
     """Return crop and flip with a distortion of the colours, a column of table 1."""
     if distortion == _AUTO:
         return AutoAugment(crop_and_flip(config.augment, config.side))
@@ -79,9 +79,9 @@ def _augmentation(distortion: str, config: TrainConfig) -> Augmentation:
     return Augment(changes, config.side)
 
 
-def _supervised(augment: Augmentation, data: Dataset, config: TrainConfig) -> float:
+def _supervised(augment: Augmentation, data: Dataset, config: ResolvedConfig) -> float:
     """Return the test accuracy of the encoder trained with labels, for as many epochs."""
-    encoder = build_model(config, data.channels).encoder
+    encoder = build_model(config).encoder
     linear = linear_classifier(encoder.dim, len(data.class_names), config.seed)
     classifier = nn.Sequential(encoder, linear).to(config.device).train()
 

@@ -26,7 +26,7 @@ from simclr_ext.studies.material.transforms import (
     rotate,
     sobel,
 )
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.features import Features, Labels, encode
 from simclr_ext.trainer.probes.tables import markdown_table
@@ -94,7 +94,7 @@ _NAMES = {"h": "h", "z": "g(h)"}
 class TaskSource(MemorySource):
     """The views of a run, each also transformed at random as a task says."""
 
-    def __init__(self, images: Tensor, config: TrainConfig, task: Task) -> None:
+    def __init__(self, images: Tensor, config: ResolvedConfig, task: Task) -> None:
         super().__init__(images, config)
         self._task = task
 
@@ -114,7 +114,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     data, task = context.data, TASKS[str(cell.variant["task"])]
     if cell.variant["task"] == "colour" and data.channels == 1:
         return []
-    config = _equal_dimensions(context.config, data.channels)
+    config = _equal_dimensions(context.config)
     source = TaskSource(data.pretrain_images[:], config, task) if task.added else None
     model = train_model(config, data, source)
     random = generator(cell.seed)
@@ -130,9 +130,9 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     return rows
 
 
-def _equal_dimensions(config: TrainConfig, channels: int) -> TrainConfig:
+def _equal_dimensions(config: ResolvedConfig) -> ResolvedConfig:
     """Return the run with as many dimensions of z as h has, as in the paper."""
-    dim = build_model(config, channels).encoder.dim
+    dim = build_model(config).encoder.dim
     model = dataclasses.replace(config.model, projection="mlp", projection_dim=dim)
     return dataclasses.replace(config, model=model)
 

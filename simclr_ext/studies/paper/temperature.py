@@ -25,7 +25,7 @@ from simclr_ext.studies.material.summary import (
     ordering,
     over_seeds,
 )
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.probes.scores import Accuracy
 from simclr_ext.trainer.probes.tables import markdown_table
@@ -76,7 +76,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
 
 
 @torch.no_grad()
-def _contrastive(model: SimCLR, source: Source, config: TrainConfig, normalise: bool) -> Row:
+def _contrastive(model: SimCLR, source: Source, config: ResolvedConfig, normalise: bool) -> Row:
     """Return contrastive accuracy and entropy on new views, in train mode and in float32.
 
     It moves the batch norms' running statistics: the model must have been evaluated before.

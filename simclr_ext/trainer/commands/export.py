@@ -68,7 +68,7 @@ def run_export(config: ExportConfig) -> ExportResult:
     encoder, side = checkpoint.model.encoder.eval(), checkpoint.config.side
     generator = torch.Generator().manual_seed(config.seed)
     # Three images: a batch size that was not traced.
-    images = torch.rand(3, checkpoint.channels, side, side, generator=generator)
+    images = torch.rand(3, checkpoint.config.channels, side, side, generator=generator)
     with torch.no_grad():
         expected = encoder(images)
     files: dict[str, Path] = {}
@@ -93,7 +93,9 @@ def _torchvision_name(checkpoint: Checkpoint) -> str | None:
     library, _, name = model.encoder.partition(":")
     if library == "torchvision":
         return f"torchvision.models.{name}"
-    same = model.stem == "imagenet" and model.width_multiplier == 1 and checkpoint.channels == 3
+    same = (
+        model.stem == "imagenet" and model.width_multiplier == 1 and checkpoint.config.channels == 3
+    )
     return f"torchvision.models.{model.encoder}" if same and model.encoder != "small" else None
 
 
@@ -105,7 +107,7 @@ def _weights(encoder: Encoder) -> dict[str, Tensor]:
 def _load(weights: dict[str, Tensor], checkpoint: Checkpoint) -> Callable[[Tensor], Tensor]:
     """Return a new network that computes h with the weights: torchvision's if they fit it."""
     name = _torchvision_name(checkpoint)
-    model = build_encoder(checkpoint.config.model, checkpoint.channels)
+    model = build_encoder(checkpoint.config.model, checkpoint.config.channels)
     if name is None:
         target: nn.Module = model.model if isinstance(model, Backbone) else model
         target.load_state_dict(weights)

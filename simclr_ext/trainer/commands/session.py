@@ -51,13 +51,13 @@ class Session:
 
     def untrained(self, head_layers: int = 0) -> tuple[nn.Module, int]:
         """Return the representation as it was before the training, and its dimension."""
-        model = build_model(self.checkpoint.config, self.checkpoint.channels)
+        model = build_model(self.checkpoint.config)
         return self._representation(model, head_layers)
 
     def _representation(self, model: SimCLR, head_layers: int) -> tuple[nn.Module, int]:
         network = model.representation(head_layers) if head_layers else model.encoder
         network = network.to(self.device).eval()
-        channels, side = self.checkpoint.channels, self.side
+        channels, side = self.checkpoint.config.channels, self.side
         with torch.no_grad():
             h = network(torch.zeros(1, channels, side, side, device=self.device))
         return network, h.shape[1]
@@ -88,7 +88,7 @@ def open_session(config: CheckpointConfig) -> Iterator[Session]:
         run = checkpoint.config
         root = config.data_root or run.data_root
         data = open_data(config.data or run.data, root, config.download)
-        data = data.at(run.side, config.workers).with_channels(checkpoint.channels)
+        data = data.at(run.side, config.workers).with_channels(run.channels)
         yield Session(path, checkpoint, data, torch.device(config.device))
 
 

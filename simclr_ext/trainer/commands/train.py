@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import CheckpointError, TrainingInterrupted
 from simclr_ext.options.threads import threads
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.data import Dataset, open_data
 from simclr_ext.trainer.model.checkpoint import Checkpoint
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
@@ -46,7 +46,7 @@ class TrainResult:
     """
 
     folder: Path
-    config: TrainConfig
+    config: ResolvedConfig
     model: SimCLR
     epochs: tuple[Epoch, ...]
     scores: dict[str, Scores]
@@ -62,20 +62,15 @@ class TrainResult:
         return f"{table}run folder: {self.folder}"
 
 
-def run(config: TrainConfig) -> TrainResult:
+def run(options: TrainConfig) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
-    folder = RunFolder.choose(config)  # first: a run must not end at a folder that is taken
-    data = open_data(config.data, config.data_root, config.download)
-    config = config.resolve(data.channels, *data.sides)
-    data = data.at(config.side, max(1, config.workers))
-    with threads(config.threads) as count, freed_memory_kept():
+    folder = RunFolder.choose(options)  # first: a run must not end at a folder that is taken
+    with threads(options.threads) as count, freed_memory_kept():
         # What a repetition needs to be exact; and it must not ask for the folder of this run.
-        config = dataclasses.replace(config, out=None, threads=count)
-        check_device(config.device)
-        check_loss(config)
+        config, data = _open(dataclasses.replace(options, out=None, threads=count))
         source = build_source(data, config)
-        model = build_model(config, data.channels).to(config.device)
-        check_model(model, config, data.channels)
+        model = build_model(config).to(config.device)
+        check_model(model, config)
         folder.create(config)
         return _train(folder, config, data, source, Training.start(model, config))
 
@@ -83,18 +78,24 @@ def run(config: TrainConfig) -> TrainResult:
 def resume(path: str | Path) -> TrainResult:
     """Go on with a run that was cut off; see `simclr_ext.trainer.resume`."""
     folder = RunFolder(Path(path))
-    config, checkpoint = folder.load()
-    data = open_data(config.data, config.data_root, config.download)
-    data = data.at(config.side, max(1, config.workers))
-    with threads(config.threads), freed_memory_kept():
-        check_device(config.device)
-        check_loss(config)
+    options, checkpoint = folder.load()
+    with threads(options.threads), freed_memory_kept():
+        config, data = _open(options)
         source = build_source(data, config)
-        model = build_model(config, data.channels) if checkpoint is None else checkpoint.model
+        model = build_model(config) if checkpoint is None else checkpoint.model
         training = Training.start(model.to(config.device), config)
         if checkpoint is not None:
             _restore(training, checkpoint, folder, source)
         return _train(folder, config, data, source, training)
+
+
+def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
+    """Return a run's images, and its configuration resolved for them; both can be computed with."""
+    data = open_data(options.data, options.data_root, options.download)
+    config = options.resolve(data.channels, *data.sides)
+    check_device(config.device)
+    check_loss(config)
+    return config, data.at(config.side, max(1, config.workers))
 
 
 def _restore(training: Training, checkpoint: Checkpoint, folder: RunFolder, source: Source) -> None:
@@ -111,7 +112,7 @@ def _restore(training: Training, checkpoint: Checkpoint, folder: RunFolder, sour
 
 def _train(
     folder: RunFolder,
-    config: TrainConfig,
+    config: ResolvedConfig,
     data: Dataset,
     source: Source,
     training: Training,
@@ -137,14 +138,14 @@ def _train(
 
 def _pretrain(
     folder: RunFolder,
-    config: TrainConfig,
+    config: ResolvedConfig,
     data: Dataset,
     source: Source,
     training: Training,
     board: SummaryWriter,
 ) -> None:
     """Train, and after every step see to what is due: measurements, checkpoints, signals."""
-    monitor, channels = config.monitor, data.channels
+    monitor = config.monitor
     knn = Knn(data, config) if monitor.knn_every > 0 else None
     bar = ProgressBar(config, config.epochs * source.steps, training.step)
     with bar, stop_request() as stop:
@@ -156,17 +157,17 @@ def _pretrain(
                 if knn is not None and (done % monitor.knn_every == 0 or last):
                     training.measure_knn(knn(training.model))
                     if training.is_best():
-                        folder.keep("best.pt", training, config, channels)
+                        folder.keep("best.pt", training, config)
                 log_epoch(board, training.epochs[-1])
                 folder.write_metrics(training.epochs)
                 _warn(training.epochs, config)
                 if monitor.keep_epochs is not None and done % monitor.keep_epochs == 0:
-                    folder.keep(f"epoch-{done:04}.pt", training, config, channels)
+                    folder.keep(f"epoch-{done:04}.pt", training, config)
             due = epoch_ended and (last or done % monitor.checkpoint_epochs == 0)
             if monitor.checkpoint_steps is not None:
                 due = due or training.step % monitor.checkpoint_steps == 0
             if due or stop.signal is not None:
-                folder.save(training, config, channels, source.images)
+                folder.save(training, config, source.images)
             if stop.signal is not None:
                 raise TrainingInterrupted(
                     f"saved after step {training.step}; to go on: simclr-ext train --resume "
@@ -175,7 +176,7 @@ def _pretrain(
                 )
 
 
-def _warn(epochs: list[Epoch], config: TrainConfig) -> None:
+def _warn(epochs: list[Epoch], config: ResolvedConfig) -> None:
     """Warn of what is wrong since this epoch; during the warmup, the loss may be at chance."""
     if len(epochs) <= max(1, config.optim.warmup_epochs):
         return
@@ -186,7 +187,7 @@ def _warn(epochs: list[Epoch], config: TrainConfig) -> None:
             warnings.warn(text, TrainingWarning, stacklevel=2)
 
 
-def draw_pairs(path: Path, source: Source, config: TrainConfig, count: int = 10) -> None:
+def draw_pairs(path: Path, source: Source, config: ResolvedConfig, count: int = 10) -> None:
     """Draw images of the first batch, and two views of each."""
     batch = next(iter(source.batches(0)))[:count]
     views = source.views(batch, derive_seed(config.seed, Stream.VIEWS))

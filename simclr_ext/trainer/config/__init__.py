@@ -17,7 +17,7 @@ from simclr_ext.trainer.config.model import ModelConfig
 from simclr_ext.trainer.config.monitor import MonitorConfig
 from simclr_ext.trainer.config.optim import OptimConfig
 from simclr_ext.trainer.config.presets import DEMO, PRESETS
-from simclr_ext.trainer.config.train import TrainConfig
+from simclr_ext.trainer.config.train import ResolvedConfig, TrainConfig
 
 __all__ = [
     "DEMO",
@@ -31,6 +31,7 @@ __all__ = [
     "MonitorConfig",
     "OptimConfig",
     "PagesConfig",
+    "ResolvedConfig",
     "SgdConfig",
     "TrainConfig",
 ]

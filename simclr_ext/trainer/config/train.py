@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from simclr_ext.options.checks import (
     check,
@@ -14,12 +14,14 @@ from simclr_ext.options.checks import (
     check_positive,
     check_types,
 )
-from simclr_ext.options.errors import ConfigError
 from simclr_ext.options.serialise import from_plain, to_plain
 from simclr_ext.trainer.config.augment import AugmentConfig
 from simclr_ext.trainer.config.model import ModelConfig
 from simclr_ext.trainer.config.monitor import MonitorConfig
 from simclr_ext.trainer.config.optim import OptimConfig
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -99,40 +101,64 @@ class TrainConfig:
         ok = warmup < self.epochs or warmup == 0
         check(ok, "optim.warmup_epochs", warmup, f"below epochs = {self.epochs}")
 
-    @property
-    def side(self) -> int:
-        """Side of the views in pixels, of a resolved configuration."""
-        if self.image_size is None:
-            raise ConfigError("image_size is None: resolve the configuration first")
-        return self.image_size
-
-    def resolve(self, channels: int, height: int, width: int) -> TrainConfig:
+    def resolve(self, channels: int, height: int, width: int) -> ResolvedConfig:
         """Return this configuration with everything left to the images filled in.
 
         Args:
             channels: C of the images: 1 (grey) or 3 (colour).
             height: Their height in pixels.
             width: Their width in pixels.
-
-        Returns:
-            A configuration in which `image_size` and `augment.flip_probability` are numbers.
         """
         size = self.image_size or max(height, width, 16)
         flip = self.augment.flip_probability
         if flip is None:
             flip = 0.5 if channels == 3 else 0.0
         augment = dataclasses.replace(self.augment, flip_probability=flip)
-        return dataclasses.replace(self, image_size=size, augment=augment)
+        values = {**_values(self), "image_size": size, "augment": augment}
+        return ResolvedConfig(**values, channels=channels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as nested dictionaries of plain values, for YAML and JSON."""
         return to_plain(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the configuration that `to_dict` wrote.
 
         Raises:
             ConfigError: A key is not a field, or a value is not allowed.
         """
         return from_plain(cls, values)
+
+
+@dataclass(frozen=True)
+class ResolvedConfig(TrainConfig):
+    """A run whose images are known, so that nothing is left open.
+
+    Attributes:
+        channels: C of the images: 1 (grey) or 3 (colour).
+    """
+
+    channels: int = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        check(self.image_size is not None, "image_size", self.image_size, "resolved")
+        flip = self.augment.flip_probability
+        check(flip is not None, "augment.flip_probability", flip, "resolved")
+
+    @property
+    def side(self) -> int:
+        """Side of the views in pixels."""
+        return cast(int, self.image_size)
+
+    @property
+    def options(self) -> TrainConfig:
+        """The options that make this run again, without what the images say."""
+        return TrainConfig(**_values(self))
+
+
+def _values(config: TrainConfig) -> dict[str, Any]:
+    """Return the values of a configuration's options by name."""
+    return {option.name: getattr(config, option.name) for option in fields(TrainConfig)}

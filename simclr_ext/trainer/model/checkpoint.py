@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from simclr_ext.options.errors import CheckpointError
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.simclr import SimCLR
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,13 @@ class Checkpoint:
 
     Attributes:
         model: Encoder and projection head, in evaluation mode, on the CPU.
-        config: The resolved configuration that trained it.
-        channels: C of its images: 1 or 3.
+        config: The configuration that trained it.
         epoch: Epochs it was trained for, the last of which may be incomplete.
         training: State of the training (`Training.state_dict`); None: the file has none.
     """
 
     model: SimCLR
-    config: TrainConfig
-    channels: int
+    config: ResolvedConfig
     epoch: int
     training: dict[str, Any] | None = None
 
@@ -40,8 +38,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path,
     model: SimCLR,
-    config: TrainConfig,
-    channels: int,
+    config: ResolvedConfig,
     epoch: int,
     training: Mapping[str, Any] | None = None,
 ) -> None:
@@ -50,15 +47,13 @@ def save_checkpoint(
     Args:
         path: File to write or replace.
         model: Encoder and projection head.
-        config: The resolved configuration.
-        channels: C of the images.
+        config: The configuration that trains it.
         epoch: Epochs done.
         training: State of the training; None: the file serves the model alone.
     """
     contents = {
         "format": _FORMAT,
         "config": config.to_dict(),
-        "channels": channels,
         "epoch": epoch,
         "encoder": model.encoder.state_dict(),
         "head": model.head.state_dict(),
@@ -89,12 +84,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not isinstance(contents, dict) or contents.get("format") != _FORMAT:
         found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
         raise CheckpointError(f"{path}: checkpoint format must be {_FORMAT}, got {found!r}")
-    config = TrainConfig.from_dict(contents["config"])
-    model = SimCLR(config.model, contents["channels"])
+    config = ResolvedConfig.from_dict(contents["config"])
+    model = SimCLR(config.model, config.channels)
     if config.channels_last:  # another layout is computed in another order, with other last bits
         model.to(memory_format=torch.channels_last)
     model.encoder.load_state_dict(contents["encoder"])
     model.head.load_state_dict(contents["head"])
-    return Checkpoint(
-        model.eval(), config, contents["channels"], contents["epoch"], contents["training"]
-    )
+    return Checkpoint(model.eval(), config, contents["epoch"], contents["training"])

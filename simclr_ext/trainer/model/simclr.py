@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from simclr_ext.options.errors import ConfigError
-from simclr_ext.trainer.config import ModelConfig, TrainConfig
+from simclr_ext.trainer.config import ModelConfig, ResolvedConfig
 from simclr_ext.trainer.model.encoders import Encoder, build_encoder
 
 __all__ = ["Encoder", "ProjectionHead", "SimCLR"]
@@ -90,11 +90,11 @@ class SimCLR(nn.Module):
         return nn.Sequential(self.encoder, self.head.first(head_layers))
 
 
-def build_model(config: TrainConfig, channels: int) -> SimCLR:
+def build_model(config: ResolvedConfig) -> SimCLR:
     """Return the untrained model of a run, on the CPU; the same one for the same seed."""
     with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
         torch.manual_seed(config.seed)
-        model = SimCLR(config.model, channels)
+        model = SimCLR(config.model, config.channels)
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
     return model

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from tqdm import tqdm
 
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset, Images
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.features import Features, Labels, encode, pixels
@@ -27,9 +27,9 @@ class EvaluationWarning(UserWarning):
     """Something is left out of an evaluation."""
 
 
-def compare(model: SimCLR, data: Dataset, config: TrainConfig) -> dict[str, Scores]:
+def compare(model: SimCLR, data: Dataset, config: ResolvedConfig) -> dict[str, Scores]:
     """Return the test accuracies of raw pixels, the untrained and the trained encoder."""
-    untrained = build_model(config, data.channels).to(config.device)
+    untrained = build_model(config).to(config.device)
     representations: dict[str, Callable[[Images], Features]] = {
         "untrained encoder": lambda images: encode(untrained.encoder, images, config.side),
         "trained encoder": lambda images: encode(model.encoder, images, config.side),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.probes.features import encode
@@ -52,7 +52,7 @@ class Knn:
         config: The run, resolved.
     """
 
-    def __init__(self, data: Dataset, config: TrainConfig) -> None:
+    def __init__(self, data: Dataset, config: ResolvedConfig) -> None:
         labels = data.train_labels
         random = generator(derive_seed(config.seed, Stream.HELD_OUT))
         rows = torch.randperm(len(labels), generator=random)[: _KEYS + _QUERIES]
@@ -74,7 +74,7 @@ class Knn:
 class ProgressBar(tqdm):  # type: ignore[misc]  # tqdm has no types
     """Images, images per second and time left, with loss, contrastive accuracy, T and rate."""
 
-    def __init__(self, config: TrainConfig, steps: int, done: int) -> None:
+    def __init__(self, config: ResolvedConfig, steps: int, done: int) -> None:
         # A log file gets a line now and then, a terminal a bar that moves.
         seconds = 0.2 if sys.stderr.isatty() else 20
         super().__init__(

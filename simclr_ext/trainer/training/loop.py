@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from simclr_ext import NTXentLoss
 from simclr_ext.diagnostics import contrastive_metrics, effective_rank, embedding_std
 from simclr_ext.options.errors import DivergedError
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.seeds import Stream, derive_seed, seeded
 from simclr_ext.trainer.training.gradient import Forward, Loss, halves, one_pass, two_pass
 from simclr_ext.trainer.training.optim import peak_learning_rate, schedule
@@ -24,7 +24,7 @@ _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pretrain(
-    training: Training, source: Source, config: TrainConfig, loss: Loss | None = None
+    training: Training, source: Source, config: ResolvedConfig, loss: Loss | None = None
 ) -> Iterator[Training]:
     """Train in place until the run's last step, from wherever the state is.
 
@@ -74,7 +74,7 @@ def pretrain(
 
 
 def _forward(
-    network: Callable[..., Any], source: Source, config: TrainConfig, step: int
+    network: Callable[..., Any], source: Source, config: ResolvedConfig, step: int
 ) -> Forward:
     """Return the function of a step's chunks to z, [2n, D] float32.
 
@@ -95,7 +95,9 @@ def _forward(
     return forward
 
 
-def _measure(training: Training, loss: Tensor, z: Tensor, steps: int, config: TrainConfig) -> None:
+def _measure(
+    training: Training, loss: Tensor, z: Tensor, steps: int, config: ResolvedConfig
+) -> None:
     """Count a step; sums stay on the device, so that not every step waits for it."""
     training.totals = training.totals.to(z.device)
     training.totals[0] += loss
@@ -108,7 +110,7 @@ def _measure(training: Training, loss: Tensor, z: Tensor, steps: int, config: Tr
     training.step += 1
 
 
-def _finish_epoch(training: Training, z: Tensor, steps: int, config: TrainConfig) -> None:
+def _finish_epoch(training: Training, z: Tensor, steps: int, config: ResolvedConfig) -> None:
     """Turn the sums into the epoch's measurements."""
     loss, *metrics = training.totals.tolist()
     _check_finite(loss, training.step // steps, config)
@@ -134,7 +136,7 @@ def _finish_epoch(training: Training, z: Tensor, steps: int, config: TrainConfig
     training.measured, training.epoch_seconds = 0, 0.0
 
 
-def _check_finite(loss: float, epoch: int, config: TrainConfig) -> None:
+def _check_finite(loss: float, epoch: int, config: ResolvedConfig) -> None:
     if not math.isfinite(loss):
         raise DivergedError(
             f"the loss of epoch {epoch} is {loss}: try an optim.learning_rate below "

@@ -7,20 +7,20 @@ from torch import Tensor
 
 from simclr_ext import NTXentLoss
 from simclr_ext.options.errors import ConfigError
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.simclr import SimCLR
 
 
-def check_loss(config: TrainConfig) -> None:
+def check_loss(config: ResolvedConfig) -> None:
     """Compute a small loss: what cannot run here, or is compiled at first use, shows up now."""
     views = torch.eye(2, device=config.device)
     NTXentLoss(config.temperature)(views, views)
 
 
 @torch.no_grad()
-def check_model(model: SimCLR, config: TrainConfig, channels: int) -> None:
+def check_model(model: SimCLR, config: ResolvedConfig) -> None:
     """Raise ConfigError unless the model takes images of the run's size."""
-    images = torch.zeros(2, channels, config.side, config.side, device=config.device)
+    images = torch.zeros(2, config.channels, config.side, config.side, device=config.device)
     try:
         _, z = model.eval()(images)
     except (RuntimeError, AssertionError, ValueError) as error:

@@ -13,7 +13,7 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from simclr_ext.options.errors import CheckpointError, RunFolderError
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simclr_ext.trainer.probes.scores import Scores
 from simclr_ext.trainer.training.state import Epoch, Training
@@ -47,7 +47,7 @@ class RunFolder:
             raise RunFolderError(f"out: {path} exists and is not empty; runs are never overwritten")
         return cls(path)
 
-    def create(self, config: TrainConfig) -> None:
+    def create(self, config: ResolvedConfig) -> None:
         """Create the folder and its parents, with the run's configuration in it.
 
         Raises:
@@ -57,11 +57,11 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"out: cannot create {self.path}: {error.strerror}") from error
-        text = yaml.safe_dump(config.to_dict(), sort_keys=False)
+        text = yaml.safe_dump(config.options.to_dict(), sort_keys=False)
         write_atomically(self.path / "config.yaml", text)
 
     def load(self) -> tuple[TrainConfig, Checkpoint | None]:
-        """Return the resolved configuration and the last checkpoint, if there is one yet.
+        """Return the configuration and the last checkpoint, if there is one yet.
 
         Raises:
             CheckpointError: The folder is not that of a run.
@@ -75,17 +75,17 @@ class RunFolder:
         path = self.path / "checkpoint.pt"
         return config, load_checkpoint(path) if path.exists() else None
 
-    def save(self, training: Training, config: TrainConfig, channels: int, images: int) -> None:
+    def save(self, training: Training, config: ResolvedConfig, images: int) -> None:
         """Write checkpoint.pt, from which the run can go on."""
         epoch = len(training.epochs)
         state = {**training.state_dict(), "images": images}
         path = self.path / "checkpoint.pt"
-        save_checkpoint(path, training.model, config, channels, epoch, state)
+        save_checkpoint(path, training.model, config, epoch, state)
 
-    def keep(self, name: str, training: Training, config: TrainConfig, channels: int) -> None:
+    def keep(self, name: str, training: Training, config: ResolvedConfig) -> None:
         """Write a checkpoint of the model alone, such as best.pt."""
         epoch = len(training.epochs)
-        save_checkpoint(self.path / name, training.model, config, channels, epoch)
+        save_checkpoint(self.path / name, training.model, config, epoch)
 
     def remove_events(self) -> None:
         """Remove TensorBoard's files, which a run that goes on writes anew, as metrics.csv."""

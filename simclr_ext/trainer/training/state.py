@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.training.optim import build_optimizer, peak_learning_rate
 
@@ -82,7 +82,7 @@ class Training:
     latest: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, model: SimCLR, config: TrainConfig) -> Training:
+    def start(cls, model: SimCLR, config: ResolvedConfig) -> Training:
         """Return the state before the first step of a model that is on its device."""
         peak = peak_learning_rate(config.optim, config.batch_size)
         optimizer = build_optimizer(model, config.optim, peak)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.config import AugmentConfig, TrainConfig
+from simclr_ext.trainer.config import AugmentConfig, ResolvedConfig
 from simclr_ext.trainer.data import Dataset, ImageFiles, Images
 from simclr_ext.trainer.data.files import to_tensor
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
@@ -41,7 +41,7 @@ class Source(ABC):
     """
 
     def __init__(
-        self, images: int, config: TrainConfig, augment: Callable[[Tensor, Generator], Tensor]
+        self, images: int, config: ResolvedConfig, augment: Callable[[Tensor, Generator], Tensor]
     ) -> None:
         if config.batch_size > images:  # no batch at all: nothing would be trained, without a word
             raise DataError(
@@ -69,7 +69,7 @@ class Source(ABC):
         return epoch_order(self.images, config.batch_size, config.seed, epoch)
 
 
-def build_source(data: Dataset, config: TrainConfig) -> Source:
+def build_source(data: Dataset, config: ResolvedConfig) -> Source:
     """Return the source of a run; the configuration must be resolved.
 
     Raises:
@@ -93,7 +93,7 @@ class MemorySource(Source):
     def __init__(
         self,
         images: Tensor,
-        config: TrainConfig,
+        config: ResolvedConfig,
         augment: Callable[[Tensor, Generator], Tensor] | None = None,
     ) -> None:
         super().__init__(len(images), config, augment or Augment(config.augment, config.side))
@@ -116,7 +116,7 @@ class FileSource(Source):
     The crops are taken from the image as it is; the rest of the augmentation runs on the device.
     """
 
-    def __init__(self, files: ImageFiles, config: TrainConfig) -> None:
+    def __init__(self, files: ImageFiles, config: ResolvedConfig) -> None:
         uncropped = dataclasses.replace(config.augment, crop_probability=0.0)
         super().__init__(len(files), config, Augment(uncropped, config.side))
         self._files = files

@@ -63,7 +63,7 @@ def test_a_batch_of_more_images_than_there_are_is_refused(study: str, variant: V
 
 def test_probes_are_those_of_the_trainers_evaluation(context: Context) -> None:
     config, data = context.config, context.data
-    encoder = build_model(config, data.channels).encoder
+    encoder = build_model(config).encoder
     train, test = (encode(encoder, x, config.side) for x in (data.train_images, data.test_images))
     scores = evaluate(train, test, data, seed=0)
     expected = {"linear": scores.linear_all.mean, "knn": scores.knn_all.mean}
@@ -101,7 +101,5 @@ def test_the_papers_recipe_depends_on_the_images(side: int, encoder: str, size: 
 
 
 def test_cells_differ_in_their_seed_alone(context: Context) -> None:
-    first, second = (
-        build_model(dataclasses.replace(context.config, seed=seed), 1) for seed in (0, 1)
-    )
+    first, second = (build_model(dataclasses.replace(context.config, seed=seed)) for seed in (0, 1))
     assert not torch.equal(weights(first), weights(second))

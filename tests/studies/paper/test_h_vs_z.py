@@ -13,7 +13,7 @@ from simclr_ext.studies.engine.study import Cell, Row
 from simclr_ext.studies.material.transforms import gaussian_noise, grayscale, rotate, sobel
 from simclr_ext.studies.paper import h_vs_z
 from simclr_ext.studies.paper.h_vs_z import STUDY, TASKS, TaskSource
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.features import Features, Labels
@@ -74,9 +74,9 @@ def test_a_cell_pretrains_with_its_task_and_asks_h_and_its_own_projection(
     models: list[SimCLR] = []
     asked: list[Tensor] = []
 
-    def train(config: TrainConfig, data: Dataset, source: Source | None) -> SimCLR:
+    def train(config: ResolvedConfig, data: Dataset, source: Source | None) -> SimCLR:
         assert isinstance(source, TaskSource) == TASKS[name].added
-        models.append(build_model(config, data.channels))
+        models.append(build_model(config))
         return models[-1]
 
     def accuracy(
@@ -97,7 +97,7 @@ def test_a_cell_pretrains_with_its_task_and_asks_h_and_its_own_projection(
 def test_h_and_z_have_the_same_dimension() -> None:
     context = colour_context()
     model = dataclasses.replace(context.config.model, projection="none", projection_dim=3)
-    config = h_vs_z._equal_dimensions(dataclasses.replace(context.config, model=model), 3)
+    config = h_vs_z._equal_dimensions(dataclasses.replace(context.config, model=model))
     assert (config.model.projection, config.model.projection_dim) == ("mlp", 16)
 
 

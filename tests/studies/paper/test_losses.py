@@ -12,7 +12,7 @@ from simclr_ext.studies.engine.study import Cell, Row
 from simclr_ext.studies.material import other_losses
 from simclr_ext.studies.paper import losses
 from simclr_ext.studies.paper.losses import STUDY, build_loss, negative_weights, nt_xent_rows
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.training.gradient import Loss
@@ -46,9 +46,9 @@ def test_a_cell_trains_with_its_loss(
 ) -> None:
     context, used = colour_context(), []
 
-    def train(config: TrainConfig, data: Dataset, loss: Loss) -> SimCLR:
+    def train(config: ResolvedConfig, data: Dataset, loss: Loss) -> SimCLR:
         used.append(loss(*views).item())
-        return build_model(config, data.channels)
+        return build_model(config)
 
     monkeypatch.setattr(losses, "train_model", train)
     STUDY.measure(Cell({"loss": "margin-sh", "parameter": 0.8}, seed=0), context)

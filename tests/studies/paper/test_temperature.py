@@ -13,7 +13,7 @@ from simclr_ext.studies.engine.scales import open_context
 from simclr_ext.studies.engine.study import Cell
 from simclr_ext.studies.paper import temperature as module
 from simclr_ext.studies.paper.temperature import STUDY
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
@@ -27,10 +27,10 @@ def test_loss_and_metrics_are_those_of_the_cell(
     similarity: str, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context, normalize = open_context(StudyConfig("temperature")), similarity == "cosine"
-    model = build_model(context.config, context.data.channels)
+    model = build_model(context.config)
     expected = []
 
-    def train(config: TrainConfig, data: Dataset, source: Source, loss: Loss) -> SimCLR:
+    def train(config: ResolvedConfig, data: Dataset, source: Source, loss: Loss) -> SimCLR:
         assert config.temperature == temperature
         z0, z1 = torch.randn(2, 8, 4, generator=generator(0))
         of_cell = nt_xent_loss(z0, z1, temperature, normalize=normalize)

@@ -27,7 +27,7 @@ def test_every_test_image_is_in_both_maps() -> None:
 
 def test_the_maps_are_of_h_and_of_its_projection(monkeypatch: pytest.MonkeyPatch) -> None:
     context = colour_context()
-    model = build_model(context.config, channels=3)
+    model = build_model(context.config)
     mapped: list[Tensor] = []
 
     def record(features: Features, seed: int) -> tuple[Features, Labels]:

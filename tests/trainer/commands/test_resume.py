@@ -184,9 +184,9 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     path = run.folder / "checkpoint.pt"
     state = load_checkpoint(path).training
     assert state is not None
-    save_checkpoint(path, run.model, run.config, 1, 2, {**state, "images": 5})
+    save_checkpoint(path, run.model, run.config, 2, {**state, "images": 5})
     with pytest.raises(CheckpointError, match="has 5 training images, the data set now has 1437"):
         resume(run.folder)
-    save_checkpoint(path, run.model, run.config, 1, 2)
+    save_checkpoint(path, run.model, run.config, 2)
     with pytest.raises(CheckpointError, match="has no state to go on from"):
         resume(run.folder)

@@ -19,9 +19,9 @@ def test_round_trip(tmp_path: Path) -> None:
     images = torch.rand(6, 3, 16, 16)
     model(images)  # moves the batch-norm statistics, which must be saved too
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, model, CONFIG, channels=3, epoch=7)
+    save_checkpoint(path, model, CONFIG, epoch=7)
     loaded = load_checkpoint(path)
-    assert (loaded.config, loaded.channels, loaded.epoch) == (CONFIG, 3, 7)
+    assert (loaded.config, loaded.epoch) == (CONFIG, 7)
     assert loaded.training is None
     assert not loaded.model.training
     saved = model.state_dict()
@@ -39,7 +39,7 @@ def test_an_interrupted_write_leaves_the_previous_file(
 ) -> None:
     path = tmp_path / "checkpoint.pt"
     model = SimCLR(CONFIG.model, channels=3)
-    save_checkpoint(path, model, CONFIG, channels=3, epoch=1)
+    save_checkpoint(path, model, CONFIG, epoch=1)
 
     def interrupted(contents: object, file: object) -> None:
         file.write(b"half")  # type: ignore[attr-defined]
@@ -47,7 +47,7 @@ def test_an_interrupted_write_leaves_the_previous_file(
 
     monkeypatch.setattr(torch, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(path, model, CONFIG, channels=3, epoch=2)
+        save_checkpoint(path, model, CONFIG, epoch=2)
     assert load_checkpoint(path).epoch == 1
 
 
@@ -60,7 +60,7 @@ class Payload:
 
 def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"format": 2, "config": Payload()}, "evil.pt")
+    torch.save({"format": 3, "config": Payload()}, "evil.pt")
     with pytest.raises(CheckpointError, match=r"evil.pt: not a readable checkpoint"):
         load_checkpoint("evil.pt")
     assert not Path("executed").exists()
@@ -74,7 +74,7 @@ def test_other_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"x.pt: not a readable checkpoint"):
         load_checkpoint(path)
     torch.save({"format": 99}, path)
-    with pytest.raises(CheckpointError, match="format must be 2, got 99"):
+    with pytest.raises(CheckpointError, match="format must be 3, got 99"):
         load_checkpoint(path)
     torch.save(torch.zeros(2), path)
     with pytest.raises(CheckpointError, match="got 'Tensor'"):

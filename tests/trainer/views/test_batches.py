@@ -20,7 +20,7 @@ PLAIN = AugmentConfig(
     crop_probability=0.0, flip_probability=0.0, jitter_probability=0.0, grayscale_probability=0.0
 )
 BILINEAR = Image.Resampling.BILINEAR
-CONFIG = TrainConfig(image_size=8, batch_size=5, workers=0, augment=PLAIN)
+CONFIG = TrainConfig(image_size=8, batch_size=5, workers=0, augment=PLAIN).resolve(3, 8, 8)
 
 
 @pytest.fixture(params=["memory", "files"])
