@@ -58,7 +58,7 @@ def run(config: StudyConfig) -> StudyResult:
     seeds = config.seeds or SCALES[config.scale].seeds
     context = open_context(config)
     check_device(config.device)
-    check_loss(context.config)
+    check_loss(context.config.temperature, config.device)
     _claim(config.folder, _description(config, context))
     cells = study.cells(config.scale, seeds)
     sweep(config, cells, context, config.folder)

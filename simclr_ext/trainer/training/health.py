@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -41,6 +43,17 @@ def complaints(epoch: Epoch, batch_size: int) -> dict[str, str]:
     return found
 
 
+def warn_of_new_complaints(epochs: Sequence[Epoch], batch_size: int, warmup_epochs: int) -> None:
+    """Warn of what is wrong since the last epoch; during the warmup, the loss may be at chance."""
+    if len(epochs) <= max(1, warmup_epochs):
+        return
+    before = {} if len(epochs) == 2 else complaints(epochs[-2], batch_size)
+    for name, sentence in complaints(epochs[-1], batch_size).items():
+        if name not in before:
+            text = f"epoch {epochs[-1].epoch}: {sentence}"
+            warnings.warn(text, TrainingWarning, stacklevel=2)
+
+
 class Knn:
     """k-NN accuracy of held-out training images by the vote of other training images.
 
@@ -49,16 +62,17 @@ class Knn:
 
     Args:
         data: The data set; up to 5,000 of its training images vote on up to 1,000 others.
-        config: The run, resolved.
+        side: Side in pixels to which images are resized.
+        seed: The run's.
     """
 
-    def __init__(self, data: Dataset, config: ResolvedConfig) -> None:
+    def __init__(self, data: Dataset, side: int, seed: int) -> None:
         labels = data.train_labels
-        random = generator(derive_seed(config.seed, Stream.HELD_OUT))
+        random = generator(derive_seed(seed, Stream.HELD_OUT))
         rows = torch.randperm(len(labels), generator=random)[: _KEYS + _QUERIES]
         self._queries = min(_QUERIES, len(rows) // 5)
         self._labels = labels[rows].numpy()
-        self._side = config.side
+        self._side = side
         self._images = data.train_images[rows]
 
     def __call__(self, model: SimCLR) -> float:

@@ -11,10 +11,10 @@ from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.simclr import SimCLR
 
 
-def check_loss(config: ResolvedConfig) -> None:
+def check_loss(temperature: float, device: str) -> None:
     """Compute a small loss: what cannot run here, or is compiled at first use, shows up now."""
-    views = torch.eye(2, device=config.device)
-    NTXentLoss(config.temperature)(views, views)
+    views = torch.eye(2, device=device)
+    NTXentLoss(temperature)(views, views)
 
 
 @torch.no_grad()

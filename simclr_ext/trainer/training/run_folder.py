@@ -5,17 +5,15 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 import yaml
-from torch.utils.tensorboard import SummaryWriter
 
 from simclr_ext.options.errors import CheckpointError, RunFolderError
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from simclr_ext.trainer.probes.scores import Scores
 from simclr_ext.trainer.training.state import Epoch, Training
 
 
@@ -100,21 +98,6 @@ class RunFolder:
             writer.writeheader()
             writer.writerows(map(dataclasses.asdict, epochs))
         path.replace(self.path / "metrics.csv")
-
-
-def log_epoch(board: SummaryWriter, epoch: Epoch) -> None:
-    """Write an epoch's measurements to TensorBoard."""
-    for name, value in dataclasses.asdict(epoch).items():
-        if name not in ("epoch", "step", "seconds") and value is not None:
-            board.add_scalar(f"train/{name}", value, epoch.step)
-
-
-def log_scores(board: SummaryWriter, scores: Mapping[str, Scores], step: int) -> None:
-    """Write mean test accuracies to TensorBoard."""
-    for name, score in scores.items():
-        for field in dataclasses.fields(score):
-            mean = getattr(score, field.name).mean
-            board.add_scalar(f"test/{field.name}/{name.replace(' ', '_')}", mean, step)
 
 
 def write_atomically(path: Path, text: str) -> None:

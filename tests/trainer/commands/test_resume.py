@@ -40,6 +40,7 @@ import os, signal, sys
 import torch, yaml
 from simclr_ext.trainer import TrainConfig, train
 from simclr_ext.trainer.commands import train as command
+from simclr_ext.trainer.training.recorder import Recorder
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -54,7 +55,7 @@ def steps(training, *rest):
             if place == "step":
                 die()
             if place == "log":  # the epoch's measurements are taken, and nothing of them is written
-                command.log_epoch = die
+                Recorder._log = die
             if place == "write":  # in the middle of a checkpoint
                 torch.save = lambda contents, file: (file.write(b"half"), file.flush(), die())
         yield state

@@ -240,7 +240,7 @@ def test_threads_are_set_for_the_run_only(tmp_path: Path, monkeypatch: pytest.Mo
         seen.append(torch.get_num_threads())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("simclr_ext.trainer.commands.train.draw_pairs", stop)
+    monkeypatch.setattr("simclr_ext.trainer.training.recorder.plot_pairs", stop)
     with pytest.raises(KeyboardInterrupt):
         train(dataclasses.replace(SMALL, out=str(tmp_path / "run"), threads=2))
     assert (seen, torch.get_num_threads()) == ([2], 1)

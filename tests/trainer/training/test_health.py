@@ -44,6 +44,6 @@ def test_knn_leaves_the_test_images_out() -> None:
     config = TrainConfig(model=ModelConfig(width=4, blocks=(1,))).resolve(1, 8, 8)
     model = SimCLR(config.model, 1)
     model.encoder.forward = lambda x: torch.cat([x.mean((2, 3)), 1 - x.mean((2, 3))], 1)  # type: ignore[method-assign]
-    knn = Knn(data, config)
+    knn = Knn(data, config.side, config.seed)
     assert knn(model) == 1
     assert knn(model) == 1
