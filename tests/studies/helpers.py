@@ -35,7 +35,7 @@ def trained_configs(monkeypatch: pytest.MonkeyPatch, study: ModuleType) -> list[
         configs.append(config)
         return build_model(config)
 
-    def probe(network: torch.nn.Module, data: Dataset, config: ResolvedConfig) -> Row:
+    def probe(network: torch.nn.Module, data: Dataset, side: int) -> Row:
         return {"linear": 0.5, "knn": 0.5}
 
     monkeypatch.setattr(study, "train_model", train)

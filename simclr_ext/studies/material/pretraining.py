@@ -46,20 +46,20 @@ def h_and_z(model: SimCLR) -> dict[str, nn.Module]:
     return {"h": model.encoder, "z": nn.Sequential(model.encoder, model.head)}
 
 
-def probe(network: nn.Module, data: Dataset, config: ResolvedConfig) -> Row:
+def probe(network: nn.Module, data: Dataset, side: int) -> Row:
     """Return the test accuracies in [0, 1] of a frozen representation.
 
     Args:
         network: Images [B, C, side, side] to features [B, dim].
         data: Training and test images, with labels.
-        config: The run, for the side of the images.
+        side: Side in pixels to which images are resized.
 
     Returns:
         "linear", by logistic regression (appendix B.8), and "knn", by the 20 nearest neighbours; on
         standardised features, with all labels.
     """
     train, test = (
-        encode(network, images, config.side) for images in (data.train_images, data.test_images)
+        encode(network, images, side) for images in (data.train_images, data.test_images)
     )
     labels, expected = data.train_labels.numpy(), data.test_labels.numpy()
     train, test = standardise(train, test)

@@ -34,7 +34,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     transform = _targeted(cell.variant, targeted_transforms(config.augment, config.side))
     source = OneBranchSource(data.pretrain_images[:], config, transform)
     model = train_model(config, data, source)
-    return [probe(model.encoder, data, config)]
+    return [probe(model.encoder, data, config.side)]
 
 
 def _targeted(variant: Variant, transforms: Mapping[str, Transform]) -> Transform:

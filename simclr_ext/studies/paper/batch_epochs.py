@@ -43,7 +43,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
         optim=optim,
     )
     model = train_model(config, context.data)
-    return [probe(model.encoder, context.data, config)]
+    return [probe(model.encoder, context.data, config.side)]
 
 
 def _draw(rows: Sequence[Row]) -> Figure:

@@ -66,7 +66,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
         return [{"top1": _supervised(augment, context.data, context.config)}]
     source = MemorySource(context.data.pretrain_images[:], context.config, augment)
     model = train_model(context.config, context.data, source)
-    accuracies = probe(model.encoder, context.data, context.config)
+    accuracies = probe(model.encoder, context.data, context.config.side)
     return [{"top1": accuracies["linear"], "knn": accuracies["knn"]}]
 
 

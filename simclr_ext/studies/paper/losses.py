@@ -72,7 +72,7 @@ def build_loss(name: str, parameter: float) -> Loss:
 def _measure(cell: Cell, context: Context) -> list[Row]:
     loss = build_loss(str(cell.variant["loss"]), float(cell.variant["parameter"]))
     model = train_model(context.config, context.data, loss=loss)
-    return [probe(model.encoder, context.data, context.config)]
+    return [probe(model.encoder, context.data, context.config.side)]
 
 
 def _draw(rows: Sequence[Row]) -> Figure:

@@ -37,7 +37,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     model_config = dataclasses.replace(context.config.model, **head)
     config = dataclasses.replace(context.config, model=model_config)
     model = train_model(config, context.data)
-    return [probe(model.encoder, context.data, config)]
+    return [probe(model.encoder, context.data, config.side)]
 
 
 def _draw(rows: Sequence[Row]) -> Figure:

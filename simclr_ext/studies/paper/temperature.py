@@ -69,7 +69,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     model = train_model(config, context.data, source, loss)
     return [
         {
-            **probe(model.encoder, context.data, config),
+            **probe(model.encoder, context.data, config.side),
             **_contrastive(model, source, config, normalise),
         }
     ]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from simclr_ext import NTXentLoss
 from simclr_ext.diagnostics import contrastive_metrics, effective_rank, embedding_std
 from simclr_ext.options.errors import DivergedError
-from simclr_ext.trainer.config import ResolvedConfig
+from simclr_ext.trainer.config import OptimConfig, ResolvedConfig
 from simclr_ext.trainer.seeds import Stream, derive_seed, seeded
 from simclr_ext.trainer.training.gradient import Forward, Loss, halves, one_pass, two_pass
 from simclr_ext.trainer.training.optim import peak_learning_rate, schedule
@@ -106,14 +106,14 @@ def _measure(
         training.totals[1:] += torch.stack(metrics)
         training.measured += 1
         training.latest = {"loss": loss.item(), "accuracy": metrics.accuracy.item()}
-        _check_finite(training.latest["loss"], training.step // steps + 1, config)
+        _check_finite(training.latest["loss"], training.step // steps + 1, config.optim)
     training.step += 1
 
 
 def _finish_epoch(training: Training, z: Tensor, steps: int, config: ResolvedConfig) -> None:
     """Turn the sums into the epoch's measurements."""
     loss, *metrics = training.totals.tolist()
-    _check_finite(loss, training.step // steps, config)
+    _check_finite(loss, training.step // steps, config.optim)
     training.seconds += training.epoch_seconds
     accuracy, entropy, positive, negative = (value / training.measured for value in metrics)
     training.epochs.append(
@@ -136,9 +136,9 @@ def _finish_epoch(training: Training, z: Tensor, steps: int, config: ResolvedCon
     training.measured, training.epoch_seconds = 0, 0.0
 
 
-def _check_finite(loss: float, epoch: int, config: ResolvedConfig) -> None:
+def _check_finite(loss: float, epoch: int, optim: OptimConfig) -> None:
     if not math.isfinite(loss):
         raise DivergedError(
             f"the loss of epoch {epoch} is {loss}: try an optim.learning_rate below "
-            f"{config.optim.learning_rate:g}"
+            f"{optim.learning_rate:g}"
         )
