@@ -11,7 +11,7 @@ from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.engine.figures import house_style, save
 from simclr_ext.studies.engine.study import Context, Findings, Ordering, Row, Study
 from simclr_ext.studies.engine.sweep import Outcome
-from simclr_ext.trainer.training.run_folder import write_atomically
+from simclr_ext.trainer.atomic import write_text
 
 _SCALES = {
     "tiny": "This is the tiny scale: it shows that the study runs, not what the paper shows.",
@@ -47,7 +47,7 @@ def write_results(
             save(study.draw(rows), folder / config.study)
         findings = study.findings(rows)
     text = _report(study, config, context, found, findings)
-    write_atomically(folder / "report.md", text)
+    write_text(folder / "report.md", text)
     return findings
 
 
@@ -57,7 +57,7 @@ def _write_csv(path: Path, rows: Sequence[Row]) -> None:
     writer = csv.DictWriter(file, columns)
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(path, file.getvalue())
+    write_text(path, file.getvalue())
 
 
 def _report(

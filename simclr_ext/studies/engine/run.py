@@ -18,9 +18,9 @@ from simclr_ext.studies.engine.report import orderings, reason, write_results
 from simclr_ext.studies.engine.scales import SCALES, open_context
 from simclr_ext.studies.engine.study import Context, Findings, load_study
 from simclr_ext.studies.engine.sweep import Outcome, outcomes, sweep
+from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.probes.features import fingerprint
 from simclr_ext.trainer.training.preflight import check_loss
-from simclr_ext.trainer.training.run_folder import write_atomically
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
         raise RunFolderError(f"out: {folder} exists and is not the folder of a study")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, yaml.safe_dump(description, sort_keys=False))
+        write_text(file, yaml.safe_dump(description, sort_keys=False))
     except OSError as error:
         raise RunFolderError(f"out: cannot create {file}: {error.strerror}") from error
 

@@ -27,8 +27,8 @@ from simclr_ext.options.threads import threads
 from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.engine.scales import open_context
 from simclr_ext.studies.engine.study import Cell, Context, Row, load_study
+from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.training.process import StopRequest, stop_request
-from simclr_ext.trainer.training.run_folder import write_atomically
 
 _POLL_SECONDS = 0.5  # between looks at whether a signal has come
 
@@ -145,7 +145,7 @@ def _run_in_processes(
             finished = _file(folder, cell, "json").exists()
             if process.exitcode != 0 and not finished and stop.signal is None:
                 text = f"the cell's process ended with exit code {process.exitcode}\n"
-                write_atomically(_file(folder, cell, "error"), text)
+                write_text(_file(folder, cell, "error"), text)
             yield cell
 
 
@@ -168,10 +168,10 @@ def _run_cell(config: StudyConfig, cell: Cell, opened: Callable[[], Context], fo
         )
     except Exception as error:  # whatever it is, the other cells go on
         line = " ".join(f"{type(error).__name__}: {error}".split())
-        write_atomically(failure, f"{line}\n\n{traceback.format_exc()}")
+        write_text(failure, f"{line}\n\n{traceback.format_exc()}")
         return
     contents = {
         "seconds": time.perf_counter() - start,
         "rows": [{**cell.variant, "seed": cell.seed, **row} for row in measured],
     }
-    write_atomically(_file(folder, cell, "json"), json.dumps(contents) + "\n")
+    write_text(_file(folder, cell, "json"), json.dumps(contents) + "\n")

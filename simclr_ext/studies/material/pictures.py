@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from simclr_ext.studies.engine.figures import GREY
-from simclr_ext.trainer.commands.pages import data_url
+from simclr_ext.trainer.data.png import data_url
 
 
 def to_text(image: Tensor) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from simclr_ext.trainer.commands.session import open_session
 from simclr_ext.trainer.config.commands import PagesConfig
 from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.data.png import data_url
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.knn import find_neighbours
 from simclr_ext.trainer.probes.tsne import plot_tsne
@@ -109,11 +107,3 @@ def neighbours_page(data: Dataset, queries: Tensor, neighbours: Tensor) -> str:
 def _cell(image: Tensor, text: str, kind: str) -> str:
     text = html.escape(text)
     return f'<td class="{kind}"><img alt="{text}" src="{data_url(image)}">{text}</td>'
-
-
-def data_url(image: Tensor) -> str:
-    """Return an image [C, H, W] uint8 as a PNG within a URL."""
-    pixels = image.permute(1, 2, 0).squeeze(2).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from simclr_ext.options.errors import CheckpointError
+from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.simclr import SimCLR
 
@@ -59,12 +59,8 @@ def save_checkpoint(
         "head": model.head.state_dict(),
         "training": None if training is None else dict(training),
     }
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as file:
         torch.save(contents, file)
-        file.flush()
-        os.fsync(file.fileno())  # else the new name may reach the disk before its contents
-    partial.replace(path)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.data import ImageFiles, Images
 from simclr_ext.trainer.views.image_ops import resize
 
@@ -84,11 +85,8 @@ class FeatureCache:
             return kept
         features = compute()
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all, and safe from another process that computes the same.
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        with partial.open("wb") as file:
+        with replacing(path, f".{os.getpid()}.partial") as file:  # another may compute the same
             np.save(file, features)
-        partial.replace(path)
         return features
 
 

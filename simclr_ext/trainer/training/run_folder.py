@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
+import io
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from simclr_ext.options.errors import CheckpointError, RunFolderError
+from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simclr_ext.trainer.training.state import Epoch, Training
@@ -56,7 +57,7 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"out: cannot create {self.path}: {error.strerror}") from error
         text = yaml.safe_dump(config.options.to_dict(), sort_keys=False)
-        write_atomically(self.path / "config.yaml", text)
+        write_text(self.path / "config.yaml", text)
 
     def load(self) -> tuple[TrainConfig, Checkpoint | None]:
         """Return the configuration and the last checkpoint, if there is one yet.
@@ -92,19 +93,8 @@ class RunFolder:
 
     def write_metrics(self, epochs: Sequence[Epoch]) -> None:
         """Write metrics.csv anew, so that no row is lost or doubled, wherever a run was cut off."""
-        path = self.path / "metrics.csv.partial"
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Epoch)])
-            writer.writeheader()
-            writer.writerows(map(dataclasses.asdict, epochs))
-        path.replace(self.path / "metrics.csv")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file; a crash leaves the previous file or the whole new one."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Epoch)])
+        writer.writeheader()
+        writer.writerows(map(dataclasses.asdict, epochs))
+        write_text(self.path / "metrics.csv", text.getvalue())
