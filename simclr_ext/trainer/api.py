@@ -47,9 +47,9 @@ def train(config: TrainConfig) -> TrainResult:
         DivergedError: The loss is not finite.
     """
     require_extra()
-    from simclr_ext.trainer.commands.train import run
+    from simclr_ext.trainer.commands.train import run_train
 
-    return run(config)
+    return run_train(config)
 
 
 def resume(folder: str | Path) -> TrainResult:
@@ -69,9 +69,9 @@ def resume(folder: str | Path) -> TrainResult:
         DataError: As for `train`, like the other errors there.
     """
     require_extra()
-    from simclr_ext.trainer.commands.train import resume as run_on
+    from simclr_ext.trainer.commands.train import run_resume
 
-    return run_on(folder)
+    return run_resume(folder)
 
 
 def evaluate_checkpoint(config: EvalConfig) -> EvalResult:

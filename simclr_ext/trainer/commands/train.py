@@ -56,7 +56,7 @@ class TrainResult:
         return f"{table}run folder: {self.folder}"
 
 
-def run(options: TrainConfig) -> TrainResult:
+def run_train(options: TrainConfig) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
     folder = RunFolder.choose(options)  # first: a run must not end at a folder that is taken
     with threads(options.threads) as count, freed_memory_kept():
@@ -69,7 +69,7 @@ def run(options: TrainConfig) -> TrainResult:
         return _train(folder, config, data, source, Training.start(model, config))
 
 
-def resume(path: str | Path) -> TrainResult:
+def run_resume(path: str | Path) -> TrainResult:
     """Go on with a run that was cut off; see `simclr_ext.trainer.resume`."""
     folder = RunFolder(Path(path))
     options, checkpoint = folder.load()

@@ -29,7 +29,7 @@ from simclr_ext.trainer.views.image_ops import (
     separable_filter,
     to_float,
 )
-from simclr_ext.trainer.views.parameters import Draws, draw
+from simclr_ext.trainer.views.parameters import ViewParameters, draw_parameters
 
 _PIECE_BYTES = 512 * 1024  # of float32 views: with their temporaries about a core's cache
 # The steps of the colour jitter, each with the factor that changes nothing.
@@ -77,31 +77,31 @@ class Augment:
         Returns:
             Views, [B, C, size, size], float32 in [0, 1], on the images' device.
         """
-        draws = draw(self.config, images.shape, generator).cpu()
+        drawn = draw_parameters(self.config, images.shape, generator).cpu()
         views = images.new_empty(*images.shape[:2], self.size, self.size, dtype=torch.float32)
         # Dispatch is faster there, and `views`, made outside, may be saved for a backward pass.
         with torch.inference_mode():
-            self._fill(views, images, draws)
+            self._fill(views, images, drawn)
         return views
 
-    def _fill(self, views: Tensor, images: Tensor, draws: Draws) -> None:
+    def _fill(self, views: Tensor, images: Tensor, drawn: ViewParameters) -> None:
         height, width = images.shape[2:]
-        vertical = resize_taps(draws.top, draws.height, height, self.size)
-        horizontal = resize_taps(draws.left, draws.width, width, self.size, draws.flip)
-        for rows in _pieces(views, draws.order):
+        vertical = resize_taps(drawn.top, drawn.height, height, self.size)
+        horizontal = resize_taps(drawn.left, drawn.width, width, self.size, drawn.flip)
+        for rows in _pieces(views, drawn.order):
             # Nothing outside of the crops is read.
-            top, left = int(draws.top[rows].min()), int(draws.left[rows].min())
-            bottom = int((draws.top + draws.height)[rows].max())
-            right = int((draws.left + draws.width)[rows].max())
+            top, left = int(drawn.top[rows].min()), int(drawn.left[rows].min())
+            bottom = int((drawn.top + drawn.height)[rows].max())
+            right = int((drawn.left + drawn.width)[rows].max())
             part = separable_filter(
                 to_float(images[..., top:bottom, left:right][rows]),
                 vertical[rows].relative_to(top).to(images.device),
                 horizontal[rows].relative_to(left).to(images.device),
             )
-            _jitter_(part, draws.order[rows], draws.factors[:, rows])
-            part = _apply_where(draws.grayscale[rows], part, grayscale_)
-            sigma = draws.sigma[rows]
-            part = _apply_where(draws.blur[rows], part, gaussian_blur, sigma, self.blur_radius)
+            _jitter_(part, drawn.order[rows], drawn.factors[:, rows])
+            part = _apply_where(drawn.grayscale[rows], part, grayscale_)
+            sigma = drawn.sigma[rows]
+            part = _apply_where(drawn.blur[rows], part, gaussian_blur, sigma, self.blur_radius)
             views[rows] = part
 
 

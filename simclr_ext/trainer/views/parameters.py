@@ -18,7 +18,7 @@ _CROP_TRIES = 10  # as in torchvision
 
 
 @dataclass(frozen=True)
-class Draws:
+class ViewParameters:
     """The parameters of a batch of views, each [B] but for two of the colour jitter's.
 
     Attributes:
@@ -46,12 +46,14 @@ class Draws:
     blur: Tensor
     sigma: Tensor
 
-    def cpu(self) -> Draws:
+    def cpu(self) -> ViewParameters:
         """Return the parameters on the CPU."""
-        return Draws(**{f.name: getattr(self, f.name).cpu() for f in fields(self)})
+        return ViewParameters(**{f.name: getattr(self, f.name).cpu() for f in fields(self)})
 
 
-def draw(config: AugmentConfig, shape: tuple[int, ...], generator: Generator) -> Draws:
+def draw_parameters(
+    config: AugmentConfig, shape: tuple[int, ...], generator: Generator
+) -> ViewParameters:
     """Return the random parameters of one view of each image.
 
     Args:
@@ -70,7 +72,7 @@ def draw(config: AugmentConfig, shape: tuple[int, ...], generator: Generator) ->
     # Sorting random keys gives each image an order of its own.
     keys = torch.rand(batch, len(ranges), device=generator.device, generator=generator)
     jitter = _chosen(batch, config.jitter_probability, generator)
-    return Draws(
+    return ViewParameters(
         top,
         left,
         rows,

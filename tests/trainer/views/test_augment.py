@@ -12,7 +12,7 @@ from simclr_ext.options.errors import ConfigError
 from simclr_ext.trainer.config import AugmentConfig
 from simclr_ext.trainer.views import image_ops
 from simclr_ext.trainer.views.augment import Augment, crop_and_flip
-from simclr_ext.trainer.views.parameters import draw
+from simclr_ext.trainer.views.parameters import draw_parameters
 
 NONE = AugmentConfig(
     crop_probability=0,
@@ -67,17 +67,17 @@ def test_each_view_is_torchvisions(
     config = AugmentConfig(flip_probability=0.5, jitter_strength=1.0, blur_probability=0.5)
     images = torch.randint(256, (200, channels, 30, 26), dtype=torch.uint8, generator=generator)
     views = Augment(config, 40)(images, Generator().manual_seed(7))
-    draws = draw(config, images.shape, Generator().manual_seed(7))
-    assert len(draws.order.unique(dim=0)) > (2 if channels == 1 else 20)
+    drawn = draw_parameters(config, images.shape, Generator().manual_seed(7))
+    assert len(drawn.order.unique(dim=0)) > (2 if channels == 1 else 20)
     for row, view in enumerate(views):
         expected = one_view(
-            images[row], {f.name: getattr(draws, f.name) for f in fields(draws)}, row
+            images[row], {f.name: getattr(drawn, f.name) for f in fields(drawn)}, row
         )
         assert (view - expected).abs().max() < 2e-5, f"image {row}"
 
 
-def one_view(image: Tensor, draws: dict[str, Tensor], row: int) -> Tensor:
-    own = {name: values[row].tolist() for name, values in draws.items() if name != "factors"}
+def one_view(image: Tensor, drawn: dict[str, Tensor], row: int) -> Tensor:
+    own = {name: values[row].tolist() for name, values in drawn.items() if name != "factors"}
     view = oracle.resized_crop(
         image.float() / 255, own["top"], own["left"], own["height"], own["width"], [40, 40]
     )
@@ -86,7 +86,7 @@ def one_view(image: Tensor, draws: dict[str, Tensor], row: int) -> Tensor:
     names = ["adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_hue"]
     for step in own["order"]:
         if step >= 0:
-            view = getattr(oracle, names[step])(view, float(draws["factors"][step, row]))
+            view = getattr(oracle, names[step])(view, float(drawn["factors"][step, row]))
     if own["grayscale"]:
         view = oracle.rgb_to_grayscale(view, num_output_channels=3)
     return oracle.gaussian_blur(view, [5, 5], [own["sigma"]] * 2) if own["blur"] else view

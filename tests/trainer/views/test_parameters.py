@@ -10,7 +10,7 @@ from torchvision.transforms import ColorJitter
 from torchvision.transforms.v2 import RandomResizedCrop
 
 from simclr_ext.trainer.config import AugmentConfig
-from simclr_ext.trainer.views.parameters import draw, random_crop
+from simclr_ext.trainer.views.parameters import draw_parameters, random_crop
 
 MANY = 4000
 # A frequency's standard error is at most 0.008 here: five of them.
@@ -57,39 +57,39 @@ def test_crops_are_distributed_as_torchvisions(
 
 
 def test_jitter_is_distributed_as_torchvisions(generator: Generator) -> None:
-    draws = draw(CONFIG, (MANY, 3, 8, 8), generator)
+    drawn = draw_parameters(CONFIG, (MANY, 3, 8, 8), generator)
     strong, weak = (0.6, 1.4), (-0.1, 0.1)
     torch.manual_seed(0)
     params = [ColorJitter.get_params(strong, strong, strong, weak) for _ in range(MANY)]
     names = ["brightness", "contrast", "saturation", "hue"]
     for step, name in enumerate(names):
         theirs = torch.tensor([float(p[1 + step]) for p in params])
-        assert_same_distribution(draws.factors[step], theirs, name)
-    jittered = draws.order[:, 0] >= 0
+        assert_same_distribution(drawn.factors[step], theirs, name)
+    jittered = drawn.order[:, 0] >= 0
     assert abs(float(jittered.double().mean()) - 0.8) < TOLERANCE
-    assert bool((draws.order[~jittered] == -1).all())
+    assert bool((drawn.order[~jittered] == -1).all())
     # Each of the 24 orders as often as the others, as torchvision's `randperm` has them.
-    orders, counts = draws.order[jittered].unique(dim=0, return_counts=True)
+    orders, counts = drawn.order[jittered].unique(dim=0, return_counts=True)
     assert sorted(map(tuple, orders.tolist())) == sorted(itertools.permutations(range(4)))
     assert float((counts / jittered.sum() - 1 / 24).abs().max()) < TOLERANCE / 2
 
 
 def test_choices_are_independent_and_as_frequent_as_asked(generator: Generator) -> None:
-    draws = draw(CONFIG, (MANY, 3, 8, 8), generator)
-    choices = {"flip": (draws.flip, 0.3), "grey": (draws.grayscale, 0.2), "blur": (draws.blur, 0.6)}
+    drawn = draw_parameters(CONFIG, (MANY, 3, 8, 8), generator)
+    choices = {"flip": (drawn.flip, 0.3), "grey": (drawn.grayscale, 0.2), "blur": (drawn.blur, 0.6)}
     for name, (chosen, probability) in choices.items():
         assert abs(float(chosen.double().mean()) - probability) < TOLERANCE, name
     for (_, (one, p)), (_, (other, q)) in itertools.combinations(choices.items(), 2):
         assert abs(float((one & other).double().mean()) - p * q) < TOLERANCE
     uniform = torch.linspace(0.1, 2.0, MANY)
-    assert_same_distribution(draws.sigma, uniform, "sigma")
+    assert_same_distribution(drawn.sigma, uniform, "sigma")
 
 
 def test_grey_images_have_no_colour_to_change(generator: Generator) -> None:
-    draws = draw(CONFIG, (50, 1, 8, 8), generator)
-    assert draws.factors.shape == (2, 50)
-    assert draws.order.max() == 1
-    assert not draws.grayscale.any()
+    drawn = draw_parameters(CONFIG, (50, 1, 8, 8), generator)
+    assert drawn.factors.shape == (2, 50)
+    assert drawn.order.max() == 1
+    assert not drawn.grayscale.any()
 
 
 def test_crops_can_be_left_out(generator: Generator) -> None:
