@@ -4,7 +4,7 @@
 
 The `cpu-small` preset, once with this package's augmentation and loss, and once with lightly's
 SimCLRTransform in a DataLoader that has a worker per core, and lightly's NTXentLoss; model,
-optimiser, schedule, precision and everything else are the same code.
+optimizer, schedule, precision and everything else are the same code.
 
 Speed is measured first: both train in turn, an epoch each per round, so that what disturbs one
 disturbs the other. Then each trains to the end with every seed, and the encoders, raw pixels and
@@ -37,7 +37,7 @@ from simclr_ext.trainer.data import Dataset, load_data
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.comparison import probe_accuracies
 from simclr_ext.trainer.probes.features import encode, pixels
-from simclr_ext.trainer.probes.linear import standardise
+from simclr_ext.trainer.probes.linear import standardize
 from simclr_ext.trainer.training.loop import pretrain
 from simclr_ext.trainer.training.process import freed_memory_kept
 from simclr_ext.trainer.training.state import Training
@@ -101,7 +101,7 @@ class LightlySource:
 def main() -> None:
     """Measure what is missing from the file, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", help="an .npz file of colour images, see docs/trainer.md")
+    parser.add_argument("data", help="an .npz file of color images, see docs/trainer.md")
     parser.add_argument("--out", type=Path, required=True, help="CSV file, new or to go on with")
     parser.add_argument("--rounds", type=int, default=10, help="epochs in turn, for the speed")
     parser.add_argument("--seeds", type=int, default=3, help="whole runs of each system")
@@ -114,9 +114,7 @@ def main() -> None:
     preset = TrainConfig.from_dict({**preset, "data": args.data})
     data = load_data(args.data)
     if data.channels != 3:
-        parser.error(
-            f"data: lightly's transform takes colour images, and {args.data} has grey ones"
-        )
+        parser.error(f"data: lightly's transform takes color images, and {args.data} has gray ones")
     preset = preset.resolve(data.channels, *data.sides)
     rows = read_rows(args.out)
     done = {(row["system"], row["repetition"]) for row in rows if row["measured"] != SPEED}
@@ -167,7 +165,7 @@ def evaluate(system: str, data: Dataset, config: ResolvedConfig, workers: int) -
         features = [
             encode(encoder, images, config.side) for images in (data.train_images, data.test_images)
         ]
-    train, test = standardise(*features)
+    train, test = standardize(*features)
     labels, expected = data.train_labels.numpy(), data.test_labels.numpy()
     found = probe_accuracies(train, labels, test, expected)
     return [

@@ -19,7 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from simclr_ext import BackendUnavailableError, __version__
 from simclr_ext.bench import BenchConfig, run_bench
 from simclr_ext.options.errors import ConfigError, TrainingInterrupted
-from simclr_ext.options.serialise import to_plain
+from simclr_ext.options.serialize import to_plain
 from simclr_ext.studies import STUDIES, StudyConfig, run_study
 from simclr_ext.trainer import (
     DEMO,
@@ -65,7 +65,7 @@ _BENCH = "Time the backends, eager PyTorch and torch.compile for a shape; recomm
 _EVAL = "Evaluate a checkpoint's frozen features: k-NN and linear probes, any data set."
 _FINETUNE = "Fine-tune a checkpoint's encoder with few labels or all."
 _EXPORT = "Write the encoder for other programs, and check what was written."
-_PAGES = "Draw a map of the representations, and a page of nearest neighbours."
+_PAGES = "Draw a map of the representations, and a page of nearest neighbors."
 _STUDY = f"Run a study of the paper and report on it: {', '.join(STUDIES)}."
 _TRAIN = "Train SimCLR by the paper's recipe, and evaluate it."
 COMMANDS = (

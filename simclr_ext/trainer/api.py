@@ -164,7 +164,7 @@ def export_encoder(config: ExportConfig) -> ExportResult:
 
 
 def draw_pages(config: PagesConfig) -> PagesResult:
-    """Draw a t-SNE map of the test images, and a page of test images with nearest neighbours.
+    """Draw a t-SNE map of the test images, and a page of test images with nearest neighbors.
 
     Args:
         config: Checkpoint, data set, and how much to draw.

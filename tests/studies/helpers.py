@@ -13,8 +13,8 @@ from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 
 
-def colour_context(train: int = 64, test: int = 32) -> Context:
-    """Return colour images of two classes, each image of a hue of its own, at the tiny scale."""
+def color_context(train: int = 64, test: int = 32) -> Context:
+    """Return color images of two classes, each image of a hue of its own, at the tiny scale."""
     random = torch.Generator().manual_seed(0)
 
     def images(count: int) -> torch.Tensor:

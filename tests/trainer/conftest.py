@@ -26,7 +26,7 @@ def generator() -> torch.Generator:
 
 @pytest.fixture
 def write_npz(tmp_path: Path) -> Callable[..., Path]:
-    """Write a small colour data set, with arrays replaced or (None) left out, as `name`.npz."""
+    """Write a small color data set, with arrays replaced or (None) left out, as `name`.npz."""
 
     def write(name: str = "tiny", **changes: Any) -> Path:
         random = np.random.default_rng(0)

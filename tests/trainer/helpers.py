@@ -27,8 +27,8 @@ def write_folder(
                 Image.fromarray(pixels).save(root / part / name / f"{index}.png")
 
 
-def colours(path: Path) -> int:
-    """Read a PNG and count the colours of its pixels."""
+def colors(path: Path) -> int:
+    """Read a PNG and count the colors of its pixels."""
     return len(np.unique(read(path).reshape(-1, 3), axis=0))
 
 

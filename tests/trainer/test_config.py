@@ -118,7 +118,7 @@ def test_warmup_must_end_before_the_run() -> None:
 @pytest.mark.parametrize(
     ("shape", "size", "flip"),
     [((1, 8, 8), 16, 0.0), ((3, 32, 24), 32, 0.5), ((1, 28, 30), 30, 0.0)],
-    ids=["digits", "colour", "grey"],
+    ids=["digits", "color", "gray"],
 )
 def test_resolve_fills_in_what_depends_on_the_images(
     shape: tuple[int, int, int], size: int, flip: float

@@ -150,11 +150,11 @@ def test_finetune_does_not_depend_on_the_threads(checkpoint: Path, tmp_path: Pat
     assert one.table.splitlines()[0].endswith(" top-5 |")
 
 
-def test_finetune_decodes_the_labelled_images_alone(checkpoint: Path, folder: Path) -> None:
+def test_finetune_decodes_the_labeled_images_alone(checkpoint: Path, folder: Path) -> None:
     data = open_data(str(folder))
     assert isinstance(data.train_images, ImageFiles)
-    labelled = stratified_subset(data.train_labels.numpy(), 0.5, seed=3)
-    for row in set(range(28)) - set(labelled.tolist()):
+    labeled = stratified_subset(data.train_labels.numpy(), 0.5, seed=3)
+    for row in set(range(28)) - set(labeled.tolist()):
         # The header is left, which the size is read from.
         path = Path(data.train_images.paths[row])
         path.write_bytes(path.read_bytes()[:60])

@@ -1,4 +1,4 @@
-"""The house style of the pictures: readable at half size, and not by colour alone."""
+"""The house style of the pictures: readable at half size, and not by color alone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 
 from simclr_ext.trainer.probes.scores import Accuracy
 
-# Okabe and Ito's colours, https://jfly.uni-koeln.de/color/, but for the yellow, which is too light
+# Okabe and Ito's colors, https://jfly.uni-koeln.de/color/, but for the yellow, which is too light
 # for lines on white, and with the black last.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GREY = "#777777"
+GRAY = "#777777"
 
 _DPI = 160
 _STYLE: dict[Any, Any] = {  # matplotlib types the keys as Literals
@@ -81,7 +81,7 @@ def draw_line(
         axes: Where to.
         points: Place on the x axis to the numbers there.
         label: Name of the line.
-        index: Number of the line, which decides on colour and marker.
+        index: Number of the line, which decides on color and marker.
         factor: What the numbers are multiplied by: 100 shows shares in per cent.
     """
     x = sorted(points)
@@ -89,7 +89,7 @@ def draw_line(
         x,
         [factor * points[place].mean for place in x],
         [factor * points[place].std for place in x],
-        color=COLOURS[index % len(COLOURS)],
+        color=COLORS[index % len(COLORS)],
         marker=MARKERS[index % len(MARKERS)],
         capsize=4,
         elinewidth=1.5,

@@ -101,7 +101,7 @@ def orderings(found: Sequence[Ordering]) -> str:
 def _recipe(context: Context) -> str:
     data, config = context.data, context.config
     pretrained = len(data.pretrain_images)
-    apart = "" if data.unlabelled is None else f"pretrained on {pretrained:,} unlabelled images; "
+    apart = "" if data.unlabeled is None else f"pretrained on {pretrained:,} unlabeled images; "
     return (
         f"{len(data.train_images):,} training and {len(data.test_images):,} test images of "
         f"{data.name}, seen at {config.side} x {config.side}; {apart}encoder "

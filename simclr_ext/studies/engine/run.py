@@ -12,7 +12,7 @@ import yaml
 
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import RunFolderError
-from simclr_ext.options.serialise import to_plain
+from simclr_ext.options.serialize import to_plain
 from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.engine.report import orderings, reason, write_results
 from simclr_ext.studies.engine.scales import SCALES, open_context
@@ -75,7 +75,7 @@ def _description(config: StudyConfig, context: Context) -> dict[str, Any]:
     return {
         "study": config.study,
         "scale": config.scale,
-        "images": fingerprint(*train, *test, data.class_names, data.unlabelled),
+        "images": fingerprint(*train, *test, data.class_names, data.unlabeled),
         "recipe": to_plain(dataclasses.replace(context.config, data=data.name)),
     }
 

@@ -21,7 +21,7 @@ class Scale:
 
     Attributes:
         seeds: Repetitions of every cell.
-        train: Training images that are used at most, and as many unlabelled ones; None: all.
+        train: Training images that are used at most, and as many unlabeled ones; None: all.
         test: Test images that are used at most; None: all.
     """
 
@@ -75,16 +75,14 @@ def open_context(config: StudyConfig) -> Context:
         _sample(len(images), limit)
         for images, limit in ((data.train_images, scale.train), (data.test_images, scale.test))
     )
-    unlabelled = data.unlabelled
+    unlabeled = data.unlabeled
     data = dataclasses.replace(
         data,
         train_images=data.train_images[train],
         train_labels=data.train_labels[train],
         test_images=data.test_images[test],
         test_labels=data.test_labels[test],
-        unlabelled=None
-        if unlabelled is None
-        else unlabelled[_sample(len(unlabelled), scale.train)],
+        unlabeled=None if unlabeled is None else unlabeled[_sample(len(unlabeled), scale.train)],
     )
     base = recipe(config.scale, data)
     base = dataclasses.replace(base, data=config.data, device=config.device)

@@ -56,7 +56,7 @@ class OneBranchSource(MemorySource):
 def targeted_transforms(config: AugmentConfig, size: int) -> dict[str, Transform]:
     """Return the transformations of figure 5 by name.
 
-    Crop, colour and blur are those of a run's augmentation, the blur always applied.
+    Crop, color and blur are those of a run's augmentation, the blur always applied.
 
     Args:
         config: The run's augmentation, resolved.
@@ -70,7 +70,7 @@ def targeted_transforms(config: AugmentConfig, size: int) -> dict[str, Transform
         grayscale_probability=0.0,
         blur_probability=0.0,
     )
-    colour = dataclasses.replace(
+    color = dataclasses.replace(
         still,
         jitter_probability=config.jitter_probability,
         grayscale_probability=config.grayscale_probability,
@@ -78,7 +78,7 @@ def targeted_transforms(config: AugmentConfig, size: int) -> dict[str, Transform
     return {
         "crop": crop_and_flip(config, size),
         "cutout": cutout,
-        "colour": Augment(colour, size),
+        "color": Augment(color, size),
         "sobel": sobel,
         "noise": gaussian_noise,
         "blur": Augment(dataclasses.replace(still, blur_probability=1.0), size),

@@ -14,7 +14,7 @@ Each row is u in turn; its loss is the mean over its negatives, the other 2N - 2
 one negative, the semi-hard one: the most similar of those that are less similar than the positive
 (Schroff et al., arXiv 1503.03832). The hinge sees to it that one beyond the margin does not count.
 
-Source: SimCLR (arXiv 2002.05709), table 2 and section 5.1; the paper maximises the negatives of
+Source: SimCLR (arXiv 2002.05709), table 2 and section 5.1; the paper maximizes the negatives of
 these losses.
 """
 

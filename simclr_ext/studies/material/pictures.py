@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
-from simclr_ext.studies.engine.figures import GREY
+from simclr_ext.studies.engine.figures import GRAY
 from simclr_ext.trainer.data.png import data_url
 
 
@@ -21,11 +21,11 @@ def to_text(image: Tensor) -> str:
     return data_url(image.cpu())
 
 
-def show(axes: Axes, text: str, colour: str = GREY, style: str = "-") -> None:
+def show(axes: Axes, text: str, color: str = GRAY, style: str = "-") -> None:
     """Show the picture of a text in a frame, which may be the legend of a line."""
     png = base64.b64decode(text.partition(",")[2])
     pixels = np.array(Image.open(io.BytesIO(png)))
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
-    axes.spines[:].set(visible=True, color=colour, linestyle=style, linewidth=2)
+    axes.spines[:].set(visible=True, color=color, linestyle=style, linewidth=2)

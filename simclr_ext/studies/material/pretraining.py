@@ -10,7 +10,7 @@ from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.comparison import probe_accuracies
 from simclr_ext.trainer.probes.features import encode
-from simclr_ext.trainer.probes.linear import standardise
+from simclr_ext.trainer.probes.linear import standardize
 from simclr_ext.trainer.training.gradient import Loss
 from simclr_ext.trainer.training.loop import pretrain
 from simclr_ext.trainer.training.process import freed_memory_kept
@@ -55,13 +55,13 @@ def probe(network: nn.Module, data: Dataset, side: int) -> Row:
         side: Side in pixels to which images are resized.
 
     Returns:
-        "linear", by logistic regression (appendix B.8), and "knn", by the 20 nearest neighbours; on
-        standardised features, with all labels.
+        "linear", by logistic regression (appendix B.8), and "knn", by the 20 nearest neighbors; on
+        standardized features, with all labels.
     """
     train, test = (
         encode(network, images, side) for images in (data.train_images, data.test_images)
     )
     labels, expected = data.train_labels.numpy(), data.test_labels.numpy()
-    train, test = standardise(train, test)
+    train, test = standardize(train, test)
     linear, knn = probe_accuracies(train, labels, test, expected)
     return {"linear": linear, "knn": knn}

@@ -19,8 +19,8 @@ Transform = Callable[[Tensor, Generator], Tensor]
 shape. The views that come in are left as they are."""
 
 CUTOUT_SHARE = 0.5  # of the side: DeVries and Taylor, arXiv 1708.04552, on CIFAR-10
-CUTOUT_VALUE = 0.5  # ours: the middle of [0, 1], as theirs is the middle of normalised images
-NOISE_STD = 0.1  # ours: visible, and the image stays recognisable
+CUTOUT_VALUE = 0.5  # ours: the middle of [0, 1], as theirs is the middle of normalized images
+NOISE_STD = 0.1  # ours: visible, and the image stays recognizable
 
 
 def compose(transforms: Sequence[Transform]) -> Transform:
@@ -35,7 +35,7 @@ def compose(transforms: Sequence[Transform]) -> Transform:
 
 
 def cutout(views: Tensor, generator: Generator) -> Tensor:
-    """Cover a square of every view whose centre is anywhere in the view, so that it may stick out.
+    """Cover a square of every view whose center is anywhere in the view, so that it may stick out.
 
     Example:
         >>> views = cutout(torch.zeros(1, 1, 4, 4), torch.Generator().manual_seed(1))
@@ -52,14 +52,14 @@ def _interval(batch: int, side: int, generator: Generator) -> Tensor:
     """Return the pixels of an axis that a random interval covers, [batch, side] booleans."""
     length = max(1, round(CUTOUT_SHARE * side))
     shape, device = (batch, 1), generator.device
-    centre = torch.randint(side, shape, device=device, generator=generator)
-    start = centre - length // 2
+    center = torch.randint(side, shape, device=device, generator=generator)
+    start = center - length // 2
     pixel = torch.arange(side, device=device)
     return (pixel >= start) & (pixel < start + length)
 
 
 def rotate(views: Tensor, turns: Tensor) -> Tensor:
-    """Rotate every view anticlockwise by its number of quarter turns.
+    """Rotate every view counterclockwise by its number of quarter turns.
 
     Args:
         views: [B, C, S, S].
@@ -111,5 +111,5 @@ def gaussian_noise(views: Tensor, generator: Generator) -> Tensor:
 
 
 def grayscale(views: Tensor, generator: Generator | None = None) -> Tensor:
-    """Take the colour out of colour views; nothing here is random."""
+    """Take the color out of color views; nothing here is random."""
     return grayscale_(views.clone())

@@ -18,9 +18,9 @@ from simclr_ext.studies.material.transforms import Transform, compose
 from simclr_ext.trainer.probes.tables import markdown_table
 
 _NAMES: dict[ScaleName, tuple[str, ...]] = {
-    "tiny": ("crop", "colour", "rotate"),
-    "cpu": ("crop", "cutout", "colour", "sobel", "rotate"),
-    "paper": ("crop", "cutout", "colour", "sobel", "noise", "blur", "rotate"),
+    "tiny": ("crop", "color", "rotate"),
+    "cpu": ("crop", "cutout", "color", "sobel", "rotate"),
+    "paper": ("crop", "cutout", "color", "sobel", "noise", "blur", "rotate"),
 }
 
 
@@ -58,8 +58,8 @@ def _draw(rows: Sequence[Row]) -> Figure:
     middle = (np.nanmin(matrix) + np.nanmax(matrix)) / 2
     for (row, column), value in np.ndenumerate(matrix):
         if not np.isnan(value):  # a failed cell
-            colour = "black" if value > middle else "white"
-            axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour)
+            color = "black" if value > middle else "white"
+            axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=color)
     axes.axvline(len(names) - 0.5, color="white", lw=4)
     axes.set_xticks(range(len(names) + 1), [*names, "mean"])
     axes.set_yticks(range(len(names)), names)
@@ -77,17 +77,17 @@ def _findings(rows: Sequence[Row]) -> Findings:
         [first, *(cell_of(accuracies.get((first, second))) for second in names)] for first in names
     ]
     pairs = {frozenset(pair): _pair(rows, *pair) for pair in itertools.combinations(names, 2)}
-    best = pairs.pop(frozenset(("crop", "colour")), [])
+    best = pairs.pop(frozenset(("crop", "color")), [])
     singles = [[row for row in rows if row["first"] == row["second"] == name] for name in names]
     return Findings(
         markdown_table(["first, then second, %", *names], table),
         (
             ordering(
-                "Crop and colour are the best pair (55.8 % in the paper)",
+                "Crop and color are the best pair (55.8 % in the paper)",
                 *_strongest(best, pairs.values(), ["order"]),
             ),
             ordering(
-                "No single transformation suffices: crop and colour are better than any",
+                "No single transformation suffices: crop and color are better than any",
                 *_strongest(best, singles),
             ),
         ),

@@ -1,4 +1,4 @@
-"""Crops of one image share its colours, unless these are distorted (section 3.1, figure 6)."""
+"""Crops of one image share its colors, unless these are distorted (section 3.1, figure 6)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from simclr_ext.studies.config import ScaleName
-from simclr_ext.studies.engine.figures import COLOURS
+from simclr_ext.studies.engine.figures import COLORS
 from simclr_ext.studies.engine.study import Cell, Context, Findings, Row, Study, Variant
 from simclr_ext.studies.material.pictures import show, to_text
 from simclr_ext.studies.material.summary import cell_of, ordering, over_seeds
@@ -21,8 +21,8 @@ from simclr_ext.trainer.views.augment import Augment, crop_and_flip
 
 _IMAGES, _CROPS = 2, 4  # that are drawn
 _BINS = 32
-_RECOGNISED = 500  # images, of two crops each, among which crops are recognised at most
-_NAMES = {"none": "crops", "colour": "crops with colour distortion"}
+_RECOGNIZED = 500  # images, of two crops each, among which crops are recognized at most
+_NAMES = {"none": "crops", "color": "crops with color distortion"}
 _STYLES = ("-", "--", "-.", ":")
 
 
@@ -31,19 +31,19 @@ def _variants(scale: ScaleName) -> list[Variant]:
 
 
 def _measure(cell: Cell, context: Context) -> list[Row]:
-    """Return a row per bin of each crop's histogram, one per picture, and how many are recognised.
+    """Return a row per bin of each crop's histogram, one per picture, and how many are recognized.
 
     Both cells of a seed have the same crops of the same images.
     """
     images, config = context.data.train_images, context.config
-    images = images[torch.randperm(len(images), generator=generator(cell.seed))[:_RECOGNISED]]
+    images = images[torch.randperm(len(images), generator=generator(cell.seed))[:_RECOGNIZED]]
     crop = crop_and_flip(config.augment, config.side)
     distorted = dataclasses.replace(config.augment, blur_probability=0.0)
-    augment = Augment(distorted, config.side) if cell.variant["distortion"] == "colour" else crop
+    augment = Augment(distorted, config.side) if cell.variant["distortion"] == "color" else crop
 
     random = generator(cell.seed)
     histograms = torch.cat([_histograms(augment(images, random)) for _ in range(2)])
-    rows: list[Row] = [{"recognised": recognised(histograms), "images": len(images)}]
+    rows: list[Row] = [{"recognized": recognized(histograms), "images": len(images)}]
     for number, image in enumerate(images[:_IMAGES]):
         rows.append({"image": number, "png": to_text(image)})
         views = augment(image.expand(_CROPS, -1, -1, -1), random)
@@ -64,7 +64,7 @@ def _histograms(views: Tensor) -> Tensor:
     return counts / bins.shape[1]  # [B, bins]
 
 
-def recognised(histograms: Tensor) -> float:
+def recognized(histograms: Tensor) -> float:
     """Return the share of crops whose nearest histogram is that of their image's other crop.
 
     Args:
@@ -72,7 +72,7 @@ def recognised(histograms: Tensor) -> float:
             absolute differences.
 
     Example:
-        >>> recognised(torch.tensor([[0.9, 0.1], [0.2, 0.8], [1.0, 0.0], [0.1, 0.9]]))
+        >>> recognized(torch.tensor([[0.9, 0.1], [0.2, 0.8], [1.0, 0.0], [0.1, 0.9]]))
         1.0
     """
     distance = torch.cdist(histograms, histograms, p=1).fill_diagonal_(torch.inf)
@@ -100,7 +100,7 @@ def _draw(rows: Sequence[Row]) -> Figure:
                 show(left.subplots(), pictures[0])
             crops = pairs[2 * index].subplots(2, 2)
             for crop, picture in enumerate(pictures[1:]):
-                show(crops.flat[crop], picture, COLOURS[crop], _STYLES[crop])
+                show(crops.flat[crop], picture, COLORS[crop], _STYLES[crop])
             histogram = pairs[2 * index + 1].subplots()
             _draw_histograms(histogram, own, top)
             if number == 0:
@@ -115,33 +115,33 @@ def _draw_histograms(axes: Axes, rows: Sequence[Row], top: float) -> None:
         shares = [
             100 * float(row["share"]) for row in rows if row.get("crop") == crop and "share" in row
         ]
-        axes.stairs(shares, edges, color=COLOURS[crop], ls=style, lw=2)
+        axes.stairs(shares, edges, color=COLORS[crop], ls=style, lw=2)
     axes.set_ylim(0, 1.05 * top)
     axes.set(xlabel="intensity, all channels", ylabel="pixels, %")
 
 
 def _findings(rows: Sequence[Row]) -> Findings:
-    found = over_seeds(rows, ["distortion"], "recognised")
+    found = over_seeds(rows, ["distortion"], "recognized")
     images = next(int(row["images"]) for row in rows if "images" in row)
     table = [[title, cell_of(found.get((name,)))] for name, title in _NAMES.items()]
     return Findings(
-        markdown_table(["views", "recognised by their histogram, %"], table),
+        markdown_table(["views", "recognized by their histogram, %"], table),
         (
             ordering(
-                "Crops of one image share their intensities, and colour distortion hides it",
+                "Crops of one image share their intensities, and color distortion hides it",
                 found.get(("none",)),
-                found.get(("colour",)),
+                found.get(("color",)),
             ),
         ),
-        f"A crop is recognised if, of all others of {images:,} images with two crops each, the one "
+        f"A crop is recognized if, of all others of {images:,} images with two crops each, the one "
         f"with the nearest histogram is of its image; by chance, {100 / (2 * images - 1):.1f} % "
         "are. The paper shows histograms, and no numbers.",
     )
 
 
 STUDY = Study(
-    title="Colour histograms of crops",
-    question="Can crops of one image be told by their colours alone, so that a network may look at "
+    title="Color histograms of crops",
+    question="Can crops of one image be told by their colors alone, so that a network may look at "
     "nothing else?",
     source="section 3.1, figure 6",
     variants=_variants,

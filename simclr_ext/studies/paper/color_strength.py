@@ -1,4 +1,4 @@
-"""Strength of the colour distortion, for SimCLR and for training with labels (table 1)."""
+"""Strength of the color distortion, for SimCLR and for training with labels (table 1)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
 
 
 def _augmentation(distortion: str, config: ResolvedConfig) -> Augmentation:
-    """Return crop and flip with a distortion of the colours, a column of table 1."""
+    """Return crop and flip with a distortion of the colors, a column of table 1."""
     if distortion == _AUTO:
         return AutoAugment(crop_and_flip(config.augment, config.side))
     strength, blur = _STRENGTHS[distortion], 0.5 if distortion == _BLUR else 0.0
@@ -112,7 +112,7 @@ def _draw(rows: Sequence[Row]) -> Figure:
         labels = [name.replace(" + ", "\n+ ").replace("Auto", "Auto-\n") for name in names]
         axes.set_xticks(range(len(names)), labels)
         axes.set_xlim(-0.4, len(names) - 0.6)
-        axes.set(xlabel="strength of the colour distortion", title=training)
+        axes.set(xlabel="strength of the color distortion", title=training)
         axes.set_ylabel("linear probe of h, test accuracy, %" if index == 0 else "test accuracy, %")
     return figure
 
@@ -144,22 +144,20 @@ def _findings(rows: Sequence[Row]) -> Findings:
     return Findings(
         markdown_table(header, table),
         (
-            ordering(
-                "Strong colours make SimCLR better than weak ones", simclr("1"), simclr("1/8")
-            ),
+            ordering("Strong colors make SimCLR better than weak ones", simclr("1"), simclr("1/8")),
             ordering("Blur makes SimCLR better still", simclr(_BLUR), simclr("1")),
             ordering(
-                "Colours and blur serve SimCLR better than AutoAugment does",
+                "Colors and blur serve SimCLR better than AutoAugment does",
                 simclr(_BLUR),
                 simclr(_AUTO),
             ),
             ordering(
-                "With labels, weak colours are better than strong ones",
+                "With labels, weak colors are better than strong ones",
                 supervised("1/8"),
                 supervised("1"),
             ),
             ordering(
-                "With labels, AutoAugment is better than colours and blur",
+                "With labels, AutoAugment is better than colors and blur",
                 supervised(_AUTO),
                 supervised(_BLUR),
             ),
@@ -170,8 +168,8 @@ def _findings(rows: Sequence[Row]) -> Findings:
 
 
 STUDY = Study(
-    title="Strength of the colour distortion",
-    question="How strong should the colour distortion be, and is what is good for training with "
+    title="Strength of the color distortion",
+    question="How strong should the color distortion be, and is what is good for training with "
     "labels good for SimCLR?",
     source="section 3.2, table 1",
     variants=_variants,

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Generator, Tensor
 
 from simclr_ext.studies.config import ScaleName
-from simclr_ext.studies.engine.figures import COLOURS
+from simclr_ext.studies.engine.figures import COLORS
 from simclr_ext.studies.engine.study import Cell, Context, Findings, Row, Study, Variant
 from simclr_ext.studies.material.pretraining import h_and_z, train_model
 from simclr_ext.studies.material.summary import cell_of, ordering, over_seeds
@@ -79,7 +79,7 @@ def _one_where(transform: Transform) -> Callable[[Tensor, Tensor, Generator], Te
 
 
 TASKS = {
-    "colour": Task("colour or grey", (0.8, 0.2), _one_where(grayscale), False, (99.3, 97.4)),
+    "color": Task("color or gray", (0.8, 0.2), _one_where(grayscale), False, (99.3, 97.4)),
     "rotation": Task(
         "rotation", (0.25,) * 4, lambda views, turns, _: rotate(views, turns), True, (67.6, 25.6)
     ),
@@ -110,9 +110,9 @@ def _variants(scale: ScaleName) -> list[Variant]:
 
 
 def _measure(cell: Cell, context: Context) -> list[Row]:
-    """Return a row for h and one for g(h); none, if grey images are asked for their colour."""
+    """Return a row for h and one for g(h); none, if gray images are asked for their color."""
     data, task = context.data, TASKS[str(cell.variant["task"])]
-    if cell.variant["task"] == "colour" and data.channels == 1:
+    if cell.variant["task"] == "color" and data.channels == 1:
         return []
     config = _equal_dimensions(context.config)
     source = TaskSource(data.pretrain_images[:], config, task) if task.added else None
@@ -157,7 +157,7 @@ def _draw(rows: Sequence[Row]) -> Figure:
         x = place + (index - 0.5) * 0.36
         axes.bar(
             x, [100 * a.mean for a in found], 0.34, yerr=[100 * a.std for a in found], capsize=4,
-            color=COLOURS[index], hatch=("", "//")[index], edgecolor="white",
+            color=COLORS[index], hatch=("", "//")[index], edgecolor="white",
             label=f"by {title}, here",
         )  # fmt: skip
         for left, accuracy in zip(x, found, strict=True):
@@ -195,7 +195,7 @@ def _findings(rows: Sequence[Row]) -> Findings:
         markdown_table(head, table),
         tuple(orderings),
         "A network with one hidden layer tells from frozen features of whole images what was done "
-        "to them. Grayscale is part of the augmentation, where there are colours; for each of the "
+        "to them. Grayscale is part of the augmentation, where there are colors; for each of the "
         "other lines, what is told has joined the augmentation of the pretraining. h and g(h) have "
         "the same dimension. An image is corrupted by Gaussian noise.",
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from simclr_ext import nt_xent_loss
 from simclr_ext.studies.config import ScaleName
-from simclr_ext.studies.engine.figures import COLOURS
+from simclr_ext.studies.engine.figures import COLORS
 from simclr_ext.studies.engine.study import Cell, Context, Findings, Row, Study, Variant
 from simclr_ext.studies.material.pictures import show, to_text
 from simclr_ext.studies.material.pretraining import train_model
@@ -141,13 +141,13 @@ def _matrix(rows: Sequence[Row], value: str) -> NDArray[np.float64]:
 def _draw_matrix(
     axes: Axes,
     matrix: NDArray[np.float64],
-    colours: str,
+    colors: str,
     limits: tuple[float, float],
     form: str,
 ) -> None:
     """Draw the numbers of all pairs, the positives framed, and the diagonal crossed out if NaN."""
     names = _names()
-    image = axes.imshow(matrix, cmap=colours, vmin=limits[0], vmax=limits[1])
+    image = axes.imshow(matrix, cmap=colors, vmin=limits[0], vmax=limits[1])
     for (row, column), value in np.ndenumerate(matrix):
         if np.isnan(value):
             axes.plot((column - 0.5, column + 0.5), (row - 0.5, row + 0.5), color="black", lw=1)
@@ -179,10 +179,10 @@ def _draw_terms(figure: SubFigure, terms: Sequence[Row]) -> None:
     place = range(len(terms))
     losses = np.array([float(row["loss"]) for row in terms])
     attraction = [float(row["positive_similarity"]) / float(row["temperature"]) for row in terms]
-    axes.barh(place, losses, 0.5, left=attraction, color=COLOURS[0], alpha=0.35, label="loss")
-    axes.plot(attraction, place, "D", color=COLOURS[1], label="s / T of the positive")
+    axes.barh(place, losses, 0.5, left=attraction, color=COLORS[0], alpha=0.35, label="loss")
+    axes.plot(attraction, place, "D", color=COLORS[1], label="s / T of the positive")
     axes.plot(
-        [float(row["log_sum"]) for row in terms], place, "s", color=COLOURS[0],
+        [float(row["log_sum"]) for row in terms], place, "s", color=COLORS[0],
         label="log sum of exp(s / T)",
     )  # fmt: skip
     for row, start, loss in zip(place, attraction, losses, strict=True):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from simclr_ext import NTXentLoss
 from simclr_ext.studies.config import ScaleName
-from simclr_ext.studies.engine.figures import COLOURS, MARKERS
+from simclr_ext.studies.engine.figures import COLORS, MARKERS
 from simclr_ext.studies.engine.study import Cell, Context, Findings, Row, Study, Variant
 from simclr_ext.studies.material.other_losses import (
     margin_triplet_loss,
@@ -88,13 +88,13 @@ def _draw_accuracies(axes: Axes, rows: Sequence[Row]) -> None:
     best = _best(rows)
     for index, loss in enumerate(_LOSSES):
         all_of = over_seeds([row for row in rows if row["loss"] == loss], ["parameter"], "linear")
-        colour, marker = COLOURS[index], MARKERS[index]
+        color, marker = COLORS[index], MARKERS[index]
         for accuracy in all_of.values():
-            axes.plot(100 * accuracy.mean, index, marker, color=colour, mfc="none", alpha=0.6)
+            axes.plot(100 * accuracy.mean, index, marker, color=color, mfc="none", alpha=0.6)
         if loss in best:
             parameter, accuracy = best[loss]
             axes.errorbar(
-                100 * accuracy.mean, index, xerr=100 * accuracy.std, color=colour, marker=marker,
+                100 * accuracy.mean, index, xerr=100 * accuracy.std, color=color, marker=marker,
                 markersize=10, capsize=5,
             )  # fmt: skip
             axes.annotate(
@@ -123,7 +123,7 @@ def _draw_weights(axes: Axes) -> None:
         similarity, weight = negative_weights(rows_of)
         shown = weight > 0
         share = weight[shown] / weight.mean()
-        axes.plot(similarity[shown], share, style, color=COLOURS[index], label=label, lw=2.5)
+        axes.plot(similarity[shown], share, style, color=COLORS[index], label=label, lw=2.5)
     axes.axvline(_POSITIVE, color="black", lw=1)
     axes.annotate("positive", (_POSITIVE, 0.012), (-4, 0), textcoords="offset points", ha="right")
     axes.set_yscale("log")
@@ -171,8 +171,8 @@ def _findings(rows: Sequence[Row]) -> Findings:
     for loss, (title, paper) in _LOSSES.items():
         parameter, accuracy = best.get(loss, (None, None))
         shown = "" if parameter is None else f"{_symbol(loss)} = {parameter:g}"
-        neighbours = None if parameter is None else knn[loss, parameter]
-        table.append([title, shown, cell_of(accuracy), cell_of(neighbours), f"{paper:.1f}"])
+        neighbors = None if parameter is None else knn[loss, parameter]
+        table.append([title, shown, cell_of(accuracy), cell_of(neighbors), f"{paper:.1f}"])
 
     def accuracy_of(loss: str) -> Accuracy | None:
         return best[loss][1] if loss in best else None

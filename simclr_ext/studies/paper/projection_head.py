@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from simclr_ext.studies.config import ScaleName
-from simclr_ext.studies.engine.figures import GREY, draw_line
+from simclr_ext.studies.engine.figures import GRAY, draw_line
 from simclr_ext.studies.engine.study import Cell, Context, Findings, Row, Study, Variant
 from simclr_ext.studies.material.pretraining import probe, train_model
 from simclr_ext.studies.material.summary import cell_of, matched, ordering, over_seeds
@@ -49,9 +49,9 @@ def _draw(rows: Sequence[Row]) -> Figure:
         draw_line(axes, points, _NAMES[head], index)
     none = accuracies.get(("none", 0))
     if none is not None:
-        axes.axhline(100 * none.mean, color=GREY, ls="--", label=_NAMES["none"])
+        axes.axhline(100 * none.mean, color=GRAY, ls="--", label=_NAMES["none"])
         low, high = 100 * (none.mean - none.std), 100 * (none.mean + none.std)
-        axes.axhspan(low, high, color=GREY, alpha=0.2, lw=0)
+        axes.axhspan(low, high, color=GRAY, alpha=0.2, lw=0)
     dims = sorted({int(dim) for _, dim in accuracies if dim})
     axes.set_xscale("log", base=2)
     axes.set_xticks(dims, [str(dim) for dim in dims])

@@ -34,7 +34,7 @@ from simclr_ext.trainer.training.gradient import halves
 from simclr_ext.trainer.views.batches import Source, build_source
 
 _BATCHES = 10  # on which entropy and contrastive accuracy are measured
-_NORMALISED, _PLAIN = "cosine", "dot product"
+_NORMALIZED, _PLAIN = "cosine", "dot product"
 
 
 class _Paper(NamedTuple):
@@ -46,10 +46,10 @@ class _Paper(NamedTuple):
 
 
 _PAPER = {
-    (_NORMALISED, 0.05): _Paper(1.0, 90.5, 59.7),
-    (_NORMALISED, 0.1): _Paper(4.5, 87.8, 64.4),
-    (_NORMALISED, 0.5): _Paper(8.2, 68.2, 60.7),
-    (_NORMALISED, 1.0): _Paper(8.3, 59.1, 58.0),
+    (_NORMALIZED, 0.05): _Paper(1.0, 90.5, 59.7),
+    (_NORMALIZED, 0.1): _Paper(4.5, 87.8, 64.4),
+    (_NORMALIZED, 0.5): _Paper(8.2, 68.2, 60.7),
+    (_NORMALIZED, 1.0): _Paper(8.3, 59.1, 58.0),
     (_PLAIN, 10.0): _Paper(0.5, 91.7, 57.2),
     (_PLAIN, 100.0): _Paper(0.5, 92.1, 57.0),
 }
@@ -62,21 +62,21 @@ def _variants(scale: ScaleName) -> list[Variant]:
 
 def _measure(cell: Cell, context: Context) -> list[Row]:
     temperature = float(cell.variant["temperature"])
-    normalise = cell.variant["similarity"] == _NORMALISED
+    normalize = cell.variant["similarity"] == _NORMALIZED
     config = dataclasses.replace(context.config, temperature=temperature)
     source = build_source(context.data, config)
-    loss = NTXentLoss(temperature, normalize=normalise)
+    loss = NTXentLoss(temperature, normalize=normalize)
     model = train_model(config, context.data, source, loss)
     return [
         {
             **probe(model.encoder, context.data, config.side),
-            **_contrastive(model, source, config, normalise),
+            **_contrastive(model, source, config, normalize),
         }
     ]
 
 
 @torch.no_grad()
-def _contrastive(model: SimCLR, source: Source, config: ResolvedConfig, normalise: bool) -> Row:
+def _contrastive(model: SimCLR, source: Source, config: ResolvedConfig, normalize: bool) -> Row:
     """Return contrastive accuracy and entropy on new views, in train mode and in float32.
 
     It moves the batch norms' running statistics: the model must have been evaluated before.
@@ -87,7 +87,7 @@ def _contrastive(model: SimCLR, source: Source, config: ResolvedConfig, normalis
         step = config.epochs * source.steps + index
         views = source.views(batch, derive_seed(config.seed, Stream.VIEWS, step))
         z = halves(model(views)[1])
-        found.append(contrastive_metrics(*z, config.temperature, normalize=normalise)[:2])
+        found.append(contrastive_metrics(*z, config.temperature, normalize=normalize)[:2])
     accuracy, entropy = (torch.stack(values).mean().item() for values in zip(*found, strict=True))
     return {"contrastive": accuracy, "entropy": entropy}
 
@@ -106,7 +106,7 @@ def _draw(rows: Sequence[Row]) -> Figure:
 
 def _draw_metric(axes: Axes, rows: Sequence[Row], value: str, factor: float, label: str) -> None:
     accuracies = over_seeds(rows, ["similarity", "temperature"], value)
-    for index, kind in enumerate((_NORMALISED, _PLAIN)):
+    for index, kind in enumerate((_NORMALIZED, _PLAIN)):
         points = {float(t): a for (similarity, t), a in accuracies.items() if similarity == kind}
         draw_line(axes, points, kind, index, factor)
     ticks = sorted({float(t) for _, t in accuracies})
@@ -126,7 +126,7 @@ def _findings(rows: Sequence[Row]) -> Findings:
         return highest(a for (similarity, _), a in accuracies.items() if similarity == kind)
 
     def cosine(temperature: float) -> Accuracy | None:
-        return top1.get((_NORMALISED, temperature))
+        return top1.get((_NORMALIZED, temperature))
 
     table = [
         [
@@ -151,13 +151,13 @@ def _findings(rows: Sequence[Row]) -> Findings:
             ordering("With cosines, T = 0.1 is better than T = 1", cosine(0.1), cosine(1.0)),
             ordering(
                 "At their best temperatures, cosines are better than dot products",
-                best(top1, _NORMALISED),
+                best(top1, _NORMALIZED),
                 best(top1, _PLAIN),
             ),
             ordering(
                 "Dot products reach the higher contrastive accuracy nevertheless",
                 best(contrastive, _PLAIN),
-                best(contrastive, _NORMALISED),
+                best(contrastive, _NORMALIZED),
             ),
         ),
         "Contrastive accuracy and entropy are measured after the training, on new views of "
@@ -167,7 +167,7 @@ def _findings(rows: Sequence[Row]) -> Findings:
 
 STUDY = Study(
     title="l2 norm and temperature",
-    question="What do the normalisation of z and the temperature of the loss do for the "
+    question="What do the normalization of z and the temperature of the loss do for the "
     "representation, and is a better contrastive accuracy a better representation?",
     source="section 5.1, table 5",
     variants=_variants,

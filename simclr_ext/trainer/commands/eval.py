@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 from tqdm import tqdm
 
-from simclr_ext.options.serialise import to_plain
+from simclr_ext.options.serialize import to_plain
 from simclr_ext.trainer.commands.session import Session, open_session
 from simclr_ext.trainer.config.commands import EvalConfig, Probe, SgdConfig
 from simclr_ext.trainer.data import Images
@@ -26,8 +26,8 @@ from simclr_ext.trainer.probes.features import (
     fingerprint,
     pixels,
 )
-from simclr_ext.trainer.probes.knn import rank_by_neighbours
-from simclr_ext.trainer.probes.linear import augmented_probe, cached_probe, lbfgs_probe, standardise
+from simclr_ext.trainer.probes.knn import rank_by_neighbors
+from simclr_ext.trainer.probes.linear import augmented_probe, cached_probe, lbfgs_probe, standardize
 from simclr_ext.trainer.probes.scores import TOP, Accuracy, accuracy
 from simclr_ext.trainer.probes.tables import accuracy_to_plain, markdown_table, percent
 from simclr_ext.trainer.views.augment import crop_and_flip
@@ -135,8 +135,8 @@ def _rank_by_features(
     """Return the classes that a probe on features ranks first; "lbfgs" adds its C to `chosen`."""
     (train, test), labels = features(), session.data.train_labels.numpy()
     if probe == "knn":
-        keys, queries = standardise(train, test)
-        return rank_by_neighbours(keys, labels, queries, config.neighbours, config.temperature)
+        keys, queries = standardize(train, test)
+        return rank_by_neighbors(keys, labels, queries, config.neighbors, config.temperature)
     if probe == "lbfgs":
         ranking, c = lbfgs_probe(train, labels, test, config.c, config.seed)
         chosen.append(c)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
-from simclr_ext.options.serialise import to_plain
+from simclr_ext.options.serialize import to_plain
 from simclr_ext.trainer.commands.session import Session, open_session
 from simclr_ext.trainer.config.commands import FinetuneConfig
 from simclr_ext.trainer.probes.classifier import rank_images, stratified_subset, train_classifier
@@ -32,7 +32,7 @@ class FinetuneResult:
     Attributes:
         folder: Where finetune.json, finetune.md and classifier.pt, of the first repetition, are.
         data: Name of the data set.
-        images: Labelled images of each repetition.
+        images: Labeled images of each repetition.
         accuracy: Test accuracy; the draws are the repetitions.
         top5: Share of test images whose class is among the first five; None if there are no more
             than five classes.
@@ -117,7 +117,7 @@ def _write(result: FinetuneResult, config: FinetuneConfig) -> None:
     contents = {
         "data": result.data,
         "start": result.start,
-        "labelled_images": result.images,
+        "labeled_images": result.images,
         "protocol": to_plain(config),
         "test_accuracy": accuracy_to_plain(result.accuracy),
     }

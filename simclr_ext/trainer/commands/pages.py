@@ -1,4 +1,4 @@
-"""`simclr-ext pages`: a map of the representations, and test images with nearest neighbours."""
+"""`simclr-ext pages`: a map of the representations, and test images with nearest neighbors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simclr_ext.trainer.config.commands import PagesConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.data.png import data_url
 from simclr_ext.trainer.probes.features import encode
-from simclr_ext.trainer.probes.knn import find_neighbours
+from simclr_ext.trainer.probes.knn import find_neighbors
 from simclr_ext.trainer.probes.tsne import plot_tsne
 
 _PAGE = """<!doctype html>
@@ -38,7 +38,7 @@ _PAGE = """<!doctype html>
 <p>{count} test images, and the training images that are nearest by cosine similarity of h.
 Blue, solid: same class, {share:.0%} of them. Orange, dashed, &ne;: another class.</p>
 <table>
-<tr><th>test image</th><th colspan="{neighbours}">nearest training images, nearest first</th></tr>
+<tr><th>test image</th><th colspan="{neighbors}">nearest training images, nearest first</th></tr>
 {rows}
 </table>
 """
@@ -49,7 +49,7 @@ class PagesResult:
     """What was drawn.
 
     Attributes:
-        files: neighbours.html and tsne.png.
+        files: neighbors.html and tsne.png.
     """
 
     files: tuple[Path, ...]
@@ -68,23 +68,23 @@ def run_pages(config: PagesConfig) -> PagesResult:
         train = encode(encoder, data.train_images, session.side)
         test = encode(encoder, data.test_images, session.side)
     shown = np.random.default_rng(config.seed).permutation(len(test))[: config.queries]
-    _, rows = find_neighbours(train, test[shown], config.neighbours)
-    page, picture = folder / "neighbours.html", folder / "tsne.png"
-    page.write_text(neighbours_page(data, torch.from_numpy(shown), rows), encoding="utf-8")
+    _, rows = find_neighbors(train, test[shown], config.neighbors)
+    page, picture = folder / "neighbors.html", folder / "tsne.png"
+    page.write_text(neighbors_page(data, torch.from_numpy(shown), rows), encoding="utf-8")
     plot_tsne(picture, test, data.test_labels, data.class_names, config.seed)
     return PagesResult((page, picture))
 
 
-def neighbours_page(data: Dataset, queries: Tensor, neighbours: Tensor) -> str:
+def neighbors_page(data: Dataset, queries: Tensor, neighbors: Tensor) -> str:
     """Return a page of HTML, pictures included.
 
     Args:
         data: The images.
         queries: Rows of test images, [q].
-        neighbours: Rows of the training images nearest to each, [q, k].
+        neighbors: Rows of the training images nearest to each, [q, k].
     """
     lines = []
-    for query, nearest in zip(queries, neighbours, strict=True):
+    for query, nearest in zip(queries, neighbors, strict=True):
         label = int(data.test_labels[query])
         (image,) = data.test_images[query[None]]
         cells = [_cell(image, data.class_names[label], "query")]
@@ -94,12 +94,12 @@ def neighbours_page(data: Dataset, queries: Tensor, neighbours: Tensor) -> str:
             kind, text = ("same", name) if own == label else ("other", f"\u2260 {name}")
             cells.append(_cell(image, text, kind))
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    same = data.train_labels[neighbours] == data.test_labels[queries][:, None]
+    same = data.train_labels[neighbors] == data.test_labels[queries][:, None]
     return _PAGE.format(
-        title=f"Nearest neighbours, {html.escape(data.name)}",
+        title=f"Nearest neighbors, {html.escape(data.name)}",
         count=len(queries),
         share=float(same.double().mean()),
-        neighbours=neighbours.shape[1],
+        neighbors=neighbors.shape[1],
         rows="\n".join(lines),
     )
 

@@ -78,7 +78,7 @@ def open_session(config: CheckpointConfig) -> Iterator[Session]:
 
     Raises:
         CheckpointError: The checkpoint is missing or cannot be read.
-        DataError: The data set cannot be read, or has colour and the model takes grey images.
+        DataError: The data set cannot be read, or has color and the model takes gray images.
         DeviceError: The device cannot be used.
     """
     path = checkpoint_path(config.checkpoint)

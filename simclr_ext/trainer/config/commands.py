@@ -22,7 +22,7 @@ class SgdConfig:
     """Supervised training by SGD with Nesterov momentum and a cosine decay.
 
     Attributes:
-        epochs: Passes over the labelled images; null: the paper's, see the command.
+        epochs: Passes over the labeled images; null: the paper's, see the command.
         batch_size: Images per step.
         learning_rate: Base rate; the first step's is rate * batch / 256.
         momentum: Nesterov momentum.
@@ -91,7 +91,7 @@ class EvalConfig(CheckpointConfig):
             on views, which takes an encoder.
         augment: Whether "sgd" sees random crops and flips, as in the paper, in every epoch; if not,
             it sees the features of whole images, computed once.
-        neighbours: k of "knn".
+        neighbors: k of "knn".
         temperature: Temperature of the votes of "knn".
         c: Values of scikit-learn's C for "lbfgs"; of several, the one that is best on a held-out
             fifth of the training images.
@@ -105,7 +105,7 @@ class EvalConfig(CheckpointConfig):
     probes: tuple[Probe, ...] = ("knn", "lbfgs")
     baselines: bool = True
     augment: bool = True
-    neighbours: int = 20
+    neighbors: int = 20
     temperature: float = 0.07
     c: tuple[float, ...] = (10.0,)
     head_layers: int = 0
@@ -116,7 +116,7 @@ class EvalConfig(CheckpointConfig):
         super().__post_init__()
         ok = len(self.probes) > 0 and len(set(self.probes)) == len(self.probes)
         check(ok, "probes", self.probes, "one or more, each once")
-        check_at_least("neighbours", self.neighbours, 1)
+        check_at_least("neighbors", self.neighbors, 1)
         check_positive("temperature", self.temperature)
         check(len(self.c) > 0, "c", self.c, "one or more numbers")
         for c in self.c:
@@ -130,7 +130,7 @@ class FinetuneConfig(CheckpointConfig):
 
     Attributes:
         labels: Share of the labels of every class, in (0, 1]; the paper: 0.01 and 0.1.
-        seeds: Repetitions, each with other labelled images and another initial classifier; the
+        seeds: Repetitions, each with other labeled images and another initial classifier; the
             results are the mean and the standard deviation over them.
         scratch: Whether to start from the untrained encoder instead, for comparison.
         head_layers: As for `eval`.
@@ -189,14 +189,14 @@ class PagesConfig(CheckpointConfig):
     """Pictures of the representations.
 
     Attributes:
-        queries: Test images on the page of nearest neighbours.
-        neighbours: Training images beside each of them.
+        queries: Test images on the page of nearest neighbors.
+        neighbors: Training images beside each of them.
     """
 
     queries: int = 20
-    neighbours: int = 8
+    neighbors: int = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least("queries", self.queries, 1)
-        check_at_least("neighbours", self.neighbours, 1)
+        check_at_least("neighbors", self.neighbors, 1)

@@ -1,4 +1,4 @@
-"""The optimiser and its learning rate schedule."""
+"""The optimizer and its learning rate schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from simclr_ext.options.checks import check, check_at_least, check_positive, che
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """The optimiser and its learning rate schedule (section 2.2, appendix B.1).
+    """The optimizer and its learning rate schedule (section 2.2, appendix B.1).
 
     Attributes:
         name: "lars" (the paper's), "sgd" or "adamw".

@@ -14,7 +14,7 @@ from simclr_ext.options.checks import (
     check_positive,
     check_types,
 )
-from simclr_ext.options.serialise import from_plain, to_plain
+from simclr_ext.options.serialize import from_plain, to_plain
 from simclr_ext.trainer.config.augment import AugmentConfig
 from simclr_ext.trainer.config.model import ModelConfig
 from simclr_ext.trainer.config.monitor import MonitorConfig
@@ -55,7 +55,7 @@ class TrainConfig:
         device: PyTorch device, such as "cpu" or "cuda".
         augment: How views are made.
         model: Encoder and projection head.
-        optim: Optimiser and schedule.
+        optim: Optimizer and schedule.
         monitor: What is measured and saved on the way.
     """
 
@@ -105,7 +105,7 @@ class TrainConfig:
         """Return this configuration with everything left to the images filled in.
 
         Args:
-            channels: C of the images: 1 (grey) or 3 (colour).
+            channels: C of the images: 1 (gray) or 3 (color).
             height: Their height in pixels.
             width: Their width in pixels.
         """
@@ -136,7 +136,7 @@ class ResolvedConfig(TrainConfig):
     """A run whose images are known, so that nothing is left open.
 
     Attributes:
-        channels: C of the images: 1 (grey) or 3 (colour).
+        channels: C of the images: 1 (gray) or 3 (color).
     """
 
     channels: int = field(kw_only=True)

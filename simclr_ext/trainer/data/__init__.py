@@ -64,7 +64,7 @@ def load_data(
 
 def _imagenet(folder: Path, download: bool) -> Dataset:
     if not (folder / "train").is_dir() or not (folder / "val").is_dir():
-        reason = "its licence does not allow a download" if download else "not found"
+        reason = "its license does not allow a download" if download else "not found"
         raise DataError(
             f"imagenet: {reason}; expected {folder / 'train'} and {folder / 'val'}, with a folder "
             "of images per class in each"

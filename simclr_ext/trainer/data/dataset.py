@@ -25,7 +25,7 @@ class Dataset:
         test_images: [m, C, H, W] uint8, or files.
         test_labels: [m] int64.
         class_names: Name of each label.
-        unlabelled: [u, C, H, W] uint8, images to pretrain on instead; None: there are none.
+        unlabeled: [u, C, H, W] uint8, images to pretrain on instead; None: there are none.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Dataset:
     test_images: Images
     test_labels: Tensor
     class_names: tuple[str, ...]
-    unlabelled: Tensor | None = None
+    unlabeled: Tensor | None = None
 
     @property
     def channels(self) -> int:
-        """C: 1 for grey images, 3 for colour images."""
+        """C: 1 for gray images, 3 for color images."""
         images = self.train_images
         return images.channels if isinstance(images, ImageFiles) else images.shape[1]
 
@@ -53,7 +53,7 @@ class Dataset:
     @property
     def pretrain_images(self) -> Images:
         """The images that train the encoder."""
-        return self.train_images if self.unlabelled is None else self.unlabelled
+        return self.train_images if self.unlabeled is None else self.unlabeled
 
     def at(self, side: int, workers: int = 2) -> Dataset:
         """Return the same images, files among them decoded to squares of `side` by some threads."""
@@ -97,15 +97,15 @@ class Dataset:
         )
 
     def with_channels(self, channels: int) -> Dataset:
-        """Return the images with as many channels as a model takes; grey ones are repeated.
+        """Return the images with as many channels as a model takes; gray ones are repeated.
 
         Raises:
-            DataError: They have colour, and the model takes grey images.
+            DataError: They have color, and the model takes gray images.
         """
         if self.channels == channels:
             return self
         if self.channels == 3:
-            raise DataError(f"the model takes grey images, and those of {self.name} are coloured")
+            raise DataError(f"the model takes gray images, and those of {self.name} are colored")
         train, test = (
             images[:].expand(-1, channels, -1, -1)
             for images in (self.train_images, self.test_images)
@@ -114,7 +114,7 @@ class Dataset:
 
 
 def fits_in_memory(images: int, height: int, width: int) -> bool:
-    """Return whether so many colour images take at most 4 GiB."""
+    """Return whether so many color images take at most 4 GiB."""
     return _bytes(images, height, width) <= _MEMORY_LIMIT
 
 

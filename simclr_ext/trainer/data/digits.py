@@ -9,7 +9,7 @@ from simclr_ext.trainer.data.dataset import Dataset
 
 
 def load_digits() -> Dataset:
-    """Return scikit-learn's digits: 1,797 grey 8x8 images, a stratified fifth of them for test."""
+    """Return scikit-learn's digits: 1,797 gray 8x8 images, a stratified fifth of them for test."""
     from sklearn.datasets import load_digits as load
     from sklearn.model_selection import train_test_split
 

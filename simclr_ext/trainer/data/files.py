@@ -40,7 +40,7 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        """Return some of the images, [b, 3, side, side] uint8: resized, and the centre cropped.
+        """Return some of the images, [b, 3, side, side] uint8: resized, and the center cropped.
 
         As in the paper's evaluation: the shorter side is made 8/7 of `side` first (256 of 224).
 
@@ -49,7 +49,7 @@ class ImageFiles:
             ValueError: No side is chosen.
         """
         side = self.chosen_side
-        return self.read(rows, lambda image, _: centre_crop(image, side))
+        return self.read(rows, lambda image, _: center_crop(image, side))
 
     @property
     def chosen_side(self) -> int:
@@ -126,7 +126,7 @@ class ImageFiles:
 Images = Tensor | ImageFiles  # [n, C, H, W] uint8, in memory or decoded when they are needed
 
 
-def centre_crop(image: Image.Image, side: int) -> Image.Image:
+def center_crop(image: Image.Image, side: int) -> Image.Image:
     """Return the central square, 7/8 of the shorter side, resized to `side`."""
     width, height = image.size
     crop = min(width, height) * 7 / 8  # in the image's pixels

@@ -64,8 +64,8 @@ def _stl10(root: Path, download: bool) -> Dataset:
         for split in ("train", "test", "unlabeled")
     }
     train, test = (_part(parts[split].data, parts[split].labels) for split in ("train", "test"))
-    unlabelled = torch.from_numpy(parts["unlabeled"].data)
-    return Dataset("stl10", *train, *test, tuple(parts["train"].classes), unlabelled)
+    unlabeled = torch.from_numpy(parts["unlabeled"].data)
+    return Dataset("stl10", *train, *test, tuple(parts["train"].classes), unlabeled)
 
 
 def _svhn(root: Path, download: bool) -> Dataset:

@@ -80,9 +80,9 @@ class ResNet(Encoder):
                 inputs = planes * block.expansion
             self.add_module(name, layers)
         self.dim = inputs
-        self._initialise(zero_init_residual)
+        self._initialize(zero_init_residual)
 
-    def _initialise(self, zero_init_residual: bool) -> None:
+    def _initialize(self, zero_init_residual: bool) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # as torchvision's ResNet
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -113,7 +113,7 @@ def _block(
 
 
 class Backbone(Encoder):
-    """Another library's model; grey images are repeated to its three channels."""
+    """Another library's model; gray images are repeated to its three channels."""
 
     def __init__(self, model: nn.Module, dim: int) -> None:
         super().__init__()

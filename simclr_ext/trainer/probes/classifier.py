@@ -29,7 +29,7 @@ def train_classifier(
     config: SgdConfig,
     seed: int,
 ) -> None:
-    """Minimise the cross-entropy of a classifier, in place.
+    """Minimize the cross-entropy of a classifier, in place.
 
     Args:
         classifier: Module of a batch of inputs to logits, in the mode that it trains in.

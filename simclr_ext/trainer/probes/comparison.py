@@ -15,8 +15,8 @@ from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset, Images
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.features import Features, Labels, encode, pixels
-from simclr_ext.trainer.probes.knn import nearest_neighbours
-from simclr_ext.trainer.probes.linear import linear_probe, standardise
+from simclr_ext.trainer.probes.knn import nearest_neighbors
+from simclr_ext.trainer.probes.linear import linear_probe, standardize
 from simclr_ext.trainer.probes.scores import Accuracy, Scores
 
 LABELS_PER_CLASS = 5
@@ -45,7 +45,7 @@ def compare(model: SimCLR, data: Dataset, config: ResolvedConfig) -> dict[str, S
 def evaluate(train: Features, test: Features, data: Dataset, seed: int) -> Scores:
     """Return the test accuracies of a representation.
 
-    Features are standardised by the mean and deviation of all training images, which takes no
+    Features are standardized by the mean and deviation of all training images, which takes no
     labels, and divided by the root of their dimension. The draws of the few labels depend on the
     seed alone: every representation has the same.
 
@@ -55,7 +55,7 @@ def evaluate(train: Features, test: Features, data: Dataset, seed: int) -> Score
         data: The labels.
         seed: Seed of the draws.
     """
-    train, test = standardise(train, test)
+    train, test = standardize(train, test)
     train_labels, test_labels = data.train_labels.numpy(), data.test_labels.numpy()
     few = [
         probe_accuracies(train[rows], train_labels[rows], test, test_labels)
@@ -72,13 +72,13 @@ def probe_accuracies(
     """Return the test accuracies of a linear probe and of k-NN.
 
     Args:
-        train: Standardised features of labelled images, [n, dim].
+        train: Standardized features of labeled images, [n, dim].
         labels: [n].
-        test: Features of the test images, standardised alike, [m, dim].
+        test: Features of the test images, standardized alike, [m, dim].
         expected: [m].
     """
     linear = linear_probe(train, labels, test)
-    knn = nearest_neighbours(train, labels, test)
+    knn = nearest_neighbors(train, labels, test)
     return float(np.mean(linear == expected)), float(np.mean(knn == expected))
 
 

@@ -30,7 +30,7 @@ _ROWS = 65536  # of the features whose mean and deviation are summed up at a tim
 def lbfgs_probe(
     train: Features, labels: Labels, test: Features, strengths: Sequence[float], seed: int
 ) -> tuple[Labels, float]:
-    """Return test labels ranked by logistic regression on standardised features, and its C.
+    """Return test labels ranked by logistic regression on standardized features, and its C.
 
     Args:
         train: [n, dim].
@@ -46,13 +46,13 @@ def lbfgs_probe(
     c = strengths[0]
     if len(strengths) > 1:
         rows, held_out = _split(labels, seed)
-        part, rest = standardise(train[rows], train[held_out])
+        part, rest = standardize(train[rows], train[held_out])
         accuracies = [
             float(np.mean(linear_probe(part, labels[rows], rest, c) == labels[held_out]))
             for c in strengths
         ]
         c = strengths[int(np.argmax(accuracies))]
-    train, test = standardise(train, test)
+    train, test = standardize(train, test)
     return rank_linearly(train, labels, test, c), c
 
 
@@ -125,7 +125,7 @@ def linear_classifier(dim: int, classes: int, seed: int) -> nn.Linear:
         return nn.Linear(dim, classes)
 
 
-def standardise(train: Features, test: Features) -> tuple[Features, Features]:
+def standardize(train: Features, test: Features) -> tuple[Features, Features]:
     """Return both with the mean and deviation of `train` taken out, divided by sqrt(dimension)."""
     scaler = StandardScaler()
     for start in range(0, len(train), _ROWS):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simclr_ext.trainer.probes.comparison import DRAWS, LABELS_PER_CLASS
-from simclr_ext.trainer.probes.knn import NEIGHBOURS, TEMPERATURE
+from simclr_ext.trainer.probes.knn import NEIGHBORS, TEMPERATURE
 from simclr_ext.trainer.probes.linear import PROBE_C
 from simclr_ext.trainer.probes.scores import Accuracy, Scores
 
@@ -54,11 +54,11 @@ def write_scores(path: Path, scores: Mapping[str, Scores]) -> None:
     """Write the accuracies, as fractions and with the single draws, and how they were measured."""
     contents = {
         "protocol": {
-            "features": "standardised by the training images, divided by sqrt(dimension)",
+            "features": "standardized by the training images, divided by sqrt(dimension)",
             "labels_per_class": LABELS_PER_CLASS,
             "draws": DRAWS,
             "linear": {"logistic_regression_C": PROBE_C},
-            "knn": {"neighbours": NEIGHBOURS, "temperature": TEMPERATURE},
+            "knn": {"neighbors": NEIGHBORS, "temperature": TEMPERATURE},
         },
         "test_accuracy": {name: _plain(s) for name, s in scores.items()},
     }

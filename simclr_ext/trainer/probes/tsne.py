@@ -1,4 +1,4 @@
-"""Maps of representations: t-SNE of h, coloured and named by class."""
+"""Maps of representations: t-SNE of h, colored and named by class."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 
 DPI = 150
-# Petroff's sequence of ten, arXiv 2107.02270: distinct for colour-blind readers too.
-COLOURS = (
+# Petroff's sequence of ten, arXiv 2107.02270: distinct for color-blind readers too.
+COLORS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
@@ -30,7 +30,7 @@ def plot_tsne(
     class_names: Sequence[str],
     seed: int,
 ) -> None:
-    """Draw the t-SNE map of features, coloured and named by class.
+    """Draw the t-SNE map of features, colored and named by class.
 
     Args:
         path: PNG to write.
@@ -69,25 +69,25 @@ def draw_map(
     classes: NDArray[np.int64],
     class_names: Sequence[str],
 ) -> None:
-    """Draw the points [m, 2] of a map in the colours of their classes [m]; name classes apart."""
+    """Draw the points [m, 2] of a map in the colors of their classes [m]; name classes apart."""
     size = float(np.clip(18000 / len(points), 14, 30))
     span = np.ptp(points, axis=0)  # [2]
     named: list[NDArray[np.float32]] = []
     for label in np.unique(classes):
         own = points[classes == label]
-        marker = _MARKERS[(label + label // len(COLOURS)) % len(_MARKERS)]
+        marker = _MARKERS[(label + label // len(COLORS)) % len(_MARKERS)]
         axis.scatter(
-            own[:, 0], own[:, 1], s=size, color=COLOURS[label % len(COLOURS)], marker=marker,
+            own[:, 0], own[:, 1], s=size, color=COLORS[label % len(COLORS)], marker=marker,
             label=class_names[label], alpha=0.85, linewidths=0,
         )  # fmt: skip
-        centre = np.median(own, axis=0)
-        nearest = np.argsort(np.linalg.norm(points - centre, axis=1))[:20]
+        center = np.median(own, axis=0)
+        nearest = np.argsort(np.linalg.norm(points - center, axis=1))[:20]
         among_its_own = np.mean(classes[nearest] == label) > 0.7
-        apart = all(np.any(np.abs(centre - other) > (0.18, 0.05) * span) for other in named)
+        apart = all(np.any(np.abs(center - other) > (0.18, 0.05) * span) for other in named)
         if among_its_own and apart:  # else its name would mislead, or cover another
-            named.append(centre)
+            named.append(center)
             axis.annotate(
-                class_names[label], centre, ha="center", va="center", fontsize=11,
+                class_names[label], center, ha="center", va="center", fontsize=11,
                 fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
     axis.set(xlabel="t-SNE 1", ylabel="t-SNE 2")

@@ -15,7 +15,7 @@ from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.probes.features import encode
-from simclr_ext.trainer.probes.knn import nearest_neighbours
+from simclr_ext.trainer.probes.knn import nearest_neighbors
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
 from simclr_ext.trainer.training.state import Epoch, Training
 
@@ -79,7 +79,7 @@ class Knn:
         """Return the accuracy of a model's h."""
         features = encode(model.encoder, self._images, self._side)
         held_out = self._queries
-        predicted = nearest_neighbours(
+        predicted = nearest_neighbors(
             features[held_out:], self._labels[held_out:], features[:held_out]
         )
         return float(np.mean(predicted == self._labels[:held_out]))

@@ -1,4 +1,4 @@
-"""Optimisers, LARS among them, and the learning rate schedule.
+"""Optimizers, LARS among them, and the learning rate schedule.
 
 LARS (You et al., arXiv 1708.03888, algorithm 1) gives every layer its own rate:
 
@@ -79,7 +79,7 @@ class LARS(torch.optim.Optimizer):
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> torch.optim.Optimizer:
-    """Return the optimiser of a model's parameters, at the given rate.
+    """Return the optimizer of a model's parameters, at the given rate.
 
     Biases and batch-norm parameters have a group of their own, without decay and, for LARS, without
     adaptation (see `OptimConfig.exclude`).

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from simclr_ext.trainer.probes.tsne import COLOURS, DPI
+from simclr_ext.trainer.probes.tsne import COLORS, DPI
 from simclr_ext.trainer.training.state import Epoch
 
 
@@ -52,13 +52,13 @@ def plot_loss(path: Path, epochs: Sequence[Epoch], batch_size: int) -> None:
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.add_subplot()
-    axis.plot([e.epoch for e in epochs], [e.loss for e in epochs], color=COLOURS[0], lw=2)
+    axis.plot([e.epoch for e in epochs], [e.loss for e in epochs], color=COLORS[0], lw=2)
     chance = float(np.log(2 * batch_size - 1))
-    axis.axhline(chance, color=COLOURS[8], ls="--", lw=1)
+    axis.axhline(chance, color=COLORS[8], ls="--", lw=1)
     axis.annotate(
         f"equal similarities: ln(2N - 1) = {chance:.2f}",
         (1, chance), (-4, -4), xycoords=("axes fraction", "data"), textcoords="offset points",
-        ha="right", va="top", color=COLOURS[8],
+        ha="right", va="top", color=COLORS[8],
     )  # fmt: skip
     axis.set(xlabel="epoch", ylabel="NT-Xent loss", title="Training loss, mean of each epoch")
     axis.spines[["top", "right"]].set_visible(False)

@@ -58,7 +58,7 @@ class Training:
 
     Attributes:
         model: Encoder and projection head.
-        optimizer: The optimiser of its parameters.
+        optimizer: The optimizer of its parameters.
         scaler: Scales the loss for fp16; disabled otherwise.
         step: Steps done.
         epochs: Measurements of the epochs done.

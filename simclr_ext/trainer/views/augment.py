@@ -3,7 +3,7 @@
 Source: SimCLR (arXiv 2002.05709), appendix A.
 
 All parameters of a batch are drawn first. On a CPU its views are then made a few at a time, as many
-as its cache holds, and images whose colour jitter has the same order next to one another: a run of
+as its cache holds, and images whose color jitter has the same order next to one another: a run of
 images shares each operation, and no image is fetched from memory for each of its own.
 """
 
@@ -32,7 +32,7 @@ from simclr_ext.trainer.views.image_ops import (
 from simclr_ext.trainer.views.parameters import ViewParameters, draw_parameters
 
 _PIECE_BYTES = 512 * 1024  # of float32 views: with their temporaries about a core's cache
-# The steps of the colour jitter, each with the factor that changes nothing.
+# The steps of the color jitter, each with the factor that changes nothing.
 _JITTER = (
     (adjust_brightness_, 1.0),
     (adjust_contrast_, 1.0),
@@ -106,7 +106,7 @@ class Augment:
 
 
 def crop_and_flip(config: AugmentConfig, size: int) -> Augment:
-    """Return the augmentation of a run without its colours and blur, for a resolved run."""
+    """Return the augmentation of a run without its colors and blur, for a resolved run."""
     return Augment(
         AugmentConfig(
             crop_ratio=config.crop_ratio,
@@ -134,7 +134,7 @@ def _pieces(views: Tensor, order: Tensor) -> Iterator[slice | Tensor]:
 
 
 def _jitter_(views: Tensor, order: Tensor, factors: Tensor) -> None:
-    """Jitter the colours of views [b, C, H, W]; order [b, steps] and factors [steps, b] on the CPU.
+    """Jitter the colors of views [b, C, H, W]; order [b, steps] and factors [steps, b] on the CPU.
 
     Elsewhere all views go through every step at every turn, most of them with the factor that
     changes nothing: a small price for having no groups of images to start kernels for.
@@ -149,7 +149,7 @@ def _jitter_(views: Tensor, order: Tensor, factors: Tensor) -> None:
 
 
 def _jitter_runs_(views: Tensor, order: Tensor, factors: Tensor) -> None:
-    """Jitter runs of neighbours that have the same order."""
+    """Jitter runs of neighbors that have the same order."""
     stop = 0
     for turns, run in itertools.groupby(order.tolist()):
         start, stop = stop, stop + len(list(run))

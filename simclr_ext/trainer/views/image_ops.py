@@ -4,7 +4,7 @@ Each equals its namesake of torchvision.transforms.v2.functional, applied image 
 that ends in an underscore changes its images in place.
 
 Resizing and blurring are linear, separable, and look at few pixels: a pixel of the result is a
-weighted sum of T neighbours along each axis. Such a filter is kept as its taps, and a row of the
+weighted sum of T neighbors along each axis. Such a filter is kept as its taps, and a row of the
 result, a weighted sum of rows, is what `embedding_bag` computes in one pass.
 """
 
@@ -68,13 +68,13 @@ def resize_taps(
     if flip is not None:
         target = torch.where(flip[:, None], size - 1 - target, target)  # [B, size]
     scale = length / size
-    centre = start + (target + 0.5) * scale  # in source pixels
+    center = start + (target + 0.5) * scale  # in source pixels
     # The triangle widens when it shrinks the image: that is the antialiasing.
     reach = scale.clamp(min=1)
-    first = (centre - reach - 0.5).floor() + 1
-    taps = math.ceil(2 * max(1.0, side / size))  # at most so many centres of pixels are in reach
+    first = (center - reach - 0.5).floor() + 1
+    taps = math.ceil(2 * max(1.0, side / size))  # at most so many centers of pixels are in reach
     source = first[..., None] + torch.arange(taps, device=start.device)  # [B, size, T]
-    weight = (1 - (source + 0.5 - centre[..., None]).abs() / reach[..., None]).clamp_(min=0)
+    weight = (1 - (source + 0.5 - center[..., None]).abs() / reach[..., None]).clamp_(min=0)
     inside = source.clamp(start[..., None], (start + length - 1)[..., None])
     weight *= source == inside
     weight /= weight.sum(dim=2, keepdim=True)
@@ -154,12 +154,12 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
 
 
 def grayscale_(images: Tensor) -> Tensor:
-    """Set all three channels of colour images [B, 3, H, W] to their luma."""
+    """Set all three channels of color images [B, 3, H, W] to their luma."""
     return images.copy_(_luma(images))
 
 
 def _luma(images: Tensor) -> Tensor:
-    """Return [B, 1, H, W]; grey images are their own luma."""
+    """Return [B, 1, H, W]; gray images are their own luma."""
     if images.shape[1] == 1:
         return images
     red, green, blue = torch.split(images, 1, dim=1)
@@ -178,7 +178,7 @@ def adjust_contrast_(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_saturation_(images: Tensor, factor: Tensor) -> Tensor:
-    """Move colour images [B, 3, H, W] from their own luma by factor [B], clamped to [0, 1]."""
+    """Move color images [B, 3, H, W] from their own luma by factor [B], clamped to [0, 1]."""
     return _blend_(images, _luma(images), factor)
 
 
@@ -189,7 +189,7 @@ def _blend_(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue_(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue of colour images [B, 3, H, W] by shift [B] of a full turn, |shift| <= 1/3.
+    """Turn the hue of color images [B, 3, H, W] by shift [B] of a full turn, |shift| <= 1/3.
 
     With value v, least channel m and chroma c = v - m, the hue in sixths of a turn, in [-3, 3] and
     0 at red, is e = sign(g - b) (1 + (g + b - r - m) / c). Turned by the shift, a channel whose own

@@ -19,7 +19,7 @@ _CROP_TRIES = 10  # as in torchvision
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """The parameters of a batch of views, each [B] but for two of the colour jitter's.
+    """The parameters of a batch of views, each [B] but for two of the color jitter's.
 
     Attributes:
         top: First row of the crop.
@@ -28,9 +28,9 @@ class ViewParameters:
         width: Columns of the crop.
         flip: Whether the view is mirrored.
         order: [B, steps], the step of the jitter that is each turn's; -1 where there is no jitter.
-        factors: [steps, B], of the steps brightness, contrast, saturation, hue; grey images have
+        factors: [steps, B], of the steps brightness, contrast, saturation, hue; gray images have
             the first two alone.
-        grayscale: Whether the view loses its colour.
+        grayscale: Whether the view loses its color.
         blur: Whether the view is blurred.
         sigma: Standard deviation of the blur in pixels.
     """

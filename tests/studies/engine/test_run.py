@@ -129,11 +129,11 @@ def _other_test_label(data: Dataset) -> Dataset:
     return dataclasses.replace(data, test_labels=labels)
 
 
-def _with_unlabelled(data: Dataset) -> Dataset:
-    return dataclasses.replace(data, unlabelled=data.train_images.flip(0))
+def _with_unlabeled(data: Dataset) -> Dataset:
+    return dataclasses.replace(data, unlabeled=data.train_images.flip(0))
 
 
-@pytest.mark.parametrize("change", [_other_test_label, _with_unlabelled])
+@pytest.mark.parametrize("change", [_other_test_label, _with_unlabeled])
 def test_other_images_or_labels_are_refused(
     change: Callable[[Dataset], Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,12 +152,12 @@ def test_the_report_says_what_the_pretraining_saw(
 ) -> None:
     monkeypatch.setattr(run_module, "sweep", lambda *_: None)
     context = open_context(HEAD)
-    data = dataclasses.replace(context.data, unlabelled=context.data.train_images[:200])
+    data = dataclasses.replace(context.data, unlabeled=context.data.train_images[:200])
     other = dataclasses.replace(context, data=data)
     monkeypatch.setattr(run_module, "open_context", lambda _: other)
     report = run_study(dataclasses.replace(HEAD, out=str(tmp_path / "out"))).folder / "report.md"
     assert "256 training and 128 test images" in report.read_text()
-    assert "pretrained on 200 unlabelled images; encoder" in report.read_text()
+    assert "pretrained on 200 unlabeled images; encoder" in report.read_text()
 
 
 def test_study_yaml_has_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

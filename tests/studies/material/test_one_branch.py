@@ -61,9 +61,9 @@ def test_the_transformation_draws_numbers_of_its_own(images: Tensor) -> None:
 
 
 def test_the_targeted_transformations_are_each_alone(images: Tensor) -> None:
-    """A grey, even picture shows which ones move pixels, colours, or neither."""
+    """A gray, even picture shows which ones move pixels, colors, or neither."""
     targeted = targeted_transforms(CONFIG.augment, 8)
-    assert list(targeted) == ["crop", "cutout", "colour", "sobel", "noise", "blur", "rotate"]
+    assert list(targeted) == ["crop", "cutout", "color", "sobel", "noise", "blur", "rotate"]
     ramp = torch.linspace(0.2, 0.8, 8)
     views = (ramp[:, None] + 0 * ramp).expand(64, 3, 8, 8).contiguous()
     found = {name: transform(views, generator(0)) for name, transform in targeted.items()}
@@ -71,19 +71,19 @@ def test_the_targeted_transformations_are_each_alone(images: Tensor) -> None:
         assert after.shape == views.shape, name
         assert not torch.equal(after, views), name
         even_rows = torch.allclose(after, after[..., :1].expand_as(after), atol=1e-6)
-        assert even_rows == (name in ("crop", "colour", "sobel", "blur")), name
-    still = (found["colour"] == views).flatten(1).all(dim=1).double().mean()
+        assert even_rows == (name in ("crop", "color", "sobel", "blur")), name
+    still = (found["color"] == views).flatten(1).all(dim=1).double().mean()
     assert 0 < float(still) < 0.5  # 0.2 * 0.8 in expectation
 
 
-def test_colour_and_blur_are_those_of_the_run(images: Tensor) -> None:
+def test_color_and_blur_are_those_of_the_run(images: Tensor) -> None:
     config = dataclasses.replace(CONFIG.augment, jitter_strength=1.0, blur_sigma=(1.0, 1.5))
     targeted = targeted_transforms(config, 8)
-    colour, blur, crop = targeted["colour"], targeted["blur"], targeted["crop"]
-    assert isinstance(colour, Augment)
+    color, blur, crop = targeted["color"], targeted["blur"], targeted["crop"]
+    assert isinstance(color, Augment)
     assert isinstance(blur, Augment)
     assert isinstance(crop, Augment)
-    assert colour.config == dataclasses.replace(config, crop_probability=0, flip_probability=0)
+    assert color.config == dataclasses.replace(config, crop_probability=0, flip_probability=0)
     assert blur.config.blur_sigma == (1.0, 1.5)
     assert blur.config.blur_probability == 1
     assert crop.config.crop_area == config.crop_area

@@ -19,7 +19,7 @@ from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.comparison import evaluate
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.views.batches import MemorySource
-from tests.studies.helpers import colour_context
+from tests.studies.helpers import color_context
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,13 @@ def test_the_loss_and_the_source_are_those_that_are_given(context: Context) -> N
 @pytest.mark.parametrize(
     ("study", "variant"),
     [
-        ("augmentations", {"first": "crop", "second": "colour"}),
+        ("augmentations", {"first": "crop", "second": "color"}),
         ("color-strength", {"training": "SimCLR", "distortion": "1/8"}),
         ("h-vs-z", {"task": "rotation"}),
     ],
 )
 def test_a_batch_of_more_images_than_there_are_is_refused(study: str, variant: Variant) -> None:
-    small = colour_context(train=15)  # batches of 16
+    small = color_context(train=15)  # batches of 16
     with pytest.raises(DataError, match="at most the 15 training images, got 16"):
         load_study(study).measure(Cell(variant, seed=0), small)
 
@@ -78,11 +78,11 @@ def test_tiny_is_a_sample_and_always_the_same(context: Context) -> None:
     assert len(np.unique(context.data.train_labels)) == 10
 
 
-def test_the_sample_of_a_scale_is_one_of_the_unlabelled_images_too(
+def test_the_sample_of_a_scale_is_one_of_the_unlabeled_images_too(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digits = load_data("digits", "data", download=False)
-    data = dataclasses.replace(digits, unlabelled=digits.train_images.flip(0))
+    data = dataclasses.replace(digits, unlabeled=digits.train_images.flip(0))
     monkeypatch.setattr(scales, "load_data", lambda *_: data)
     tiny, cpu = (open_context(StudyConfig("tsne", scale=scale)).data for scale in ("tiny", "cpu"))
     assert torch.equal(tiny.train_images, context.data.train_images)

@@ -17,7 +17,7 @@ RANDOM = [transforms.cutout, transforms.random_rotate, transforms.gaussian_noise
 BATCH = 12
 
 
-@pytest.fixture(params=[1, 3], ids=["grey", "colour"])
+@pytest.fixture(params=[1, 3], ids=["gray", "color"])
 def views(request: pytest.FixtureRequest) -> Tensor:
     return torch.rand(BATCH, request.param, 10, 10, generator=generator(0))
 
@@ -37,7 +37,7 @@ def test_views_stay_views_and_what_came_in_is_left_alone(
 
 
 @pytest.mark.parametrize("side", [1, 5, 10])
-def test_cutout_covers_a_square_with_its_centre_anywhere_in_the_view(side: int) -> None:
+def test_cutout_covers_a_square_with_its_center_anywhere_in_the_view(side: int) -> None:
     views = torch.zeros(2000, 3, side, side)
     covered = transforms.cutout(views, generator(0)) == transforms.CUTOUT_VALUE
     assert torch.equal(covered[:, :1].expand_as(covered), covered)  # all channels
@@ -48,7 +48,7 @@ def test_cutout_covers_a_square_with_its_centre_anywhere_in_the_view(side: int) 
     for interval in (rows, columns):
         sizes = interval.sum(dim=1)
         assert int(sizes.max()) == length
-        # Every position of the centre: the square sticks out of the view by half at most.
+        # Every position of the center: the square sticks out of the view by half at most.
         assert int(sizes.min()) == math.ceil(length / 2)
         assert len(interval.unique(dim=0)) == side
 
@@ -92,7 +92,7 @@ def test_noise_has_its_deviation_and_is_every_values_own() -> None:
 
 def test_grayscale(views: Tensor) -> None:
     if views.shape[1] == 1:
-        pytest.skip("grey images have no colour")
+        pytest.skip("gray images have no color")
     before = views.clone()
     expected = oracle.rgb_to_grayscale(views, num_output_channels=3)
     torch.testing.assert_close(transforms.grayscale(views), expected)

@@ -5,7 +5,7 @@ import pytest
 from simclr_ext.studies.engine.study import Cell, Row
 from simclr_ext.studies.paper import batch_epochs
 from simclr_ext.studies.paper.batch_epochs import STUDY
-from tests.studies.helpers import colour_context, trained_configs
+from tests.studies.helpers import color_context, trained_configs
 
 
 def rows(*accuracies: tuple[int, int, int, float]) -> list[Row]:
@@ -48,7 +48,7 @@ def test_short_trainings_come_first(scale: str) -> None:
 
 def test_epochs_and_batch_are_those_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     configs = trained_configs(monkeypatch, batch_epochs)
-    STUDY.measure(Cell({"epochs": 3, "batch": 32}, seed=0), colour_context())
+    STUDY.measure(Cell({"epochs": 3, "batch": 32}, seed=0), color_context())
     (config,) = configs
     assert (config.epochs, config.batch_size) == (3, 32)
     assert (config.optim.learning_rate, config.optim.scaling) == (0.075, "sqrt")

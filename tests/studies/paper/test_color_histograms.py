@@ -1,4 +1,4 @@
-"""Histograms of crops: what is counted, and that colour distortion alone makes the difference."""
+"""Histograms of crops: what is counted, and that color distortion alone makes the difference."""
 
 import dataclasses
 
@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from simclr_ext.studies.engine.study import Cell, Row
-from simclr_ext.studies.paper.color_histograms import STUDY, _histograms, recognised
+from simclr_ext.studies.paper.color_histograms import STUDY, _histograms, recognized
 from simclr_ext.trainer.config import AugmentConfig
-from tests.studies.helpers import colour_context
+from tests.studies.helpers import color_context
 
 
 def measure(distortion: str, seed: int = 0, augment: AugmentConfig | None = None) -> list[Row]:
-    cell, context = Cell({"distortion": distortion}, seed), colour_context()
+    cell, context = Cell({"distortion": distortion}, seed), color_context()
     if augment is not None:
         config = dataclasses.replace(context.config, augment=augment)
         context = dataclasses.replace(context, config=config)
@@ -22,7 +22,7 @@ def measure(distortion: str, seed: int = 0, augment: AugmentConfig | None = None
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    return [*measure("none"), *measure("colour")]
+    return [*measure("none"), *measure("color")]
 
 
 def test_histograms_are_numpys() -> None:
@@ -35,18 +35,18 @@ def test_histograms_are_numpys() -> None:
         np.testing.assert_allclose(histogram, theirs / view.size)
 
 
-def test_a_crop_is_recognised_by_the_nearest_histogram() -> None:
+def test_a_crop_is_recognized_by_the_nearest_histogram() -> None:
     first = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    assert recognised(torch.cat([first, first])) == 1
-    assert recognised(torch.cat([first, first.roll(1, dims=0)])) == 0
-    # Image 0 is recognised in both crops; 1 and 2 are mistaken for one another.
-    assert recognised(torch.cat([first, first[[0, 2, 1]]])) == pytest.approx(2 / 6)
+    assert recognized(torch.cat([first, first])) == 1
+    assert recognized(torch.cat([first, first.roll(1, dims=0)])) == 0
+    # Image 0 is recognized in both crops; 1 and 2 are mistaken for one another.
+    assert recognized(torch.cat([first, first[[0, 2, 1]]])) == pytest.approx(2 / 6)
 
 
 def test_rows_hold_all_that_is_drawn(rows: list[Row]) -> None:
-    for distortion in ("none", "colour"):
+    for distortion in ("none", "color"):
         own = [row for row in rows if row["distortion"] == distortion]
-        assert sum("recognised" in row for row in own) == 1
+        assert sum("recognized" in row for row in own) == 1
         assert sum("png" in row for row in own) == 2 * (1 + 4)
         shares = [float(row["share"]) for row in own if "share" in row]
         assert len(shares) == 2 * 4 * 32
@@ -55,25 +55,25 @@ def test_rows_hold_all_that_is_drawn(rows: list[Row]) -> None:
     assert len(figure.get_axes()) == 2 * (1 + 2 * (4 + 1))
 
 
-def test_colour_distortion_hides_which_image_a_crop_is_of(rows: list[Row]) -> None:
+def test_color_distortion_hides_which_image_a_crop_is_of(rows: list[Row]) -> None:
     (ordering,) = STUDY.findings(rows).orderings
     assert ordering.holds is True
-    plain, distorted = (float(row["recognised"]) for row in rows if "recognised" in row)
+    plain, distorted = (float(row["recognized"]) for row in rows if "recognized" in row)
     assert plain > 0.5
     assert distorted < 0.5 * plain
 
 
-def test_crops_are_equal_but_for_their_colours(rows: list[Row]) -> None:
+def test_crops_are_equal_but_for_their_colors(rows: list[Row]) -> None:
     still = AugmentConfig(flip_probability=0.5, jitter_probability=0, grayscale_probability=0)
     plain = measure("none", augment=still)
     assert plain == [row for row in rows if row["distortion"] == "none"]
-    changed = measure("colour", augment=still)
+    changed = measure("color", augment=still)
     assert [{**row, "distortion": "none"} for row in changed] == plain
     assert measure("none", seed=1, augment=still) != plain
 
 
 def test_one_distortion_alone_is_drawn_too(rows: list[Row]) -> None:
-    own = [row for row in rows if row["distortion"] == "colour"]
+    own = [row for row in rows if row["distortion"] == "color"]
     assert len(STUDY.draw(own).get_axes()) == 2 * (1 + 4 + 1)
     (ordering,) = STUDY.findings(own).orderings
     assert ordering.holds is None

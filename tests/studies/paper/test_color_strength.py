@@ -30,7 +30,7 @@ def test_equal_seeds_give_equal_views_and_the_global_state_is_left_alone() -> No
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_colours_move_the_more_the_stronger_the_distortion() -> None:
+def test_colors_move_the_more_the_stronger_the_distortion() -> None:
     means = [views(name).mean(dim=(1, 2, 3)).std() for name in ("1/8", "1/4", "1/2", "1")]
     assert means == sorted(means)
 

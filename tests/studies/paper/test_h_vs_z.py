@@ -19,7 +19,7 @@ from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.features import Features, Labels
 from simclr_ext.trainer.seeds import generator
 from simclr_ext.trainer.views.batches import MemorySource, Source, twice
-from tests.studies.helpers import colour_context
+from tests.studies.helpers import color_context
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -39,12 +39,12 @@ def test_labels_say_what_was_done_to_the_views(name: str) -> None:
         expected = gaussian_noise(views, generator(2)) - views
         assert float(noise.std()) == pytest.approx(float(expected.std()), rel=0.02)
     else:
-        transform = {"colour": grayscale, "sobel": sobel}[name]
+        transform = {"color": grayscale, "sobel": sobel}[name]
         assert torch.equal(transformed[labels == 1], transform(views)[labels == 1])
 
 
 def test_the_pretraining_sees_what_is_told() -> None:
-    context = colour_context()
+    context = color_context()
     data, config = context.data, context.config
     batch = twice(data.train_images[:16])
     plain = MemorySource(data.train_images, config).views(batch, 5)
@@ -59,9 +59,9 @@ def test_the_pretraining_sees_what_is_told() -> None:
     assert torch.equal(again, views)
 
 
-def test_colour_is_told_of_colour_images_alone() -> None:
-    cell = Cell({"task": "colour"}, seed=0)
-    rows = STUDY.measure(cell, colour_context())
+def test_color_is_told_of_color_images_alone() -> None:
+    cell = Cell({"task": "color"}, seed=0)
+    rows = STUDY.measure(cell, color_context())
     assert [row["representation"] for row in rows] == ["h", "z"]
     assert all(row["chance"] == 0.8 and 0 <= float(row["accuracy"]) <= 1 for row in rows)
     assert STUDY.measure(cell, open_context(StudyConfig("h-vs-z"))) == []
@@ -87,7 +87,7 @@ def test_a_cell_pretrains_with_its_task_and_asks_h_and_its_own_projection(
 
     monkeypatch.setattr(h_vs_z, "train_model", train)
     monkeypatch.setattr(h_vs_z, "_accuracy", accuracy)
-    STUDY.measure(Cell({"task": name}, seed=0), colour_context())
+    STUDY.measure(Cell({"task": name}, seed=0), color_context())
     h, z = asked
     assert h.shape == z.shape
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_a_cell_pretrains_with_its_task_and_asks_h_and_its_own_projection(
 
 
 def test_h_and_z_have_the_same_dimension() -> None:
-    context = colour_context()
+    context = color_context()
     model = dataclasses.replace(context.config.model, projection="none", projection_dim=3)
     config = h_vs_z._equal_dimensions(dataclasses.replace(context.config, model=model))
     assert (config.model.projection, config.model.projection_dim) == ("mlp", 16)

@@ -10,7 +10,7 @@ from simclr_ext import NTXentLoss, nt_xent_loss
 from simclr_ext.studies.engine.figures import house_style
 from simclr_ext.studies.engine.study import Cell, Row
 from simclr_ext.studies.paper.illustrate import STUDY, work_through
-from tests.studies.helpers import colour_context
+from tests.studies.helpers import color_context
 
 
 @pytest.fixture(params=[2, 4])
@@ -48,7 +48,7 @@ def test_numbers_are_those_of_the_loss(z: Tensor, temperature: float) -> None:
 
 
 def test_a_network_is_worked_through_from_its_views() -> None:
-    context = colour_context()
+    context = color_context()
     rows: list[Row] = [{"seed": 0, **row} for row in STUDY.measure(Cell({}, 0), context)]
     names = [str(row["picture"]) for row in rows if "picture" in row]
     assert names == ["1", "2", "3", "4", "1a", "2a", "3a", "4a", "1b", "2b", "3b", "4b"]

@@ -16,7 +16,7 @@ from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.training.gradient import Loss
-from tests.studies.helpers import colour_context
+from tests.studies.helpers import color_context
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_every_cell_trains_the_loss_that_it_names(views: tuple[Tensor, Tensor]) 
 def test_a_cell_trains_with_its_loss(
     views: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context, used = colour_context(), []
+    context, used = color_context(), []
 
     def train(config: ResolvedConfig, data: Dataset, loss: Loss) -> SimCLR:
         used.append(loss(*views).item())

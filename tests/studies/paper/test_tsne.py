@@ -10,11 +10,11 @@ from simclr_ext.studies.paper import tsne
 from simclr_ext.studies.paper.tsne import STUDY
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.features import Features, Labels
-from tests.studies.helpers import colour_context
+from tests.studies.helpers import color_context
 
 
 def test_every_test_image_is_in_both_maps() -> None:
-    context = colour_context(test=25)
+    context = color_context(test=25)
     rows = STUDY.measure(Cell({}, seed=1), context)
     for name in ("h", "z"):
         own = [row for row in rows if row["representation"] == name]
@@ -26,7 +26,7 @@ def test_every_test_image_is_in_both_maps() -> None:
 
 
 def test_the_maps_are_of_h_and_of_its_projection(monkeypatch: pytest.MonkeyPatch) -> None:
-    context = colour_context()
+    context = color_context()
     model = build_model(context.config)
     mapped: list[Tensor] = []
 

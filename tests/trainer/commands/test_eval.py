@@ -58,21 +58,21 @@ def test_features_are_kept(
         evaluate_checkpoint(dataclasses.replace(config, baselines=True))
 
 
-def test_transfer_to_grey_images_of_another_size(
+def test_transfer_to_gray_images_of_another_size(
     write_checkpoint: Callable[..., Path], write_npz: Callable[..., Path], tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
-    grey = {
+    gray = {
         "train_images": random.integers(0, 256, (20, 5, 5), dtype=np.uint8),
         "train_labels": np.arange(20) % 2,
         "test_images": random.integers(0, 256, (6, 5, 5), dtype=np.uint8),
         "test_labels": np.arange(6) % 2,
         "class_names": None,
     }
-    other, out = write_npz("grey", **grey), tmp_path / "results"
+    other, out = write_npz("gray", **gray), tmp_path / "results"
     config = EvalConfig(str(write_checkpoint()), data=str(other), out=str(out), probes=ALL)
     result = evaluate_checkpoint(dataclasses.replace(config, sgd=SHORT, augment=False))
-    assert (result.data, result.folder) == ("grey", out)
+    assert (result.data, result.folder) == ("gray", out)
     assert list(result.accuracies["raw pixels"]) == [*ALL]
 
 
@@ -93,7 +93,7 @@ def test_several_runs_have_a_mean_and_a_deviation(write_checkpoint: Callable[...
     ("changes", "message"),
     [
         ({"probes": ()}, "probes must be one or more"),
-        ({"neighbours": 0}, "neighbours must be at least 1"),
+        ({"neighbors": 0}, "neighbors must be at least 1"),
         ({"c": (1.0, 0.0)}, "c must be positive"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"checkpoint": ""}, "checkpoint must be"),
@@ -107,7 +107,7 @@ def test_wrong_options(changes: dict[str, object], message: str) -> None:
 
 def test_wrong_input(write_checkpoint: Callable[..., Path], write_npz: Callable[..., Path]) -> None:
     digits = write_checkpoint(data="digits")
-    with pytest.raises(DataError, match="takes grey images, and those of tiny are coloured"):
+    with pytest.raises(DataError, match="takes gray images, and those of tiny are colored"):
         evaluate_checkpoint(EvalConfig(str(digits), data=str(write_npz())))
     with pytest.raises(CheckpointError, match="no such file"):
         evaluate_checkpoint(EvalConfig(str(digits.parent / "gone.pt")))

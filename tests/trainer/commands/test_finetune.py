@@ -27,7 +27,7 @@ def test_all_weights_are_trained(write_checkpoint: Callable[..., Path]) -> None:
     changed = [not torch.equal(trained[name], value) for name, value in before.items()]
     assert all(changed)  # weights, and statistics of batch norms
     contents = json.loads((result.folder / "finetune.json").read_text())
-    assert contents["labelled_images"] == 12
+    assert contents["labeled_images"] == 12
     assert contents["test_accuracy"]["draws"] == list(result.accuracy.draws)
     assert "fine-tuned trained encoder" in (result.folder / "finetune.md").read_text()
 

@@ -87,7 +87,7 @@ def momenta(folder: Path) -> dict[int, Tensor]:
 
 
 def assert_same(folder: Path, whole: Path) -> None:
-    """Weights, optimiser, kept checkpoints and logs are equal to the last bit."""
+    """Weights, optimizer, kept checkpoints and logs are equal to the last bit."""
     for name in ("checkpoint.pt", "best.pt", "epoch-0002.pt"):
         ours, theirs = load_checkpoint(folder / name), load_checkpoint(whole / name)
         assert (ours.config, ours.epoch) == (theirs.config, theirs.epoch)

@@ -114,7 +114,7 @@ def test_equal_runs_are_equal_bit_by_bit(result: TrainResult, tmp_path: Path) ->
         assert torch.equal(weight, theirs[name]), name
 
 
-def test_own_data_in_colour(write_npz: Callable[..., Path], tmp_path: Path) -> None:
+def test_own_data_in_color(write_npz: Callable[..., Path], tmp_path: Path) -> None:
     path = write_npz("insects")
     config = dataclasses.replace(SMALL, data=str(path), out=str(tmp_path / "run"), batch_size=12)
     result = train(dataclasses.replace(config, image_size=None))

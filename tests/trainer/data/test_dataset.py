@@ -23,22 +23,22 @@ def test_images_in_memory_stay_as_they_are() -> None:
     assert torch.equal(data.in_memory().test_images[:], data.test_images[:])
 
 
-def test_unlabelled_images_are_those_to_pretrain_on() -> None:
+def test_unlabeled_images_are_those_to_pretrain_on() -> None:
     data = dataset(3)
     assert data.pretrain_images is data.train_images
     more = torch.zeros(9, 3, 2, 3, dtype=torch.uint8)
-    assert dataclasses.replace(data, unlabelled=more).pretrain_images is more
+    assert dataclasses.replace(data, unlabeled=more).pretrain_images is more
 
 
-def test_grey_images_are_repeated_for_a_model_of_colour() -> None:
-    grey = dataset(1)
-    assert grey.with_channels(1) is grey
-    images = grey.with_channels(3).test_images
+def test_gray_images_are_repeated_for_a_model_of_color() -> None:
+    gray = dataset(1)
+    assert gray.with_channels(1) is gray
+    images = gray.with_channels(3).test_images
     assert isinstance(images, Tensor)
     assert images.shape == (2, 3, 2, 3)
-    assert (images == grey.test_images[:]).all()
+    assert (images == gray.test_images[:]).all()
 
 
-def test_colour_does_not_suit_a_model_of_grey() -> None:
-    with pytest.raises(DataError, match="takes grey images, and those of tiny are coloured"):
+def test_color_does_not_suit_a_model_of_gray() -> None:
+    with pytest.raises(DataError, match="takes gray images, and those of tiny are colored"):
         dataset(3).with_channels(1)

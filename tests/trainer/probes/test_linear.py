@@ -15,7 +15,7 @@ from simclr_ext.trainer.probes.linear import (
     lbfgs_probe,
     linear_probe,
     rank_linearly,
-    standardise,
+    standardize,
 )
 from simclr_ext.trainer.views.augment import crop_and_flip
 
@@ -108,14 +108,14 @@ def test_linear_ranking_has_the_order_of_the_probabilities(classes: int) -> None
     assert np.array_equal(linear_probe(train, labels, test, c=0.1), probe.predict(test))
 
 
-def test_standardise_sums_up_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standardize_sums_up_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     train = random.normal(5, 3, (50, 4)).astype(np.float32)
     test = random.normal(5, 3, (6, 4)).astype(np.float32)
     monkeypatch.setattr("simclr_ext.trainer.probes.linear._ROWS", 7)
     before = train.copy()
     mean, std = train.astype(np.float64).mean(axis=0), train.astype(np.float64).std(axis=0)
-    for found, given in zip(standardise(train, test), (train, test), strict=True):
+    for found, given in zip(standardize(train, test), (train, test), strict=True):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, (given - mean) / std / 2, rtol=1e-5, atol=1e-6)
     assert np.array_equal(train, before)

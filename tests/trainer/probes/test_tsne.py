@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from simclr_ext.trainer.probes.tsne import draw_map, plot_tsne
-from tests.trainer.helpers import colours
+from tests.trainer.helpers import colors
 
 
 @pytest.mark.parametrize(("count", "classes"), [(4, 2), (90, 23)], ids=["few", "many classes"])
@@ -18,7 +18,7 @@ def test_tsne(tmp_path: Path, count: int, classes: int) -> None:
     features = np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32)
     labels = torch.arange(count) % classes
     plot_tsne(path, features, labels, [f"class {i}" for i in range(classes)], seed=0)
-    assert colours(path) > 10
+    assert colors(path) > 10
 
 
 def test_tsne_draws_no_more_than_it_can_show(

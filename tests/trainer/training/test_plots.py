@@ -8,7 +8,7 @@ import torch
 
 from simclr_ext.trainer.training.plots import plot_loss, plot_pairs
 from simclr_ext.trainer.training.state import Epoch
-from tests.trainer.helpers import colours, read
+from tests.trainer.helpers import colors, read
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -34,4 +34,4 @@ def test_loss_of_one_epoch_and_of_many(tmp_path: Path) -> None:
     epochs = [Epoch(**{**blank, "epoch": i, "loss": 5.0 / i}) for i in range(1, 9)]
     for shown in (epochs[:1], epochs):
         plot_loss(path, shown, batch_size=64)
-        assert colours(path) > 10
+        assert colors(path) > 10

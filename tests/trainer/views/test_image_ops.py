@@ -12,7 +12,7 @@ from simclr_ext.trainer.views import image_ops
 BATCH = 12
 
 
-@pytest.fixture(params=[1, 3], ids=["grey", "colour"])
+@pytest.fixture(params=[1, 3], ids=["gray", "color"])
 def images(request: pytest.FixtureRequest, generator: Generator) -> Tensor:
     return torch.rand(BATCH, request.param, 20, 14, generator=generator)
 
@@ -29,7 +29,7 @@ def error(ours: Tensor, theirs: list[Tensor]) -> float:
 @pytest.mark.parametrize("name", ["adjust_brightness", "adjust_contrast", "adjust_saturation"])
 def test_adjust(name: str, images: Tensor, factors: Tensor) -> None:
     if name == "adjust_saturation" and images.shape[1] == 1:
-        pytest.skip("grey images have no saturation")
+        pytest.skip("gray images have no saturation")
     ours = getattr(image_ops, f"{name}_")(images.clone(), factors)
     pairs = zip(images, factors.tolist(), strict=True)
     assert error(ours, [getattr(oracle, name)(image, factor) for image, factor in pairs]) < 1e-6

@@ -76,7 +76,7 @@ def test_jitter_is_distributed_as_torchvisions(generator: Generator) -> None:
 
 def test_choices_are_independent_and_as_frequent_as_asked(generator: Generator) -> None:
     drawn = draw_parameters(CONFIG, (MANY, 3, 8, 8), generator)
-    choices = {"flip": (drawn.flip, 0.3), "grey": (drawn.grayscale, 0.2), "blur": (drawn.blur, 0.6)}
+    choices = {"flip": (drawn.flip, 0.3), "gray": (drawn.grayscale, 0.2), "blur": (drawn.blur, 0.6)}
     for name, (chosen, probability) in choices.items():
         assert abs(float(chosen.double().mean()) - probability) < TOLERANCE, name
     for (_, (one, p)), (_, (other, q)) in itertools.combinations(choices.items(), 2):
@@ -85,7 +85,7 @@ def test_choices_are_independent_and_as_frequent_as_asked(generator: Generator) 
     assert_same_distribution(drawn.sigma, uniform, "sigma")
 
 
-def test_grey_images_have_no_colour_to_change(generator: Generator) -> None:
+def test_gray_images_have_no_color_to_change(generator: Generator) -> None:
     drawn = draw_parameters(CONFIG, (50, 1, 8, 8), generator)
     assert drawn.factors.shape == (2, 50)
     assert drawn.order.max() == 1
