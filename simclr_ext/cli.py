@@ -80,7 +80,7 @@ COMMANDS = (
     Command("bench", _BENCH, BenchConfig, run_bench),
 )
 _PRESET = "Recipe to start from; the file and the other options override it"
-_RESUME = "Go on with the run in this folder, alone: its configuration is in the folder"
+_RESUME = "Resume the run in this folder, whose configuration is taken; no other option"
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
 
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; None: the process's.
 
     Returns:
-        Exit code: 0, 2 after a message on stderr about what the user can put right, or 130 after an
+        Exit code: 0, 2 after a message on stderr about what the user can fix, or 130 after an
         interrupt; `doctor` has its own, and `study` returns 1 if a part of it failed.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)

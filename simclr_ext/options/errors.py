@@ -1,4 +1,4 @@
-"""What can go wrong in a way the user can put right; every message is one line."""
+"""Errors that the user can fix; every message is one line."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ class CheckpointError(TrainerError, ValueError):
 
 
 class ExportError(TrainerError, ArithmeticError):
-    """An exported file does not compute what the encoder computes."""
+    """The output of an exported file differs from the encoder's."""

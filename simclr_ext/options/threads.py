@@ -10,10 +10,10 @@ import torch
 
 @contextmanager
 def threads(count: int | None) -> Iterator[int]:
-    """Give PyTorch a number of CPU threads for as long as this is open.
+    """Set PyTorch's number of CPU threads within the block.
 
     Args:
-        count: At least 1; None: as many as it has.
+        count: At least 1; None: the number is left as it is.
 
     Yields:
         The number.

@@ -32,7 +32,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         DeviceError: `config.device` cannot be used.
         BackendUnavailableError: The loss cannot be computed on this device.
         RunFolderError: The folder is that of something else, is damaged, or cannot be created.
-        TrainingInterrupted: A signal ended the study; the same command goes on with it.
+        TrainingInterrupted: A signal ended the study; the same command resumes it.
     """
     require_extra()
     from simclr_ext.studies.engine.run import run

@@ -1,7 +1,7 @@
 """What can be done with the trainer: the functions behind the commands.
 
-Importable without the trainer's extra, like the configurations that they take: what they need they
-import when they are called.
+Importable without the trainer's extra, like the configurations that they take: each imports what it
+needs when it is called.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def train(config: TrainConfig) -> TrainResult:
 
 
 def resume(folder: str | Path) -> TrainResult:
-    """Go on with a run that was cut off, from its last checkpoint.
+    """Resume an interrupted run from its last checkpoint.
 
-    On a CPU, with the run's number of threads, the result is the one of a run that was not cut off,
-    bit by bit. A run that was complete is evaluated again.
+    On a CPU, with the run's number of threads, the result is bit by bit that of a run that was not
+    interrupted. A run that was complete is evaluated again.
 
     Args:
         folder: The run folder.

@@ -114,7 +114,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _is_fresh(folder: Path) -> bool:
-    """Return whether a folder has nothing but what a study that was cut off at its start leaves."""
+    """Return whether a folder has at most what a study leaves that is interrupted at its start."""
     return all(path.name == "study.yaml.partial" for path in folder.iterdir())
 
 

@@ -1,8 +1,8 @@
 """Runs the cells of a study; what is finished is never run again.
 
 A cell's rows are written as a whole when it is finished, to cells/<id>.json; why one failed, to
-cells/<id>.error: the error in one line, then its traceback. So a sweep may be cut off at any
-moment, and the same cells, run again, are those that are not finished.
+cells/<id>.error: the error in one line, then its traceback. So a sweep may be interrupted at any
+moment, and the next one runs the cells that are not finished.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def sweep(config: StudyConfig, cells: Sequence[Cell], context: Context, folder: 
 
     Raises:
         RunFolderError: The folder of the cells cannot be created.
-        TrainingInterrupted: A signal came, and the cells that were going on then are finished. A
+        TrainingInterrupted: A signal came, and the cells that were running then are finished. A
             second signal interrupts at once.
     """
     try:
@@ -79,12 +79,12 @@ def sweep(config: StudyConfig, cells: Sequence[Cell], context: Context, folder: 
             done = _run_in_processes(config, todo, folder, stop)
         for cell in done:
             if _file(folder, cell, "error").exists():
-                bar.write(f"failed: {cell.id}; the other cells go on")
+                bar.write(f"failed: {cell.id}; the other cells continue")
             bar.update()
     if stop.signal is not None:
         raise TrainingInterrupted(
             f"{len(cells) - len(_missing(folder, cells))} of {len(cells)} cells are finished in "
-            f"{folder}; the same command goes on",
+            f"{folder}; the same command resumes",
             stop.signal,
         )
 
@@ -166,7 +166,7 @@ def _run_cell(config: StudyConfig, cell: Cell, opened: Callable[[], Context], fo
         measured = load_study(config.study).measure(
             cell, dataclasses.replace(context, config=seeded)
         )
-    except Exception as error:  # whatever it is, the other cells go on
+    except Exception as error:  # whatever it is, the other cells continue
         line = " ".join(f"{type(error).__name__}: {error}".split())
         write_text(failure, f"{line}\n\n{traceback.format_exc()}")
         return

@@ -220,7 +220,7 @@ def _findings(rows: Sequence[Row]) -> Findings:
         markdown_table([*head[:-1], "log sum - s_ip / T"], table),
         note=f"{_written_out(rows)}\n\nThe loss of the batch is the mean of all "
         f"{len(terms)}: **{mean:.4f}**. The losses are those that `nt_xent_loss` returns for these "
-        'z with `reduction="none"`; a network that tells no views apart would have '
+        'z with `reduction="none"`; its chance level is '
         f"ln({len(terms) - 1}) = {np.log(len(terms) - 1):.4f}. The views were encoded in "
         "evaluation mode by the network that this recipe trained.",
     )

@@ -70,7 +70,7 @@ def run_train(options: TrainConfig) -> TrainResult:
 
 
 def run_resume(path: str | Path) -> TrainResult:
-    """Go on with a run that was cut off; see `simclr_ext.trainer.resume`."""
+    """Resume an interrupted run; see `simclr_ext.trainer.resume`."""
     folder = RunFolder(Path(path))
     options, checkpoint = folder.load()
     with threads(options.threads), freed_memory_kept():
@@ -95,7 +95,7 @@ def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
 def _restore(training: Training, checkpoint: Checkpoint, folder: RunFolder, source: Source) -> None:
     state = checkpoint.training
     if state is None:
-        raise CheckpointError(f"{folder.path}: checkpoint.pt has no state to go on from")
+        raise CheckpointError(f"{folder.path}: checkpoint.pt has no state to resume from")
     if state["images"] != source.images:
         raise CheckpointError(
             f"{folder.path}: the run has {state['images']} training images, the data set now has "

@@ -16,7 +16,7 @@ class AugmentConfig:
         crop_area: Least and greatest area of the crop as a fraction of the image's.
         crop_ratio: Least and greatest ratio of the crop's width to its height.
         flip_probability: Chance of a horizontal flip; null: 0.5 for color images, 0 for gray ones
-            (a mirrored digit is no digit).
+            (a mirrored digit is not a digit).
         jitter_probability: Chance of the color jitter.
         jitter_strength: s: brightness, contrast and saturation vary by 0.8 s, hue by 0.2 s; gray
             images have brightness and contrast only. The paper: 1 for ImageNet, 0.5 for CIFAR-10.

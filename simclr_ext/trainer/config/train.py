@@ -51,7 +51,7 @@ class TrainConfig:
         evaluate: Whether the run ends with a comparison with raw pixels and the untrained encoder.
         seed: Seed of the weights, the batches, the views and the evaluation's draws.
         threads: CPU threads of PyTorch; null: PyTorch's own choice. Results are reproducible bit
-            by bit only between runs with as many threads.
+            by bit only between runs with the same number of threads.
         device: PyTorch device, such as "cpu" or "cuda".
         augment: How views are made.
         model: Encoder and projection head.
@@ -155,7 +155,7 @@ class ResolvedConfig(TrainConfig):
 
     @property
     def options(self) -> TrainConfig:
-        """The options that make this run again, without what the images say."""
+        """The options that repeat this run, without what the images decide."""
         return TrainConfig(**_values(self))
 
 

@@ -114,7 +114,7 @@ class Dataset:
 
 
 def fits_in_memory(images: int, height: int, width: int) -> bool:
-    """Return whether so many color images take at most 4 GiB."""
+    """Return whether this many color images take at most 4 GiB."""
     return _bytes(images, height, width) <= _MEMORY_LIMIT
 
 

@@ -45,7 +45,7 @@ class ImageFiles:
         As in the paper's evaluation: the shorter side is made 8/7 of `side` first (256 of 224).
 
         Raises:
-            DataError: A file is no image, or a broken one.
+            DataError: A file is not an image, or is broken.
             ValueError: No side is chosen.
         """
         side = self.chosen_side
@@ -67,7 +67,7 @@ class ImageFiles:
                 by several threads at a time.
 
         Raises:
-            DataError: A file is no image, or a broken one.
+            DataError: A file is not an image, or is broken.
         """
         indices = torch.arange(len(self))[rows].tolist()
 
@@ -87,7 +87,7 @@ class ImageFiles:
         """Return an image in RGB, as it is.
 
         Raises:
-            DataError: The file is no image, or a broken one.
+            DataError: The file is not an image, or is broken.
         """
         try:
             with Image.open(self.paths[index]) as file:
@@ -100,7 +100,7 @@ class ImageFiles:
         """Yield width and height of every image, by its file's header.
 
         Raises:
-            DataError: A file is no image.
+            DataError: A file is not an image.
         """
         for path in self.paths:
             try:

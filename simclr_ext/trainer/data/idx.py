@@ -31,7 +31,7 @@ def load_idx(folder: Path, name: str, class_names: tuple[str, ...] = _FASHION) -
     """Return the data set in the four IDX files of a folder, with MNIST's file names.
 
     Raises:
-        DataError: A file is missing, is no IDX file, or images and labels do not fit.
+        DataError: A file is missing or not an IDX file, or images and labels differ in number.
     """
     parts = []
     for part in ("train", "t10k"):

@@ -1,4 +1,4 @@
-"""Checkpoints: the model's weights, what builds the model, and what training goes on from."""
+"""Checkpoints: the model's weights, what builds the model, and the state to resume from."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def encode(encoder: nn.Module, images: Images, size: int, chunk: int = 512) -> F
 
 
 class FeatureCache:
-    """Features on disk, found again by what they were computed from.
+    """Features on disk, keyed by what they were computed from.
 
     Args:
         folder: Where they are kept, one .npy file each; None: nowhere.

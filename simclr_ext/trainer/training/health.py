@@ -32,8 +32,8 @@ def complaints(epoch: Epoch, batch_size: int) -> dict[str, str]:
     chance = math.log(2 * batch_size - 1)
     if epoch.loss > chance - 0.02:
         found["chance"] = (
-            f"the loss, {epoch.loss:.3f}, is that of a network that tells no images apart, "
-            f"ln(2N - 1) = {chance:.3f}: try another learning rate, or weaker augmentations"
+            f"the loss, {epoch.loss:.3f}, is at its chance level, ln(2N - 1) = {chance:.3f}: try "
+            "another learning rate, or weaker augmentations"
         )
     if epoch.embedding_std < 0.1 or epoch.effective_rank < 2:
         found["collapse"] = (

@@ -43,7 +43,7 @@ def _show(axis: Axes, image: Tensor) -> None:
 
 
 def plot_loss(path: Path, epochs: Sequence[Epoch], batch_size: int) -> None:
-    """Draw the mean loss of each epoch, with the loss of a network that tells nothing apart.
+    """Draw the mean loss of each epoch, and its chance level ln(2N - 1).
 
     Args:
         path: PNG to write.

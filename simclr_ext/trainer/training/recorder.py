@@ -33,8 +33,8 @@ class Recorder:
         config: The run; its `monitor` says what is due.
         data: The images, for k-NN and the map.
         source: Batches and views of the run.
-        training: The state from which the run starts or goes on. Nothing is left of what was
-            written after it: those steps are repeated.
+        training: The state from which the run starts or is resumed. What was written after it is
+            discarded, because those steps are repeated.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Recorder:
             self._folder.save(training, self._config, self._source.images)
         if stop.signal is not None:
             raise TrainingInterrupted(
-                f"saved after step {training.step}; to go on: simclr-ext train --resume "
+                f"saved after step {training.step}; to resume: simclr-ext train --resume "
                 f"{self._folder.path}",
                 stop.signal,
             )

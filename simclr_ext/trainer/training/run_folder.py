@@ -1,4 +1,4 @@
-"""The run folder: what is written where, so that a run that is cut off at any moment can go on."""
+"""The run folder: what is written where, so that a run can be resumed whenever it ended."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class RunFolder:
         return config, load_checkpoint(path) if path.exists() else None
 
     def save(self, training: Training, config: ResolvedConfig, images: int) -> None:
-        """Write checkpoint.pt, from which the run can go on."""
+        """Write checkpoint.pt, from which the run can be resumed."""
         epoch = len(training.epochs)
         state = {**training.state_dict(), "images": images}
         path = self.path / "checkpoint.pt"
@@ -87,12 +87,12 @@ class RunFolder:
         save_checkpoint(self.path / name, training.model, config, epoch)
 
     def remove_events(self) -> None:
-        """Remove TensorBoard's files, which a run that goes on writes anew, as metrics.csv."""
+        """Remove TensorBoard's files, which a resumed run writes anew, like metrics.csv."""
         for path in self.path.glob("events.out.tfevents.*"):
             path.unlink()
 
     def write_metrics(self, epochs: Sequence[Epoch]) -> None:
-        """Write metrics.csv anew, so that no row is lost or doubled, wherever a run was cut off."""
+        """Write metrics.csv anew, so that no row is lost or doubled, wherever a run ended."""
         text = io.StringIO()
         writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Epoch)])
         writer.writeheader()

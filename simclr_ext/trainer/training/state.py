@@ -52,7 +52,7 @@ class Epoch:
 
 @dataclass
 class Training:
-    """What changes while a run trains: all that a checkpoint must hold to go on from it.
+    """What changes while a run trains: all that a checkpoint must hold to resume it.
 
     Random numbers have no part in it; see `seeds`.
 
@@ -63,10 +63,10 @@ class Training:
         step: Steps done.
         epochs: Measurements of the epochs done.
         seconds: Time spent on training.
-        epoch_seconds: Time spent on the epoch that is going on.
-        totals: Sums over the epoch that is going on: of the loss, and of accuracy, entropy and
+        epoch_seconds: Time spent on the current epoch.
+        totals: Sums over the current epoch: of the loss, and of accuracy, entropy and
             similarities over its measured steps.
-        measured: Measured steps of the epoch that is going on.
+        measured: Measured steps of the current epoch.
         latest: Loss and contrastive accuracy of the last measured step, for the progress bar.
     """
 

@@ -106,7 +106,7 @@ class MemorySource(Source):
 
 
 def twice(images: Tensor) -> Tensor:
-    """Return a batch of images [n, C, H, W] of which each makes both views; no copy."""
+    """Return the batch in which each of images [n, C, H, W] makes both views; no copy."""
     return images[:, None].expand(-1, 2, -1, -1, -1)
 
 

@@ -32,7 +32,7 @@ def crop_files(files: ImageFiles, rows: Tensor, config: AugmentConfig, seeds: Te
         seeds: [b] int64: the crop of an image depends on its own, and not on the threads.
 
     Raises:
-        DataError: A file is no image, or a broken one.
+        DataError: A file is not an image, or is broken.
     """
     own, side = seeds.tolist(), files.chosen_side
 

@@ -72,7 +72,7 @@ def resize_taps(
     # The triangle widens when it shrinks the image: that is the antialiasing.
     reach = scale.clamp(min=1)
     first = (center - reach - 0.5).floor() + 1
-    taps = math.ceil(2 * max(1.0, side / size))  # at most so many centers of pixels are in reach
+    taps = math.ceil(2 * max(1.0, side / size))  # at most this many pixel centers are in reach
     source = first[..., None] + torch.arange(taps, device=start.device)  # [B, size, T]
     weight = (1 - (source + 0.5 - center[..., None]).abs() / reach[..., None]).clamp_(min=0)
     inside = source.clamp(start[..., None], (start + length - 1)[..., None])

@@ -1,4 +1,4 @@
-"""Runs that are cut off, by SIGKILL and by what can be caught, and go on bit by bit."""
+"""Runs that are interrupted, by SIGKILL and by what can be caught, resume bit by bit."""
 
 import csv
 import dataclasses
@@ -139,7 +139,7 @@ def test_a_signal_saves_first(
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         interrupt_after(5, number, patch)
-        with pytest.raises(TrainingInterrupted, match="saved after step 5; to go on: simclr-ext"):
+        with pytest.raises(TrainingInterrupted, match="saved after step 5; to resume: simclr-ext"):
             train(dataclasses.replace(CONFIG, out=str(tmp_path / "run")))
     assert signal.getsignal(number) is handler
     state = load_checkpoint(tmp_path / "run" / "checkpoint.pt").training
@@ -158,7 +158,7 @@ def test_the_command_line_goes_on_and_takes_nothing_else(
     with monkeypatch.context() as patch:
         interrupt_after(6, signal.SIGTERM, patch)
         assert cli.main(["train", "--config", str(config)]) == 128 + signal.SIGTERM
-    assert f"to go on: simclr-ext train --resume {folder}\n" in capsys.readouterr().err
+    assert f"to resume: simclr-ext train --resume {folder}\n" in capsys.readouterr().err
     assert cli.main(["train", "--resume", str(folder), "--epochs", "9"]) == 2
     assert "--resume must be the only option" in capsys.readouterr().err
     assert cli.main(["train", "--resume", str(folder)]) == 0
@@ -189,5 +189,5 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has 5 training images, the data set now has 1437"):
         resume(run.folder)
     save_checkpoint(path, run.model, run.config, 2)
-    with pytest.raises(CheckpointError, match="has no state to go on from"):
+    with pytest.raises(CheckpointError, match="has no state to resume from"):
         resume(run.folder)

@@ -83,7 +83,7 @@ def test_checkpoints_that_are_kept(tmp_path: Path) -> None:
 
 def test_a_signal_ends_the_run_after_the_step_that_it_came_in(tmp_path: Path) -> None:
     folder = Written(tmp_path)
-    with pytest.raises(TrainingInterrupted, match="saved after step 1; to go on: simclr-ext") as e:
+    with pytest.raises(TrainingInterrupted, match="saved after step 1; to resume: simclr-ext") as e:
         record(folder, StopRequest(signal.SIGTERM))
     assert (e.value.signal, folder.saved) == (signal.SIGTERM, [1])
 
