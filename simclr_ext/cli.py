@@ -30,7 +30,7 @@ from simclr_ext.trainer import (
     FinetuneConfig,
     PagesConfig,
     TrainConfig,
-    TrainerError,
+    UserError,
     draw_pages,
     embed_images,
     evaluate_checkpoint,
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = _run(args.command, parser.instantiate(args)[args.command], arguments)
             print(result)
         return getattr(result, "exit_code", 0)
-    except (ArgumentError, TrainerError) as error:
+    except (ArgumentError, UserError) as error:
         print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
     except BackendUnavailableError as error:  # with the compiler's own lines
         print(f"simclr-ext: error: {error}", file=sys.stderr)

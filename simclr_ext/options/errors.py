@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 
-class TrainerError(Exception):
-    """Base of the trainer's errors."""
+class UserError(Exception):
+    """Base of these errors."""
 
 
-class ConfigError(TrainerError, ValueError):
+class ConfigError(UserError, ValueError):
     """A value of the configuration is out of its range."""
 
 
-class MissingExtraError(TrainerError, ImportError):
+class MissingExtraError(UserError, ImportError):
     """Packages that the trainer needs are not installed."""
 
 
-class DataError(TrainerError, ValueError):
+class DataError(UserError, ValueError):
     """The data cannot be read, or do not suit the run."""
 
 
-class DeviceError(TrainerError, ValueError):
+class DeviceError(UserError, ValueError):
     """PyTorch does not know the device, or this machine lacks it."""
 
 
-class RunFolderError(TrainerError, FileExistsError):
+class RunFolderError(UserError, FileExistsError):
     """The run folder is taken, or cannot be created."""
 
 
@@ -39,13 +39,13 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.signal = signal
 
 
-class DivergedError(TrainerError, ArithmeticError):
+class DivergedError(UserError, ArithmeticError):
     """The loss is not finite."""
 
 
-class CheckpointError(TrainerError, ValueError):
+class CheckpointError(UserError, ValueError):
     """A file is not a checkpoint of this package."""
 
 
-class ExportError(TrainerError, ArithmeticError):
+class ExportError(UserError, ArithmeticError):
     """The output of an exported file differs from the encoder's."""

@@ -16,7 +16,7 @@ EXTRA_PACKAGES = {
 }
 
 
-def require_extra() -> None:
+def require_trainer() -> None:
     """Raise MissingExtraError unless the `trainer` extra is installed."""
     missing = [name for module, name in EXTRA_PACKAGES.items() if find_spec(module) is None]
     if missing:

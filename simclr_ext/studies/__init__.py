@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simclr_ext.options.extras import require_extra
+from simclr_ext.options.extras import require_trainer
 from simclr_ext.studies.config import STUDIES, StudyConfig
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         RunFolderError: The folder is that of something else, is damaged, or cannot be created.
         TrainingInterrupted: A signal ended the study; the same command resumes it.
     """
-    require_extra()
+    require_trainer()
     from simclr_ext.studies.engine.run import run
 
     return run(config)

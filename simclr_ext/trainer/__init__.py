@@ -4,7 +4,7 @@
 >>> result = train(TrainConfig(data="digits"))  # doctest: +SKIP
 """
 
-from simclr_ext.options.errors import MissingExtraError, TrainerError
+from simclr_ext.options.errors import MissingExtraError, UserError
 from simclr_ext.trainer.api import (
     draw_pages,
     embed_images,
@@ -45,7 +45,7 @@ __all__ = [
     "PagesConfig",
     "SgdConfig",
     "TrainConfig",
-    "TrainerError",
+    "UserError",
     "draw_pages",
     "embed_images",
     "evaluate_checkpoint",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclr_ext.options.extras import require_extra
+from simclr_ext.options.extras import require_trainer
 from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.config.commands import (
     EmbedConfig,
@@ -46,7 +46,7 @@ def train(config: TrainConfig) -> TrainResult:
         RunFolderError: The run folder exists and is not empty, or cannot be created.
         DivergedError: The loss is not finite.
     """
-    require_extra()
+    require_trainer()
     from simclr_ext.trainer.commands.train import run_train
 
     return run_train(config)
@@ -68,7 +68,7 @@ def resume(folder: str | Path) -> TrainResult:
         CheckpointError: The folder is not that of a run, or its data have changed.
         DataError: As for `train`, like the other errors there.
     """
-    require_extra()
+    require_trainer()
     from simclr_ext.trainer.commands.train import run_resume
 
     return run_resume(folder)
@@ -91,7 +91,7 @@ def evaluate_checkpoint(config: EvalConfig) -> EvalResult:
         RunFolderError: The folder of the results cannot be created.
         DivergedError: A probe's loss is not finite.
     """
-    require_extra()
+    require_trainer()
     from simclr_ext.trainer.commands.eval import run_eval
 
     return run_eval(config)
@@ -114,7 +114,7 @@ def finetune_checkpoint(config: FinetuneConfig) -> FinetuneResult:
         RunFolderError: The folder of the results cannot be created.
         DivergedError: The loss is not finite.
     """
-    require_extra()
+    require_trainer()
     from simclr_ext.trainer.commands.finetune import run_finetune
 
     return run_finetune(config)
@@ -136,7 +136,7 @@ def embed_images(config: EmbedConfig) -> EmbedResult:
         DeviceError: `config.device` cannot be used.
         RunFolderError: The folder of the results cannot be created.
     """
-    require_extra()
+    require_trainer()
     from simclr_ext.trainer.commands.embed import run_embed
 
     return run_embed(config)
@@ -157,7 +157,7 @@ def export_encoder(config: ExportConfig) -> ExportResult:
         ExportError: What was written does not compute what the encoder computes.
         RunFolderError: The folder of the results cannot be created.
     """
-    require_extra()
+    require_trainer()
     from simclr_ext.trainer.commands.export import run_export
 
     return run_export(config)
@@ -179,7 +179,7 @@ def draw_pages(config: PagesConfig) -> PagesResult:
         DeviceError: `config.device` cannot be used.
         RunFolderError: The folder of the results cannot be created.
     """
-    require_extra()
+    require_trainer()
     from simclr_ext.trainer.commands.pages import run_pages
 
     return run_pages(config)
