@@ -29,11 +29,11 @@ from torch import Tensor
 
 import simclr_ext
 from simclr_ext.bench.measure import interleaved
-from simclr_ext.trainer.augment import Augment
 from simclr_ext.trainer.config import AugmentConfig
+from simclr_ext.trainer.views.augment import Augment
 
 CHECKED = 512  # views of each whose statistics are compared
-LARGEST_GAP = 0.03  # of their mean and of their deviation; colours are in [0, 1]
+LARGEST_GAP = 0.03  # of their mean and of their deviation; colors are in [0, 1]
 Row = dict[str, object]
 
 
@@ -47,7 +47,7 @@ class Case:
         width: Columns of the images.
         size: Side of the views.
         batch: Images at a time.
-        strength: Strength of the colour jitter.
+        strength: Strength of the color jitter.
         blur: Probability of the blur.
     """
 
@@ -150,7 +150,7 @@ def check(ours: Tensor, theirs: Tensor) -> None:
             "brightness": views.mean(),
             "deviation between views": views.mean(dim=(1, 2, 3)).std(),
             "deviation within views": views.std(dim=(2, 3)).mean(),
-            "deviation between colours": views.std(dim=1).mean(),
+            "deviation between colors": views.std(dim=1).mean(),
         }
 
     expected = statistics(theirs)

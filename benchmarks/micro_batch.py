@@ -23,11 +23,12 @@ from torch.amp import GradScaler
 
 from simclr_ext import nt_xent_loss
 from simclr_ext.trainer import PRESETS
-from simclr_ext.trainer.data import ImageData
-from simclr_ext.trainer.gradient import one_pass, two_pass
-from simclr_ext.trainer.model import SimCLR
-from simclr_ext.trainer.pretrain import Training, pretrain
-from simclr_ext.trainer.source import build_source
+from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.model.simclr import SimCLR
+from simclr_ext.trainer.training.gradient import one_pass, two_pass
+from simclr_ext.trainer.training.loop import pretrain
+from simclr_ext.trainer.training.state import Training
+from simclr_ext.trainer.views.batches import build_source
 
 RESULTS = Path(__file__).parent / "results" / "micro_batch.csv"
 
@@ -65,7 +66,7 @@ def measure(batch: int, chunk: int, threads: int) -> dict[str, float]:
     ).resolve(3, 32, 32)
     images = torch.randint(256, (batch, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(batch) % 10
-    data = ImageData("noise", images, labels, images, labels, tuple("0123456789"))
+    data = Dataset("noise", images, labels, images, labels, tuple("0123456789"))
     model = SimCLR(config.model, 3).to(memory_format=torch.channels_last)
     training = Training.start(model, config)
     source = build_source(data, config)

@@ -4,7 +4,7 @@
 
 The `cpu-small` preset, once with this package's augmentation and loss, and once with lightly's
 SimCLRTransform in a DataLoader that has a worker per core, and lightly's NTXentLoss; model,
-optimiser, schedule, precision and everything else are the same code.
+optimizer, schedule, precision and everything else are the same code.
 
 Speed is measured first: both train in turn, an epoch each per round, so that what disturbs one
 disturbs the other. Then each trains to the end with every seed, and the encoders, raw pixels and
@@ -28,26 +28,30 @@ from lightly.loss import NTXentLoss
 from lightly.transforms import SimCLRTransform
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from simclr_ext.trainer import PRESETS, TrainConfig
-from simclr_ext.trainer.data import ImageData, load_data
-from simclr_ext.trainer.evaluate import probe_accuracies, standardise
-from simclr_ext.trainer.features import encode, pixels
-from simclr_ext.trainer.memory import freed_memory_kept
-from simclr_ext.trainer.pretrain import Training, pretrain
-from simclr_ext.trainer.run import build_model
-from simclr_ext.trainer.source import build_source
+from simclr_ext.trainer.config import ResolvedConfig
+from simclr_ext.trainer.data import Dataset, load_data
+from simclr_ext.trainer.model.simclr import build_model
+from simclr_ext.trainer.probes.comparison import probe_accuracies
+from simclr_ext.trainer.probes.features import encode, pixels
+from simclr_ext.trainer.probes.linear import standardize
+from simclr_ext.trainer.training.loop import pretrain
+from simclr_ext.trainer.training.process import freed_memory_kept
+from simclr_ext.trainer.training.state import Training
+from simclr_ext.trainer.views.batches import build_source
 
 COLUMNS = ("system", "measured", "repetition", "value")
 SPEED = "images per second"
 Row = dict[str, str]
 
 
-class Pictures(Dataset[tuple[Tensor, Tensor]]):
+class Pictures(TorchDataset[tuple[Tensor, Tensor]]):
     """Two of lightly's views of each image, from PIL images in memory."""
 
-    def __init__(self, images: Tensor, config: TrainConfig) -> None:
+    def __init__(self, images: Tensor, config: ResolvedConfig) -> None:
         self.pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
         augment = config.augment
         self.transform = SimCLRTransform(
@@ -73,7 +77,7 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
 class LightlySource:
     """Batches of lightly's views [N, 2, C, side, side], in the place of this package's source."""
 
-    def __init__(self, images: Tensor, config: TrainConfig, workers: int) -> None:
+    def __init__(self, images: Tensor, config: ResolvedConfig, workers: int) -> None:
         self.images, self.steps = len(images), len(images) // config.batch_size
         self.loader = DataLoader(
             Pictures(images, config),
@@ -97,7 +101,7 @@ class LightlySource:
 def main() -> None:
     """Measure what is missing from the file, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", help="an .npz file of colour images, see docs/trainer.md")
+    parser.add_argument("data", help="an .npz file of color images, see docs/trainer.md")
     parser.add_argument("--out", type=Path, required=True, help="CSV file, new or to go on with")
     parser.add_argument("--rounds", type=int, default=10, help="epochs in turn, for the speed")
     parser.add_argument("--seeds", type=int, default=3, help="whole runs of each system")
@@ -110,9 +114,7 @@ def main() -> None:
     preset = TrainConfig.from_dict({**preset, "data": args.data})
     data = load_data(args.data)
     if data.channels != 3:
-        parser.error(
-            f"data: lightly's transform takes colour images, and {args.data} has grey ones"
-        )
+        parser.error(f"data: lightly's transform takes color images, and {args.data} has gray ones")
     preset = preset.resolve(data.channels, *data.sides)
     rows = read_rows(args.out)
     done = {(row["system"], row["repetition"]) for row in rows if row["measured"] != SPEED}
@@ -135,7 +137,7 @@ def set_field(plain: dict[str, object], field: str, value: str) -> None:
     plain[name] = yaml.safe_load(value)
 
 
-def time_in_turn(data: ImageData, config: TrainConfig, workers: int, rounds: int) -> list[Row]:
+def time_in_turn(data: Dataset, config: ResolvedConfig, workers: int, rounds: int) -> list[Row]:
     """Train both systems an epoch each per round; the first, with its warm-up, is not counted."""
     config = dataclasses.replace(config, epochs=max(rounds + 1, config.optim.warmup_epochs + 1))
     trainings = {system: start(system, data, config, workers) for system in TRAINED}
@@ -150,7 +152,7 @@ def time_in_turn(data: ImageData, config: TrainConfig, workers: int, rounds: int
     return rows
 
 
-def evaluate(system: str, data: ImageData, config: TrainConfig, workers: int) -> list[Row]:
+def evaluate(system: str, data: Dataset, config: ResolvedConfig, workers: int) -> list[Row]:
     """Train and evaluate one system with one seed."""
     if system == "raw pixels":
         features = [pixels(images) for images in (data.train_images, data.test_images)]
@@ -163,7 +165,7 @@ def evaluate(system: str, data: ImageData, config: TrainConfig, workers: int) ->
         features = [
             encode(encoder, images, config.side) for images in (data.train_images, data.test_images)
         ]
-    train, test = standardise(*features)
+    train, test = standardize(*features)
     labels, expected = data.train_labels.numpy(), data.test_labels.numpy()
     found = probe_accuracies(train, labels, test, expected)
     return [
@@ -173,10 +175,10 @@ def evaluate(system: str, data: ImageData, config: TrainConfig, workers: int) ->
 
 
 def start(
-    system: str, data: ImageData, config: TrainConfig, workers: int
+    system: str, data: Dataset, config: ResolvedConfig, workers: int
 ) -> tuple[Training, Iterator[Training]]:
     """Return a system's training before its first step, and its steps."""
-    training = Training.start(build_model(config, data.channels), config)
+    training = Training.start(build_model(config), config)
     if system != "lightly":
         return training, pretrain(training, build_source(data, config), config)
     source = LightlySource(data.pretrain_images, config, workers)

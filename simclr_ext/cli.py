@@ -18,18 +18,27 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from simclr_ext import BackendUnavailableError, __version__
 from simclr_ext.bench import BenchConfig, run_bench
+from simclr_ext.options.errors import ConfigError, TrainingInterrupted
+from simclr_ext.options.serialize import to_plain
 from simclr_ext.studies import STUDIES, StudyConfig, run_study
-from simclr_ext.trainer import DEMO, PRESETS, TrainConfig, TrainerError, resume, to_plain, train
-from simclr_ext.trainer.commands import (
+from simclr_ext.trainer import (
+    DEMO,
+    PRESETS,
+    EmbedConfig,
+    EvalConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PagesConfig,
+    TrainConfig,
+    UserError,
     draw_pages,
     embed_images,
     evaluate_checkpoint,
     export_encoder,
     finetune_checkpoint,
+    resume,
+    train,
 )
-from simclr_ext.trainer.config.evaluate import EvalConfig, FinetuneConfig
-from simclr_ext.trainer.config.outputs import EmbedConfig, ExportConfig, PagesConfig
-from simclr_ext.trainer.errors import ConfigError, TrainingInterrupted
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ _BENCH = "Time the backends, eager PyTorch and torch.compile for a shape; recomm
 _EVAL = "Evaluate a checkpoint's frozen features: k-NN and linear probes, any data set."
 _FINETUNE = "Fine-tune a checkpoint's encoder with few labels or all."
 _EXPORT = "Write the encoder for other programs, and check what was written."
-_PAGES = "Draw a map of the representations, and a page of nearest neighbours."
+_PAGES = "Draw a map of the representations, and a page of nearest neighbors."
 _STUDY = f"Run a study of the paper and report on it: {', '.join(STUDIES)}."
 _TRAIN = "Train SimCLR by the paper's recipe, and evaluate it."
 COMMANDS = (
@@ -71,7 +80,7 @@ COMMANDS = (
     Command("bench", _BENCH, BenchConfig, run_bench),
 )
 _PRESET = "Recipe to start from; the file and the other options override it"
-_RESUME = "Go on with the run in this folder, alone: its configuration is in the folder"
+_RESUME = "Resume the run in this folder, whose configuration is taken; no other option"
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
 
@@ -116,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; None: the process's.
 
     Returns:
-        Exit code: 0, 2 after a message on stderr about what the user can put right, or 130 after an
+        Exit code: 0, 2 after a message on stderr about what the user can fix, or 130 after an
         interrupt; `doctor` has its own, and `study` returns 1 if a part of it failed.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -130,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = _run(args.command, parser.instantiate(args)[args.command], arguments)
             print(result)
         return getattr(result, "exit_code", 0)
-    except (ArgumentError, TrainerError) as error:
+    except (ArgumentError, UserError) as error:
         print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
     except BackendUnavailableError as error:  # with the compiler's own lines
         print(f"simclr-ext: error: {error}", file=sys.stderr)

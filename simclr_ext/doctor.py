@@ -16,8 +16,8 @@ from torch import Tensor
 import simclr_ext
 from simclr_ext import _backend
 from simclr_ext._build_config import NoCuda
+from simclr_ext.options.extras import EXTRA_PACKAGES
 from simclr_ext.selection import Backend, select_backend
-from simclr_ext.trainer import EXTRA_PACKAGES
 
 
 def main() -> int:

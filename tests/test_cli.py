@@ -79,7 +79,7 @@ def test_a_runs_own_configuration_file_is_accepted(
     trained: list[TrainConfig], tmp_path: Path
 ) -> None:
     yaml = pytest.importorskip("yaml")
-    config = TrainConfig(epochs=12).resolve(3, 32, 32)
+    config = TrainConfig(epochs=12).resolve(3, 32, 32).options
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.to_dict()))
     assert cli.main(["train", "--config", str(path)]) == 0

@@ -25,14 +25,15 @@ from simclr_ext.bench.measure import (
 )
 from simclr_ext.bench.memory import OUT_OF_MEMORY, allowance, attempt, limited, peak
 from simclr_ext.losses import nt_xent_loss
-from simclr_ext.selection import select_backend
-from simclr_ext.trainer.config.checks import check as check_value
-from simclr_ext.trainer.config.checks import (
+from simclr_ext.options.checks import (
     check_at_least,
     check_device,
+    check_null_or_at_least,
     check_positive,
     check_types,
 )
+from simclr_ext.options.threads import threads
+from simclr_ext.selection import select_backend
 
 BACKENDS: dict[str, Loss] = {
     name: functools.partial(nt_xent_loss, backend=name) for name in ("fused", "tiled")
@@ -70,8 +71,7 @@ class BenchConfig:
             check_at_least(name, getattr(self, name), 1)
         check_positive("temperature", self.temperature)
         check_positive("seconds", self.seconds)
-        ok = self.threads is None or self.threads >= 1
-        check_value(ok, "threads", self.threads, "null or at least 1")
+        check_null_or_at_least("threads", self.threads, 1)
 
 
 @dataclass(frozen=True)
@@ -192,12 +192,8 @@ def run_bench(config: BenchConfig) -> BenchResult:
         DeviceError: `config.device` cannot be used.
     """
     check_device(config.device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads or before)
-    try:
+    with threads(config.threads):
         return _run(config)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _run(config: BenchConfig) -> BenchResult:

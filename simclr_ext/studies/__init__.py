@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simclr_ext.options.extras import require_trainer
 from simclr_ext.studies.config import STUDIES, StudyConfig
-from simclr_ext.trainer.extras import require_extra
 
 if TYPE_CHECKING:
-    from simclr_ext.studies.run import StudyResult
+    from simclr_ext.studies.engine.run import StudyResult
 
 __all__ = ["STUDIES", "StudyConfig", "run_study"]
 
@@ -32,9 +32,9 @@ def run_study(config: StudyConfig) -> StudyResult:
         DeviceError: `config.device` cannot be used.
         BackendUnavailableError: The loss cannot be computed on this device.
         RunFolderError: The folder is that of something else, is damaged, or cannot be created.
-        TrainingInterrupted: A signal ended the study; the same command goes on with it.
+        TrainingInterrupted: A signal ended the study; the same command resumes it.
     """
-    require_extra()
-    from simclr_ext.studies.run import run
+    require_trainer()
+    from simclr_ext.studies.engine.run import run
 
     return run(config)

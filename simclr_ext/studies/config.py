@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from simclr_ext.trainer.config.checks import check, check_at_least, check_types
+from simclr_ext.options.checks import check, check_at_least, check_null_or_at_least, check_types
 
-STUDIES = {
-    "augmentations": "augmentations",
-    "batch-epochs": "batch_epochs",
-    "color-histograms": "color_histograms",
-    "color-strength": "color_strength",
-    "h-vs-z": "h_vs_z",
-    "illustrate": "illustrate",
-    "losses": "loss_functions",
-    "projection-head": "projection_head",
-    "temperature": "temperature",
-    "tsne": "tsne",
-}
-"""Name of every study to its module in this package."""
+STUDIES = (
+    "augmentations",
+    "batch-epochs",
+    "color-histograms",
+    "color-strength",
+    "h-vs-z",
+    "illustrate",
+    "losses",
+    "projection-head",
+    "temperature",
+    "tsne",
+)
+"""Name of every study; the file of each is that of its name in paper/, with underscores."""
 
 ScaleName = Literal["tiny", "cpu", "paper"]
 
@@ -61,11 +61,9 @@ class StudyConfig:
         check(self.study in STUDIES, "study", self.study, f"one of {', '.join(STUDIES)}")
         check(self.data != "", "data", self.data, "the name of a data set, a file or a folder")
         check(self.out != "", "out", self.out, "null or the path of a folder")
-        if self.seeds is not None:
-            check_at_least("seeds", self.seeds, 1)
+        check_null_or_at_least("seeds", self.seeds, 1)
         check_at_least("jobs", self.jobs, 1)
-        ok = self.threads is None or self.threads >= 1
-        check(ok, "threads", self.threads, "null or at least 1")
+        check_null_or_at_least("threads", self.threads, 1)
 
     @property
     def folder(self) -> Path:

@@ -13,7 +13,7 @@ from simclr_ext.bench import BenchConfig, BenchResult, command, run_bench
 from simclr_ext.bench.baselines import eager
 from simclr_ext.bench.command import Result
 from simclr_ext.bench.measure import Timing
-from simclr_ext.trainer.errors import ConfigError, DeviceError
+from simclr_ext.options.errors import ConfigError, DeviceError
 
 TINY = BenchConfig(n=12, d=5, seconds=0.01, threads=1)
 

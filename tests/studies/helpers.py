@@ -6,16 +6,15 @@ from types import ModuleType
 import pytest
 import torch
 
-from simclr_ext.studies.scales import recipe
-from simclr_ext.studies.study import Context, Row
-from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import ImageData
-from simclr_ext.trainer.model import SimCLR
-from simclr_ext.trainer.run import build_model
+from simclr_ext.studies.engine.scales import recipe
+from simclr_ext.studies.engine.study import Context, Row
+from simclr_ext.trainer.config import ResolvedConfig
+from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.model.simclr import SimCLR, build_model
 
 
-def colour_context(train: int = 64, test: int = 32) -> Context:
-    """Return colour images of two classes, each image of a hue of its own, at the tiny scale."""
+def color_context(train: int = 64, test: int = 32) -> Context:
+    """Return color images of two classes, each image of a hue of its own, at the tiny scale."""
     random = torch.Generator().manual_seed(0)
 
     def images(count: int) -> torch.Tensor:
@@ -24,19 +23,19 @@ def colour_context(train: int = 64, test: int = 32) -> Context:
         return (255 * (0.9 * hue + noise)).byte()
 
     labels = torch.arange(train) % 2, torch.arange(test) % 2
-    data = ImageData("hues", images(train), labels[0], images(test), labels[1], ("even", "odd"))
+    data = Dataset("hues", images(train), labels[0], images(test), labels[1], ("even", "odd"))
     return Context(data, dataclasses.replace(recipe("tiny", data), batch_size=16))
 
 
-def trained_configs(monkeypatch: pytest.MonkeyPatch, study: ModuleType) -> list[TrainConfig]:
+def trained_configs(monkeypatch: pytest.MonkeyPatch, study: ModuleType) -> list[ResolvedConfig]:
     """Return the list to which a study adds each configuration, instead of training by it."""
-    configs: list[TrainConfig] = []
+    configs: list[ResolvedConfig] = []
 
-    def train(config: TrainConfig, data: ImageData) -> SimCLR:
+    def train(config: ResolvedConfig, data: Dataset) -> SimCLR:
         configs.append(config)
-        return build_model(config, data.channels)
+        return build_model(config)
 
-    def probe(network: torch.nn.Module, data: ImageData, config: TrainConfig) -> Row:
+    def probe(network: torch.nn.Module, data: Dataset, side: int) -> Row:
         return {"linear": 0.5, "knn": 0.5}
 
     monkeypatch.setattr(study, "train_model", train)

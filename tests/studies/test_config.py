@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from simclr_ext.options.errors import ConfigError
 from simclr_ext.studies import STUDIES, StudyConfig
-from simclr_ext.trainer.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from simclr_ext.trainer.errors import ConfigError
         ({"scale": "huge"}, "scale must be"),
         ({"data": ""}, "data must be"),
         ({"out": ""}, "out must be"),
-        ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"seeds": 0}, "seeds must be null or at least 1, got 0"),
         ({"jobs": 0}, "jobs must be at least 1, got 0"),
         ({"threads": 0}, "threads must be null or at least 1, got 0"),
         ({"jobs": 1.5}, "jobs must be a whole number, got 1.5"),
@@ -34,6 +34,6 @@ def test_results_are_named_after_study_data_and_scale() -> None:
 
 
 def test_every_name_has_a_module() -> None:
-    folder = Path(__file__).parents[2] / "simclr_ext" / "studies"
-    assert list(STUDIES) == sorted(STUDIES)
-    assert all((folder / f"{module}.py").exists() for module in STUDIES.values())
+    folder = Path(__file__).parents[2] / "simclr_ext" / "studies" / "paper"
+    files = {path.stem.replace("_", "-") for path in folder.glob("*.py")} - {"--init--"}
+    assert sorted(files) == list(STUDIES)

@@ -26,7 +26,7 @@ def generator() -> torch.Generator:
 
 @pytest.fixture
 def write_npz(tmp_path: Path) -> Callable[..., Path]:
-    """Write a small colour data set, with arrays replaced or (None) left out, as `name`.npz."""
+    """Write a small color data set, with arrays replaced or (None) left out, as `name`.npz."""
 
     def write(name: str = "tiny", **changes: Any) -> Path:
         random = np.random.default_rng(0)
@@ -50,20 +50,20 @@ def write_checkpoint(tmp_path: Path, write_npz: Callable[..., Path]) -> Callable
     """Write the checkpoint of an untrained model for a small data set, in a run folder `name`."""
 
     def write(name: str = "run", **changes: Any) -> Path:
-        from simclr_ext.trainer.checkpoint import save_checkpoint
         from simclr_ext.trainer.data import load_data
-        from simclr_ext.trainer.run import build_model
+        from simclr_ext.trainer.model.checkpoint import save_checkpoint
+        from simclr_ext.trainer.model.simclr import build_model
 
         options = {"model": ModelConfig(width=4, blocks=(1, 1), projection_dim=8), **changes}
         if "data" not in options:
             options["data"] = str(write_npz())
         options = {"image_size": 8, "epochs": 1, "optim": OptimConfig(warmup_epochs=0), **options}
         data = load_data(options["data"])
-        config = TrainConfig(**options).resolve(data.channels, *data.train_images.shape[2:])
+        config = TrainConfig(**options).resolve(data.channels, *data.sides)
         folder = tmp_path / name
         folder.mkdir()
         path = folder / "checkpoint.pt"
-        save_checkpoint(path, build_model(config, data.channels), config, data.channels, epoch=1)
+        save_checkpoint(path, build_model(config), config, epoch=1)
         return path
 
     return write

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 
@@ -23,3 +25,13 @@ def write_folder(
                 width, height = sizes[index % len(sizes)]
                 pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(root / part / name / f"{index}.png")
+
+
+def colors(path: Path) -> int:
+    """Read a PNG and count the colors of its pixels."""
+    return len(np.unique(read(path).reshape(-1, 3), axis=0))
+
+
+def read(path: Path) -> NDArray[np.float32]:
+    """Return the pixels of a PNG, [H, W, 3]."""
+    return matplotlib.image.imread(path)[..., :3]

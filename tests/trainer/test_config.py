@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from simclr_ext.options.errors import ConfigError
 from simclr_ext.trainer.config import (
     PRESETS,
     AugmentConfig,
@@ -16,8 +17,7 @@ from simclr_ext.trainer.config import (
     OptimConfig,
     TrainConfig,
 )
-from simclr_ext.trainer.errors import ConfigError
-from simclr_ext.trainer.optim import peak_learning_rate
+from simclr_ext.trainer.training.optim import peak_learning_rate
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_warmup_must_end_before_the_run() -> None:
 @pytest.mark.parametrize(
     ("shape", "size", "flip"),
     [((1, 8, 8), 16, 0.0), ((3, 32, 24), 32, 0.5), ((1, 28, 30), 30, 0.0)],
-    ids=["digits", "colour", "grey"],
+    ids=["digits", "color", "gray"],
 )
 def test_resolve_fills_in_what_depends_on_the_images(
     shape: tuple[int, int, int], size: int, flip: float
@@ -129,12 +129,19 @@ def test_resolve_fills_in_what_depends_on_the_images(
 
 def test_resolve_keeps_what_is_given() -> None:
     config = TrainConfig(image_size=20, augment=AugmentConfig(flip_probability=0.0))
-    assert config.resolve(3, 32, 32) == config
+    resolved = config.resolve(3, 32, 32)
+    assert resolved.options == config
+    assert resolved.resolve(3, 64, 64) == resolved
 
 
-def test_side_of_an_unresolved_configuration_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="resolve"):
-        _ = TrainConfig().side
+def test_a_resolved_configuration_leaves_nothing_open() -> None:
+    resolved = TrainConfig().resolve(3, 32, 32)
+    with pytest.raises(ConfigError, match="image_size must be resolved, got None"):
+        dataclasses.replace(resolved, image_size=None)
+    with pytest.raises(ConfigError, match=r"augment.flip_probability must be resolved, got None"):
+        dataclasses.replace(resolved, augment=AugmentConfig())
+    with pytest.raises(ConfigError, match="channels must be 1 or 3, got 4"):
+        TrainConfig().resolve(4, 32, 32)
 
 
 def test_yaml_round_trip() -> None:
@@ -156,7 +163,7 @@ def test_presets_survive_yaml(name: str) -> None:
 
 def test_presets_have_the_papers_numbers() -> None:
     imagenet, cifar = PRESETS["imagenet-r50"], PRESETS["cifar10-r50"]
-    assert (imagenet.batch_size, imagenet.temperature, imagenet.side) == (4096, 0.1, 224)
+    assert (imagenet.batch_size, imagenet.temperature, imagenet.image_size) == (4096, 0.1, 224)
     assert peak_learning_rate(imagenet.optim, imagenet.batch_size) == pytest.approx(4.8)
     assert imagenet.augment.jitter_strength == 1
     assert (cifar.batch_size, cifar.epochs, cifar.temperature) == (1024, 1000, 0.5)

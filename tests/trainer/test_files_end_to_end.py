@@ -11,18 +11,23 @@ import pytest
 import torch
 
 from simclr_ext.cli import main
-from simclr_ext.trainer.commands import (
+from simclr_ext.options.errors import ConfigError, DataError
+from simclr_ext.trainer.api import (
     draw_pages,
     embed_images,
     evaluate_checkpoint,
     finetune_checkpoint,
 )
-from simclr_ext.trainer.config.evaluate import EvalConfig, FinetuneConfig, SgdConfig
-from simclr_ext.trainer.config.outputs import EmbedConfig, PagesConfig
-from simclr_ext.trainer.data import FolderData, load_data, open_data
-from simclr_ext.trainer.errors import ConfigError, DataError
-from simclr_ext.trainer.evaluate import EvaluationWarning
-from simclr_ext.trainer.supervised import stratified_subset
+from simclr_ext.trainer.config.commands import (
+    EmbedConfig,
+    EvalConfig,
+    FinetuneConfig,
+    PagesConfig,
+    SgdConfig,
+)
+from simclr_ext.trainer.data import ImageFiles, load_data, open_data
+from simclr_ext.trainer.probes.classifier import stratified_subset
+from simclr_ext.trainer.probes.comparison import EvaluationWarning
 from tests.trainer.helpers import write_folder
 
 SIDE = 8
@@ -64,8 +69,8 @@ def checkpoint(
 ) -> Path:
     """A model for them; from here on, memory does not hold them."""
     path = write_checkpoint(data=str(folder), image_size=SIDE)
-    monkeypatch.setattr("simclr_ext.trainer.data.folder._MEMORY_LIMIT", 1000)
-    assert isinstance(open_data(str(folder)), FolderData)
+    monkeypatch.setattr("simclr_ext.trainer.data.dataset._MEMORY_LIMIT", 1000)
+    assert isinstance(open_data(str(folder)).train_images, ImageFiles)
     with pytest.raises(DataError, match="pets: 55 images of 8 x 8 take 0 GiB, more than 0"):
         load_data(str(folder), side=SIDE)
     return path
@@ -99,7 +104,7 @@ def test_no_features_are_computed_for_views(
     def fail(*_: object) -> None:
         raise ArithmeticError("computed")
 
-    monkeypatch.setattr("simclr_ext.trainer.evaluation.encode", fail)
+    monkeypatch.setattr("simclr_ext.trainer.commands.eval.encode", fail)
     config = EvalConfig(str(checkpoint), probes=("sgd",), sgd=SHORT, baselines=False)
     one, four = (
         evaluate_checkpoint(dataclasses.replace(config, workers=workers)) for workers in (1, 4)
@@ -119,7 +124,7 @@ def test_kept_features_are_those_of_the_files_as_they_are(
     def fail(*_: object) -> None:
         raise ArithmeticError("computed again")
 
-    monkeypatch.setattr("simclr_ext.trainer.evaluation.encode", fail)
+    monkeypatch.setattr("simclr_ext.trainer.commands.eval.encode", fail)
     assert evaluate_checkpoint(dataclasses.replace(config, workers=1)) == first
     shutil.copyfile(folder / "test" / "a" / "0.png", folder / "test" / "a" / "1.png")
     with pytest.raises(ArithmeticError):
@@ -145,11 +150,11 @@ def test_finetune_does_not_depend_on_the_threads(checkpoint: Path, tmp_path: Pat
     assert one.table.splitlines()[0].endswith(" top-5 |")
 
 
-def test_finetune_decodes_the_labelled_images_alone(checkpoint: Path, folder: Path) -> None:
+def test_finetune_decodes_the_labeled_images_alone(checkpoint: Path, folder: Path) -> None:
     data = open_data(str(folder))
-    assert isinstance(data, FolderData)
-    labelled = stratified_subset(data.train_labels.numpy(), 0.5, seed=3)
-    for row in set(range(28)) - set(labelled.tolist()):
+    assert isinstance(data.train_images, ImageFiles)
+    labeled = stratified_subset(data.train_labels.numpy(), 0.5, seed=3)
+    for row in set(range(28)) - set(labeled.tolist()):
         # The header is left, which the size is read from.
         path = Path(data.train_images.paths[row])
         path.write_bytes(path.read_bytes()[:60])

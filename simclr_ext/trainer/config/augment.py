@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simclr_ext.trainer.config.checks import check, check_probability, check_range, check_types
+from simclr_ext.options.checks import check, check_probability, check_range, check_types
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,12 @@ class AugmentConfig:
         crop_probability: Chance of a random crop; the other images are only resized.
         crop_area: Least and greatest area of the crop as a fraction of the image's.
         crop_ratio: Least and greatest ratio of the crop's width to its height.
-        flip_probability: Chance of a horizontal flip; null: 0.5 for colour images, 0 for grey ones
-            (a mirrored digit is no digit).
-        jitter_probability: Chance of the colour jitter.
-        jitter_strength: s: brightness, contrast and saturation vary by 0.8 s, hue by 0.2 s; grey
+        flip_probability: Chance of a horizontal flip; null: 0.5 for color images, 0 for gray ones
+            (a mirrored digit is not a digit).
+        jitter_probability: Chance of the color jitter.
+        jitter_strength: s: brightness, contrast and saturation vary by 0.8 s, hue by 0.2 s; gray
             images have brightness and contrast only. The paper: 1 for ImageNet, 0.5 for CIFAR-10.
-        grayscale_probability: Chance that a colour image loses its colour.
+        grayscale_probability: Chance that a color image loses its color.
         blur_probability: Chance of a Gaussian blur. The paper: 0.5 for ImageNet, 0 for CIFAR-10.
         blur_sigma: Least and greatest standard deviation of the blur in pixels.
     """

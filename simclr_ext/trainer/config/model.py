@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from simclr_ext.trainer.config.checks import check, check_at_least, check_types
+from simclr_ext.options.checks import check, check_at_least, check_null_or_at_least, check_types
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 OTHERS = ("torchvision:", "timm:")
@@ -62,7 +62,5 @@ class ModelConfig:
         ok = len(self.blocks) >= 1 and min(self.blocks) >= 1
         check(ok, "model.blocks", self.blocks, "one or more stages of at least 1 block")
         check_at_least("model.projection_depth", self.projection_depth, 2)
-        hidden = self.projection_hidden
-        ok = hidden is None or hidden >= 1
-        check(ok, "model.projection_hidden", hidden, "null or at least 1")
+        check_null_or_at_least("model.projection_hidden", self.projection_hidden, 1)
         check_at_least("model.projection_dim", self.projection_dim, 1)

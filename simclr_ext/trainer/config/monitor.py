@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simclr_ext.trainer.config.checks import check, check_at_least, check_types
+from simclr_ext.options.checks import check_at_least, check_null_or_at_least, check_types
 
 
 @dataclass(frozen=True)
@@ -33,5 +33,4 @@ class MonitorConfig:
         check_at_least("monitor.knn_every", self.knn_every, 0)
         check_at_least("monitor.checkpoint_epochs", self.checkpoint_epochs, 1)
         for name in ("checkpoint_steps", "keep_epochs"):
-            value = getattr(self, name)
-            check(value is None or value >= 1, f"monitor.{name}", value, "null or at least 1")
+            check_null_or_at_least(f"monitor.{name}", getattr(self, name), 1)

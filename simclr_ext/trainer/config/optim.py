@@ -1,16 +1,16 @@
-"""The optimiser and its learning rate schedule."""
+"""The optimizer and its learning rate schedule."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from simclr_ext.trainer.config.checks import check, check_at_least, check_positive, check_types
+from simclr_ext.options.checks import check, check_at_least, check_positive, check_types
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """The optimiser and its learning rate schedule (section 2.2, appendix B.1).
+    """The optimizer and its learning rate schedule (section 2.2, appendix B.1).
 
     Attributes:
         name: "lars" (the paper's), "sgd" or "adamw".

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+from simclr_ext.options.checks import (
+    check,
+    check_at_least,
+    check_null_or_at_least,
+    check_positive,
+    check_types,
+)
+from simclr_ext.options.serialize import from_plain, to_plain
 from simclr_ext.trainer.config.augment import AugmentConfig
-from simclr_ext.trainer.config.checks import check, check_at_least, check_positive, check_types
 from simclr_ext.trainer.config.model import ModelConfig
 from simclr_ext.trainer.config.monitor import MonitorConfig
 from simclr_ext.trainer.config.optim import OptimConfig
-from simclr_ext.trainer.config.serialise import from_plain, to_plain
-from simclr_ext.trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,11 @@ class TrainConfig:
         evaluate: Whether the run ends with a comparison with raw pixels and the untrained encoder.
         seed: Seed of the weights, the batches, the views and the evaluation's draws.
         threads: CPU threads of PyTorch; null: PyTorch's own choice. Results are reproducible bit
-            by bit only between runs with as many threads.
+            by bit only between runs with the same number of threads.
         device: PyTorch device, such as "cpu" or "cuda".
         augment: How views are made.
         model: Encoder and projection head.
-        optim: Optimiser and schedule.
+        optim: Optimizer and schedule.
         monitor: What is measured and saved on the way.
     """
 
@@ -79,8 +87,7 @@ class TrainConfig:
         check(self.data_root != "", "data_root", self.data_root, "the path of a folder")
         check_at_least("workers", self.workers, 0)
         check(self.out != "", "out", self.out, "null or the path of a folder")
-        size = self.image_size
-        check(size is None or size >= 4, "image_size", size, "null or at least 4")
+        check_null_or_at_least("image_size", self.image_size, 4)
         check_at_least("epochs", self.epochs, 1)
         check_at_least("batch_size", self.batch_size, 2)
         chunk = self.micro_batch
@@ -89,46 +96,69 @@ class TrainConfig:
         check(ok, "micro_batch", chunk, allowed)
         check_positive("temperature", self.temperature)
         check(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
-        ok = self.threads is None or self.threads >= 1
-        check(ok, "threads", self.threads, "null or at least 1")
+        check_null_or_at_least("threads", self.threads, 1)
         warmup = self.optim.warmup_epochs
         ok = warmup < self.epochs or warmup == 0
         check(ok, "optim.warmup_epochs", warmup, f"below epochs = {self.epochs}")
 
-    @property
-    def side(self) -> int:
-        """Side of the views in pixels, of a resolved configuration."""
-        if self.image_size is None:
-            raise ConfigError("image_size is None: resolve the configuration first")
-        return self.image_size
-
-    def resolve(self, channels: int, height: int, width: int) -> TrainConfig:
+    def resolve(self, channels: int, height: int, width: int) -> ResolvedConfig:
         """Return this configuration with everything left to the images filled in.
 
         Args:
-            channels: C of the images: 1 (grey) or 3 (colour).
+            channels: C of the images: 1 (gray) or 3 (color).
             height: Their height in pixels.
             width: Their width in pixels.
-
-        Returns:
-            A configuration in which `image_size` and `augment.flip_probability` are numbers.
         """
         size = self.image_size or max(height, width, 16)
         flip = self.augment.flip_probability
         if flip is None:
             flip = 0.5 if channels == 3 else 0.0
         augment = dataclasses.replace(self.augment, flip_probability=flip)
-        return dataclasses.replace(self, image_size=size, augment=augment)
+        values = {**_values(self), "image_size": size, "augment": augment}
+        return ResolvedConfig(**values, channels=channels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as nested dictionaries of plain values, for YAML and JSON."""
         return to_plain(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the configuration that `to_dict` wrote.
 
         Raises:
             ConfigError: A key is not a field, or a value is not allowed.
         """
         return from_plain(cls, values)
+
+
+@dataclass(frozen=True)
+class ResolvedConfig(TrainConfig):
+    """A run whose images are known, so that nothing is left open.
+
+    Attributes:
+        channels: C of the images: 1 (gray) or 3 (color).
+    """
+
+    channels: int = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        check(self.image_size is not None, "image_size", self.image_size, "resolved")
+        flip = self.augment.flip_probability
+        check(flip is not None, "augment.flip_probability", flip, "resolved")
+
+    @property
+    def side(self) -> int:
+        """Side of the views in pixels."""
+        return cast(int, self.image_size)
+
+    @property
+    def options(self) -> TrainConfig:
+        """The options that repeat this run, without what the images decide."""
+        return TrainConfig(**_values(self))
+
+
+def _values(config: TrainConfig) -> dict[str, Any]:
+    """Return the values of a configuration's options by name."""
+    return {option.name: getattr(config, option.name) for option in fields(TrainConfig)}

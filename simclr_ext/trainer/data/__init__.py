@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from simclr_ext.options.errors import DataError
+from simclr_ext.trainer.data.dataset import Dataset
 from simclr_ext.trainer.data.digits import load_digits
 from simclr_ext.trainer.data.files import ImageFiles, Images
-from simclr_ext.trainer.data.folder import FolderData, open_folder
+from simclr_ext.trainer.data.folder import open_folder
 from simclr_ext.trainer.data.idx import is_idx_folder, load_idx
-from simclr_ext.trainer.data.images import ImageData
 from simclr_ext.trainer.data.named import NAMED, load_named
 from simclr_ext.trainer.data.npz import load_npz
-from simclr_ext.trainer.errors import DataError
 
-__all__ = ["FolderData", "ImageData", "ImageFiles", "Images", "load_data", "open_data"]
+__all__ = ["Dataset", "ImageFiles", "Images", "load_data", "open_data"]
 
 
-def open_data(data: str, root: str = "data", download: bool = False) -> ImageData | FolderData:
+def open_data(data: str, root: str = "data", download: bool = False) -> Dataset:
     """Return the data set that a configuration's `data` names.
 
     Args:
@@ -45,7 +45,7 @@ def open_data(data: str, root: str = "data", download: bool = False) -> ImageDat
 
 def load_data(
     data: str, root: str = "data", download: bool = False, side: int | None = None
-) -> ImageData:
+) -> Dataset:
     """Return a data set in memory.
 
     Args:
@@ -59,14 +59,12 @@ def load_data(
         DataError: As for `open_data`, or it does not fit.
     """
     opened = open_data(data, root, download)
-    if isinstance(opened, ImageData):
-        return opened
     return opened.at(side or opened.sides[0]).in_memory()
 
 
-def _imagenet(folder: Path, download: bool) -> ImageData | FolderData:
+def _imagenet(folder: Path, download: bool) -> Dataset:
     if not (folder / "train").is_dir() or not (folder / "val").is_dir():
-        reason = "its licence does not allow a download" if download else "not found"
+        reason = "its license does not allow a download" if download else "not found"
         raise DataError(
             f"imagenet: {reason}; expected {folder / 'train'} and {folder / 'val'}, with a folder "
             "of images per class in each"

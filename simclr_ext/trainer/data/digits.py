@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from simclr_ext.trainer.data.images import ImageData
+from simclr_ext.trainer.data.dataset import Dataset
 
 
-def load_digits() -> ImageData:
-    """Return scikit-learn's digits: 1,797 grey 8x8 images, a stratified fifth of them for test."""
+def load_digits() -> Dataset:
+    """Return scikit-learn's digits: 1,797 gray 8x8 images, a stratified fifth of them for test."""
     from sklearn.datasets import load_digits as load
     from sklearn.model_selection import train_test_split
 
@@ -20,7 +20,7 @@ def load_digits() -> ImageData:
         images, digits.target, test_size=0.2, stratify=digits.target, random_state=0
     )
     train_images, test_images, train_labels, test_labels = split
-    return ImageData(
+    return Dataset(
         "digits",
         torch.from_numpy(train_images)[:, None],
         torch.from_numpy(train_labels).long(),

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from simclr_ext.trainer.errors import DataError
+from simclr_ext.options.errors import DataError
 
 # What Pillow raises for broken files, depending on their format.
 _BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -25,26 +26,37 @@ class ImageFiles:
 
     Attributes:
         paths: The files.
-        side: Side in pixels to which images are resized and cropped.
+        side: Side in pixels to which images are resized and cropped; None: not chosen yet, so that
+            they cannot be indexed.
         workers: Threads that decode; what they return does not depend on how many there are.
     """
 
+    channels: ClassVar[int] = 3  # C: files are read in RGB
     paths: tuple[str, ...]
-    side: int = 224
+    side: int | None = None
     workers: int = 2
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        """Return some of the images, [b, 3, side, side] uint8: resized, and the centre cropped.
+        """Return some of the images, [b, 3, side, side] uint8: resized, and the center cropped.
 
         As in the paper's evaluation: the shorter side is made 8/7 of `side` first (256 of 224).
 
         Raises:
-            DataError: A file is no image, or a broken one.
+            DataError: A file is not an image, or is broken.
+            ValueError: No side is chosen.
         """
-        return self.read(rows, lambda image, _: centre_crop(image, self.side))
+        side = self.chosen_side
+        return self.read(rows, lambda image, _: center_crop(image, side))
+
+    @property
+    def chosen_side(self) -> int:
+        """The side; a ValueError if none is chosen."""
+        if self.side is None:
+            raise ValueError("the side of image files must be chosen first, by Dataset.at")
+        return self.side
 
     def read(self, rows: Tensor | slice, crop: Callable[[Image.Image, int], Image.Image]) -> Tensor:
         """Return crops of some of the images, [b, 3, h, w] uint8.
@@ -55,7 +67,7 @@ class ImageFiles:
                 by several threads at a time.
 
         Raises:
-            DataError: A file is no image, or a broken one.
+            DataError: A file is not an image, or is broken.
         """
         indices = torch.arange(len(self))[rows].tolist()
 
@@ -75,7 +87,7 @@ class ImageFiles:
         """Return an image in RGB, as it is.
 
         Raises:
-            DataError: The file is no image, or a broken one.
+            DataError: The file is not an image, or is broken.
         """
         try:
             with Image.open(self.paths[index]) as file:
@@ -88,7 +100,7 @@ class ImageFiles:
         """Yield width and height of every image, by its file's header.
 
         Raises:
-            DataError: A file is no image.
+            DataError: A file is not an image.
         """
         for path in self.paths:
             try:
@@ -114,7 +126,7 @@ class ImageFiles:
 Images = Tensor | ImageFiles  # [n, C, H, W] uint8, in memory or decoded when they are needed
 
 
-def centre_crop(image: Image.Image, side: int) -> Image.Image:
+def center_crop(image: Image.Image, side: int) -> Image.Image:
     """Return the central square, 7/8 of the shorter side, resized to `side`."""
     width, height = image.size
     crop = min(width, height) * 7 / 8  # in the image's pixels

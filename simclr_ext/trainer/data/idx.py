@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simclr_ext.trainer.data.images import ImageData
-from simclr_ext.trainer.errors import DataError
+from simclr_ext.options.errors import DataError
+from simclr_ext.trainer.data.dataset import Dataset
 
 _FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -27,11 +27,11 @@ def is_idx_folder(folder: Path) -> bool:
     return any((folder / f"train-images-idx3-ubyte{suffix}").is_file() for suffix in ("", ".gz"))
 
 
-def load_idx(folder: Path, name: str, class_names: tuple[str, ...] = _FASHION) -> ImageData:
+def load_idx(folder: Path, name: str, class_names: tuple[str, ...] = _FASHION) -> Dataset:
     """Return the data set in the four IDX files of a folder, with MNIST's file names.
 
     Raises:
-        DataError: A file is missing, is no IDX file, or images and labels do not fit.
+        DataError: A file is missing or not an IDX file, or images and labels differ in number.
     """
     parts = []
     for part in ("train", "t10k"):
@@ -43,7 +43,7 @@ def load_idx(folder: Path, name: str, class_names: tuple[str, ...] = _FASHION) -
             raise DataError(f"{folder}: labels up to {labels.max()}, {len(class_names)} classes")
         parts += [images[:, None], labels.long()]
     train_images, train_labels, test_images, test_labels = parts
-    return ImageData(name, train_images, train_labels, test_images, test_labels, class_names)
+    return Dataset(name, train_images, train_labels, test_images, test_labels, class_names)
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:

@@ -12,19 +12,19 @@ import torchvision.datasets as tv
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simclr_ext.options.errors import DataError
+from simclr_ext.trainer.data.dataset import Dataset
 from simclr_ext.trainer.data.idx import DEBIAN, is_idx_folder, load_idx
-from simclr_ext.trainer.data.images import ImageData
-from simclr_ext.trainer.errors import DataError
 
 Part = tuple[Tensor, Tensor]  # images [n, C, H, W] uint8, labels [n] int64
 
 
 class _Named(NamedTuple):
     files: str  # what is expected in the root, for the error
-    load: Callable[[Path, bool], ImageData]
+    load: Callable[[Path, bool], Dataset]
 
 
-def load_named(name: str, root: Path, download: bool) -> ImageData:
+def load_named(name: str, root: Path, download: bool) -> Dataset:
     """Return a data set of torchvision.
 
     Args:
@@ -49,32 +49,32 @@ def load_named(name: str, root: Path, download: bool) -> ImageData:
         raise DataError(f"{name}: not found; {expected}; {hint}") from error
 
 
-def _cifar(cls: type[tv.CIFAR10], name: str) -> Callable[[Path, bool], ImageData]:
-    def load(root: Path, download: bool) -> ImageData:
+def _cifar(cls: type[tv.CIFAR10], name: str) -> Callable[[Path, bool], Dataset]:
+    def load(root: Path, download: bool) -> Dataset:
         parts = [cls(str(root), train=train, download=download) for train in (True, False)]
         train, test = (_part(part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
-        return ImageData(name, *train, *test, tuple(parts[0].classes))
+        return Dataset(name, *train, *test, tuple(parts[0].classes))
 
     return load
 
 
-def _stl10(root: Path, download: bool) -> ImageData:
+def _stl10(root: Path, download: bool) -> Dataset:
     parts = {
         split: tv.STL10(str(root), split=split, download=download)
         for split in ("train", "test", "unlabeled")
     }
     train, test = (_part(parts[split].data, parts[split].labels) for split in ("train", "test"))
-    unlabelled = torch.from_numpy(parts["unlabeled"].data)
-    return ImageData("stl10", *train, *test, tuple(parts["train"].classes), unlabelled)
+    unlabeled = torch.from_numpy(parts["unlabeled"].data)
+    return Dataset("stl10", *train, *test, tuple(parts["train"].classes), unlabeled)
 
 
-def _svhn(root: Path, download: bool) -> ImageData:
+def _svhn(root: Path, download: bool) -> Dataset:
     parts = [tv.SVHN(str(root / "svhn"), split, download=download) for split in ("train", "test")]
     train, test = (_part(part.data, part.labels) for part in parts)
-    return ImageData("svhn", *train, *test, tuple("0123456789"))
+    return Dataset("svhn", *train, *test, tuple("0123456789"))
 
 
-def _fashion_mnist(root: Path, download: bool) -> ImageData:
+def _fashion_mnist(root: Path, download: bool) -> Dataset:
     downloaded = root / "FashionMNIST" / "raw"
     for folder in (downloaded, DEBIAN):
         if is_idx_folder(folder):

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simclr_ext.trainer.data.images import ImageData
-from simclr_ext.trainer.errors import DataError
+from simclr_ext.options.errors import DataError
+from simclr_ext.trainer.data.dataset import Dataset
 
 _REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def load_npz(path: Path) -> ImageData:
+def load_npz(path: Path) -> Dataset:
     """Return the data set in an .npz file with MedMNIST's keys.
 
     Args:
@@ -56,7 +56,7 @@ def load_npz(path: Path) -> ImageData:
     names = tuple(str(name) for name in arrays.get("class_names", range(classes)))
     if len(names) < classes:
         raise DataError(f"{path}: {len(names)} class_names for labels up to {classes - 1}")
-    return ImageData(path.stem, train_images, train_labels, test_images, test_labels, names)
+    return Dataset(path.stem, train_images, train_labels, test_images, test_labels, names)
 
 
 def _part(path: Path, arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data import ImageFiles
-from simclr_ext.trainer.errors import DataError
 
 SIZES = [(40, 30), (16, 32), (21, 21), (9, 60)]
 
@@ -82,7 +82,7 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes, workers: int) ->
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
-    files = write(tmp_path)
+    files = write(tmp_path, side=8)
     Path(files.paths[2]).unlink()
     for use in (lambda: files[:], lambda: list(files.sizes()), lambda: list(files.versions())):
         with pytest.raises(DataError, match=r"2\.jpg: not a readable image"):

@@ -7,9 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from simclr_ext.trainer.data import FolderData, ImageData, load_data, open_data
-from simclr_ext.trainer.data import folder as folder_module
-from simclr_ext.trainer.errors import DataError
+from simclr_ext.options.errors import DataError
+from simclr_ext.trainer.data import ImageFiles, dataset, load_data, open_data
 from tests.trainer.helpers import write_folder
 
 
@@ -17,7 +16,7 @@ from tests.trainer.helpers import write_folder
 def test_images_of_one_size_are_decoded_once(tmp_path: Path, test: str) -> None:
     write_folder(tmp_path / "pets", [(7, 5)], per_class=2, test=test)
     data = open_data(str(tmp_path / "pets"))
-    assert isinstance(data, ImageData)
+    assert isinstance(data.train_images, torch.Tensor)
     assert (data.name, data.class_names) == ("pets", ("cat", "dog"))
     assert data.train_images.shape == (4, 3, 5, 7)
     assert data.train_labels.tolist() == data.test_labels.tolist() == [0, 0, 1, 1]
@@ -28,7 +27,7 @@ def test_images_of_one_size_are_decoded_once(tmp_path: Path, test: str) -> None:
 def test_images_of_many_sizes_stay_files(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", [(7, 5), (16, 32)], per_class=2)
     data = open_data(str(tmp_path / "pets"))
-    assert isinstance(data, FolderData)
+    assert isinstance(data.train_images, ImageFiles)
     assert (data.channels, len(data.train_images), data.sides) == (3, 4, (224, 224))
     memory = load_data(str(tmp_path / "pets"), side=14)
     assert memory.train_images.shape == (4, 3, 14, 14)
@@ -36,15 +35,17 @@ def test_images_of_many_sizes_stay_files(tmp_path: Path) -> None:
     image = data.train_images.open(1)
     expected = np.array(image.crop((1, 9, 15, 23)))
     assert torch.equal(memory.train_images[1], torch.from_numpy(expected).permute(2, 0, 1))
-    assert torch.equal(data.at(14).test_images[:], memory.test_images)
+    assert torch.equal(data.at(14).test_images[:], memory.test_images[:])
+    with pytest.raises(ValueError, match="must be chosen first"):
+        data.test_images[:]
     assert data.train_labels.tolist() == memory.train_labels.tolist() == [0, 0, 1, 1]
 
 
 def test_too_many_for_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder_module, "_MEMORY_LIMIT", 1000)
+    monkeypatch.setattr(dataset, "_MEMORY_LIMIT", 1000)
     write_folder(tmp_path / "pets", [(8, 8)], per_class=4)
     data = open_data(str(tmp_path / "pets"))
-    assert isinstance(data, FolderData)
+    assert isinstance(data.train_images, ImageFiles)
     with pytest.raises(DataError, match="pets: 16 images of 8 x 8 take"):
         data.at(8).in_memory()
     assert data.at(2).too_large is None

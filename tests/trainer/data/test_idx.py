@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data import load_data
 from simclr_ext.trainer.data import named as named_module
-from simclr_ext.trainer.errors import DataError
 
 IMAGES = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 LABELS = np.array([9, 0, 3, 1, 1], dtype=np.uint8)

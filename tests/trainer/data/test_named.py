@@ -10,9 +10,9 @@ import pytest
 import torchvision.datasets as tv
 from scipy.io import savemat
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data import load_data, open_data
 from simclr_ext.trainer.data import named as named_module
-from simclr_ext.trainer.errors import DataError
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_cifar(tmp_path: Path, name: str, folder: str, parts: int, meta: str, ke
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_stl10_pretrains_on_the_unlabelled_split(tmp_path: Path) -> None:
+def test_stl10_pretrains_on_the_unlabeled_split(tmp_path: Path) -> None:
     folder = tmp_path / "stl10_binary"
     folder.mkdir()
     for name, count in (("train", 3), ("test", 2), ("unlabeled", 4)):
@@ -110,7 +110,7 @@ def test_a_download_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_imagenet_is_a_folder_that_nobody_may_download(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="its licence does not allow a download"):
+    with pytest.raises(DataError, match="its license does not allow a download"):
         open_data("imagenet", root=str(tmp_path), download=True)
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data import load_data
-from simclr_ext.trainer.errors import DataError
 
 
-def test_npz_colour_images(write_npz: Callable[..., Path]) -> None:
+def test_npz_color_images(write_npz: Callable[..., Path]) -> None:
     path = write_npz("insects")
     data = load_data(str(path))
     assert (data.name, data.channels, data.class_names) == ("insects", 3, ("ant", "bee", "cat"))
@@ -21,7 +21,7 @@ def test_npz_colour_images(write_npz: Callable[..., Path]) -> None:
         assert data.train_labels.tolist() == file["train_labels"].tolist()
 
 
-def test_npz_grey_images_medmnist_labels_no_names(write_npz: Callable[..., Path]) -> None:
+def test_npz_gray_images_medmnist_labels_no_names(write_npz: Callable[..., Path]) -> None:
     path = write_npz(
         train_images=np.zeros((24, 5, 7), np.uint8),
         train_labels=(np.arange(24) % 3)[:, None].astype(np.uint8),

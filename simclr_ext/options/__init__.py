@@ -1,0 +1,1 @@
+"""What the options of all commands have in common: checks, plain values, errors, extras."""

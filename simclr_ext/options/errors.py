@@ -1,0 +1,51 @@
+"""Errors that the user can fix; every message is one line."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Base of these errors."""
+
+
+class ConfigError(UserError, ValueError):
+    """A value of the configuration is out of its range."""
+
+
+class MissingExtraError(UserError, ImportError):
+    """Packages that the trainer needs are not installed."""
+
+
+class DataError(UserError, ValueError):
+    """The data cannot be read, or do not suit the run."""
+
+
+class DeviceError(UserError, ValueError):
+    """PyTorch does not know the device, or this machine lacks it."""
+
+
+class RunFolderError(UserError, FileExistsError):
+    """The run folder is taken, or cannot be created."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """A signal ended a run, whose state was saved first.
+
+    Attributes:
+        signal: Its number.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+class DivergedError(UserError, ArithmeticError):
+    """The loss is not finite."""
+
+
+class CheckpointError(UserError, ValueError):
+    """A file is not a checkpoint of this package."""
+
+
+class ExportError(UserError, ArithmeticError):
+    """The output of an exported file differs from the encoder's."""

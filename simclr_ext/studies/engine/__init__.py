@@ -1,0 +1,1 @@
+"""How a study runs: its grid, the sweep over it, its folder and its report."""

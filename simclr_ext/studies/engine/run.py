@@ -1,0 +1,137 @@
+"""A whole study: its folder, the sweep over its cells, and the results."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simclr_ext.options.checks import check_device
+from simclr_ext.options.errors import RunFolderError
+from simclr_ext.options.serialize import to_plain
+from simclr_ext.studies.config import StudyConfig
+from simclr_ext.studies.engine.report import orderings, reason, write_results
+from simclr_ext.studies.engine.scales import SCALES, open_context
+from simclr_ext.studies.engine.study import Context, Findings, load_study
+from simclr_ext.studies.engine.sweep import Outcome, outcomes, sweep
+from simclr_ext.trainer.atomic import write_text
+from simclr_ext.trainer.probes.features import fingerprint
+from simclr_ext.trainer.training.preflight import check_loss
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found.
+
+    Attributes:
+        folder: Where the table, the picture and the report are.
+        findings: What the rows say.
+        failed: The cells that failed.
+    """
+
+    folder: Path
+    findings: Findings
+    failed: tuple[Outcome, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command: 1 if a cell failed."""
+        return 1 if self.failed else 0
+
+    def __str__(self) -> str:
+        """Return what the command line prints."""
+        failed = "\n".join(
+            f"failed: {outcome.cell.id}: {reason(outcome)}" for outcome in self.failed
+        )
+        parts = [self.findings.table, orderings(self.findings.orderings), failed]
+        parts.append(f"report: {self.folder / 'report.md'}")
+        return "\n\n".join(part for part in parts if part)
+
+
+def run(config: StudyConfig) -> StudyResult:
+    """Run a study; see `simclr_ext.studies.run_study`."""
+    study = load_study(config.study)
+    seeds = config.seeds or SCALES[config.scale].seeds
+    context = open_context(config)
+    check_device(config.device)
+    check_loss(context.config.temperature, config.device)
+    _claim(config.folder, _description(config, context))
+    cells = study.cells(config.scale, seeds)
+    sweep(config, cells, context, config.folder)
+    found = outcomes(config.folder, cells)
+    findings = write_results(config.folder, study, config, context, found)
+    failed = tuple(outcome for outcome in found if outcome.error is not None)
+    return StudyResult(config.folder, findings, failed)
+
+
+def _description(config: StudyConfig, context: Context) -> dict[str, Any]:
+    """Return all that a cell's rows depend on, for study.yaml."""
+    data = context.data
+    train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
+    return {
+        "study": config.study,
+        "scale": config.scale,
+        "images": fingerprint(*train, *test, data.class_names, data.unlabeled),
+        "recipe": to_plain(dataclasses.replace(context.config, data=data.name)),
+    }
+
+
+def _claim(folder: Path, description: dict[str, Any]) -> None:
+    """Make the folder that of this study, unless it is that already.
+
+    Raises:
+        RunFolderError: It is that of something else, is damaged, or cannot be created.
+    """
+    file = folder / "study.yaml"
+    if file.exists():
+        other = _differences(_read(file), description)
+        if other:
+            raise RunFolderError(f"out: {folder} is that of a study with other {', '.join(other)}")
+        return
+    if folder.exists() and (not folder.is_dir() or not _is_fresh(folder)):
+        raise RunFolderError(f"out: {folder} exists and is not the folder of a study")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(file, yaml.safe_dump(description, sort_keys=False))
+    except OSError as error:
+        raise RunFolderError(f"out: cannot create {file}: {error.strerror}") from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return the contents of study.yaml."""
+    try:
+        contents = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise RunFolderError(f"out: {file} cannot be read ({reason})") from error
+    if not isinstance(contents, dict):
+        raise RunFolderError(f"out: {file} is not that of a study")
+    return contents
+
+
+def _is_fresh(folder: Path) -> bool:
+    """Return whether a folder has at most what a study leaves that is interrupted at its start."""
+    return all(path.name == "study.yaml.partial" for path in folder.iterdir())
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Return the keys whose values differ, each with both values."""
+    old, new = dict(_flat(there)), dict(_flat(here))
+    return [
+        f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)"
+        for key in {**new, **old}
+        if key not in old or key not in new or old[key] != new[key]
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested dictionaries with their keys, such as "recipe.model.width"."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,96 @@
+"""How large a study is: the recipe that its cells vary, on how many images, how often."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from simclr_ext.studies.config import ScaleName, StudyConfig
+from simclr_ext.studies.engine.study import Context
+from simclr_ext.trainer.config import PRESETS, ModelConfig, OptimConfig, ResolvedConfig, TrainConfig
+from simclr_ext.trainer.data import Dataset, load_data
+from simclr_ext.trainer.seeds import generator
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a study is.
+
+    Attributes:
+        seeds: Repetitions of every cell.
+        train: Training images that are used at most, and as many unlabeled ones; None: all.
+        test: Test images that are used at most; None: all.
+    """
+
+    seeds: int
+    train: int | None = None
+    test: int | None = None
+
+
+SCALES: dict[ScaleName, Scale] = {
+    "tiny": Scale(seeds=2, train=256, test=128),
+    "cpu": Scale(seeds=3),
+    "paper": Scale(seeds=1),  # the paper reports single runs
+}
+
+_TINY = TrainConfig(
+    image_size=16,
+    epochs=1,
+    batch_size=64,
+    model=ModelConfig(width=8, blocks=(1, 1), projection_dim=16),
+    optim=OptimConfig(warmup_epochs=0),
+)
+# The preset, but for what makes a cell of 10,000 images a minute of one core.
+_CPU = dataclasses.replace(
+    PRESETS["cpu-small"],
+    image_size=16,
+    epochs=10,
+    optim=dataclasses.replace(PRESETS["cpu-small"].optim, warmup_epochs=1),
+)
+SMALL_IMAGES = 64  # side up to which the paper's recipe is that of CIFAR-10, and not of ImageNet
+
+
+def recipe(scale: ScaleName, data: Dataset) -> ResolvedConfig:
+    """Return the configuration that a study's cells vary, resolved for a data set."""
+    if scale == "paper":
+        small = max(data.sides) <= SMALL_IMAGES
+        base = PRESETS["cifar10-r50" if small else "imagenet-r50"]
+    else:
+        base = {"tiny": _TINY, "cpu": _CPU}[scale]
+    return base.resolve(data.channels, *data.sides)
+
+
+def open_context(config: StudyConfig) -> Context:
+    """Return what a study's cells are measured on.
+
+    Raises:
+        DataError: The data set cannot be read, or is too large to be held in memory.
+    """
+    data = load_data(config.data, config.data_root, config.download)
+    scale = SCALES[config.scale]
+    train, test = (
+        _sample(len(images), limit)
+        for images, limit in ((data.train_images, scale.train), (data.test_images, scale.test))
+    )
+    unlabeled = data.unlabeled
+    data = dataclasses.replace(
+        data,
+        train_images=data.train_images[train],
+        train_labels=data.train_labels[train],
+        test_images=data.test_images[test],
+        test_labels=data.test_labels[test],
+        unlabeled=None if unlabeled is None else unlabeled[_sample(len(unlabeled), scale.train)],
+    )
+    base = recipe(config.scale, data)
+    base = dataclasses.replace(base, data=config.data, device=config.device)
+    return Context(data, base)
+
+
+def _sample(images: int, limit: int | None) -> Tensor | slice:
+    """Return the rows of a random sample, the same one for every study."""
+    if limit is None or limit >= images:
+        return slice(None)
+    return torch.randperm(images, generator=generator(0))[:limit]

@@ -1,0 +1,185 @@
+"""What can be done with the trainer: the functions behind the commands.
+
+Importable without the trainer's extra, like the configurations that they take: each imports what it
+needs when it is called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simclr_ext.options.extras import require_trainer
+from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config.commands import (
+    EmbedConfig,
+    EvalConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PagesConfig,
+)
+
+if TYPE_CHECKING:
+    from simclr_ext.trainer.commands.embed import EmbedResult
+    from simclr_ext.trainer.commands.eval import EvalResult
+    from simclr_ext.trainer.commands.export import ExportResult
+    from simclr_ext.trainer.commands.finetune import FinetuneResult
+    from simclr_ext.trainer.commands.pages import PagesResult
+    from simclr_ext.trainer.commands.train import TrainResult
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train SimCLR, compare the encoder with raw pixels and with itself untrained, write it all.
+
+    Args:
+        config: The run. With `threads` set, PyTorch has that many threads until the run ends.
+
+    Returns:
+        The run folder, the resolved configuration, the trained model, every epoch's measurements
+        and the test accuracies.
+
+    Raises:
+        MissingExtraError: The `trainer` extra is not installed.
+        DataError: `config.data` cannot be read, or has too few images for a batch.
+        DeviceError: `config.device` cannot be used.
+        BackendUnavailableError: The loss cannot be computed on this device.
+        RunFolderError: The run folder exists and is not empty, or cannot be created.
+        DivergedError: The loss is not finite.
+    """
+    require_trainer()
+    from simclr_ext.trainer.commands.train import run_train
+
+    return run_train(config)
+
+
+def resume(folder: str | Path) -> TrainResult:
+    """Resume an interrupted run from its last checkpoint.
+
+    On a CPU, with the run's number of threads, the result is bit by bit that of a run that was not
+    interrupted. A run that was complete is evaluated again.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        As `train`.
+
+    Raises:
+        CheckpointError: The folder is not that of a run, or its data have changed.
+        DataError: As for `train`, like the other errors there.
+    """
+    require_trainer()
+    from simclr_ext.trainer.commands.train import run_resume
+
+    return run_resume(folder)
+
+
+def evaluate_checkpoint(config: EvalConfig) -> EvalResult:
+    """Evaluate the frozen features of one or more checkpoints, on their data set or another.
+
+    Args:
+        config: Checkpoints, data set and probes.
+
+    Returns:
+        The test accuracies, which are also written as JSON and Markdown.
+
+    Raises:
+        MissingExtraError: The `trainer` extra is not installed.
+        CheckpointError: A checkpoint is missing or cannot be read.
+        DataError: The data set cannot be read, or does not suit the model.
+        DeviceError: `config.device` cannot be used.
+        RunFolderError: The folder of the results cannot be created.
+        DivergedError: A probe's loss is not finite.
+    """
+    require_trainer()
+    from simclr_ext.trainer.commands.eval import run_eval
+
+    return run_eval(config)
+
+
+def finetune_checkpoint(config: FinetuneConfig) -> FinetuneResult:
+    """Train all weights of a checkpoint's encoder, and a classifier on it, with labels.
+
+    Args:
+        config: Checkpoint, data set, share of the labels and training.
+
+    Returns:
+        The test accuracy, which is also written as JSON and Markdown, beside the classifier.
+
+    Raises:
+        MissingExtraError: The `trainer` extra is not installed.
+        CheckpointError: The checkpoint is missing or cannot be read.
+        DataError: The data set cannot be read, or does not suit the model.
+        DeviceError: `config.device` cannot be used.
+        RunFolderError: The folder of the results cannot be created.
+        DivergedError: The loss is not finite.
+    """
+    require_trainer()
+    from simclr_ext.trainer.commands.finetune import run_finetune
+
+    return run_finetune(config)
+
+
+def embed_images(config: EmbedConfig) -> EmbedResult:
+    """Write the representations of all images of a data set, with ids and labels.
+
+    Args:
+        config: Checkpoint, data set and format.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingExtraError: The `trainer` extra, or what the format takes, is not installed.
+        CheckpointError: The checkpoint is missing or cannot be read.
+        DataError: The data set cannot be read, or does not suit the model.
+        DeviceError: `config.device` cannot be used.
+        RunFolderError: The folder of the results cannot be created.
+    """
+    require_trainer()
+    from simclr_ext.trainer.commands.embed import run_embed
+
+    return run_embed(config)
+
+
+def export_encoder(config: ExportConfig) -> ExportResult:
+    """Write the encoder for other programs; each file is loaded back and compared first.
+
+    Args:
+        config: Checkpoint and formats.
+
+    Returns:
+        The files, with their largest deviation from the encoder.
+
+    Raises:
+        MissingExtraError: The `trainer` extra, or what a format takes, is not installed.
+        CheckpointError: The checkpoint is missing or cannot be read.
+        ExportError: What was written does not compute what the encoder computes.
+        RunFolderError: The folder of the results cannot be created.
+    """
+    require_trainer()
+    from simclr_ext.trainer.commands.export import run_export
+
+    return run_export(config)
+
+
+def draw_pages(config: PagesConfig) -> PagesResult:
+    """Draw a t-SNE map of the test images, and a page of test images with nearest neighbors.
+
+    Args:
+        config: Checkpoint, data set, and how much to draw.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingExtraError: The `trainer` extra is not installed.
+        CheckpointError: The checkpoint is missing or cannot be read.
+        DataError: The data set cannot be read, or does not suit the model.
+        DeviceError: `config.device` cannot be used.
+        RunFolderError: The folder of the results cannot be created.
+    """
+    require_trainer()
+    from simclr_ext.trainer.commands.pages import run_pages
+
+    return run_pages(config)

@@ -1,0 +1,40 @@
+"""Files that are replaced as a whole: a crash leaves the previous file or the new one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(path: Path, partial: str = ".partial") -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends without an error.
+
+    Args:
+        path: File to write or replace.
+        partial: What its name ends in until then. Of two processes that write the same file at a
+            time, each needs one of its own.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> with replacing(path) as file:
+        ...     _ = file.write(b"whole")
+        >>> path.read_bytes(), len(list(path.parent.iterdir()))
+        (b'whole', 1)
+    """
+    unfinished = path.with_name(path.name + partial)
+    with unfinished.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())  # else the new name may reach the disk before its contents
+    unfinished.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write or replace a text file in UTF-8 as a whole."""
+    with replacing(path) as file:
+        file.write(text.encode())

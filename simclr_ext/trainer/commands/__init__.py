@@ -1,0 +1,1 @@
+"""What `simclr-ext` does with the trainer, a file per command."""

@@ -1,0 +1,208 @@
+"""`simclr-ext eval`: how good frozen features are, by several probes, over several runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from tqdm import tqdm
+
+from simclr_ext.options.serialize import to_plain
+from simclr_ext.trainer.commands.session import Session, open_session
+from simclr_ext.trainer.config.commands import EvalConfig, Probe, SgdConfig
+from simclr_ext.trainer.data import Images
+from simclr_ext.trainer.probes.comparison import pixels_fit
+from simclr_ext.trainer.probes.features import (
+    FeatureCache,
+    Features,
+    Labels,
+    encode,
+    fingerprint,
+    pixels,
+)
+from simclr_ext.trainer.probes.knn import rank_by_neighbors
+from simclr_ext.trainer.probes.linear import augmented_probe, cached_probe, lbfgs_probe, standardize
+from simclr_ext.trainer.probes.scores import TOP, Accuracy, accuracy
+from simclr_ext.trainer.probes.tables import accuracy_to_plain, markdown_table, percent
+from simclr_ext.trainer.views.augment import crop_and_flip
+
+_TRAINED, _UNTRAINED, _PIXELS = "trained encoder", "untrained encoder", "raw pixels"
+_TITLES = {"knn": "k-NN", "lbfgs": "linear, L-BFGS", "sgd": "linear, SGD"}
+_SGD_EPOCHS = 90  # appendix B.6
+
+# Name of each representation, and of each probe, to its test accuracy.
+Accuracies = dict[str, dict[str, Accuracy]]
+# Of a representation and a probe, the top-1 and the top-5 accuracy of each run.
+Draws = dict[tuple[str, str], list[tuple[float, float]]]
+# Computes the features of the training and of the test images.
+Represent = Callable[[], tuple[Features, Features]]
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What an evaluation found.
+
+    Attributes:
+        folder: Where evaluation.json and evaluation.md are.
+        data: Name of the data set.
+        accuracies: Name of each representation, and of each probe, to its test accuracy; the draws
+            are the checkpoints.
+        top5: The same of top-5 accuracy, the share of test images whose class is among the first
+            five; empty if there are no more than five classes.
+    """
+
+    folder: Path
+    data: str
+    accuracies: Accuracies
+    top5: Accuracies
+
+    @property
+    def table(self) -> str:
+        """The accuracies as a Markdown table."""
+        columns: list[tuple[str, str, Accuracies]] = []
+        for probe in self.accuracies[_TRAINED]:
+            columns.append((_TITLES[probe], probe, self.accuracies))
+            if self.top5:
+                columns.append(("top-5", probe, self.top5))
+        rows = []
+        for name in self.accuracies:
+            cells = [of[name].get(probe) for _, probe, of in columns]
+            rows.append([name, *("" if cell is None else percent(cell) for cell in cells)])
+        table = markdown_table(["test accuracy, %", *(title for title, _, _ in columns)], rows)
+        runs = len(next(iter(self.accuracies[_TRAINED].values())).draws)
+        note = f"\n± is the standard deviation over {runs} checkpoints." if runs > 1 else ""
+        return f"{table}{note}"
+
+    def __str__(self) -> str:
+        """Return what the command line prints."""
+        return f"{self.data}\n\n{self.table}\n\nresults: {self.folder}"
+
+
+def run_eval(config: EvalConfig) -> EvalResult:
+    """Evaluate checkpoints and write the results; see `simclr_ext.trainer.evaluate_checkpoint`."""
+    draws: Draws = {}
+    chosen: list[float] = []
+    for checkpoint in (config.checkpoint, *config.also):
+        with open_session(dataclasses.replace(config, checkpoint=checkpoint)) as session:
+            if checkpoint == config.checkpoint:
+                first = session
+            labels = session.data.test_labels.numpy()
+            for name, probe, ranking in _evaluate(session, config, chosen):
+                found = accuracy(ranking, labels), accuracy(ranking, labels, TOP)
+                draws.setdefault((name, probe), []).append(found)
+    result = EvalResult(
+        first.folder(config.out, f"eval-{first.data.name}"),
+        first.data.name,
+        _accuracies(draws, 0),
+        _accuracies(draws, 1) if first.classes > TOP else {},
+    )
+    _write(result, config, chosen)
+    return result
+
+
+def _accuracies(draws: Draws, which: int) -> Accuracies:
+    accuracies: Accuracies = {}
+    for (name, probe), found in draws.items():
+        values = tuple(draw[which] for draw in found)
+        accuracies.setdefault(name, {})[probe] = Accuracy(values)
+    return accuracies
+
+
+def _evaluate(
+    session: Session, config: EvalConfig, chosen: list[float]
+) -> Iterator[tuple[str, str, Labels]]:
+    """Yield representation, probe and ranked classes; add the trained encoder's C to `chosen`."""
+    for name, represent in tqdm(_representations(session, config).items(), desc="evaluating"):
+        features = functools.cache(represent)  # once, and not at all for a probe on views alone
+        for probe in config.probes:
+            if probe == "sgd" and config.augment:
+                if name != _PIXELS:
+                    yield name, probe, _rank_by_views(session, config, name)
+            else:
+                found = chosen if name == _TRAINED else []
+                yield name, probe, _rank_by_features(session, config, probe, features, found)
+
+
+def _rank_by_features(
+    session: Session, config: EvalConfig, probe: Probe, features: Represent, chosen: list[float]
+) -> Labels:
+    """Return the classes that a probe on features ranks first; "lbfgs" adds its C to `chosen`."""
+    (train, test), labels = features(), session.data.train_labels.numpy()
+    if probe == "knn":
+        keys, queries = standardize(train, test)
+        return rank_by_neighbors(keys, labels, queries, config.neighbors, config.temperature)
+    if probe == "lbfgs":
+        ranking, c = lbfgs_probe(train, labels, test, config.c, config.seed)
+        chosen.append(c)
+        return ranking
+    return cached_probe(train, labels, test, session.classes, _sgd(config), config.seed)
+
+
+def _rank_by_views(session: Session, config: EvalConfig, name: str) -> Labels:
+    """Return the classes that the SGD probe on random views of images ranks first."""
+    encoder, dim = _network(session, name, config.head_layers)
+    augment = crop_and_flip(session.checkpoint.config.augment, session.side)
+    data = session.data
+    return augmented_probe(
+        encoder, dim, augment, data.train_images, data.train_labels.numpy(), data.test_images,
+        session.classes, _sgd(config), config.seed,
+    )  # fmt: skip
+
+
+def _sgd(config: EvalConfig) -> SgdConfig:
+    return dataclasses.replace(config.sgd, epochs=config.sgd.epochs or _SGD_EPOCHS)
+
+
+def _representations(session: Session, config: EvalConfig) -> dict[str, Represent]:
+    cache = FeatureCache(session.path.parent / "features" if config.cache else None)
+    data = session.data
+
+    def raw_pixels() -> tuple[Features, Features]:
+        return pixels(data.train_images), pixels(data.test_images)
+
+    def encoded(name: str) -> tuple[Features, Features]:
+        encoder, _ = _network(session, name, config.head_layers)
+
+        def compute(images: Images) -> Features:
+            # The untrained encoder depends on the run's configuration, which the file has.
+            key = fingerprint(session.path, images, session.side, config.head_layers, name)
+            return cache.get(key, lambda: encode(encoder, images, session.side))
+
+        return compute(data.train_images), compute(data.test_images)
+
+    representations: dict[str, Represent] = {}
+    if config.baselines:
+        if pixels_fit(data):
+            representations[_PIXELS] = raw_pixels
+        representations[_UNTRAINED] = functools.partial(encoded, _UNTRAINED)
+    representations[_TRAINED] = functools.partial(encoded, _TRAINED)
+    return representations
+
+
+def _network(session: Session, name: str, head_layers: int) -> tuple[nn.Module, int]:
+    return session.encoder(head_layers) if name == _TRAINED else session.untrained(head_layers)
+
+
+def _write(result: EvalResult, config: EvalConfig, chosen: list[float]) -> None:
+    contents = {
+        "data": result.data,
+        "protocol": {**to_plain(config), "chosen_c": chosen},
+        "test_accuracy": _plain(result.accuracies),
+        **({"test_top5_accuracy": _plain(result.top5)} if result.top5 else {}),
+    }
+    text = json.dumps(contents, indent=2) + "\n"
+    (result.folder / "evaluation.json").write_text(text, encoding="utf-8")
+    (result.folder / "evaluation.md").write_text(result.table + "\n", encoding="utf-8")
+
+
+def _plain(accuracies: Accuracies) -> dict[str, dict[str, Any]]:
+    return {
+        name: {probe: accuracy_to_plain(value) for probe, value in found.items()}
+        for name, found in accuracies.items()
+    }

@@ -1,0 +1,167 @@
+"""`simclr-ext export`: the encoder for other programs, each file loaded back and compared."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from simclr_ext.options.errors import ExportError, RunFolderError
+from simclr_ext.options.extras import require
+from simclr_ext.trainer.commands.session import checkpoint_path
+from simclr_ext.trainer.config.commands import ExportConfig
+from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint
+from simclr_ext.trainer.model.encoders import Backbone, Encoder, build_encoder
+
+# Largest deviation from the encoder's h allowed, as a fraction of the largest |h|. Weights are kept
+# as they are; but convolutions of another layout in memory, or fused ones, round otherwise.
+_TOLERANCE = {"state-dict": 1e-5, "safetensors": 1e-5, "pt2": 1e-5, "onnx": 1e-4}
+_SUFFIX = {"state-dict": ".pt", "safetensors": ".safetensors", "pt2": ".pt2", "onnx": ".onnx"}
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written.
+
+    Attributes:
+        files: Name of each format to its file.
+        errors: Name of each format to its largest deviation, as a fraction of the largest |h|.
+        loads_into: What the weights of "state-dict" and "safetensors" can be loaded into.
+    """
+
+    files: dict[str, Path]
+    errors: dict[str, float]
+    loads_into: str
+
+    def __str__(self) -> str:
+        """Return what the command line prints."""
+        lines = [
+            f"{name}: {path} (loaded back: deviation {self.errors[name]:.1e}, allowed "
+            f"{_TOLERANCE[name]:.0e})"
+            for name, path in self.files.items()
+        ]
+        return "\n".join([*lines, f"weights load into {self.loads_into}"])
+
+
+def run_export(config: ExportConfig) -> ExportResult:
+    """Write and check the files; see `simclr_ext.trainer.export_encoder`."""
+    if "safetensors" in config.formats:
+        require("safetensors", "safetensors", "formats: safetensors")
+    if "onnx" in config.formats:
+        for module in ("onnx", "onnxruntime", "onnxscript"):
+            require(module, "onnx", "formats: onnx")
+    source = checkpoint_path(config.checkpoint)
+    checkpoint = load_checkpoint(source)
+    folder = Path(config.out).expanduser() if config.out else source.parent / "export"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"out: cannot create {folder}: {error.strerror}") from error
+
+    encoder, side = checkpoint.model.encoder.eval(), checkpoint.config.side
+    generator = torch.Generator().manual_seed(config.seed)
+    # Three images: a batch size that was not traced.
+    images = torch.rand(3, checkpoint.config.channels, side, side, generator=generator)
+    with torch.no_grad():
+        expected = encoder(images)
+    files: dict[str, Path] = {}
+    errors: dict[str, float] = {}
+    for name in config.formats:
+        path = folder / f"encoder{_SUFFIX[name]}"
+        found = _WRITERS[name](path, checkpoint, images)
+        errors[name] = float((found - expected).abs().max() / expected.abs().max())
+        if not errors[name] <= _TOLERANCE[name]:
+            path.unlink()
+            raise ExportError(
+                f"{name}: what was written deviates by {errors[name]:.1e} of the largest |h|, more "
+                f"than {_TOLERANCE[name]:.0e}; the file was removed"
+            )
+        files[name] = path
+    return ExportResult(files, errors, _torchvision_name(checkpoint) or "this package's encoder")
+
+
+def _torchvision_name(checkpoint: Checkpoint) -> str | None:
+    """Return the function of torchvision.models that the weights fit, if there is one."""
+    model = checkpoint.config.model
+    library, _, name = model.encoder.partition(":")
+    if library == "torchvision":
+        return f"torchvision.models.{name}"
+    same = (
+        model.stem == "imagenet" and model.width_multiplier == 1 and checkpoint.config.channels == 3
+    )
+    return f"torchvision.models.{model.encoder}" if same and model.encoder != "small" else None
+
+
+def _weights(encoder: Encoder) -> dict[str, Tensor]:
+    module = encoder.model if isinstance(encoder, Backbone) else encoder
+    return {name: value.contiguous() for name, value in module.state_dict().items()}
+
+
+def _load(weights: dict[str, Tensor], checkpoint: Checkpoint) -> Callable[[Tensor], Tensor]:
+    """Return a new network that computes h with the weights: torchvision's if they fit it."""
+    name = _torchvision_name(checkpoint)
+    model = build_encoder(checkpoint.config.model, checkpoint.config.channels)
+    if name is None:
+        target: nn.Module = model.model if isinstance(model, Backbone) else model
+        target.load_state_dict(weights)
+        return model.eval()
+    network = torchvision.models.get_model(name.rpartition(".")[2], weights=None)
+    missing, unexpected = network.load_state_dict(weights, strict=False)
+    classifier = {key.rpartition(".")[0] for key in missing}  # the encoder has none
+    if unexpected or len(classifier) != 1:
+        raise ExportError(f"the weights do not fit {name}: missing {missing}, extra {unexpected}")
+    parent, _, attribute = classifier.pop().rpartition(".")
+    setattr(network.get_submodule(parent), attribute, nn.Identity())
+    network.eval()
+    return lambda images: network(images.expand(-1, 3, -1, -1))
+
+
+@torch.no_grad()
+def _state_dict(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
+    torch.save(_weights(checkpoint.model.encoder), path)
+    return _load(torch.load(path, weights_only=True), checkpoint)(images)
+
+
+@torch.no_grad()
+def _safetensors(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
+    from safetensors.torch import load_file, save_file
+
+    save_file(_weights(checkpoint.model.encoder), path)
+    return _load(load_file(path), checkpoint)(images)
+
+
+def _exported(checkpoint: Checkpoint, images: Tensor) -> Any:
+    shapes = {"images": {0: torch.export.Dim("batch", min=1)}}
+    return torch.export.export(checkpoint.model.encoder, (images[:2],), dynamic_shapes=shapes)
+
+
+def _pt2(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
+    torch.export.save(_exported(checkpoint, images), path)
+    found: Tensor = torch.export.load(path).module()(images)
+    return found.detach()
+
+
+def _onnx(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
+    import onnxruntime
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, about itself
+        program = torch.onnx.export(
+            _exported(checkpoint, images), input_names=["images"], output_names=["h"], verbose=False
+        )
+    if program is None:
+        raise ExportError("onnx: torch.onnx.export returned nothing")
+    program.save(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["h"], {"images": images.numpy()})
+    return torch.from_numpy(np.asarray(found))
+
+
+_WRITERS = {"state-dict": _state_dict, "safetensors": _safetensors, "pt2": _pt2, "onnx": _onnx}

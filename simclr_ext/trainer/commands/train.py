@@ -1,0 +1,123 @@
+"""A whole run: data, training, evaluation, and everything about them in one folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from simclr_ext.options.checks import check_device
+from simclr_ext.options.errors import CheckpointError
+from simclr_ext.options.threads import threads
+from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
+from simclr_ext.trainer.data import Dataset, open_data
+from simclr_ext.trainer.model.checkpoint import Checkpoint
+from simclr_ext.trainer.model.simclr import SimCLR, build_model
+from simclr_ext.trainer.probes.comparison import compare
+from simclr_ext.trainer.probes.scores import Scores
+from simclr_ext.trainer.probes.tables import format_table
+from simclr_ext.trainer.training.loop import pretrain
+from simclr_ext.trainer.training.preflight import check_loss, check_model
+from simclr_ext.trainer.training.process import freed_memory_kept, stop_request
+from simclr_ext.trainer.training.recorder import Recorder
+from simclr_ext.trainer.training.run_folder import RunFolder
+from simclr_ext.trainer.training.state import Epoch, Training
+from simclr_ext.trainer.views.batches import Source, build_source
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run produced.
+
+    Attributes:
+        folder: The run folder.
+        config: The resolved configuration.
+        model: The trained model, in evaluation mode.
+        epochs: Measurements of every epoch.
+        scores: Test accuracies of "raw pixels", "untrained encoder" and "trained encoder"; empty if
+            `config.evaluate` is false.
+    """
+
+    folder: Path
+    config: ResolvedConfig
+    model: SimCLR
+    epochs: tuple[Epoch, ...]
+    scores: dict[str, Scores]
+
+    @property
+    def table(self) -> str:
+        """The scores as a table of text."""
+        return format_table(self.scores)
+
+    def __str__(self) -> str:
+        """Return what the command line prints."""
+        table = f"{self.table}\n\n" if self.scores else ""
+        return f"{table}run folder: {self.folder}"
+
+
+def run_train(options: TrainConfig) -> TrainResult:
+    """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
+    folder = RunFolder.choose(options)  # first: a run must not end at a folder that is taken
+    with threads(options.threads) as count, freed_memory_kept():
+        # What a repetition needs to be exact; and it must not ask for the folder of this run.
+        config, data = _open(dataclasses.replace(options, out=None, threads=count))
+        source = build_source(data, config)
+        model = build_model(config).to(config.device)
+        check_model(model, config)
+        folder.create(config)
+        return _train(folder, config, data, source, Training.start(model, config))
+
+
+def run_resume(path: str | Path) -> TrainResult:
+    """Resume an interrupted run; see `simclr_ext.trainer.resume`."""
+    folder = RunFolder(Path(path))
+    options, checkpoint = folder.load()
+    with threads(options.threads), freed_memory_kept():
+        config, data = _open(options)
+        source = build_source(data, config)
+        model = build_model(config) if checkpoint is None else checkpoint.model
+        training = Training.start(model.to(config.device), config)
+        if checkpoint is not None:
+            _restore(training, checkpoint, folder, source)
+        return _train(folder, config, data, source, training)
+
+
+def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
+    """Return a run's images, and its configuration resolved for them; both can be computed with."""
+    data = open_data(options.data, options.data_root, options.download)
+    config = options.resolve(data.channels, *data.sides)
+    check_device(config.device)
+    check_loss(config.temperature, config.device)
+    return config, data.at(config.side, max(1, config.workers))
+
+
+def _restore(training: Training, checkpoint: Checkpoint, folder: RunFolder, source: Source) -> None:
+    state = checkpoint.training
+    if state is None:
+        raise CheckpointError(f"{folder.path}: checkpoint.pt has no state to resume from")
+    if state["images"] != source.images:
+        raise CheckpointError(
+            f"{folder.path}: the run has {state['images']} training images, the data set now has "
+            f"{source.images}"
+        )
+    training.load_state_dict(state)
+
+
+def _train(
+    folder: RunFolder,
+    config: ResolvedConfig,
+    data: Dataset,
+    source: Source,
+    training: Training,
+) -> TrainResult:
+    with closing(Recorder(folder, config, data, source, training)) as recorder:
+        with stop_request() as stop:
+            for _ in pretrain(training, source, config):
+                recorder.after_step(training, stop)
+        recorder.after_training(training)
+        scores = {}
+        if config.evaluate:
+            scores = compare(training.model, data, config)
+            recorder.after_evaluation(training, scores)
+    return TrainResult(folder.path, config, training.model.eval(), tuple(training.epochs), scores)

@@ -1,0 +1,202 @@
+"""The options of the commands on a trained model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from simclr_ext.options.checks import (
+    check,
+    check_at_least,
+    check_null_or_at_least,
+    check_positive,
+    check_types,
+)
+
+Probe = Literal["knn", "lbfgs", "sgd"]
+Format = Literal["state-dict", "safetensors", "pt2", "onnx"]
+
+
+@dataclass(frozen=True)
+class SgdConfig:
+    """Supervised training by SGD with Nesterov momentum and a cosine decay.
+
+    Attributes:
+        epochs: Passes over the labeled images; null: the paper's, see the command.
+        batch_size: Images per step.
+        learning_rate: Base rate; the first step's is rate * batch / 256.
+        momentum: Nesterov momentum.
+    """
+
+    epochs: int | None = None
+    batch_size: int = 256
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_types(self, "sgd.")
+        check_null_or_at_least("sgd.epochs", self.epochs, 1)
+        check_at_least("sgd.batch_size", self.batch_size, 2)
+        check_positive("sgd.learning_rate", self.learning_rate)
+        check(0 < self.momentum < 1, "sgd.momentum", self.momentum, "in (0, 1)")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What every command on a trained model asks for.
+
+    Attributes:
+        checkpoint: A checkpoint, or a run folder, whose checkpoint.pt is meant.
+        data: Data set, as for `train`; null: the one that the model was trained on. Another one
+            shows how well the representation transfers.
+        data_root: Folder in which data sets with a name are, or are put; null: the training's.
+        download: Whether a data set that is not there is downloaded.
+        workers: Threads that decode images of folders; results do not depend on how many.
+        out: Folder of the results, made if need be; null: one beside the checkpoint.
+        device: PyTorch device, such as "cpu" or "cuda".
+        threads: CPU threads of PyTorch; null: PyTorch's own choice.
+        seed: Seed of everything random.
+    """
+
+    checkpoint: str
+    data: str | None = None
+    data_root: str | None = None
+    download: bool = False
+    workers: int = 2
+    out: str | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check(self.checkpoint != "", "checkpoint", self.checkpoint, "the path of a file or folder")
+        check(self.data != "", "data", self.data, "null or a data set")
+        check_at_least("workers", self.workers, 1)
+        check(self.out != "", "out", self.out, "null or the path of a folder")
+        check(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
+        check_null_or_at_least("threads", self.threads, 1)
+
+
+@dataclass(frozen=True)
+class EvalConfig(CheckpointConfig):
+    """Evaluation of frozen features.
+
+    Attributes:
+        also: Further checkpoints of the same recipe, of runs with other seeds: the results are the
+            mean and the standard deviation over all.
+        probes: "knn", weighted k-NN; "lbfgs", logistic regression; "sgd", the paper's linear
+            evaluation (appendix B.6; 90 epochs unless `sgd.epochs` says otherwise).
+        baselines: Whether raw pixels and the untrained encoder are evaluated as well; not by "sgd"
+            on views, which takes an encoder.
+        augment: Whether "sgd" sees random crops and flips, as in the paper, in every epoch; if not,
+            it sees the features of whole images, computed once.
+        neighbors: k of "knn".
+        temperature: Temperature of the votes of "knn".
+        c: Values of scikit-learn's C for "lbfgs"; of several, the one that is best on a held-out
+            fifth of the training images.
+        head_layers: Linear layers of the projection head that are part of the representation:
+            0, SimCLR; 1, SimCLR v2 for larger models.
+        cache: Whether features are kept beside the checkpoint for the next time.
+        sgd: The training of "sgd".
+    """
+
+    also: tuple[str, ...] = ()
+    probes: tuple[Probe, ...] = ("knn", "lbfgs")
+    baselines: bool = True
+    augment: bool = True
+    neighbors: int = 20
+    temperature: float = 0.07
+    c: tuple[float, ...] = (10.0,)
+    head_layers: int = 0
+    cache: bool = True
+    sgd: SgdConfig = field(default_factory=SgdConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ok = len(self.probes) > 0 and len(set(self.probes)) == len(self.probes)
+        check(ok, "probes", self.probes, "one or more, each once")
+        check_at_least("neighbors", self.neighbors, 1)
+        check_positive("temperature", self.temperature)
+        check(len(self.c) > 0, "c", self.c, "one or more numbers")
+        for c in self.c:
+            check_positive("c", c)
+        check_at_least("head_layers", self.head_layers, 0)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(CheckpointConfig):
+    """Fine-tuning of all weights with labels (appendix B.5).
+
+    Attributes:
+        labels: Share of the labels of every class, in (0, 1]; the paper: 0.01 and 0.1.
+        seeds: Repetitions, each with other labeled images and another initial classifier; the
+            results are the mean and the standard deviation over them.
+        scratch: Whether to start from the untrained encoder instead, for comparison.
+        head_layers: As for `eval`.
+        sgd: The training. `epochs` null: the paper's 60 for up to 1 % of the labels, 30 for more.
+    """
+
+    labels: float = 0.1
+    seeds: int = 1
+    scratch: bool = False
+    head_layers: int = 0
+    sgd: SgdConfig = field(default_factory=lambda: SgdConfig(learning_rate=0.05))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.labels <= 1, "labels", self.labels, "a share in (0, 1]")
+        check_at_least("seeds", self.seeds, 1)
+        check_at_least("head_layers", self.head_layers, 0)
+
+
+@dataclass(frozen=True)
+class EmbedConfig(CheckpointConfig):
+    """Representations of all images.
+
+    Attributes:
+        format: "npy", three arrays for each part of the data set, or "parquet", one table.
+        head_layers: Linear layers of the projection head that are part of the representation.
+    """
+
+    format: Literal["npy", "parquet"] = "npy"
+    head_layers: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("head_layers", self.head_layers, 0)
+
+
+@dataclass(frozen=True)
+class ExportConfig(CheckpointConfig):
+    """The encoder in other formats.
+
+    Attributes:
+        formats: "state-dict" (.pt), "safetensors", "pt2" (torch.export), "onnx". The names in the
+            first two are torchvision's where the encoder is one of its models.
+    """
+
+    formats: tuple[Format, ...] = ("state-dict",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ok = len(self.formats) > 0 and len(set(self.formats)) == len(self.formats)
+        check(ok, "formats", self.formats, "one or more, each once")
+
+
+@dataclass(frozen=True)
+class PagesConfig(CheckpointConfig):
+    """Pictures of the representations.
+
+    Attributes:
+        queries: Test images on the page of nearest neighbors.
+        neighbors: Training images beside each of them.
+    """
+
+    queries: int = 20
+    neighbors: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("queries", self.queries, 1)
+        check_at_least("neighbors", self.neighbors, 1)

@@ -1,0 +1,1 @@
+"""The network, and checkpoints of it."""

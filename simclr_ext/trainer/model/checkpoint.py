@@ -1,0 +1,89 @@
+"""Checkpoints: the model's weights, what builds the model, and the state to resume from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from simclr_ext.options.errors import CheckpointError
+from simclr_ext.trainer.atomic import replacing
+from simclr_ext.trainer.config import ResolvedConfig
+from simclr_ext.trainer.model.simclr import SimCLR
+
+_FORMAT = 3
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model.
+
+    Attributes:
+        model: Encoder and projection head, in evaluation mode, on the CPU.
+        config: The configuration that trained it.
+        epoch: Epochs it was trained for, the last of which may be incomplete.
+        training: State of the training (`Training.state_dict`); None: the file has none.
+    """
+
+    model: SimCLR
+    config: ResolvedConfig
+    epoch: int
+    training: dict[str, Any] | None = None
+
+
+def save_checkpoint(
+    path: Path,
+    model: SimCLR,
+    config: ResolvedConfig,
+    epoch: int,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint; a crash leaves the previous file or the whole new one.
+
+    Args:
+        path: File to write or replace.
+        model: Encoder and projection head.
+        config: The configuration that trains it.
+        epoch: Epochs done.
+        training: State of the training; None: the file serves the model alone.
+    """
+    contents = {
+        "format": _FORMAT,
+        "config": config.to_dict(),
+        "epoch": epoch,
+        "encoder": model.encoder.state_dict(),
+        "head": model.head.state_dict(),
+        "training": None if training is None else dict(training),
+    }
+    with replacing(path) as file:
+        torch.save(contents, file)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU, running no code from the file.
+
+    Raises:
+        CheckpointError: The file is missing, or no checkpoint of this package and format.
+    """
+    path = Path(path)
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
+    if not isinstance(contents, dict) or contents.get("format") != _FORMAT:
+        found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
+        raise CheckpointError(f"{path}: checkpoint format must be {_FORMAT}, got {found!r}")
+    config = ResolvedConfig.from_dict(contents["config"])
+    model = SimCLR(config.model, config.channels)
+    if config.channels_last:  # another layout is computed in another order, with other last bits
+        model.to(memory_format=torch.channels_last)
+    model.encoder.load_state_dict(contents["encoder"])
+    model.head.load_state_dict(contents["head"])
+    return Checkpoint(model.eval(), config, contents["epoch"], contents["training"])

@@ -1,0 +1,100 @@
+"""The network: encoder f and projection head g; the loss acts on z = g(h), evaluation on h = f(x).
+
+Source: SimCLR (arXiv 2002.05709), section 2.1; SimCLR v2 (arXiv 2006.10029), section 3.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from simclr_ext.options.errors import ConfigError
+from simclr_ext.trainer.config import ModelConfig, ResolvedConfig
+from simclr_ext.trainer.model.encoders import Encoder, build_encoder
+
+__all__ = ["Encoder", "ProjectionHead", "SimCLR"]
+
+
+class ProjectionHead(nn.Sequential):
+    """Linear layers with ReLUs in between: [B, dim] -> [B, projection_dim].
+
+    Args:
+        dim: Dimension of h.
+        config: Kind, depth, widths and batch norm.
+    """
+
+    def __init__(self, dim: int, config: ModelConfig) -> None:
+        super().__init__()
+        if config.projection == "none":
+            return
+        depth = config.projection_depth if config.projection == "mlp" else 1
+        widths = [dim, *[config.projection_hidden or dim] * (depth - 1), config.projection_dim]
+        for layer in range(depth):
+            last, norm = layer == depth - 1, config.projection_batch_norm
+            self.append(nn.Linear(widths[layer], widths[layer + 1], bias=not (last and norm)))
+            if norm:
+                self.append(nn.BatchNorm1d(widths[layer + 1]))
+            if not last:
+                self.append(nn.ReLU(inplace=True))
+
+    def first(self, layers: int) -> nn.Sequential:
+        """Return the first linear layers with what follows each; no copies."""
+        starts = [index for index, module in enumerate(self) if isinstance(module, nn.Linear)]
+        if not 0 <= layers <= len(starts):
+            raise ConfigError(
+                f"the projection head has {len(starts)} linear layers, got {layers} of them"
+            )
+        return nn.Sequential(*list(self)[: [*starts, len(self)][layers]])
+
+
+class SimCLR(nn.Module):
+    """Encoder and projection head.
+
+    Args:
+        config: What they are.
+        channels: C of the images, 1 or 3.
+
+    Example:
+        >>> import torch
+        >>> model = SimCLR(ModelConfig(width=4, projection_dim=8), channels=1)
+        >>> h, z = model(torch.zeros(2, 1, 16, 16))
+        >>> h.shape, z.shape
+        (torch.Size([2, 16]), torch.Size([2, 8]))
+    """
+
+    def __init__(self, config: ModelConfig, channels: int) -> None:
+        super().__init__()
+        self.encoder = build_encoder(config, channels)
+        self.head = ProjectionHead(self.encoder.dim, config)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return h [B, dim] and z [B, projection_dim] of images [B, C, H, W] in [0, 1]."""
+        h = self.encoder(images)
+        return h, self.head(h)
+
+    def representation(self, head_layers: int = 0) -> nn.Sequential:
+        """Return the network to fine-tune or to evaluate; it shares this model's weights.
+
+        Args:
+            head_layers: Linear layers of the head that are kept. 0, SimCLR: f alone; 1, SimCLR v2:
+                its larger models are fine-tuned from the head's first layer.
+
+        Raises:
+            ConfigError: The head has fewer layers.
+
+        Example:
+            >>> model = SimCLR(ModelConfig(projection_depth=3), channels=3)
+            >>> [type(layer).__name__ for layer in model.representation(1)[1]]
+            ['Linear', 'ReLU']
+        """
+        return nn.Sequential(self.encoder, self.head.first(head_layers))
+
+
+def build_model(config: ResolvedConfig) -> SimCLR:
+    """Return the untrained model of a run, on the CPU; the same one for the same seed."""
+    with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
+        torch.manual_seed(config.seed)
+        model = SimCLR(config.model, config.channels)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return model

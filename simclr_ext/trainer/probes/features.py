@@ -1,0 +1,117 @@
+"""Representations of images: their h, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from simclr_ext.trainer.atomic import replacing
+from simclr_ext.trainer.data import ImageFiles, Images
+from simclr_ext.trainer.views.image_ops import resize
+
+Features = NDArray[np.float32]  # [n, dim]
+Labels = NDArray[np.int64]  # [n]
+
+
+def pixels(images: Images) -> Features:
+    """Return images [n, C, H, W] uint8 as rows of values in [0, 1], [n, C H W]."""
+    rows: Features = (images[:].flatten(1).float() / 255).numpy()
+    return rows
+
+
+@torch.no_grad()
+def encode(encoder: nn.Module, images: Images, size: int, chunk: int = 512) -> Features:
+    """Return h of images, whole and unaugmented.
+
+    Args:
+        encoder: Run in evaluation mode, and left in the mode it was in.
+        images: [n, C, H, W] uint8, on any device, or files.
+        size: Side in pixels to which images are resized.
+        chunk: Images at a time.
+
+    Returns:
+        [n, dim] float32.
+    """
+    device = next(encoder.parameters()).device
+    training = encoder.training
+    encoder.eval()
+    features = np.empty((0, 0), np.float32)
+    for start in range(0, len(images), chunk):
+        part = images[start : start + chunk].to(device)
+        h = encoder(resize(part, size)).cpu().numpy()
+        if start == 0:  # filled chunk by chunk: never twice in memory
+            features = np.empty((len(images), h.shape[1]), np.float32)
+        features[start : start + chunk] = h
+    encoder.train(training)
+    return features
+
+
+class FeatureCache:
+    """Features on disk, keyed by what they were computed from.
+
+    Args:
+        folder: Where they are kept, one .npy file each; None: nowhere.
+
+    Example:
+        >>> import tempfile
+        >>> cache = FeatureCache(Path(tempfile.mkdtemp()))
+        >>> compute = lambda: np.ones((2, 3), np.float32)
+        >>> cache.get("key", compute).shape, cache.get("key", lambda: 1 / 0).shape
+        ((2, 3), (2, 3))
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def get(self, key: str, compute: Callable[[], Features]) -> Features:
+        """Return the features of a key, computed unless they are there.
+
+        Args:
+            key: Names all that the features depend on; see `fingerprint`.
+            compute: Computes them.
+        """
+        if self._folder is None:
+            return compute()
+        path = self._folder / f"{key}.npy"
+        if path.exists():
+            kept: Features = np.load(path, allow_pickle=False)
+            return kept
+        features = compute()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path, f".{os.getpid()}.partial") as file:  # another may compute the same
+            np.save(file, features)
+        return features
+
+
+def fingerprint(*parts: object) -> str:
+    """Return a hash of files' contents, tensors' contents, and the text of anything else.
+
+    Of image files, it is a hash of their paths, sizes and times of the last change.
+
+    Example:
+        >>> fingerprint(torch.zeros(2), 16) == fingerprint(torch.zeros(2), 16)
+        True
+        >>> fingerprint(torch.zeros(2), 16) == fingerprint(torch.ones(2), 16)
+        False
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            digest.update(part.read_bytes())
+        elif isinstance(part, Tensor):
+            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            digest.update(part.cpu().contiguous().numpy().data)
+        elif isinstance(part, ImageFiles):
+            for version in part.versions():
+                digest.update(repr(version).encode())
+        else:
+            digest.update(repr(part).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:32]

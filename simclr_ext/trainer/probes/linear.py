@@ -1,0 +1,163 @@
+"""Linear evaluation: a linear classifier on frozen h.
+
+Source: SimCLR (arXiv 2002.05709), appendices B.6 (SGD) and B.8 (logistic regression by L-BFGS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+from torch import Generator, Tensor, nn
+
+from simclr_ext.trainer.config.commands import SgdConfig
+from simclr_ext.trainer.data import Images
+from simclr_ext.trainer.probes.classifier import rank_images, train_classifier
+from simclr_ext.trainer.probes.features import Features, Labels
+from simclr_ext.trainer.probes.scores import rank
+from simclr_ext.trainer.views.augment import Augment
+from simclr_ext.trainer.views.batches import random_views
+
+_HELD_OUT = 0.2  # share of the training images on which C is chosen
+PROBE_C = 10.0  # scikit-learn's inverse of the L2 penalty
+_ROWS = 65536  # of the features whose mean and deviation are summed up at a time, in float64
+
+
+def lbfgs_probe(
+    train: Features, labels: Labels, test: Features, strengths: Sequence[float], seed: int
+) -> tuple[Labels, float]:
+    """Return test labels ranked by logistic regression on standardized features, and its C.
+
+    Args:
+        train: [n, dim].
+        labels: [n].
+        test: [m, dim].
+        strengths: Values of C, scikit-learn's inverse of the L2 penalty. Of several, the one that
+            predicts a held-out fifth of the training images best is taken, and trained on all.
+        seed: Seed of that split.
+
+    Returns:
+        As `rank_linearly`, and C.
+    """
+    c = strengths[0]
+    if len(strengths) > 1:
+        rows, held_out = _split(labels, seed)
+        part, rest = standardize(train[rows], train[held_out])
+        accuracies = [
+            float(np.mean(linear_probe(part, labels[rows], rest, c) == labels[held_out]))
+            for c in strengths
+        ]
+        c = strengths[int(np.argmax(accuracies))]
+    train, test = standardize(train, test)
+    return rank_linearly(train, labels, test, c), c
+
+
+def _split(labels: Labels, seed: int) -> tuple[Labels, Labels]:
+    rows = np.arange(len(labels))
+    # A class of one image cannot be in both parts.
+    stratify = labels if np.bincount(labels)[np.unique(labels)].min() > 1 else None
+    first, second = train_test_split(
+        rows, test_size=_HELD_OUT, stratify=stratify, random_state=seed
+    )
+    return first, second
+
+
+def cached_probe(
+    train: Features, labels: Labels, test: Features, classes: int, config: SgdConfig, seed: int
+) -> Labels:
+    """Return test labels ranked, [m, 5], by a linear classifier trained by SGD on kept features."""
+    features = torch.from_numpy(train)
+    linear = linear_classifier(train.shape[1], classes, seed)
+
+    def inputs(rows: Tensor, _: Generator) -> Tensor:
+        return features[rows]
+
+    train_classifier(linear, inputs, torch.from_numpy(labels), config, seed)
+    return rank(linear(torch.from_numpy(test)))
+
+
+def augmented_probe(
+    encoder: nn.Module,
+    dim: int,
+    augment: Augment,
+    images: Images,
+    labels: Labels,
+    test: Images,
+    classes: int,
+    config: SgdConfig,
+    seed: int,
+) -> Labels:
+    """Return test labels ranked, [m, 5], by a linear classifier trained by SGD on random views.
+
+    Args:
+        encoder: Frozen: in evaluation mode, and without gradients.
+        dim: Dimension of h.
+        augment: The views: crops and flips, see `crop_and_flip`.
+        images: [n, C, H, W] uint8, or files.
+        labels: [n].
+        test: [m, C, H, W] uint8, or files.
+        classes: Number of classes.
+        config: The training.
+        seed: Seed of weights, order and views.
+    """
+    device = next(encoder.parameters()).device
+    encoder.eval()
+    linear = linear_classifier(dim, classes, seed).to(device)
+    views = random_views(images, augment, device)
+
+    def inputs(rows: Tensor, generator: Generator) -> Tensor:
+        with torch.no_grad():
+            h: Tensor = encoder(views(rows, generator))
+        return h
+
+    train_classifier(linear, inputs, torch.from_numpy(labels).to(device), config, seed)
+    return rank_images(nn.Sequential(encoder, linear), test, augment.size)
+
+
+def linear_classifier(dim: int, classes: int, seed: int) -> nn.Linear:
+    """Return a linear classifier that starts at the same weights for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Linear(dim, classes)
+
+
+def standardize(train: Features, test: Features) -> tuple[Features, Features]:
+    """Return both with the mean and deviation of `train` taken out, divided by sqrt(dimension)."""
+    scaler = StandardScaler()
+    for start in range(0, len(train), _ROWS):
+        scaler.partial_fit(train[start : start + _ROWS])
+    # The root makes rows about 1 long, so that one C means the same at 64 and at 3,072 dimensions.
+    root = np.float32(train.shape[1] ** 0.5)
+    scaled: tuple[Features, Features] = scaler.transform(train), scaler.transform(test)
+    for features in scaled:
+        features /= root
+    return scaled
+
+
+def linear_probe(train: Features, labels: Labels, test: Features, c: float = PROBE_C) -> Labels:
+    """Return the test labels [m] predicted by logistic regression; see `rank_linearly`."""
+    return rank_linearly(train, labels, test, c)[:, 0]
+
+
+def rank_linearly(train: Features, labels: Labels, test: Features, c: float = PROBE_C) -> Labels:
+    """Return the classes of test images by L2-regularised logistic regression (appendix B.8).
+
+    Args:
+        train: [n, dim].
+        labels: [n]; classes that are not among them are never predicted.
+        test: [m, dim].
+        c: Inverse of the L2 penalty.
+
+    Returns:
+        [m, 5], the likeliest first, or fewer if `labels` has fewer classes.
+    """
+    probe = LogisticRegression(C=c, max_iter=2000).fit(train, labels)
+    scores = torch.from_numpy(probe.decision_function(test))
+    if scores.ndim == 1:  # of two classes: the second's, while the first's is 0
+        scores = torch.stack([torch.zeros_like(scores), scores], dim=1)
+    ranking: Labels = probe.classes_[rank(scores)]
+    return ranking

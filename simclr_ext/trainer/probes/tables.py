@@ -1,0 +1,75 @@
+"""Evaluation results as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from simclr_ext.trainer.probes.comparison import DRAWS, LABELS_PER_CLASS
+from simclr_ext.trainer.probes.knn import NEIGHBORS, TEMPERATURE
+from simclr_ext.trainer.probes.linear import PROBE_C
+from simclr_ext.trainer.probes.scores import Accuracy, Scores
+
+
+def format_table(scores: Mapping[str, Scores]) -> str:
+    """Return the accuracies in per cent, a row per representation.
+
+    Args:
+        scores: Name of each representation to its accuracies.
+    """
+    few = f"{LABELS_PER_CLASS} labels per class, "
+    header = ["test accuracy, %", few + "linear", few + "k-NN", "all labels, linear", "k-NN"]
+    rows = [
+        [name, *map(percent, (s.linear_few, s.knn_few, s.linear_all, s.knn_all))]
+        for name, s in scores.items()
+    ]
+    note = f"± is the standard deviation over {DRAWS} draws of the {LABELS_PER_CLASS} labels."
+    return f"{markdown_table(header, rows)}\n{note}"
+
+
+def percent(accuracy: Accuracy) -> str:
+    """Return the mean in per cent, with the deviation if there are several draws."""
+    mean = f"{100 * accuracy.mean:.1f}"
+    return mean if len(accuracy.draws) == 1 else f"{mean} ± {100 * accuracy.std:.1f}"
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """Return an aligned table: the first column is text, the others are numbers."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(_align(line, widths) for line in (header, rule, *rows))
+
+
+def _align(cells: list[str], widths: list[int]) -> str:
+    name, *numbers = cells
+    aligned = [name.ljust(widths[0])]
+    aligned += [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
+    return "| " + " | ".join(aligned) + " |"
+
+
+def write_scores(path: Path, scores: Mapping[str, Scores]) -> None:
+    """Write the accuracies, as fractions and with the single draws, and how they were measured."""
+    contents = {
+        "protocol": {
+            "features": "standardized by the training images, divided by sqrt(dimension)",
+            "labels_per_class": LABELS_PER_CLASS,
+            "draws": DRAWS,
+            "linear": {"logistic_regression_C": PROBE_C},
+            "knn": {"neighbors": NEIGHBORS, "temperature": TEMPERATURE},
+        },
+        "test_accuracy": {name: _plain(s) for name, s in scores.items()},
+    }
+    path.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+
+
+def _plain(scores: Scores) -> dict[str, dict[str, Any]]:
+    accuracies = {f.name: getattr(scores, f.name) for f in dataclasses.fields(scores)}
+    return {name: accuracy_to_plain(accuracy) for name, accuracy in accuracies.items()}
+
+
+def accuracy_to_plain(accuracy: Accuracy) -> dict[str, Any]:
+    """Return an accuracy as it is written to JSON."""
+    return {"mean": accuracy.mean, "std": accuracy.std, "draws": list(accuracy.draws)}

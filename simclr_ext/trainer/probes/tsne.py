@@ -1,0 +1,104 @@
+"""Maps of representations: t-SNE of h, colored and named by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+from torch import Tensor
+
+DPI = 150
+# Petroff's sequence of ten, arXiv 2107.02270: distinct for color-blind readers too.
+COLORS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+_TSNE_POINTS = 2000  # more take minutes and hide one another
+
+
+def plot_tsne(
+    path: Path,
+    features: NDArray[np.float32],
+    labels: Tensor,
+    class_names: Sequence[str],
+    seed: int,
+) -> None:
+    """Draw the t-SNE map of features, colored and named by class.
+
+    Args:
+        path: PNG to write.
+        features: [n, dim]; 2,000 of them are drawn if there are more.
+        labels: [n] int64.
+        class_names: Name of each label.
+        seed: Seed of the map.
+    """
+    points, rows = tsne_map(features, seed)
+    classes = labels.numpy()[rows]
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    axis = figure.add_subplot()
+    draw_map(axis, points, classes, class_names)
+    axis.set_title(f"t-SNE of h, {len(rows):,} test images")
+    class_legend(figure, axis)
+    figure.savefig(path, dpi=DPI)
+
+
+def tsne_map(
+    features: NDArray[np.float32], seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the t-SNE map [m, 2] of features [n, dim], and which of them it shows, [m].
+
+    All are shown, or a random 2,000 if there are more.
+    """
+    rows = np.random.default_rng(seed).permutation(len(features))[:_TSNE_POINTS]
+    # t-SNE asks for a perplexity below the number of points; 30 is its usual one.
+    perplexity = min(30.0, (len(rows) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return tsne.fit_transform(features[rows]), rows
+
+
+def draw_map(
+    axis: Axes,
+    points: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    class_names: Sequence[str],
+) -> None:
+    """Draw the points [m, 2] of a map in the colors of their classes [m]; name classes apart."""
+    size = float(np.clip(18000 / len(points), 14, 30))
+    span = np.ptp(points, axis=0)  # [2]
+    named: list[NDArray[np.float32]] = []
+    for label in np.unique(classes):
+        own = points[classes == label]
+        marker = _MARKERS[(label + label // len(COLORS)) % len(_MARKERS)]
+        axis.scatter(
+            own[:, 0], own[:, 1], s=size, color=COLORS[label % len(COLORS)], marker=marker,
+            label=class_names[label], alpha=0.85, linewidths=0,
+        )  # fmt: skip
+        center = np.median(own, axis=0)
+        nearest = np.argsort(np.linalg.norm(points - center, axis=1))[:20]
+        among_its_own = np.mean(classes[nearest] == label) > 0.7
+        apart = all(np.any(np.abs(center - other) > (0.18, 0.05) * span) for other in named)
+        if among_its_own and apart:  # else its name would mislead, or cover another
+            named.append(center)
+            axis.annotate(
+                class_names[label], center, ha="center", va="center", fontsize=11,
+                fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")],
+            )  # fmt: skip
+    axis.set(xlabel="t-SNE 1", ylabel="t-SNE 2")
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def class_legend(figure: Figure, axis: Axes) -> None:
+    """Name the classes of a map beside the picture."""
+    handles, names = axis.get_legend_handles_labels()
+    figure.legend(
+        handles, names, loc="outside right center", title="class", frameon=False,
+        ncols=-(-len(names) // 25), markerscale=1.5,
+    )  # fmt: skip

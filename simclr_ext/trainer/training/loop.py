@@ -1,0 +1,144 @@
+"""Contrastive training: two views of every image, NT-Xent on their projections."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from simclr_ext import NTXentLoss
+from simclr_ext.diagnostics import contrastive_metrics, effective_rank, embedding_std
+from simclr_ext.options.errors import DivergedError
+from simclr_ext.trainer.config import OptimConfig, ResolvedConfig
+from simclr_ext.trainer.seeds import Stream, derive_seed, seeded
+from simclr_ext.trainer.training.gradient import Forward, Loss, halves, one_pass, two_pass
+from simclr_ext.trainer.training.optim import peak_learning_rate, schedule
+from simclr_ext.trainer.training.state import Epoch, Training
+from simclr_ext.trainer.views.batches import Source
+
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pretrain(
+    training: Training, source: Source, config: ResolvedConfig, loss: Loss | None = None
+) -> Iterator[Training]:
+    """Train in place until the run's last step, from wherever the state is.
+
+    Args:
+        training: The state, with a model on the run's device.
+        source: Batches and views.
+        config: The run, resolved.
+        loss: Of the projections of the first and of the second views, [N, D] each; None: NT-Xent
+            at the run's temperature.
+
+    Yields:
+        The state after every step; after an epoch's last step, with its measurements.
+
+    Raises:
+        DivergedError: The loss is not finite.
+    """
+    model, optimizer, scaler = training.model, training.optimizer, training.scaler
+    total_steps, warmup = config.epochs * source.steps, config.optim.warmup_epochs * source.steps
+    peak = peak_learning_rate(config.optim, config.batch_size)
+    loss_of = NTXentLoss(config.temperature) if loss is None else loss
+    network: Callable[..., Any] = torch.compile(model) if config.compile else model
+    while training.step < total_steps:
+        epoch, skip = divmod(training.step, source.steps)
+        clock = time.perf_counter()
+        for batch in source.batches(epoch, skip):
+            model.train()  # whoever takes the steps may have evaluated in between
+            for group in optimizer.param_groups:
+                group["lr"] = peak * schedule(training.step, total_steps, warmup)
+            forward = _forward(network, source, config, training.step)
+            if config.micro_batch is None:
+                value, z = one_pass(forward, batch, loss_of, scaler)
+            else:
+                chunk = config.micro_batch
+                value, z = two_pass(forward, batch, loss_of, scaler, micro_batch=chunk, model=model)
+            if config.optim.clip_norm is not None:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            _measure(training, value, z, source.steps, config)
+            training.epoch_seconds += time.perf_counter() - clock
+            if training.step % source.steps == 0:
+                _finish_epoch(training, z, source.steps, config)
+            yield training
+            clock = time.perf_counter()
+
+
+def _forward(
+    network: Callable[..., Any], source: Source, config: ResolvedConfig, step: int
+) -> Forward:
+    """Return the function of a step's chunks to z, [2n, D] float32.
+
+    z leaves autocast in float32: the loss computes in float32 anyway, and so its gradient is not
+    rounded to half precision before it reaches the network.
+    """
+    device = torch.device(config.device)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    mixed = config.precision != "fp32"
+
+    def forward(chunk: Tensor, index: int) -> Tensor:
+        seed = derive_seed(config.seed, Stream.VIEWS, step, index)
+        views = source.views(chunk, seed).contiguous(memory_format=layout)
+        with seeded(seed, device), torch.autocast(device.type, _DTYPES[config.precision], mixed):
+            z: Tensor = network(views)[1]
+        return z.float()
+
+    return forward
+
+
+def _measure(
+    training: Training, loss: Tensor, z: Tensor, steps: int, config: ResolvedConfig
+) -> None:
+    """Count a step; sums stay on the device, so that not every step waits for it."""
+    training.totals = training.totals.to(z.device)
+    training.totals[0] += loss
+    if training.step % steps % config.monitor.metrics_every == 0:
+        metrics = contrastive_metrics(*halves(z), config.temperature)
+        training.totals[1:] += torch.stack(metrics)
+        training.measured += 1
+        training.latest = {"loss": loss.item(), "accuracy": metrics.accuracy.item()}
+        _check_finite(training.latest["loss"], training.step // steps + 1, config.optim)
+    training.step += 1
+
+
+def _finish_epoch(training: Training, z: Tensor, steps: int, config: ResolvedConfig) -> None:
+    """Turn the sums into the epoch's measurements."""
+    loss, *metrics = training.totals.tolist()
+    _check_finite(loss, training.step // steps, config.optim)
+    training.seconds += training.epoch_seconds
+    accuracy, entropy, positive, negative = (value / training.measured for value in metrics)
+    training.epochs.append(
+        Epoch(
+            epoch=training.step // steps,
+            step=training.step,
+            loss=loss / steps,
+            contrastive_accuracy=accuracy,
+            entropy=entropy,
+            positive_similarity=positive,
+            negative_similarity=negative,
+            embedding_std=embedding_std(z),
+            effective_rank=effective_rank(z),
+            learning_rate=training.optimizer.param_groups[0]["lr"],
+            images_per_second=steps * config.batch_size / training.epoch_seconds,
+            seconds=training.seconds,
+        )
+    )
+    training.totals = torch.zeros_like(training.totals)
+    training.measured, training.epoch_seconds = 0, 0.0
+
+
+def _check_finite(loss: float, epoch: int, optim: OptimConfig) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the loss of epoch {epoch} is {loss}: try an optim.learning_rate below "
+            f"{optim.learning_rate:g}"
+        )

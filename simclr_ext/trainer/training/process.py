@@ -1,0 +1,76 @@
+"""What a training does to its process: it catches signals, and keeps freed memory."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+# Parameters of mallopt, from malloc.h, with the library's defaults; -1 never gives back.
+_TRIM_THRESHOLD, _DEFAULT_TRIM = -1, 128 * 1024
+_MMAP_THRESHOLD, _DEFAULT_MMAP = -3, 128 * 1024
+_LARGE = 2**30  # bytes; what is larger is mapped, and given back when it is freed
+
+
+@dataclass
+class StopRequest:
+    """Whether a signal has come.
+
+    Attributes:
+        signal: Its number; None: none has.
+    """
+
+    signal: int | None = None
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Catch the first SIGINT or SIGTERM; a second one interrupts at once.
+
+    Signals can be caught in the main thread alone; in another, nothing changes.
+    """
+    request = StopRequest()
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        if request.signal is not None:
+            raise KeyboardInterrupt
+        request.signal = number
+
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Keep freed memory while this is open, on a CPU with the GNU C library; elsewhere do nothing.
+
+    A training step allocates and frees the same large tensors again and again. By default the GNU C
+    library gives freed memory back to the system, which then clears every page anew: on two cores,
+    a tenth of a step of `cpu-small`.
+
+    It is a setting of the whole process. Results do not depend on it.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_THRESHOLD, _LARGE)
+    libc.mallopt(_TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:
+        libc.mallopt(_MMAP_THRESHOLD, _DEFAULT_MMAP)
+        libc.mallopt(_TRIM_THRESHOLD, _DEFAULT_TRIM)
+        libc.malloc_trim(0)

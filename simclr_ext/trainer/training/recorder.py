@@ -1,0 +1,127 @@
+"""What a run leaves while it trains: measurements, pictures, checkpoints, a bar and warnings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from torch.utils.tensorboard import SummaryWriter
+
+from simclr_ext.options.errors import TrainingInterrupted
+from simclr_ext.trainer.config import ResolvedConfig
+from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.probes.features import encode
+from simclr_ext.trainer.probes.scores import Scores
+from simclr_ext.trainer.probes.tables import write_scores
+from simclr_ext.trainer.probes.tsne import plot_tsne
+from simclr_ext.trainer.seeds import Stream, derive_seed
+from simclr_ext.trainer.training.health import Knn, ProgressBar, warn_of_new_complaints
+from simclr_ext.trainer.training.plots import plot_loss, plot_pairs
+from simclr_ext.trainer.training.process import StopRequest
+from simclr_ext.trainer.training.run_folder import RunFolder
+from simclr_ext.trainer.training.state import Epoch, Training
+from simclr_ext.trainer.views.batches import Source
+
+_PAIRS = 10  # that are drawn
+
+
+class Recorder:
+    """Writes to the run folder, to TensorBoard and to the terminal what is due, when it is due.
+
+    Args:
+        folder: The run folder, which exists.
+        config: The run; its `monitor` says what is due.
+        data: The images, for k-NN and the map.
+        source: Batches and views of the run.
+        training: The state from which the run starts or is resumed. What was written after it is
+            discarded, because those steps are repeated.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: ResolvedConfig,
+        data: Dataset,
+        source: Source,
+        training: Training,
+    ) -> None:
+        self._folder, self._config, self._data, self._source = folder, config, data, source
+        self._draw_pairs()
+        folder.write_metrics(training.epochs)
+        folder.remove_events()
+        self._board = SummaryWriter(str(folder.path))
+        for epoch in training.epochs:
+            self._log(epoch)
+        self._knn = Knn(data, config.side, config.seed) if config.monitor.knn_every > 0 else None
+        self._bar = ProgressBar(config, config.epochs * source.steps, training.step)
+
+    def close(self) -> None:
+        """Close what is open; nothing can be recorded any more."""
+        self._bar.close()
+        self._board.close()
+
+    def after_step(self, training: Training, stop: StopRequest) -> None:
+        """See to what is due after a step.
+
+        Raises:
+            TrainingInterrupted: A signal has come; the state is saved.
+        """
+        self._bar.advance(training)
+        epoch_ended = training.step % self._source.steps == 0
+        if epoch_ended:
+            self._after_epoch(training)
+        if stop.signal is not None or self._checkpoint_is_due(training, epoch_ended):
+            self._folder.save(training, self._config, self._source.images)
+        if stop.signal is not None:
+            raise TrainingInterrupted(
+                f"saved after step {training.step}; to resume: simclr-ext train --resume "
+                f"{self._folder.path}",
+                stop.signal,
+            )
+
+    def _after_epoch(self, training: Training) -> None:
+        config, monitor, done = self._config, self._config.monitor, len(training.epochs)
+        if self._knn is not None and (done % monitor.knn_every == 0 or done == config.epochs):
+            training.measure_knn(self._knn(training.model))
+            if training.is_best():
+                self._folder.keep("best.pt", training, config)
+        self._log(training.epochs[-1])
+        self._folder.write_metrics(training.epochs)
+        warn_of_new_complaints(training.epochs, config.batch_size, config.optim.warmup_epochs)
+        if monitor.keep_epochs is not None and done % monitor.keep_epochs == 0:
+            self._folder.keep(f"epoch-{done:04}.pt", training, config)
+
+    def _checkpoint_is_due(self, training: Training, epoch_ended: bool) -> bool:
+        monitor, done = self._config.monitor, len(training.epochs)
+        by_epoch = done % monitor.checkpoint_epochs == 0 or done == self._config.epochs
+        every = monitor.checkpoint_steps
+        return (epoch_ended and by_epoch) or (every is not None and training.step % every == 0)
+
+    def after_training(self, training: Training) -> None:
+        """Draw the loss, and end the progress bar."""
+        self._bar.close()
+        plot_loss(self._folder.path / "loss.png", training.epochs, self._config.batch_size)
+
+    def after_evaluation(self, training: Training, scores: Mapping[str, Scores]) -> None:
+        """Write the test accuracies, and draw the map of the test images."""
+        write_scores(self._folder.path / "evaluation.json", scores)
+        for name, score in scores.items():
+            for field in dataclasses.fields(score):
+                tag = f"test/{field.name}/{name.replace(' ', '_')}"
+                self._board.add_scalar(tag, getattr(score, field.name).mean, training.step)
+        data, config = self._data, self._config
+        h = encode(training.model.encoder, data.test_images, config.side)
+        path = self._folder.path / "tsne.png"
+        plot_tsne(path, h, data.test_labels, data.class_names, config.seed)
+
+    def _draw_pairs(self) -> None:
+        """Draw images of the first batch, and two views of each."""
+        batch = next(iter(self._source.batches(0)))[:_PAIRS]
+        views = self._source.views(batch, derive_seed(self._config.seed, Stream.VIEWS))
+        plot_pairs(self._folder.path / "pairs.png", batch[:, 0], *views.chunk(2))
+
+    def _log(self, epoch: Epoch) -> None:
+        """Write an epoch's measurements to TensorBoard."""
+        for name, value in dataclasses.asdict(epoch).items():
+            if name not in ("epoch", "step", "seconds") and value is not None:
+                self._board.add_scalar(f"train/{name}", value, epoch.step)

@@ -1,0 +1,121 @@
+"""What changes while a run trains, and what its epochs measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+
+from simclr_ext.trainer.config import ResolvedConfig
+from simclr_ext.trainer.model.simclr import SimCLR
+from simclr_ext.trainer.training.optim import build_optimizer, peak_learning_rate
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch measured.
+
+    Attributes:
+        epoch: Epochs done, from 1.
+        step: Steps done.
+        loss: Mean loss over the epoch's batches.
+        contrastive_accuracy: Share of views that are closest to their positive; like the next
+            three, the mean over the measured batches.
+        entropy: Entropy of the softmax over the other views, in nats.
+        positive_similarity: Cosine similarity to the positive.
+        negative_similarity: Cosine similarity to the negatives.
+        embedding_std: Spread of z over the last batch: 1 if uniform on the sphere, 0 if collapsed.
+        effective_rank: Dimensions that z of the last batch really uses.
+        learning_rate: That of the epoch's last step.
+        images_per_second: Training images (not views) per second of this epoch.
+        seconds: Time spent on training so far.
+        knn_accuracy: Of held-out training images; None: not measured after this epoch.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    contrastive_accuracy: float
+    entropy: float
+    positive_similarity: float
+    negative_similarity: float
+    embedding_std: float
+    effective_rank: float
+    learning_rate: float
+    images_per_second: float
+    seconds: float
+    knn_accuracy: float | None = None
+
+
+@dataclass
+class Training:
+    """What changes while a run trains: all that a checkpoint must hold to resume it.
+
+    Random numbers have no part in it; see `seeds`.
+
+    Attributes:
+        model: Encoder and projection head.
+        optimizer: The optimizer of its parameters.
+        scaler: Scales the loss for fp16; disabled otherwise.
+        step: Steps done.
+        epochs: Measurements of the epochs done.
+        seconds: Time spent on training.
+        epoch_seconds: Time spent on the current epoch.
+        totals: Sums over the current epoch: of the loss, and of accuracy, entropy and
+            similarities over its measured steps.
+        measured: Measured steps of the current epoch.
+        latest: Loss and contrastive accuracy of the last measured step, for the progress bar.
+    """
+
+    model: SimCLR
+    optimizer: torch.optim.Optimizer
+    scaler: GradScaler
+    step: int = 0
+    epochs: list[Epoch] = field(default_factory=list)
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    totals: Tensor = field(default_factory=lambda: torch.zeros(5, dtype=torch.float64))
+    measured: int = 0
+    latest: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, model: SimCLR, config: ResolvedConfig) -> Training:
+        """Return the state before the first step of a model that is on its device."""
+        peak = peak_learning_rate(config.optim, config.batch_size)
+        optimizer = build_optimizer(model, config.optim, peak)
+        scaler = GradScaler(torch.device(config.device).type, enabled=config.precision == "fp16")
+        return cls(model, optimizer, scaler)
+
+    def measure_knn(self, accuracy: float) -> None:
+        """Add the k-NN accuracy to the measurements of the last epoch."""
+        self.epochs[-1] = replace(self.epochs[-1], knn_accuracy=accuracy)
+
+    def is_best(self) -> bool:
+        """Return whether the last epoch's k-NN accuracy exceeds that of all before."""
+        found = [epoch.knn_accuracy or 0.0 for epoch in self.epochs]
+        return found[-1] > max(found[:-1], default=-1.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything but the model's weights, for a checkpoint."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
+            "totals": self.totals,
+            "measured": self.measured,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.measured = state["step"], state["measured"]
+        self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
+        self.totals = state["totals"]

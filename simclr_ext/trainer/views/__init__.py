@@ -1,0 +1,1 @@
+"""Views of images: what is drawn at random, the operations, and batches of them."""

@@ -1,0 +1,181 @@
+"""Views: SimCLR's random transformations of the images of a batch.
+
+Source: SimCLR (arXiv 2002.05709), appendix A.
+
+All parameters of a batch are drawn first. On a CPU its views are then made a few at a time, as many
+as its cache holds, and images whose color jitter has the same order next to one another: a run of
+images shares each operation, and no image is fetched from memory for each of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from simclr_ext.options.errors import ConfigError
+from simclr_ext.trainer.config import AugmentConfig
+from simclr_ext.trainer.views.image_ops import (
+    adjust_brightness_,
+    adjust_contrast_,
+    adjust_hue_,
+    adjust_saturation_,
+    gaussian_blur,
+    grayscale_,
+    resize_taps,
+    separable_filter,
+    to_float,
+)
+from simclr_ext.trainer.views.parameters import ViewParameters, draw_parameters
+
+_PIECE_BYTES = 512 * 1024  # of float32 views: with their temporaries about a core's cache
+# The steps of the color jitter, each with the factor that changes nothing.
+_JITTER = (
+    (adjust_brightness_, 1.0),
+    (adjust_contrast_, 1.0),
+    (adjust_saturation_, 1.0),
+    (adjust_hue_, 0.0),
+)
+
+
+class Augment:
+    """Draws one random view of every image.
+
+    Args:
+        config: The operations' probabilities and strengths; `flip_probability` must be a number.
+        size: Side of the views in pixels.
+
+    Raises:
+        ConfigError: `flip_probability` is None.
+
+    Example:
+        >>> augment = Augment(AugmentConfig(flip_probability=0.5), size=16)
+        >>> images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+        >>> augment(images, torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 3, 16, 16])
+    """
+
+    def __init__(self, config: AugmentConfig, size: int) -> None:
+        if config.flip_probability is None:
+            raise ConfigError("augment.flip_probability is None: resolve the configuration first")
+        self.config = config
+        self.size = size
+        # The paper's 10 % of the side, made odd, and no less than the 3 pixels that blur at all.
+        self.blur_radius = max(1, size // 20)
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return a view of each image.
+
+        Args:
+            images: [B, C, H, W] with C = 1 or 3, uint8, or floating in [0, 1], on any device.
+            generator: Source of every random number. One on the CPU gives the same views on every
+                device, and never waits for it.
+
+        Returns:
+            Views, [B, C, size, size], float32 in [0, 1], on the images' device.
+        """
+        drawn = draw_parameters(self.config, images.shape, generator).cpu()
+        views = images.new_empty(*images.shape[:2], self.size, self.size, dtype=torch.float32)
+        # Dispatch is faster there, and `views`, made outside, may be saved for a backward pass.
+        with torch.inference_mode():
+            self._fill(views, images, drawn)
+        return views
+
+    def _fill(self, views: Tensor, images: Tensor, drawn: ViewParameters) -> None:
+        height, width = images.shape[2:]
+        vertical = resize_taps(drawn.top, drawn.height, height, self.size)
+        horizontal = resize_taps(drawn.left, drawn.width, width, self.size, drawn.flip)
+        for rows in _pieces(views, drawn.order):
+            # Nothing outside of the crops is read.
+            top, left = int(drawn.top[rows].min()), int(drawn.left[rows].min())
+            bottom = int((drawn.top + drawn.height)[rows].max())
+            right = int((drawn.left + drawn.width)[rows].max())
+            part = separable_filter(
+                to_float(images[..., top:bottom, left:right][rows]),
+                vertical[rows].relative_to(top).to(images.device),
+                horizontal[rows].relative_to(left).to(images.device),
+            )
+            _jitter_(part, drawn.order[rows], drawn.factors[:, rows])
+            part = _apply_where(drawn.grayscale[rows], part, grayscale_)
+            sigma = drawn.sigma[rows]
+            part = _apply_where(drawn.blur[rows], part, gaussian_blur, sigma, self.blur_radius)
+            views[rows] = part
+
+
+def crop_and_flip(config: AugmentConfig, size: int) -> Augment:
+    """Return the augmentation of a run without its colors and blur, for a resolved run."""
+    return Augment(
+        AugmentConfig(
+            crop_ratio=config.crop_ratio,
+            crop_area=config.crop_area,
+            flip_probability=config.flip_probability,
+            jitter_probability=0.0,
+            grayscale_probability=0.0,
+            blur_probability=0.0,
+        ),
+        size,
+    )
+
+
+def _pieces(views: Tensor, order: Tensor) -> Iterator[slice | Tensor]:
+    """Yield the rows of the views to work on at a time; order [B, steps]."""
+    if not _on_cpu(views):
+        yield slice(None)  # there, few large operations are faster than many small ones
+        return
+    length = _PIECE_BYTES // views[0].nbytes
+    if length <= 1:
+        yield from (slice(row, row + 1) for row in range(len(views)))
+        return
+    code = (order * len(_JITTER) ** torch.arange(order.shape[1])).sum(dim=1)
+    yield from torch.split(code.argsort(stable=True), length)
+
+
+def _jitter_(views: Tensor, order: Tensor, factors: Tensor) -> None:
+    """Jitter the colors of views [b, C, H, W]; order [b, steps] and factors [steps, b] on the CPU.
+
+    Elsewhere all views go through every step at every turn, most of them with the factor that
+    changes nothing: a small price for having no groups of images to start kernels for.
+    """
+    if _on_cpu(views):
+        _jitter_runs_(views, order, factors)
+        return
+    for turn, step in itertools.product(order.T, range(order.shape[1])):
+        operation, neutral = _JITTER[step]
+        factor = torch.where(turn == step, factors[step], neutral)
+        operation(views, factor.to(views.device, non_blocking=True))
+
+
+def _jitter_runs_(views: Tensor, order: Tensor, factors: Tensor) -> None:
+    """Jitter runs of neighbors that have the same order."""
+    stop = 0
+    for turns, run in itertools.groupby(order.tolist()):
+        start, stop = stop, stop + len(list(run))
+        for step in turns:
+            if step >= 0:
+                operation, _ = _JITTER[step]
+                operation(views[start:stop], factors[step, start:stop])
+
+
+def _on_cpu(views: Tensor) -> bool:
+    return views.device.type == "cpu"
+
+
+def _apply_where(
+    mask: Tensor, views: Tensor, operation: Callable[..., Tensor], *parameters: Any
+) -> Tensor:
+    """Return the views, those where `mask` [b] holds replaced by the operation's result.
+
+    Tensors among the parameters are [b]; they and the mask are on the CPU.
+    """
+    rows = mask.nonzero().squeeze(1)
+    if len(rows) == 0:
+        return views
+    parameters = tuple(p[rows] if isinstance(p, Tensor) else p for p in parameters)
+    if len(rows) == len(views):
+        return operation(views, *parameters)
+    rows = rows.to(views.device, non_blocking=True)
+    views[rows] = operation(views[rows], *parameters)
+    return views

@@ -1,0 +1,186 @@
+"""Where the training loop's batches and views come from: images in memory, or files."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from simclr_ext.options.errors import DataError
+from simclr_ext.trainer.config import AugmentConfig, ResolvedConfig
+from simclr_ext.trainer.data import Dataset, ImageFiles, Images
+from simclr_ext.trainer.data.files import to_tensor
+from simclr_ext.trainer.seeds import Stream, derive_seed, generator
+from simclr_ext.trainer.views.augment import Augment
+from simclr_ext.trainer.views.crops import crop_files, crop_image
+
+
+class Source(ABC):
+    """Batches of an epoch, and views of a batch.
+
+    A batch is [N, 2, C, H, W] uint8, on the device: what the first and the second view of each of N
+    images are made of, be it the image, twice, or two crops of it.
+
+    Args:
+        images: Number of training images.
+        config: The run, resolved.
+        augment: Makes a view of each image of [n, C, H, W] with a source of random numbers.
+
+    Attributes:
+        images: Number of training images.
+        steps: Batches of an epoch; an incomplete one is dropped, because NT-Xent depends on N.
+
+    Raises:
+        DataError: A batch takes more images than there are.
+    """
+
+    def __init__(
+        self, images: int, config: ResolvedConfig, augment: Callable[[Tensor, Generator], Tensor]
+    ) -> None:
+        if config.batch_size > images:  # no batch at all: nothing would be trained, without a word
+            raise DataError(
+                f"batch_size must be at most the {images} training images, got {config.batch_size}"
+            )
+        self.images = images
+        self.steps = images // config.batch_size
+        self._config = config
+        self._augment = augment
+
+    @abstractmethod
+    def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
+        """Yield the batches of an epoch from the one with number `skip` on."""
+
+    def views(self, batch: Tensor, seed: int) -> Tensor:
+        """Return two views of every image of (a part of) a batch, [2n, C, side, side] in [0, 1].
+
+        The first views come first; equal seeds give equal views.
+        """
+        random = generator(seed, batch.device)
+        return torch.cat([self._augment(images, random) for images in batch.unbind(dim=1)])
+
+    def _order(self, epoch: int) -> Tensor:
+        config = self._config
+        return epoch_order(self.images, config.batch_size, config.seed, epoch)
+
+
+def build_source(data: Dataset, config: ResolvedConfig) -> Source:
+    """Return the source of a run; the configuration must be resolved.
+
+    Raises:
+        DataError: A batch takes more images than there are.
+    """
+    images = data.pretrain_images
+    if isinstance(images, Tensor):
+        return MemorySource(images, config)
+    return FileSource(images, config)
+
+
+class MemorySource(Source):
+    """Images in memory, kept on the device.
+
+    Args:
+        images: [n, C, H, W] uint8.
+        config: The run, resolved.
+        augment: As for `Source`; None: the run's augmentation.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        config: ResolvedConfig,
+        augment: Callable[[Tensor, Generator], Tensor] | None = None,
+    ) -> None:
+        super().__init__(len(images), config, augment or Augment(config.augment, config.side))
+        self._pixels = images.to(config.device)
+
+    def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
+        """Yield batches; see `Source`."""
+        for rows in self._order(epoch)[skip:]:
+            yield twice(self._pixels[rows.to(self._pixels.device)])
+
+
+def twice(images: Tensor) -> Tensor:
+    """Return the batch in which each of images [n, C, H, W] makes both views; no copy."""
+    return images[:, None].expand(-1, 2, -1, -1, -1)
+
+
+class FileSource(Source):
+    """Image files, decoded and cropped by worker processes.
+
+    The crops are taken from the image as it is; the rest of the augmentation runs on the device.
+    """
+
+    def __init__(self, files: ImageFiles, config: ResolvedConfig) -> None:
+        uncropped = dataclasses.replace(config.augment, crop_probability=0.0)
+        super().__init__(len(files), config, Augment(uncropped, config.side))
+        self._files = files
+
+    def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
+        """Yield batches; see `Source`."""
+        config = self._config
+        crops = _CropPairs(self._files, config.augment, config.side, config.seed, epoch)
+        loader = DataLoader(
+            crops,
+            config.batch_size,
+            sampler=self._order(epoch)[skip:].flatten().tolist(),
+            num_workers=config.workers,
+            pin_memory=torch.device(config.device).type == "cuda",
+            generator=generator(0),  # else the loader draws from the global random state
+        )
+        for batch in loader:
+            yield batch.to(config.device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class _CropPairs(TorchDataset[Tensor]):
+    """Two random crops of each file, [2, 3, side, side] uint8, the same ones for the same epoch."""
+
+    files: ImageFiles
+    augment: AugmentConfig
+    side: int
+    seed: int
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = self.files.open(index)
+        random = generator(derive_seed(self.seed, Stream.CROPS, self.epoch, index))
+        crops = (crop_image(image, self.augment, self.side, random) for _ in range(2))
+        return torch.stack([to_tensor(crop) for crop in crops])
+
+
+def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> Tensor:
+    """Return the rows of an epoch's batches, [steps, N], on the CPU."""
+    random = generator(derive_seed(seed, Stream.ORDER, epoch))
+    order = torch.randperm(images, generator=random)
+    return order[: images // batch_size * batch_size].view(-1, batch_size)
+
+
+def random_views(
+    images: Images, augment: Augment, device: torch.device
+) -> Callable[[Tensor, Generator], Tensor]:
+    """Return the function of rows [b] and a source of random numbers to views, on the device.
+
+    Args:
+        images: [n, C, H, W] uint8, or files, whose crops are taken from the image as it is.
+        augment: The views.
+        device: Where they are made, but for the crops of files.
+    """
+    if isinstance(images, Tensor):
+        return lambda rows, random: augment(images[rows].to(device), random)
+    uncropped = Augment(dataclasses.replace(augment.config, crop_probability=0.0), augment.size)
+
+    def views(rows: Tensor, random: Generator) -> Tensor:
+        seeds = torch.randint(2**63 - 1, (len(rows),), generator=random)
+        crops = crop_files(images, rows, augment.config, seeds)
+        return uncropped(crops.to(device), random)
+
+    return views

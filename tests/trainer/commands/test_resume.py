@@ -1,0 +1,193 @@
+"""Runs that are interrupted, by SIGKILL and by what can be caught, resume bit by bit."""
+
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from simclr_ext import cli
+from simclr_ext.options.errors import CheckpointError, TrainingInterrupted
+from simclr_ext.trainer import ModelConfig, MonitorConfig, OptimConfig, TrainConfig, resume, train
+from simclr_ext.trainer.commands import train as train_command
+from simclr_ext.trainer.model.checkpoint import load_checkpoint, save_checkpoint
+from simclr_ext.trainer.training.state import Training
+
+STEPS = 1437 // 359  # of an epoch: 4
+CONFIG = TrainConfig(
+    image_size=8,
+    epochs=3,
+    batch_size=359,
+    threads=1,
+    evaluate=False,
+    model=ModelConfig(width=4, blocks=(1, 1), projection_dim=8),
+    optim=OptimConfig(warmup_epochs=1),
+    monitor=MonitorConfig(knn_every=2, checkpoint_steps=3, metrics_every=3, keep_epochs=2),
+)
+# Trains a configuration, and dies in the given place without a chance to clean up.
+PROGRAM = """
+import os, signal, sys
+import torch, yaml
+from simclr_ext.trainer import TrainConfig, train
+from simclr_ext.trainer.commands import train as command
+from simclr_ext.trainer.training.recorder import Recorder
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+config = TrainConfig.from_dict(yaml.safe_load(sys.argv[1]))
+place, step = sys.argv[2], int(sys.argv[3])
+pretrain = command.pretrain
+
+def steps(training, *rest):
+    for state in pretrain(training, *rest):
+        if state.step == step:
+            if place == "step":
+                die()
+            if place == "log":  # the epoch's measurements are taken, and nothing of them is written
+                Recorder._log = die
+            if place == "write":  # in the middle of a checkpoint
+                torch.save = lambda contents, file: (file.write(b"half"), file.flush(), die())
+        yield state
+
+command.pretrain = steps
+train(config)
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was not cut off."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return train(dataclasses.replace(CONFIG, out=str(out))).folder
+
+
+def timeless(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv without what the clock says."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
+
+
+def momenta(folder: Path) -> dict[int, Tensor]:
+    training = load_checkpoint(folder / "checkpoint.pt").training
+    assert training is not None
+    state = training["optimizer"]["state"]
+    return {index: values["momentum_buffer"] for index, values in state.items()}
+
+
+def assert_same(folder: Path, whole: Path) -> None:
+    """Weights, optimizer, kept checkpoints and logs are equal to the last bit."""
+    for name in ("checkpoint.pt", "best.pt", "epoch-0002.pt"):
+        ours, theirs = load_checkpoint(folder / name), load_checkpoint(whole / name)
+        assert (ours.config, ours.epoch) == (theirs.config, theirs.epoch)
+        expected = theirs.model.state_dict()
+        for key, value in ours.model.state_dict().items():
+            assert torch.equal(value, expected[key]), (name, key)
+    ours, theirs = momenta(folder), momenta(whole)
+    assert all(torch.equal(ours[index], theirs[index]) for index in theirs)
+    assert timeless(folder) == timeless(whole)
+    board = EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in board.Scalars("train/loss")] == [4, 8, 12]
+    assert not list(folder.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("place", "step"),
+    [("step", 1), ("step", 7), ("log", 8), ("write", 9)],
+    ids=["before any checkpoint", "within an epoch", "before an epoch is logged", "while saving"],
+)
+def test_a_killed_run_goes_on_bit_by_bit(
+    place: str, step: int, whole: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    config = yaml.safe_dump(dataclasses.replace(CONFIG, out=str(folder)).to_dict())
+    command = [sys.executable, "-c", PROGRAM, config, place, str(step)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    result = resume(folder)
+    assert [epoch.step for epoch in result.epochs] == [4, 8, 12]
+    assert_same(folder, whole)
+
+
+def interrupt_after(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrain = train_command.pretrain
+
+    def steps(*arguments: Any) -> Iterator[Training]:
+        for state in pretrain(*arguments):
+            if state.step == step:
+                os.kill(os.getpid(), number)
+            yield state
+
+    monkeypatch.setattr(train_command, "pretrain", steps)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_first(
+    number: signal.Signals, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        interrupt_after(5, number, patch)
+        with pytest.raises(TrainingInterrupted, match="saved after step 5; to resume: simclr-ext"):
+            train(dataclasses.replace(CONFIG, out=str(tmp_path / "run")))
+    assert signal.getsignal(number) is handler
+    state = load_checkpoint(tmp_path / "run" / "checkpoint.pt").training
+    assert state is not None
+    assert state["step"] == 5
+    resume(tmp_path / "run")
+    assert_same(tmp_path / "run", whole)
+
+
+def test_the_command_line_goes_on_and_takes_nothing_else(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(dataclasses.replace(CONFIG, out=str(folder)).to_dict()))
+    with monkeypatch.context() as patch:
+        interrupt_after(6, signal.SIGTERM, patch)
+        assert cli.main(["train", "--config", str(config)]) == 128 + signal.SIGTERM
+    assert f"to resume: simclr-ext train --resume {folder}\n" in capsys.readouterr().err
+    assert cli.main(["train", "--resume", str(folder), "--epochs", "9"]) == 2
+    assert "--resume must be the only option" in capsys.readouterr().err
+    assert cli.main(["train", "--resume", str(folder)]) == 0
+    assert capsys.readouterr().out == f"run folder: {folder}\n"
+    assert_same(folder, whole)
+
+
+def test_its_own_configuration_repeats_a_run(whole: Path, tmp_path: Path) -> None:
+    config = TrainConfig.from_dict(yaml.safe_load((whole / "config.yaml").read_text()))
+    again = train(dataclasses.replace(config, out=str(tmp_path / "again")))
+    assert_same(again.folder, whole)
+
+
+def test_what_is_no_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        resume(tmp_path / "gone")
+    (tmp_path / "config.yaml").write_text("epochs: 0\n")
+    with pytest.raises(CheckpointError, match="epochs must be at least 1, got 0"):
+        resume(tmp_path)
+
+
+def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
+    run = train(dataclasses.replace(CONFIG, out=str(tmp_path / "run"), epochs=2))
+    path = run.folder / "checkpoint.pt"
+    state = load_checkpoint(path).training
+    assert state is not None
+    save_checkpoint(path, run.model, run.config, 2, {**state, "images": 5})
+    with pytest.raises(CheckpointError, match="has 5 training images, the data set now has 1437"):
+        resume(run.folder)
+    save_checkpoint(path, run.model, run.config, 2)
+    with pytest.raises(CheckpointError, match="has no state to resume from"):
+        resume(run.folder)

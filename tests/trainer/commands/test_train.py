@@ -1,0 +1,258 @@
+"""Whole runs, small ones: every file, the loss, reproducibility, own data, errors."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from simclr_ext import BackendUnavailableError
+from simclr_ext.options import extras
+from simclr_ext.options.errors import ConfigError, DataError, DeviceError, RunFolderError
+from simclr_ext.trainer import (
+    AugmentConfig,
+    MissingExtraError,
+    ModelConfig,
+    MonitorConfig,
+    OptimConfig,
+    TrainConfig,
+    train,
+)
+from simclr_ext.trainer.commands.train import TrainResult
+from simclr_ext.trainer.model.checkpoint import load_checkpoint
+from simclr_ext.trainer.model.simclr import build_model
+from simclr_ext.trainer.probes.comparison import EvaluationWarning
+from simclr_ext.trainer.probes.features import encode
+from tests.trainer.helpers import write_folder
+
+SMALL = TrainConfig(
+    image_size=8,
+    epochs=3,
+    batch_size=128,
+    threads=1,
+    augment=AugmentConfig(crop_area=(0.3, 1.0)),
+    model=ModelConfig(width=8, blocks=(1, 1), projection_dim=16),
+    optim=OptimConfig(warmup_epochs=1),
+)
+ROWS = ["raw pixels", "untrained encoder", "trained encoder"]
+SCORES = ["linear_few", "knn_few", "linear_all", "knn_all"]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    out = tmp_path_factory.mktemp("runs") / "a" / "digits"
+    return train(dataclasses.replace(SMALL, out=str(out)))
+
+
+def test_run_folder_holds_every_file(result: TrainResult) -> None:
+    names = {path.name for path in result.folder.iterdir()}
+    (events,) = (name for name in names if name.startswith("events.out.tfevents"))
+    pictures = {"pairs.png", "loss.png", "tsne.png"}
+    texts = {"config.yaml", "metrics.csv", "evaluation.json"}
+    assert names == pictures | texts | {"checkpoint.pt", "best.pt", events}
+    for name in pictures:
+        assert (result.folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_config_file_is_the_resolved_configuration(result: TrainResult) -> None:
+    written = yaml.safe_load((result.folder / "config.yaml").read_text())
+    assert TrainConfig.from_dict(written) == result.config.options
+    assert result.config.augment.flip_probability == 0
+
+
+def test_loss_goes_down_and_is_logged(result: TrainResult) -> None:
+    losses = [epoch.loss for epoch in result.epochs]
+    assert len(losses) == 3
+    assert losses[2] < losses[0]
+    with (result.folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == losses
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    board = EventAccumulator(str(result.folder)).Reload()
+    assert [event.value for event in board.Scalars("train/loss")] == pytest.approx(losses)
+    (event,) = board.Scalars("test/linear_all/trained_encoder")
+    assert event.value == pytest.approx(result.scores["trained encoder"].linear_all.mean)
+
+
+def test_checkpoint_is_the_trained_model(result: TrainResult) -> None:
+    checkpoint = load_checkpoint(result.folder / "checkpoint.pt")
+    assert (checkpoint.config, checkpoint.epoch) == (result.config, 3)
+    images = torch.rand(2, 1, 8, 8)
+    assert torch.equal(checkpoint.model(images)[1], result.model(images)[1])
+    untrained = build_model(result.config).eval()
+    assert not torch.allclose(untrained(images)[1], result.model(images)[1])
+
+
+def test_scores_are_written_and_printed(result: TrainResult) -> None:
+    contents = json.loads((result.folder / "evaluation.json").read_text())["test_accuracy"]
+    assert list(contents) == list(result.scores) == ROWS
+    for row in ROWS:
+        for name in SCORES:
+            accuracy = getattr(result.scores[row], name)
+            assert contents[row][name]["mean"] == accuracy.mean
+            assert contents[row][name]["draws"] == list(accuracy.draws)
+            assert 0.2 < accuracy.mean <= 1  # chance is 0.1
+        assert row in result.table
+    # Logistic regression on scikit-learn's digits is known to get about 97 %.
+    assert 0.94 < result.scores["raw pixels"].linear_all.mean < 0.99
+
+
+def test_equal_runs_are_equal_bit_by_bit(result: TrainResult, tmp_path: Path) -> None:
+    torch.rand(3)
+    before = torch.get_rng_state()
+    again = train(dataclasses.replace(SMALL, out=str(tmp_path / "again")))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [epoch.loss for epoch in again.epochs] == [epoch.loss for epoch in result.epochs]
+    assert again.scores == result.scores
+    theirs = result.model.state_dict()
+    for name, weight in again.model.state_dict().items():
+        assert torch.equal(weight, theirs[name]), name
+
+
+def test_own_data_in_color(write_npz: Callable[..., Path], tmp_path: Path) -> None:
+    path = write_npz("insects")
+    config = dataclasses.replace(SMALL, data=str(path), out=str(tmp_path / "run"), batch_size=12)
+    result = train(dataclasses.replace(config, image_size=None))
+    assert (result.config.side, result.config.augment.flip_probability) == (16, 0.5)
+    assert load_checkpoint(result.folder / "checkpoint.pt").config.channels == 3
+    h = encode(result.model.encoder, torch.zeros(2, 3, 10, 12, dtype=torch.uint8), 16)
+    assert h.shape == (2, 16)
+
+
+def test_default_run_folder_is_named_after_the_data(
+    write_npz: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_npz("insects")
+    result = train(dataclasses.replace(SMALL, data=str(path), batch_size=12))
+    assert result.folder.parent == Path("runs")
+    name, day, time = result.folder.name.split("-")
+    assert (name, len(day), len(time)) == ("insects", 8, 6)
+
+
+def test_a_taken_run_folder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_work(*_: object) -> None:
+        raise AssertionError("the folder must be checked first")
+
+    monkeypatch.setattr("simclr_ext.trainer.commands.train.open_data", no_work)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match="exists and is not empty"):
+        train(dataclasses.replace(SMALL, out=str(tmp_path)))
+    with pytest.raises(RunFolderError, match="is a file, not a folder"):
+        train(dataclasses.replace(SMALL, out=str(tmp_path / "notes.txt")))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_folder_that_cannot_be_created(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match=r"out: cannot create .*run"):
+        train(dataclasses.replace(SMALL, out=str(tmp_path / "file" / "run")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"data": "gone.npz"}, DataError, "gone.npz: no such file"),
+        ({"batch_size": 1438}, DataError, "batch_size must be at most the 1437 training images"),
+        ({"device": "abacus"}, DeviceError, "device 'abacus' cannot be used"),
+    ],
+    ids=["data", "batch", "device"],
+)
+def test_wrong_input_leaves_no_folder(
+    tmp_path: Path, changes: dict[str, object], error: type[Exception], message: str
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(error, match=message):
+        train(dataclasses.replace(SMALL, out=str(out), **changes))  # type: ignore[arg-type]
+    assert not out.exists()
+
+
+def test_a_loss_that_cannot_run_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: object) -> None:
+        raise BackendUnavailableError("no compiler")
+
+    monkeypatch.setattr("simclr_ext.NTXentLoss.forward", unavailable)
+    with pytest.raises(BackendUnavailableError, match="no compiler"):
+        train(dataclasses.replace(SMALL, out=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore::simclr_ext.trainer.training.health.TrainingWarning")
+def test_checkpoints_that_are_kept(tmp_path: Path) -> None:
+    monitor = MonitorConfig(keep_epochs=2, checkpoint_epochs=3, knn_every=1)
+    config = dataclasses.replace(
+        SMALL, out=str(tmp_path / "run"), epochs=4, monitor=monitor, evaluate=False
+    )
+    result = train(config)
+    assert str(result) == f"run folder: {result.folder}"
+    accuracies = [epoch.knn_accuracy for epoch in result.epochs]
+    assert all(accuracy is not None and 0.2 < accuracy <= 1 for accuracy in accuracies)
+    found = {path.name: load_checkpoint(path).epoch for path in result.folder.glob("*.pt")}
+    best = accuracies.index(max(accuracies)) + 1  # type: ignore[type-var]
+    assert found == {"checkpoint.pt": 4, "best.pt": best, "epoch-0002.pt": 2, "epoch-0004.pt": 4}
+
+
+def test_a_folder_of_files_of_many_sizes(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", sizes=[(40, 30), (33, 50)])
+    config = dataclasses.replace(
+        SMALL, data=str(tmp_path / "pets"), out=str(tmp_path / "run"), image_size=16,
+        batch_size=8, epochs=2, workers=0,
+    )  # fmt: skip
+    result = train(config)
+    assert set(result.scores) == set(ROWS)
+    assert (result.folder / "pairs.png").exists()
+
+
+def test_a_folder_larger_than_the_memory_is_evaluated_without_raw_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simclr_ext.trainer.data.dataset._MEMORY_LIMIT", 1000)
+    write_folder(tmp_path / "pets", sizes=[(40, 30), (33, 50)])
+    config = dataclasses.replace(
+        SMALL, data=str(tmp_path / "pets"), out=str(tmp_path / "run"), image_size=16,
+        batch_size=8, epochs=2, workers=0,
+    )  # fmt: skip
+    with pytest.warns(EvaluationWarning, match="raw pixels are left out: pets: 24 images of 16"):
+        result = train(config)
+    assert list(result.scores) == ["untrained encoder", "trained encoder"]
+    assert (result.folder / "tsne.png").exists()
+    assert result.epochs[-1].knn_accuracy is not None
+
+
+def test_an_encoder_that_cannot_take_the_images(tmp_path: Path) -> None:
+    model = ModelConfig(encoder="torchvision:vit_b_32")
+    with pytest.raises(ConfigError, match="vit_b_32 does not take images of 8 x 8"):
+        train(dataclasses.replace(SMALL, out=str(tmp_path / "run"), model=model))
+    assert not (tmp_path / "run").exists()
+
+
+def test_threads_are_set_for_the_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def stop(*_: object) -> None:
+        seen.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("simclr_ext.trainer.training.recorder.plot_pairs", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(SMALL, out=str(tmp_path / "run"), threads=2))
+    assert (seen, torch.get_num_threads()) == ([2], 1)
+
+
+def test_missing_packages_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_spec(name: str) -> object:
+        return None if name in ("sklearn", "tqdm") else object()
+
+    monkeypatch.setattr(extras, "find_spec", find_spec)
+    with pytest.raises(MissingExtraError) as error:
+        train(SMALL)
+    assert str(error.value) == (
+        "the trainer needs scikit-learn, tqdm: pip install 'simclr-ext[trainer]'"
+    )

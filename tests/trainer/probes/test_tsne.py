@@ -1,0 +1,49 @@
+"""Maps: they have points and names in them, and only names that say where a class is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from simclr_ext.trainer.probes.tsne import draw_map, plot_tsne
+from tests.trainer.helpers import colors
+
+
+@pytest.mark.parametrize(("count", "classes"), [(4, 2), (90, 23)], ids=["few", "many classes"])
+def test_tsne(tmp_path: Path, count: int, classes: int) -> None:
+    path = tmp_path / "tsne.png"
+    features = np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32)
+    labels = torch.arange(count) % classes
+    plot_tsne(path, features, labels, [f"class {i}" for i in range(classes)], seed=0)
+    assert colors(path) > 10
+
+
+def test_tsne_draws_no_more_than_it_can_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simclr_ext.trainer.probes.tsne._TSNE_POINTS", 10)
+    drawn = []
+
+    class Map:
+        def __init__(self, **_: object) -> None: ...
+
+        def fit_transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+            drawn.append(len(features))
+            return features[:, :2]
+
+    monkeypatch.setattr("simclr_ext.trainer.probes.tsne.TSNE", Map)
+    features = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    plot_tsne(tmp_path / "tsne.png", features, torch.zeros(30, dtype=torch.int64), ["a"], seed=0)
+    assert drawn == [10]
+
+
+def test_only_classes_among_their_own_points_are_named() -> None:
+    random = np.random.default_rng(0)
+    points = random.normal(size=(300, 2)).astype(np.float32)
+    points[:100] += 20  # a cluster of its own; the other two classes share a place
+    axes = Figure().subplots()
+    draw_map(axes, points, np.arange(300) // 100, ["apart", "mixed", "mixed too"])
+    assert [text.get_text() for text in axes.texts] == ["apart"]
