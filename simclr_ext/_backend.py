@@ -16,7 +16,6 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-import filelock
 import torch
 
 from simclr_ext import _build_config
@@ -118,6 +117,8 @@ def _load_or_compile(folder: Path, cuda: CudaBuild | NoCuda) -> ModuleType:
     finished = folder / "finished"  # written last: a build that was killed leaves none
     folder.mkdir(parents=True, exist_ok=True)
     if not finished.exists():
+        import filelock
+
         lock = filelock.FileLock(f"{folder}.lock")
         try:
             lock.acquire(timeout=0)
