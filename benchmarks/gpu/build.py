@@ -24,7 +24,6 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.job import ROOT, Context, Job, Jobs, Row
-from benchmarks.gpu.results import Results
 from simclr_ext import _build_config
 from simclr_ext._build_config import CudaBuild, NoCuda
 
@@ -57,14 +56,6 @@ def jobs(context: Context) -> Jobs:
         return {"library": str(module.__file__), "built": _backend.how_built(module)}
 
     yield Job("extension", on_gpu if context.on_gpu else on_cpu, LIMIT)
-
-
-def use_built(results: Results) -> None:
-    """Let simclr_ext find the extension that the step built, if it did."""
-    for row in results.of_jobs("build"):
-        library = Path(row.get("library", ""))
-        if library.name == "_C.so":
-            load(library)
 
 
 def load(library: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.precision import PRECISIONS, Precision
+from benchmarks.gpu.sizes import Table
 
 NAMES = ("loss", "grad_z0", "grad_z1", "grad_temperature")
 ROUNDINGS = 8
@@ -121,34 +122,18 @@ def _rounding(case: Case, name: str, views: tuple[Tensor, Tensor], exact: Tensor
     return epsilon * (float(exact.norm()) + length / t / math.sqrt(rows))
 
 
-@dataclass(frozen=True)
-class Table:
-    """Which cases are checked: the sizes that are combined.
-
-    Attributes:
-        dims: D, every class of the kernels, padded and full.
-        sizes: N, ragged: one tile, several, strips of several tiles.
-        temperatures: T, on both sides of where one shift serves all rows.
-        large: N and D of a case with offsets beyond 2^31, or none.
-    """
-
-    dims: tuple[int, ...]
-    sizes: tuple[int, ...]
-    temperatures: tuple[float, ...]
-    large: tuple[int, int] | None = None
-
-    def cases(self, backend: str, precision: str) -> Iterator[Case]:
-        """Yield the cases of a backend in a precision, those that are quick first."""
-        stored = PRECISIONS[precision]
-        for kind in ("strided", "zero row"):
-            yield Case(backend, stored, 50, 14, kind=kind)
-        for temperature in self.temperatures:
-            for n in (5, 101):
-                yield Case(backend, stored, n, 24, temperature)
-        for n, d, temperature in ((3, 12, 0.5), (90, 12, 2.0), (210, 40, 1.0)):
-            yield Case(backend, stored, n, d, temperature, normalize=False)
-        for d in self.dims:
-            for n in self.sizes:
-                yield Case(backend, stored, n, d)
-        if self.large is not None:
-            yield Case(backend, stored, *self.large, kind="large")
+def of_table(table: Table, backend: str, precision: str) -> Iterator[Case]:
+    """Yield the cases of a backend in a precision, those that are quick first."""
+    stored = PRECISIONS[precision]
+    for kind in ("strided", "zero row"):
+        yield Case(backend, stored, 50, 14, kind=kind)
+    for temperature in table.temperatures:
+        for n in (5, 101):
+            yield Case(backend, stored, n, 24, temperature)
+    for n, d, temperature in ((3, 12, 0.5), (90, 12, 2.0), (210, 40, 1.0)):
+        yield Case(backend, stored, n, d, temperature, normalize=False)
+    for d in table.dims:
+        for n in table.sizes:
+            yield Case(backend, stored, n, d)
+    if table.large is not None:
+        yield Case(backend, stored, *table.large, kind="large")

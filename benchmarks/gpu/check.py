@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import staged
-from benchmarks.gpu.cases import NAMES, Case, Table, budget
+from benchmarks.gpu.cases import NAMES, Case, budget, of_table
 from benchmarks.gpu.faults import Comparison
 from benchmarks.gpu.job import Context, Job, Jobs, Row
 from benchmarks.gpu.precision import fp32_precision
+from benchmarks.gpu.sizes import Table
 from simclr_ext import nt_xent_loss
 from simclr_ext.selection import Backend
 
@@ -21,7 +22,7 @@ def jobs(context: Context, table: Table, backend: str, precisions: tuple[str, ..
     """Yield a job for each case of the table."""
     device = torch.device(context.device)
     for precision in precisions:
-        for case in table.cases(backend, precision):
+        for case in of_table(table, backend, precision):
             yield Job(case.key, functools.partial(check, case, device))
 
 

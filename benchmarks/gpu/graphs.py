@@ -23,7 +23,6 @@ def jobs(context: Context, n: int, d: int) -> Jobs:
 
 def captured(context: Context, n: int, d: int) -> Row:
     """Replay a captured forward and backward pass on new views."""
-    context.require_gpu()
     z0, z1 = views(n, d, torch.bfloat16, context.device)
 
     def step() -> tuple[Tensor, ...]:
@@ -48,7 +47,6 @@ def captured(context: Context, n: int, d: int) -> Row:
 
 def compiled(context: Context, n: int, d: int, temperature: str) -> Row:
     """Train three steps with a compiled module and with a plain one."""
-    context.require_gpu()
     where = {"float": None, "parameter on the CPU": "cpu"}.get(temperature, context.device)
     found = []
     for wrap in (lambda m: m, lambda m: torch.compile(m, mode="reduce-overhead", fullgraph=True)):

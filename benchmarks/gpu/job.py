@@ -48,11 +48,6 @@ class Context:
         """Whether the device is a GPU."""
         return self.device.startswith("cuda")
 
-    def require_gpu(self) -> None:
-        """Raise Skipped on a CPU."""
-        if not self.on_gpu:
-            raise Skipped(f"needs a CUDA device, not {self.device}")
-
 
 @dataclass(frozen=True)
 class Step:
@@ -65,6 +60,7 @@ class Step:
         options: What else that function takes.
         environment: Variables of the process.
         needs_kernels: Whether it is left out if the kernels could not be built.
+        needs_gpu: Whether it is left out on a CPU.
     """
 
     name: str
@@ -73,6 +69,7 @@ class Step:
     options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     needs_kernels: bool = True
+    needs_gpu: bool = False
 
 
 Jobs = Iterator[Job]

@@ -14,6 +14,7 @@ from benchmarks.gpu.job import Context, Step
 from benchmarks.gpu.plan import PLANS
 from benchmarks.gpu.results import BAD, Results
 from benchmarks.gpu.runner import Runner
+from benchmarks.gpu.worker import work
 
 RIGHT, WRONG, UNFINISHED = 0, 1, 3
 FILE = "results.jsonl"
@@ -74,12 +75,13 @@ def steps_of(plan: str) -> tuple[Step, ...]:
 
 
 def _work(steps: tuple[Step, ...], name: str, context: Context, results: Results) -> int:
-    from benchmarks.gpu.build import use_built
-    from benchmarks.gpu.worker import work
-
     (step,) = (step for step in steps if step.name == name)
     tools.on_path("nvcc")
-    use_built(results)
+    library = results.library()
+    if library is not None and context.on_gpu:
+        from benchmarks.gpu.build import load
+
+        load(library)
     return work(step, context, results)
 
 

@@ -76,10 +76,17 @@ def _scalar(temperature: float) -> Tensor:
 def unit_rows(saved: Saved, dim: int) -> Tensor:
     """Return the unit rows [2N, D] that the forward pass multiplied, in float64."""
     rows = saved.z[:, :dim].double()
-    if saved.z.device.type == "cpu" or saved.inv_norm.numel() == 0:
+    if saved.z.device.type == "cpu":
         return rows
-    inv_norm = saved.inv_norm.abs()
-    return rows * (inv_norm.double() / _power_of_two(inv_norm))[:, None]
+    return rows * factors(saved.inv_norm)
+
+
+def factors(inv_norm: Tensor) -> Tensor | float:
+    """Return what turns stored rows into unit rows, [2N, 1], or 1 without normalization."""
+    if inv_norm.numel() == 0:
+        return 1.0
+    length = inv_norm.abs()
+    return (length.double() / _power_of_two(length))[:, None]
 
 
 def padding(saved: Saved, dim: int) -> Tensor:
@@ -105,16 +112,27 @@ def saved_exactly(case: Case, views: tuple[Tensor, Tensor], loss: Tensor, lse: T
     if x.device.type == "cpu":
         z = (wide * inv_norm.double().abs()[:, None] if case.normalize else wide).float()
         return Saved(loss.float(), lse, z, inv_norm)
-    power = _power_of_two(inv_norm.abs())[:, None] if case.normalize else 1.0
-    rows = (wide * power).to(x.dtype)
-    if case.precision.mode == "tf32":  # to nearest, ties away from zero
-        rows = ((rows.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
-    unit = _UNIT_BYTES // x.element_size()
-    stride = (case.d + unit - 1) // unit * unit
-    z = x.new_zeros(len(x), stride)
-    z[:, : case.d] = rows
+    z = stored_rows(x, inv_norm, case.precision.mode)
     takes_padding = "dim" in _arguments("nt_xent_backward")
     return Saved(loss.float(), lse, z if takes_padding else z[:, : case.d], inv_norm)
+
+
+def stored_rows(x: Tensor, inv_norm: Tensor, mode: str) -> Tensor:
+    """Return rows [2N, stride] as the CUDA kernels store them.
+
+    Args:
+        x: The views' rows, [2N, D].
+        inv_norm: As in `Saved`.
+        mode: "tf32": rounded to what a tensor core multiplies; or "ieee".
+    """
+    power = _power_of_two(inv_norm.abs())[:, None] if inv_norm.numel() > 0 else 1.0
+    rows = (x.double() * power).to(x.dtype)
+    if mode == "tf32":  # to nearest, ties away from zero
+        rows = ((rows.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+    unit = _UNIT_BYTES // x.element_size()
+    z = x.new_zeros(len(x), (x.shape[1] + unit - 1) // unit * unit)
+    z[:, : x.shape[1]] = rows
+    return z
 
 
 def _power_of_two(x: Tensor) -> Tensor:

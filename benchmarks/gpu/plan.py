@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.gpu.cases import Table
 from benchmarks.gpu.job import Step
+from benchmarks.gpu.sizes import Table
 
 _HERE = "benchmarks.gpu"
 _FUSED = ("bfloat16", "float32", "float16", "float32 (tf32)")  # the kernels' four precisions
@@ -79,8 +79,8 @@ FULL = (
         40,
         {"points": (("bfloat16", 8192, 128), ("float32", 4096, 64)), "times": 200},
     ),
-    Step("probes", f"{_HERE}.probes", 90, needs_kernels=False),
-    Step("counters", f"{_HERE}.counters", 120, {"points": _COUNTED, "seconds": 45}),
+    Step("probes", f"{_HERE}.probes", 90, needs_kernels=False, needs_gpu=True),
+    Step("counters", f"{_HERE}.counters", 120, {"points": _COUNTED, "seconds": 45}, needs_gpu=True),
     Step(
         "peers",
         f"{_HERE}.contestants",
@@ -94,12 +94,13 @@ FULL = (
             "limit": 60.0,
         },
     ),
-    Step("graphs", f"{_HERE}.graphs", 90, {"n": 1024, "d": 128}),
+    Step("graphs", f"{_HERE}.graphs", 90, {"n": 1024, "d": 128}, needs_gpu=True),
     Step(
         "sanitizer",
         f"{_HERE}.sanitizer",
         200,
         {"points": _SANITIZED, "tools_": ("memcheck", "racecheck", "synccheck"), "seconds": 45},
+        needs_gpu=True,
     ),
     Step("demo", f"{_HERE}.demo", 120, {"seconds": 115}),
     _cases("large cases", 90, _LARGE, _FUSED),
@@ -159,8 +160,10 @@ SMALL = (
     ),
     _cases("cases", 60, Table((33,), (2, 3), (0.01, 0.5)), ("bfloat16", "float32", "float16")),
     Step("repeats", f"{_HERE}.repeats", 40, {"points": (("float32", 60, 16),), "times": 3}),
-    Step("probes", f"{_HERE}.probes", 60, needs_kernels=False),
-    Step("counters", f"{_HERE}.counters", 60, {"points": _COUNTED[:1], "seconds": 40}),
+    Step("probes", f"{_HERE}.probes", 60, needs_kernels=False, needs_gpu=True),
+    Step(
+        "counters", f"{_HERE}.counters", 60, {"points": _COUNTED[:1], "seconds": 40}, needs_gpu=True
+    ),
     Step(
         "peers",
         f"{_HERE}.contestants",
@@ -174,12 +177,13 @@ SMALL = (
             "limit": 60.0,
         },
     ),
-    Step("graphs", f"{_HERE}.graphs", 60, {"n": 40, "d": 16}),
+    Step("graphs", f"{_HERE}.graphs", 60, {"n": 40, "d": 16}, needs_gpu=True),
     Step(
         "sanitizer",
         f"{_HERE}.sanitizer",
         60,
         {"points": _SANITIZED[:1], "tools_": ("memcheck",), "seconds": 40},
+        needs_gpu=True,
     ),
 )
 

@@ -68,6 +68,11 @@ class Results:
         """Return the keys of a step's jobs that have a result."""
         return {row["job"] for row in self.of_jobs(step)}
 
+    def library(self) -> Path | None:
+        """Return the compiled extension, if the step "build" has made it."""
+        found = [row["library"] for row in self.of_jobs("build") if "library" in row]
+        return Path(found[-1]) if found else None
+
     def under_way(self, step: str) -> str | None:
         """Return the job of a step that was begun last, if it has no result."""
         begun = [

@@ -47,8 +47,9 @@ class Runner:
         for step in steps:
             if before.get(step.name) in ("done", "gave up"):
                 continue
-            if step.needs_kernels and not self._has_kernels():
-                self._end(step, "skipped", 0.0, "the kernels could not be built")
+            obstacle = self._obstacle(step)
+            if obstacle is not None:
+                self._end(step, "skipped", 0.0, obstacle)
                 continue
             left = deadline - time.monotonic()
             if left < _SHORTEST:
@@ -56,8 +57,12 @@ class Runner:
             print(f"[{left:4.0f} s left] {step.name}", flush=True)
             self._run(step, left)
 
-    def _has_kernels(self) -> bool:
-        return any(row["status"] == "ok" for row in self.results.of_jobs("build"))
+    def _obstacle(self, step: Step) -> str | None:
+        if step.needs_gpu and not self.context.on_gpu:
+            return f"it needs a CUDA device, not {self.context.device}"
+        if step.needs_kernels and self.results.library() is None:
+            return "the kernels could not be built"
+        return None
 
     def _run(self, step: Step, left: float) -> None:
         start = time.monotonic()
@@ -125,7 +130,8 @@ class Runner:
         for job in self.results.of_jobs(step.name):
             if job["status"] == "failed":
                 print("\n    ".join([f"  FAILED {job['job']}", *sentences.of_job(job)]), flush=True)
-        print(f"  {status} after {seconds:.0f} s{': ' * bool(reason)}{reason}", flush=True)
+        words = f"{status}: {reason}" if reason else status
+        print(f"  {step.name}: {words}, after {seconds:.0f} s", flush=True)
 
     def _tail(self, step: Step) -> list[str]:
         path = self.log_of(step)

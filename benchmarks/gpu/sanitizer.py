@@ -39,7 +39,6 @@ def jobs(
 
 def check(context: Context, tool: str, points: tuple[target.Point, ...], seconds: float) -> Row:
     """Run our kernels under a tool; what it finds is a fault."""
-    context.require_gpu()
     command = target.command(Results(context.folder / "results.jsonl"), points)
     return watch(context.folder / f"{tool}.txt", tool, command, seconds, expected=False)
 

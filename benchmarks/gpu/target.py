@@ -25,11 +25,11 @@ def command(results: Results, points: tuple[Point, ...]) -> list[str]:
     Raises:
         Skipped: If the extension was not built.
     """
-    for row in results.of_jobs("build"):
-        if "library" in row:
-            names = [":".join(map(str, point)) for point in points]
-            return [sys.executable, "-m", "benchmarks.gpu.target", row["library"], *names]
-    raise Skipped("the extension was not built")
+    library = results.library()
+    if library is None:
+        raise Skipped("the extension was not built")
+    names = [":".join(map(str, point)) for point in points]
+    return [sys.executable, "-m", "benchmarks.gpu.target", str(library), *names]
 
 
 def environment() -> dict[str, str]:

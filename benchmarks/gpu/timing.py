@@ -48,8 +48,13 @@ def interleaved(calls: Mapping[str, Call], device: torch.device, rounds: int) ->
     """
     if device.type != "cuda":
         timings = interleaved_by_clock(calls, rounds)
-        return {
-            name: _row([1e3 * t.low, 1e3 * t.median, 1e3 * t.high], "clock")
+        return {name: {"status": "out of memory"} for name in calls if name not in timings} | {
+            name: {
+                "ms": 1e3 * t.median,
+                "low": 1e3 * t.low,
+                "high": 1e3 * t.high,
+                "method": "clock",
+            }
             for name, t in timings.items()
         }
     replays: dict[str, Replay] = {}

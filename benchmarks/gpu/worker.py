@@ -58,6 +58,8 @@ def result_of(job: Job, step: str) -> Row:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
     from simclr_ext.bench.memory import is_out_of_memory
 
     return is_out_of_memory(error)
