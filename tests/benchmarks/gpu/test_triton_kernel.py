@@ -56,6 +56,8 @@ def run(code: str, **environment: str) -> None:
         text=True,
         check=False,
     )
+    if "only 0-dimensional arrays can be converted" in result.stderr:
+        pytest.skip("the interpreter of this Triton is not made for this numpy")
     assert result.returncode == 0, result.stderr
 
 
