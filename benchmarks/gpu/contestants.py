@@ -52,10 +52,13 @@ def jobs(
     """
     device = torch.device(context.device)
     package = peers()
-    found, skipped = package.find(package.PEERS, device.type)
-    for peer in package.PEERS:
-        if peer.name in (package.OURS, package.TILED) or (names and peer.name not in names):
-            continue
+    wanted = [
+        peer
+        for peer in package.PEERS
+        if (peer.name in names if names else peer.name not in (package.OURS, package.TILED))
+    ]
+    found, skipped = package.find(wanted, device.type)
+    for peer in wanted:
         if peer.name in skipped:
             yield Job(peer.name, functools.partial(_skip, skipped[peer.name]))
             continue

@@ -38,8 +38,7 @@ def describe(context: Context) -> Row:
         "triton": _version_of_triton(),
     }
     if context.on_gpu:
-        device = torch.device(context.device)
-        properties = torch.cuda.get_device_properties(device)
+        properties = torch.cuda.get_device_properties(0)
         found |= {
             "GPU": properties.name,
             "capability": f"{properties.major}.{properties.minor}",
@@ -49,15 +48,17 @@ def describe(context: Context) -> Row:
             "ncu": tools.find("ncu"),
             "compute-sanitizer": tools.find("compute-sanitizer"),
         }
-        found |= _nvidia_smi(_QUERY, device.index or 0)
+        found |= nvidia_smi(_QUERY)
     return found
 
 
-def _nvidia_smi(names: tuple[str, ...], index: int) -> Row:
+def nvidia_smi(names: tuple[str, ...]) -> Row:
+    """Return what nvidia-smi says of the card that this process uses."""
     command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
-    answer = tools.output_of(*command, f"--id={index}")
+    uuid = torch.cuda.get_device_properties(0).uuid  # an index would count the hidden cards too
+    answer = tools.output_of(*command, f"--id=GPU-{uuid}")
     if answer is None and len(names) > 1:  # a driver that does not know one name answers none
-        return {k: v for name in names for k, v in _nvidia_smi((name,), index).items()}
+        return {k: v for name in names for k, v in nvidia_smi((name,)).items()}
     values = (answer or "unknown").split(", ")
     return {f"nvidia-smi {name}": value for name, value in zip(names, values, strict=False)}
 

@@ -36,7 +36,7 @@ class Context:
     """What every job is told.
 
     Attributes:
-        device: "cuda", "cuda:1", ... or "cpu".
+        device: "cuda" or "cpu".
         folder: Of the results; logs and the output of other programs go there.
     """
 
@@ -46,7 +46,7 @@ class Context:
     @property
     def on_gpu(self) -> bool:
         """Whether the device is a GPU."""
-        return self.device.startswith("cuda")
+        return self.device == "cuda"
 
 
 @dataclass(frozen=True)

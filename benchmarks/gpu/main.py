@@ -18,6 +18,7 @@ from benchmarks.gpu.worker import work
 
 RIGHT, WRONG, UNFINISHED = 0, 1, 3
 FILE = "results.jsonl"
+_DEVICE = "with several cards, CUDA_VISIBLE_DEVICES chooses the one"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Checks and times the loss on an NVIDIA GPU, in a bare checkout.",
     )
     parser.add_argument("--minutes", type=float, default=8.0, help="for all steps together")
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help=_DEVICE)
     parser.add_argument("--out", type=Path, default=Path("gpu_check"), help="folder of the results")
     parser.add_argument("--resume", action="store_true", help="go on with what is in the folder")
     parser.add_argument(

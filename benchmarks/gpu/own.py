@@ -17,6 +17,8 @@ from simclr_ext.bench.memory import peak
 
 TEMPERATURE = 0.5
 Point = tuple[str, int, int]  # precision, N, D
+_LIMIT = 60.0  # seconds of a job
+_OURS: Loss = functools.partial(nt_xent_loss, backend="fused")
 # Bytes that eager takes for each element of the matrix, forward and backward: at least.
 _EAGER_BYTES = {torch.bfloat16: 10, torch.float16: 10, torch.float32: 16}
 
@@ -28,44 +30,65 @@ def jobs(
     beside: tuple[str, ...] = (),
     profiled: tuple[Point, ...] = (),
 ) -> Jobs:
-    """Yield a job for each point, and for some of them another for the time of each kernel."""
+    """Yield a job for each point.
+
+    Args:
+        context: Device and folder.
+        points: Precision, N and D.
+        rounds: Samples.
+        beside: None: the operators alone. "eager", "triton": a whole step of ours beside these.
+        profiled: Points with another job, for the time of each kernel.
+    """
     device = torch.device(context.device)
     for name, n, d in points:
         precision = PRECISIONS[name]
         key = f"{name} N={n} D={d}"
-        yield Job(key, functools.partial(measure, precision, n, d, device, rounds, beside))
+        if beside:
+            run = functools.partial(measure_beside, precision, n, d, device, rounds, beside)
+        else:
+            run = functools.partial(measure, precision, n, d, device, rounds)
+        yield Job(key, run, _LIMIT)
         if (name, n, d) in profiled and context.on_gpu:
-            yield Job(f"{key} kernels", functools.partial(profile, precision, n, d, device))
+            yield Job(f"{key} kernels", functools.partial(profile, precision, n, d, device), _LIMIT)
 
 
-def measure(
-    precision: Precision, n: int, d: int, device: torch.device, rounds: int, beside: tuple[str, ...]
-) -> Row:
-    """Time the operators at a point, and what is wanted beside them."""
+def measure(precision: Precision, n: int, d: int, device: torch.device, rounds: int) -> Row:
+    """Time the operators and a whole step at a point, with nothing else."""
     z0, z1 = views(n, d, precision.dtype, device)
+    row: Row = {"precision": precision.name, "n": n, "d": d, "tflops": {}}
     with fp32_precision(precision.mode):
         calls = operator_calls(z0, z1)
-        ours = functools.partial(nt_xent_loss, backend="fused")
-        calls["forward + backward"] = gradients_of(ours, z0, z1)
-        row: Row = {"precision": precision.name, "n": n, "d": d}
+        calls["both"] = gradients_of(_OURS, z0, z1)
         if device.type == "cuda":
-            row["peak_mib"] = peak(calls["forward + backward"], device) / 2**20
-        skipped = {}
-        for name in beside:
-            reason = _obstacle(name, precision, n, device)
-            if reason is None:
-                calls |= _beside(name, z0, z1)
-            else:
-                skipped[name] = {"status": "skipped", "reason": reason}
-        timings = timing.interleaved(calls, device, rounds)
-    row |= {"timings": timings | skipped, "tflops": {}}
+            row["peak_mib"] = peak(calls["both"], device) / 2**20
+        row["timings"] = timing.interleaved(calls, device, rounds)
     for name in ("forward", "backward"):
-        if "ms" in timings[name]:
-            row["tflops"][name] = executed_flop(name, precision, n, d) / timings[name]["ms"] / 1e9
-    if any(timings[name].get("status") == "failed" for name in ("forward", "backward")):
-        row["status"] = "failed"
-        row["error"] = "the fused operators do not run"
+        timed = row["timings"][name]
+        if "ms" in timed:
+            row["tflops"][name] = executed_flop(name, precision, n, d) / timed["ms"] / 1e9
+        elif timed["status"] == "failed":
+            row |= {"status": "failed", "error": f"{name}: {timed['error']}"}
     return row
+
+
+def measure_beside(
+    precision: Precision, n: int, d: int, device: torch.device, rounds: int, others: tuple[str, ...]
+) -> Row:
+    """Time a whole step of the fused kernels, and others in the same rounds."""
+    z0, z1 = views(n, d, precision.dtype, device)
+    calls, skipped = {"both": gradients_of(_OURS, z0, z1)}, {}
+    with fp32_precision(precision.mode):
+        for name in others:
+            try:
+                reason = _obstacle(name, precision, n, device)
+                if reason is None:
+                    calls |= _other_calls(name, z0, z1)
+                else:
+                    skipped[name] = {"status": "skipped", "reason": reason}
+            except Exception as error:  # a compiler's, as it may be: the others are timed anyway
+                skipped[name] = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        timings = timing.interleaved(calls, device, rounds) | skipped
+    return {"precision": precision.name, "n": n, "d": d, "timings": timings}
 
 
 def operator_calls(z0: torch.Tensor, z1: torch.Tensor) -> dict[str, timing.Call]:
@@ -101,7 +124,7 @@ def _obstacle(name: str, precision: Precision, n: int, device: torch.device) -> 
     return None
 
 
-def _beside(name: str, z0: torch.Tensor, z1: torch.Tensor) -> dict[str, timing.Call]:
+def _other_calls(name: str, z0: torch.Tensor, z1: torch.Tensor) -> dict[str, timing.Call]:
     if name == "eager":
         return {"eager": gradients_of(eager, z0, z1)}
     from benchmarks.gpu import triton_kernel
@@ -131,6 +154,5 @@ def profile(precision: Precision, n: int, d: int, device: torch.device) -> Row:
     """Return the time of each kernel of a forward and backward pass."""
     z0, z1 = views(n, d, precision.dtype, device)
     with fp32_precision(precision.mode):
-        call = gradients_of(functools.partial(nt_xent_loss, backend="fused"), z0, z1)
-        found = timing.kernels(call)
+        found = timing.kernels(gradients_of(_OURS, z0, z1))
     return {"precision": precision.name, "n": n, "d": d, "kernels": found}

@@ -24,6 +24,11 @@ _TIMED = (
     *(("bfloat16", n, d) for d in (64, 256) for n in (4096, 16_384, 65_536)),
     *(("float32", n, 128) for n in (4096, 16_384, 65_536)),
 )
+_BESIDE = (
+    *(("bfloat16", n, 128) for n in (4096, 16_384, 65_536, 1024, 256)),
+    *(("bfloat16", n, d) for d in (64, 256) for n in (4096, 16_384)),
+    *(("float32", n, 128) for n in (4096, 16_384)),
+)
 _TIMED_LATER = (
     *(("float32", n, d) for d in (64, 256) for n in (4096, 16_384)),
     *(("float32", n, 128) for n in (256, 1024)),
@@ -43,6 +48,8 @@ _COUNTED = (
 _SANITIZED = tuple(
     (name, 33, d, t) for name in _FUSED for d, t in ((7, 0.5), (129, 0.01), (64, 0.5))
 )
+
+_SMALL = (("bfloat16", 40, 16), ("float32", 40, 16))
 
 
 def _smoke(name: str, dims: tuple[int, ...], sizes: tuple[int, ...]) -> Step:
@@ -66,11 +73,12 @@ FULL = (
         {"side": 8192, "depth": 128, "copied": 2**30, "rounds": 9},
         needs_kernels=False,
     ),
+    Step("timings", f"{_HERE}.own", 90, {"points": _TIMED, "rounds": 9, "profiled": _PROFILED}),
     Step(
-        "timings",
+        "beside",
         f"{_HERE}.own",
-        120,
-        {"points": _TIMED, "rounds": 9, "beside": ("eager", "triton"), "profiled": _PROFILED},
+        90,
+        {"points": _BESIDE, "rounds": 9, "beside": ("eager", "triton")},
     ),
     _cases("cases", 90, _CASES, _FUSED),
     Step(
@@ -115,12 +123,7 @@ FULL = (
         },
         needs_kernels=False,
     ),
-    Step(
-        "more timings",
-        f"{_HERE}.own",
-        120,
-        {"points": _TIMED_LATER, "rounds": 9, "beside": ("eager", "triton")},
-    ),
+    Step("more timings", f"{_HERE}.own", 90, {"points": _TIMED_LATER, "rounds": 9}),
     Step(
         "more peers",
         f"{_HERE}.contestants",
@@ -148,15 +151,12 @@ SMALL = (
         {"side": 256, "depth": 32, "copied": 2**20, "rounds": 3},
         needs_kernels=False,
     ),
+    Step("timings", f"{_HERE}.own", 60, {"points": _SMALL, "rounds": 3}),
     Step(
-        "timings",
+        "beside",
         f"{_HERE}.own",
         60,
-        {
-            "points": (("bfloat16", 40, 16), ("float32", 40, 16)),
-            "rounds": 3,
-            "beside": ("eager", "triton"),
-        },
+        {"points": _SMALL, "rounds": 3, "beside": ("eager", "triton")},
     ),
     _cases("cases", 60, Table((33,), (2, 3), (0.01, 0.5)), ("bfloat16", "float32", "float16")),
     Step("repeats", f"{_HERE}.repeats", 40, {"points": (("float32", 60, 16),), "times": 3}),

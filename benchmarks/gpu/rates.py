@@ -6,11 +6,12 @@ import functools
 
 import torch
 
-from benchmarks.gpu import timing, tools
+from benchmarks.gpu import timing
+from benchmarks.gpu.environment import nvidia_smi
 from benchmarks.gpu.job import Context, Job, Jobs, Row
 from benchmarks.gpu.precision import PRECISIONS, Precision, fp32_precision
 
-_QUERY = "clocks.sm,clocks.mem,power.draw,temperature.gpu"
+_QUERY = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")
 
 
 def jobs(context: Context, side: int, depth: int, copied: int, rounds: int) -> Jobs:
@@ -63,9 +64,6 @@ def clocks(side: int, device: torch.device) -> Row:
     once = timing.seconds(lambda: torch.mm(a, a, out=out), 3)
     for _ in range(int(2.0 / once)):  # two seconds of work, which nobody waits for
         torch.mm(a, a, out=out)
-    command = ["nvidia-smi", f"--id={device.index or 0}", f"--query-gpu={_QUERY}"]
-    found = tools.output_of(*command, "--format=csv,noheader")
+    found = nvidia_smi(_QUERY)
     torch.cuda.synchronize()
-    names = _QUERY.split(",")
-    values = [value.strip() for value in (found or "").split(",")]
-    return dict(zip(names, values, strict=False))
+    return found

@@ -96,8 +96,14 @@ def _faults(jobs: list[Row]) -> Iterable[str]:
 
 
 def _timings(jobs: list[Row]) -> Iterable[str]:
-    rows = [row for row in jobs if "tflops" in row and "timings" in row]
-    if not rows:
+    found: dict[tuple[str, int, int], Row] = {}
+    for row in jobs:
+        if "timings" in row and "peer" not in row:
+            point = found.setdefault((row["precision"], row["d"], row["n"]), {"timings": {}})
+            # The operators' own step comes first, and its times count.
+            point["timings"] = row["timings"] | point["timings"]
+            point |= {k: v for k, v in row.items() if k in ("tflops", "peak_mib")}
+    if not found:
         return
     card = next((str(row.get("GPU", "")) for row in jobs if row["step"] == "environment"), "")
     wrong = {
@@ -111,18 +117,17 @@ def _timings(jobs: list[Row]) -> Iterable[str]:
         *("backward", "predicted", "TFLOP/s", "both", "Triton", "eager", "MiB"),
     ]
     lines = []
-    for row in sorted(rows, key=lambda row: (row["precision"], row["d"], row["n"])):
-        expected = prediction.milliseconds(card, row["precision"], row["n"], row["d"])
-        flag = " (checks failed)" if row["precision"] in wrong else ""
-        cells = [f"{row['precision']}{flag}", f"{row['n']:,}", row["d"]]
+    for (precision, d, n), row in sorted(found.items()):
+        expected = prediction.milliseconds(card, precision, n, d)
+        flag = " (checks failed)" if precision in wrong else ""
+        cells = [f"{precision}{flag}", f"{n:,}", str(d)]
         for name in ("forward", "backward"):
             cells += [_ms(row["timings"].get(name)), _number(expected.get(name))]
-            cells += [_number(row["tflops"].get(name))]
-        whole = ("forward + backward", "triton", "eager")
-        cells += [_ms(row["timings"].get(name)) for name in whole]
+            cells += [_number(row.get("tflops", {}).get(name))]
+        cells += [_ms(row["timings"].get(name)) for name in ("both", "triton", "eager")]
         lines.append((*cells, _number(row.get("peak_mib"))))
     yield from _table(names, lines)
-    yield from _other_methods(rows)
+    yield from _other_methods(list(found.values()))
 
 
 def _precision_of(job: str) -> str:

@@ -40,7 +40,7 @@ assert _backend.how_built(_backend.load()) == "ahead of time"
 case = Case("fused", FLOAT32, 33, 24)
 assert check.check(case, torch.device("cpu"))["status"] == "ok"
 assert staged.check(case, torch.device("cpu"))["status"] == "ok"
-assert own.measure(FLOAT32, 20, 8, torch.device("cpu"), 2, ())["tflops"]
+assert own.measure(FLOAT32, 20, 8, torch.device("cpu"), 2)["tflops"]
 """
 
 

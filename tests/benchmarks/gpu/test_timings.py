@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,17 +22,27 @@ CPU = torch.device("cpu")
 
 
 def test_operators_are_timed_beside_eager() -> None:
-    row = own.measure(FLOAT32, 20, 8, CPU, 3, ("eager", "triton"))
-    for name in ("forward", "backward", "forward + backward", "eager"):
-        assert 0 < row["timings"][name]["low"] <= row["timings"][name]["high"]
-    assert row["timings"]["triton"] == {
-        "status": "skipped",
-        "reason": "Triton's kernels are for a GPU",
-    }
+    row = own.measure(FLOAT32, 20, 8, CPU, 3)
+    beside = own.measure_beside(FLOAT32, 20, 8, CPU, 3, ("eager", "triton"))["timings"]
+    for timed in (*row["timings"].values(), beside["both"], beside["eager"]):
+        assert 0 < timed["low"] <= timed["ms"] <= timed["high"]
+    assert list(row["timings"]) == ["forward", "backward", "both"]
+    reason = "Triton's kernels are for a GPU"
+    assert beside["triton"] == {"status": "skipped", "reason": reason}
     # (2N)^2 D: half of the square of S, then S and the weights' product; 3xTF32.
     work = 40**2 * 8
     rates = {name: row["tflops"][name] * row["timings"][name]["ms"] * 1e9 for name in row["tflops"]}
     assert rates == {"forward": pytest.approx(3 * work), "backward": pytest.approx(12 * work)}
+
+
+def test_what_does_not_run_beside_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*_: Any) -> dict[str, Any]:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(own, "_other_calls", no_compiler)
+    timings = own.measure_beside(FLOAT32, 20, 8, CPU, 3, ("eager",))["timings"]
+    assert timings["eager"] == {"status": "failed", "error": "RuntimeError: planted"}
+    assert timings["both"]["ms"] > 0
 
 
 def test_out_of_memory_is_a_result() -> None:
@@ -103,3 +115,87 @@ def test_whatever_a_job_raises_is_its_status() -> None:
     assert status(Skipped("reason")) == "skipped"
     assert status(torch.OutOfMemoryError("planted")) == "out of memory"
     assert status(RuntimeError("planted")) == "failed"
+
+
+class FakeGraph:
+    """Stands for a CUDA graph: what is called while it is captured is called again in a replay."""
+
+    def __init__(self) -> None:
+        self.replays = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Replace what timing.py uses of torch.cuda; a call takes `seconds` of an imaginary GPU."""
+    state = SimpleNamespace(ms=0.0, per_call=1.0, graphs=[], captured=0, error=None)
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            self.at = state.ms + sum(g.replays * g.calls * state.per_call for g in state.graphs)
+
+        def synchronize(self) -> None:
+            pass
+
+        def elapsed_time(self, other: Event) -> float:
+            return float(other.at - self.at)
+
+    @contextlib.contextmanager
+    def capturing(graph: FakeGraph) -> Iterator[None]:
+        if state.error is not None:
+            raise state.error
+        before = state.calls
+        yield
+        graph.calls = state.calls - before
+        state.ms -= graph.calls * state.per_call  # captured calls do not run
+        state.graphs.append(graph)
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, value in {
+        "Event": Event,
+        "Stream": lambda: stream,
+        "stream": lambda s: contextlib.nullcontext(),
+        "current_stream": lambda: stream,
+        "synchronize": lambda: None,
+        "empty_cache": lambda: None,
+        "CUDAGraph": FakeGraph,
+        "graph": capturing,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    state.calls = 0
+    return state
+
+
+@pytest.mark.parametrize(
+    ("per_call", "error", "method"),
+    [
+        (0.05, None, "graph"),
+        (1.0, None, "graph"),
+        (20.0, None, "calls"),
+        (0.05, RuntimeError("planted\nmore"), "calls, not a graph: planted"),
+    ],
+)
+def test_short_calls_are_replayed_as_graphs(
+    per_call: float, error: Exception | None, method: str, fake_cuda: SimpleNamespace
+) -> None:
+    fake_cuda.per_call, fake_cuda.error = per_call, error
+
+    def call() -> None:
+        fake_cuda.calls += 1
+        fake_cuda.ms += per_call
+
+    def fails() -> None:
+        raise RuntimeError("planted")
+
+    cuda = torch.device("cuda")
+    found = timing.interleaved({"call": call, "fails": fails}, cuda, 3)
+    assert found["call"]["ms"] == pytest.approx(per_call)
+    assert found["call"]["method"] == method
+    assert found["fails"] == {"status": "failed", "error": "RuntimeError: planted"}
+    if method == "graph":
+        assert fake_cuda.graphs[-1].calls == (10 if per_call < 0.3 else 1)
