@@ -17,6 +17,7 @@ from torch import Tensor
 from benchmarks.gpu.cases import Case
 from simclr_ext import ops
 
+SCALED_ON = {"cuda"}  # types of devices where rows are scaled by a power of two
 _UNIT_BYTES = 16
 
 
@@ -76,7 +77,7 @@ def _scalar(temperature: float) -> Tensor:
 def unit_rows(saved: Saved, dim: int) -> Tensor:
     """Return the unit rows [2N, D] that the forward pass multiplied, in float64."""
     rows = saved.z[:, :dim].double()
-    if saved.z.device.type == "cpu":
+    if saved.z.device.type not in SCALED_ON:
         return rows
     return rows * factors(saved.inv_norm)
 
@@ -109,7 +110,7 @@ def saved_exactly(case: Case, views: tuple[Tensor, Tensor], loss: Tensor, lse: T
     if case.normalize:
         norm = wide.norm(dim=1)
         inv_norm = torch.where(norm < case.eps, -1 / case.eps, 1 / norm).float()
-    if x.device.type == "cpu":
+    if x.device.type not in SCALED_ON:
         z = (wide * inv_norm.double().abs()[:, None] if case.normalize else wide).float()
         return Saved(loss.float(), lse, z, inv_norm)
     z = stored_rows(x, inv_norm, case.precision.mode)
