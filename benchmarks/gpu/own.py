@@ -36,7 +36,7 @@ def jobs(
         context: Device and folder.
         points: Precision, N and D.
         rounds: Samples.
-        beside: None: the operators alone. "eager", "triton": a whole step of ours beside these.
+        beside: Empty: the operators alone. "eager", "triton": a whole step of ours beside these.
         profiled: Points with another job, for the time of each kernel.
     """
     device = torch.device(context.device)
@@ -62,12 +62,11 @@ def measure(precision: Precision, n: int, d: int, device: torch.device, rounds: 
         if device.type == "cuda":
             row["peak_mib"] = peak(calls["both"], device) / 2**20
         row["timings"] = timing.interleaved(calls, device, rounds)
-    for name in ("forward", "backward"):
-        timed = row["timings"][name]
-        if "ms" in timed:
-            row["tflops"][name] = executed_flop(name, precision, n, d) / timed["ms"] / 1e9
-        elif timed["status"] == "failed":
+    for name, timed in row["timings"].items():
+        if timed.get("status") == "failed":
             row |= {"status": "failed", "error": f"{name}: {timed['error']}"}
+        elif "ms" in timed and name != "both":
+            row["tflops"][name] = executed_flop(name, precision, n, d) / timed["ms"] / 1e9
     return row
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.gpu import sentences
 from benchmarks.gpu.job import ROOT, Context, Step
 from benchmarks.gpu.results import Results
-from benchmarks.gpu.worker import BROKEN
+from benchmarks.gpu.worker import BROKEN, HUNG, PARENT
 
 LOST_JOBS = 3  # of a step, before the rest of it is given up
 _SHORTEST = 3.0  # seconds; a step is not begun with less
@@ -83,7 +83,9 @@ class Runner:
                 reason = "the step's limit" if step.limit <= left else "the time for all steps"
                 return self._end(step, "cut", seconds, f"{reason} was up")
             if under_way is not None:
-                self._lose(step, under_way, f"its process ended with {_name_of(code)}")
+                hung = "beyond its own limit"
+                reason = hung if code == HUNG else f"its process ended with {_name_of(code)}"
+                self._lose(step, under_way, reason)
             lost += 1
             if lost > LOST_JOBS or (under_way is None and code != BROKEN):
                 return self._end(step, "gave up", seconds, f"process ended with {_name_of(code)}")
@@ -99,7 +101,7 @@ class Runner:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=os.environ | dict(step.environment),
+                env=os.environ | dict(step.environment) | {PARENT: str(os.getpid())},
                 start_new_session=True,  # a group of its own: what it starts is ended with it
             )
             try:
@@ -135,7 +137,7 @@ class Runner:
 
     def _tail(self, step: Step) -> list[str]:
         path = self.log_of(step)
-        return path.read_text(errors="replace").splitlines()[-20:] if path.exists() else []
+        return path.read_text(errors="replace").splitlines()[-30:] if path.exists() else []
 
 
 def _name_of(code: int) -> str:

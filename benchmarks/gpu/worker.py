@@ -15,6 +15,8 @@ from benchmarks.gpu.job import Context, Job, Row, Skipped, Step
 from benchmarks.gpu.results import Results
 
 BROKEN = 70  # exit code: a CUDA error that no call of this process will survive
+HUNG = 1  # exit code of faulthandler, during a job: whatever the job raises ends no process
+PARENT = "GPU_CHECK_PARENT"  # variable: the process that watches this one
 _PR_SET_PDEATHSIG = 1
 
 
@@ -88,5 +90,5 @@ def _die_with_parent() -> None:
     """End this process with the one that started it: else two would write after --resume."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:  # it is gone already
-            sys.exit("the process that started this one is gone")
+        if str(os.getppid()) != os.environ.get(PARENT, str(os.getppid())):
+            sys.exit("the process that started this one is gone already")

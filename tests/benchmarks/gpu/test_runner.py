@@ -46,7 +46,7 @@ def test_a_hanging_job_is_lost_alone(tmp_path: Path) -> None:
     code, output, found = run("HANGING_JOB", tmp_path)
     assert code == 1
     assert found == {"one": "ok", "hang": "lost", "two": "ok", "three": "ok"}
-    assert "LOST hang" in output
+    assert "LOST hang: beyond its own limit" in output
     (row,) = (r for r in Results(tmp_path / "results.jsonl").of_jobs() if r["job"] == "hang")
     assert any("in act" in line for line in row["log"])  # where it hung
     assert acted(tmp_path) == ["one", "hang", "two", "three"]
