@@ -17,7 +17,6 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-import filelock
 import torch
 
 from simclr_ext import _build_config
@@ -133,6 +132,8 @@ def _compile_once(folder: Path, cuda: CudaBuild | NoCuda) -> None:
     The folder appears when it is complete. Until then a new one is compiled in, under whatever name
     is free: nothing that a killed compilation left, such as torch's own lock, is met again.
     """
+    import filelock  # only here, so that a module built ahead of time does without it
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(f"{folder}.lock")
     try:

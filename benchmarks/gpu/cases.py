@@ -1,0 +1,139 @@
+"""The cases in which the loss is checked, their views, and the budget of an error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.precision import PRECISIONS, Precision
+from benchmarks.gpu.sizes import Table
+
+NAMES = ("loss", "grad_z0", "grad_z1", "grad_temperature")
+ROUNDINGS = 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """One pair of views [N, D] and how its loss is asked for.
+
+    Attributes:
+        backend: "fused" or "tiled".
+        precision: Of the views.
+        n: N.
+        d: D.
+        temperature: T, of which the nearest float32 is used.
+        normalize: Whether similarities are cosines.
+        kind: "related": random views; "strided": views that are not contiguous; "zero row": the
+            first row is 0; "large": too many pairs for a dense reference.
+    """
+
+    backend: str
+    precision: Precision
+    n: int
+    d: int
+    temperature: float = 0.5
+    normalize: bool = True
+    kind: str = "related"
+
+    @property
+    def key(self) -> str:
+        """Name the case in the results."""
+        words = [self.backend, self.precision.name, f"N={self.n}", f"D={self.d}"]
+        words += [f"T={self.temperature:g}"]
+        words += [] if self.normalize else ["dot products"]
+        words += [] if self.kind == "related" else [self.kind]
+        return " ".join(words)
+
+    @property
+    def eps(self) -> float:
+        """The norm that shorter rows are divided by: by default the loss's own default."""
+        if self.kind == "zero row":
+            return 1e-3
+        return torch.finfo(torch.float16).tiny if self.precision.dtype == torch.float16 else 1e-12
+
+    @property
+    def held(self) -> float:
+        """The temperature that float32 holds, not its decimal."""
+        return torch.tensor(self.temperature, dtype=torch.float32).item()
+
+    @property
+    def configuration(self) -> str:
+        """Name the kernels' configuration that serves the case."""
+        width = next((c for c in (32, 64, 128, 256) if self.d <= c), self.d)
+        shared = self.normalize and 2 * math.log2(math.e) / self.temperature <= 115
+        return f"{self.precision.name}, D class {width}, {'shared' if shared else 'own'} shift"
+
+    def views(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return views as similar as those of a half-trained encoder, rows of many lengths."""
+        generator = torch.Generator().manual_seed(self.n * 1000 + self.d)
+        z0 = torch.randn(self.n, self.d, generator=generator)
+        z1 = z0 + 0.8 * torch.randn(self.n, self.d, generator=generator)
+        z0 = z0 * torch.rand(self.n, 1, generator=generator).add(0.2)
+        if self.kind == "zero row":
+            z0[0] = 0
+        z0, z1 = (z.to(device, self.precision.dtype) for z in (z0, z1))
+        if self.kind == "strided":
+            z0 = z0.t().contiguous().t()
+            z1 = torch.stack([z1, z1], dim=2)[:, :, 0]
+        return z0, z1
+
+
+def budget(
+    case: Case, name: str, views: tuple[Tensor, Tensor], exact: Tensor, eager: Tensor
+) -> float:
+    """Return the largest norm of a quantity's error that passes.
+
+    Twice the error of the dense computation in float32, plus a few roundings at the natural size of
+    the quantity, as in tests/cuda_host/test_fused.cpp. With one pair nothing is rounded: loss and
+    gradients are 0.
+
+    Args:
+        case: What is computed.
+        name: The quantity, of `NAMES`; "lse" and "positive" have the budget of the loss.
+        views: z0 and z1, [N, D].
+        exact: The quantity in float64.
+        eager: The same by the dense computation in float32.
+    """
+    if case.n == 1 and name in NAMES:
+        return 0.0
+    least = case.precision.least * math.sqrt(exact.numel())
+    eager_error = float((eager.double() - exact).norm())
+    return 2 * eager_error + least + ROUNDINGS * _rounding(case, name, views, exact)
+
+
+def _rounding(case: Case, name: str, views: tuple[Tensor, Tensor], exact: Tensor) -> float:
+    """Return one rounding of a quantity: its epsilon times the size of the terms it sums."""
+    norms = torch.cat(views).double().norm(dim=1)
+    rows, t = len(norms), case.temperature
+    product, result = case.precision.product, case.precision.result
+    longest = float(norms.max())
+    square = 1.0 if case.normalize else longest**2
+    if name in ("loss", "lse", "positive"):
+        return product * (float(exact.norm()) + math.sqrt(rows) * square / t)
+    # An error of a similarity is one of 1 / T times its size in a logit, hence in a probability.
+    epsilon = result + product * square / t
+    if name == "grad_temperature":
+        return epsilon * square / t**2
+    length = 1 / float(norms.clamp_min(case.eps).min()) if case.normalize else longest
+    return epsilon * (float(exact.norm()) + length / t / math.sqrt(rows))
+
+
+def of_table(table: Table, backend: str, precision: str) -> Iterator[Case]:
+    """Yield the cases of a backend in a precision, those that are quick first."""
+    stored = PRECISIONS[precision]
+    for kind in ("strided", "zero row"):
+        yield Case(backend, stored, 50, 14, kind=kind)
+    for temperature in table.temperatures:
+        for n in (5, 101):
+            yield Case(backend, stored, n, 24, temperature)
+    for n, d, temperature in ((3, 12, 0.5), (90, 12, 2.0), (210, 40, 1.0)):
+        yield Case(backend, stored, n, d, temperature, normalize=False)
+    for d in table.dims:
+        for n in table.sizes:
+            yield Case(backend, stored, n, d)
+    if table.large is not None:
+        yield Case(backend, stored, *table.large, kind="large")

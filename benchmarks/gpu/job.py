@@ -1,0 +1,75 @@
+"""What a step consists of: jobs, each with a name, a result and a limit of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parents[2]  # the checkout
+
+
+class Skipped(Exception):  # noqa: N818 - a result, no error
+    """Says why a job cannot be done here."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The smallest part of a step whose result is written down.
+
+    Attributes:
+        key: Names it within its step; a job whose key has a result is not done again.
+        run: Returns the result, ``status`` among it if that is not "ok"; may raise anything.
+        limit: Seconds, after which the process is ended and the job counts as lost.
+    """
+
+    key: str
+    run: Callable[[], Row]
+    limit: float = 30.0
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every job is told.
+
+    Attributes:
+        device: "cuda" or "cpu".
+        folder: Of the results; logs and the output of other programs go there.
+    """
+
+    device: str
+    folder: Path
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device == "cuda"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Jobs that run in one process, one after the other.
+
+    Attributes:
+        name: Of the step, in the results.
+        jobs: The module whose function ``jobs(context, **options)`` yields them.
+        limit: Seconds for all of them.
+        options: What else that function takes.
+        environment: Variables of the process.
+        needs_kernels: Whether it is left out if the kernels could not be built.
+        needs_gpu: Whether it is left out on a CPU.
+    """
+
+    name: str
+    jobs: str
+    limit: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    needs_kernels: bool = True
+    needs_gpu: bool = False
+
+
+Jobs = Iterator[Job]

@@ -1,0 +1,46 @@
+"""What benchmarks/gpu_model.py predicts for a measurement: the one place that calls it."""
+
+from __future__ import annotations
+
+import csv
+import functools
+
+from benchmarks import gpu_model
+
+_NAMES = {
+    "bfloat16": "Bf16",
+    "float16": "Fp16",
+    "float32 (tf32)": "Tf32",
+    "float32": "Tf32x3",
+}
+_MODELS = {"H100": "H100", "H200": "H100", "H800": "H100", "A100": "A100"}  # by the card's name
+
+
+def milliseconds(card: str, precision: str, n: int, d: int) -> dict[str, float]:
+    """Return the predicted least time of each pass, {} where the model has none.
+
+    Args:
+        card: The GPU's name, as in "NVIDIA H100 80GB HBM3".
+        precision: As in the results.
+        n: N.
+        d: D.
+    """
+    model = next((model for name, model in _MODELS.items() if name in card), None)
+    width = next((width for width in (32, 64, 128, 256) if d <= width), None)
+    if model is None or width is None:
+        return {}
+    gpu = gpu_model.GPUS[model]
+    wanted = (gpu.arch, _NAMES.get(precision, ""), str(width))
+    rows = {row["kernel"]: row for row in _instructions() if gpu_model.key(row) == wanted}
+    functions = {"forward": gpu_model.forward_seconds, "backward": gpu_model.backward_seconds}
+    return {
+        name: 1e3 * function(rows[name], gpu, 2 * n)
+        for name, function in functions.items()
+        if name in rows
+    }
+
+
+@functools.cache
+def _instructions() -> list[dict[str, str]]:
+    with gpu_model.RESULTS.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["shared_shift"] == "True"]
