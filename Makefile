@@ -35,10 +35,10 @@ sanitize: $(READY)
 	$(BIN)/cmake --build build/sanitize --parallel 2
 	$(BIN)/ctest --test-dir build/sanitize --parallel 2 --output-on-failure
 
-# Plants faults in the kernels, one at a time, and checks that the tests find each.
+# Plants faults in the kernels, one at a time, and checks that the tests find each; those of a change
+# alone: python -m tests.mutants --changed REVISION
 mutants: $(READY)
-	$(BIN)/python tests/mutants.py
-	$(BIN)/python tests/cuda_host/mutants.py
+	$(BIN)/python -m tests.mutants
 
 # Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
 # own kernels stay those that are compiled at first use.

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 
 namespace simclr {
@@ -52,21 +53,37 @@ inline void check_eps(double eps) {
                     " and finite, got ", eps);
 }
 
-// What the forward pass saved, and the gradient of its losses.
+// x [R, D] and, if given, y [C, D].
+inline void check_sides(const at::Tensor& x, const std::optional<at::Tensor>& y) {
+  check_dtype("x", x);
+  TORCH_CHECK_VALUE(x.dim() == 2 && x.size(0) >= 1 && x.size(1) >= 1,
+                    "x must be [R, D] with R >= 1 and D >= 1, got shape ", x.sizes());
+  if (!y) return;
+  TORCH_CHECK_VALUE(y->dim() == 2 && y->size(0) >= 1 && y->size(1) == x.size(1), "y must be [C, ",
+                    x.size(1), "] with C >= 1, got shape ", y->sizes());
+  TORCH_CHECK_TYPE(y->scalar_type() == x.scalar_type(), "y must have the dtype of x, ", x.dtype(),
+                   ", got ", y->dtype());
+  TORCH_CHECK_VALUE(y->device() == x.device(), "y must be on the device of x, ", x.device(),
+                    ", got ", y->device());
+}
+
+// What the forward pass saved, and the gradient of its losses; `count` names the number of rows.
 inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
-                        const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim) {
-  TORCH_CHECK_VALUE(z.dim() == 2 && z.size(0) >= 2 && z.size(0) % 2 == 0 && z.size(1) >= 1,
-                    "z must be [2N, D] with N >= 1 and D >= 1, got shape ", z.sizes());
+                        const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim,
+                        const char* count) {
+  TORCH_CHECK_VALUE(z.dim() == 2 && z.size(0) >= 1 && z.size(1) >= 1, "z must be [", count,
+                    ", D] with rows and D >= 1, got shape ", z.sizes());
   TORCH_CHECK_VALUE(1 <= dim && dim <= z.size(1), "dim must be 1 to ", z.size(1),
                     ", the columns of z, got ", dim);
   const int64_t rows = z.size(0);
   for (const auto& [name, values] :
        {std::pair{"grad_loss", &grad_loss}, {"loss", &loss}, {"lse", &lse}}) {
-    TORCH_CHECK_VALUE(values->dim() == 1 && values->size(0) == rows, name, " must be [2N] = [",
-                      rows, "], got shape ", values->sizes());
+    TORCH_CHECK_VALUE(values->dim() == 1 && values->size(0) == rows, name, " must be [", count,
+                      "] = [", rows, "], got shape ", values->sizes());
   }
   TORCH_CHECK_VALUE(inv_norm.dim() == 1 && (inv_norm.size(0) == rows || inv_norm.size(0) == 0),
-                    "inv_norm must be [2N] = [", rows, "] or [0], got shape ", inv_norm.sizes());
+                    "inv_norm must be [", count, "] = [", rows, "] or [0], got shape ",
+                    inv_norm.sizes());
   for (const auto& [name, values] : {std::pair{"grad_loss", &grad_loss},
                                      {"loss", &loss},
                                      {"lse", &lse},
@@ -78,6 +95,24 @@ inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, con
   TORCH_CHECK_TYPE(inv_norm.scalar_type() == loss.scalar_type(),
                    "inv_norm must have the dtype of loss, ", loss.dtype(), ", got ",
                    inv_norm.dtype());
+}
+
+// That saved rows are those of N pairs.
+inline void check_pairs(const at::Tensor& z) {
+  TORCH_CHECK_VALUE(z.dim() == 2 && z.size(0) >= 2 && z.size(0) % 2 == 0,
+                    "z must be [2N, D] with N >= 1 and D >= 1, got shape ", z.sizes());
+}
+
+// That saved rows are R of x, and those of y if there are more.
+inline void check_side(const at::Tensor& z, int64_t rows) {
+  TORCH_CHECK_VALUE(1 <= rows && rows <= z.size(0), "rows must be 1 to ", z.size(0),
+                    ", the rows of z, got ", rows);
+}
+
+// That saved rows are stored without padding.
+inline void check_unpadded(const at::Tensor& z, int64_t dim) {
+  TORCH_CHECK_VALUE(dim == z.size(1), "z must be [rows, D] with D = dim = ", dim, ", got shape ",
+                    z.sizes());
 }
 
 // The dtype that the loss of these views is computed in: half types widen to float.

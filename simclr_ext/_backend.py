@@ -122,7 +122,7 @@ def _load_or_compile(folder: Path, cuda: CudaBuild | NoCuda) -> ModuleType:
             raise RuntimeError(
                 f"{error}; set TORCH_EXTENSIONS_DIR to a folder that can be written"
             ) from error
-    (library,) = folder.glob("*.so")
+    (library,) = folder.glob(f"{_JIT_NAME}*.so")  # and not the link to libcudart
     return _import(library)
 
 

@@ -1,13 +1,13 @@
 #include "cpu/products.h"
 
 #include <ATen/Context.h>
-#include <ATen/Parallel.h>
 #include <ATen/native/CPUBlas.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <iterator>
 #include <type_traits>
 #include <utility>
 
@@ -57,16 +57,15 @@ bool has_micro_kernel() {
 }  // namespace
 
 template <typename T>
-Products<T>::Products(at::Tensor z, const Blocks& blocks)
-    : z_(std::move(z)), blocks_(blocks), micro_(has_micro_kernel<T>()) {
+Products<T>::Products(at::Tensor z, const Schedule& schedule, std::vector<Range> blocks)
+    : z_(std::move(z)), blocks_(std::move(blocks)), micro_(has_micro_kernel<T>()) {
   if (!micro_) return;
   transposed_ = at::empty({dim() * z_.size(0)}, z_.options());
-  turned_ =
-      at::empty({num_workers(blocks), std::min(dim(), kPanel), blocks.max_rows()}, z_.options());
+  turned_ = at::empty({num_workers(schedule), std::min(dim(), kPanel), schedule.max_columns()},
+                      z_.options());
   const T* from = z_.template const_data_ptr<T>();
   T* to = transposed_.template mutable_data_ptr<T>();
-  visit_blocks(blocks, dim(), [&](int64_t b) {
-    const Range rows = blocks_[b];
+  visit_blocks(blocks_, dim(), [&](Range rows) {
     simd::kernels<T>().transpose(from + rows.begin * dim(), rows.size(), dim(), dim(),
                                  to + rows.begin * dim(), rows.size());
   });
@@ -80,7 +79,9 @@ void Products<T>::for_panels(const Visit& visit) const {
 
 template <typename T>
 std::pair<const T*, int64_t> Products<T>::transposed(Range rows, int64_t d) const {
-  const Range block = blocks_[blocks_.block_of(rows.begin)];
+  const auto after = std::upper_bound(blocks_.begin(), blocks_.end(), rows.begin,
+                                      [](int64_t row, Range block) { return row < block.begin; });
+  const Range block = *std::prev(after);
   const T* data = transposed_.template const_data_ptr<T>() + block.begin * dim();
   return {data + d * block.size() + rows.begin - block.begin, block.size()};
 }
@@ -114,13 +115,13 @@ void Products<T>::add_rows(const at::Tensor& w, Range columns, at::Tensor grad) 
 }
 
 template <typename T>
-void Products<T>::add_columns(const at::Tensor& w, Range rows, at::Tensor grad) {
+void Products<T>::add_columns(const at::Tensor& w, Range rows, at::Tensor grad, int64_t worker) {
   if (!micro_) {
     grad.addmm_(w.t(), this->rows(rows));
     return;
   }
   // (W^T Z)^T = Z^T W, a panel at a time, which stays in L2 until it is added.
-  T* turned = turned_.template mutable_data_ptr<T>() + at::get_thread_num() * turned_.stride(0);
+  T* turned = turned_.template mutable_data_ptr<T>() + worker * turned_.stride(0);
   for_panels([&](Range d) {
     const auto [z, stride] = transposed(rows, d.begin);
     micro_kernel(d.size(), w.size(1), w.size(0), {z, stride},

@@ -11,23 +11,24 @@
 #include <ATen/core/Tensor.h>
 
 #include <utility>
+#include <vector>
 
-#include "common/tiling.h"
+#include "common/schedule.h"
 
 namespace simclr {
 
 template <typename T>
 class Products {
  public:
-  // z: [2N, D], contiguous.
-  Products(at::Tensor z, const Blocks& blocks);
+  // z: [rows, D], contiguous; `blocks` are all of its rows.
+  Products(at::Tensor z, const Schedule& schedule, std::vector<Range> blocks);
 
   // tile [rows, columns] = Z_rows Z_columns^T
   void similarities(const Tile& place, at::Tensor tile) const;
   // grad [rows of w, D] += w Z_columns; rows of w and of grad are contiguous.
   void add_rows(const at::Tensor& w, Range columns, at::Tensor grad);
-  // grad [columns of w, D] += w^T Z_rows
-  void add_columns(const at::Tensor& w, Range rows, at::Tensor grad);
+  // grad [columns of w, D] += w^T Z_rows, for the rows of a block or a half of one.
+  void add_columns(const at::Tensor& w, Range rows, at::Tensor grad, int64_t worker);
 
  private:
   // Columns of Z that are multiplied at a time: what a product reads again and again, this many
@@ -43,7 +44,7 @@ class Products {
   std::pair<const T*, int64_t> transposed(Range rows, int64_t d) const;
 
   at::Tensor z_;
-  Blocks blocks_;
+  std::vector<Range> blocks_;
   bool micro_;             // whether the micro-kernel is used
   at::Tensor transposed_;  // Z_b^T [D, rows of b] of every block b, one after the other
   at::Tensor turned_;      // [workers, D of a panel, rows of a block]: a piece of W^T Z, transposed

@@ -1,6 +1,5 @@
 #include "cpu/similarities.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_vector_norm.h>
 
@@ -26,30 +25,37 @@ int64_t pad(int64_t columns) {
 }  // namespace
 
 template <typename T>
-Similarities<T>::Similarities(at::Tensor z, double temperature, bool normalized)
+Exponents<T>::Exponents(const at::Tensor& z, double temperature, bool normalized)
+    : scale(static_cast<T>(std::numbers::log2e / temperature)) {
+  const T max_norm = normalized ? T(1) : at::linalg_vector_norm(z, 2, {1}).max().template item<T>();
+  shift = max_norm * max_norm;
+  shared = 2 * scale * shift <= kSafeRange<T>;  // false for NaN
+}
+
+template <typename T>
+Similarities<T>::Similarities(at::Tensor z, const Problem& problem, const Pairing& pairing,
+                              double temperature, bool normalized)
     : z_(std::move(z)),
-      blocks_(z_.size(0)),
-      products_(z_, blocks_),
-      scale_(static_cast<T>(std::numbers::log2e / temperature)) {
-  const T max_norm =
-      normalized ? T(1) : at::linalg_vector_norm(z_, 2, {1}).max().template item<T>();
-  shared_shift_ = max_norm * max_norm;
-  has_shared_shift_ = 2 * scale_ * shared_shift_ <= kSafeRange<T>;  // false for NaN
-  const int64_t rows = blocks_.max_rows();
-  scratch_ = at::empty({num_workers(blocks_), rows, pad(rows)}, z_.options());
-}
+      problem_(problem),
+      pairing_(pairing),
+      schedule_(problem),
+      blocks_(schedule_.all()),
+      products_(z_, schedule_, blocks_),
+      exponents_(z_, temperature, normalized),
+      scratch_(
+          at::empty({num_workers(schedule_), schedule_.max_rows(), pad(schedule_.max_columns())},
+                    z_.options())) {}
 
 template <typename T>
-at::Tensor Similarities<T>::matrix(const Tile& tile) const {
-  const int64_t offset = at::get_thread_num() * scratch_.stride(0);
+at::Tensor Similarities<T>::matrix(const Tile& tile, int64_t worker) const {
   return scratch_.as_strided({tile.rows.size(), tile.columns.size()}, {scratch_.stride(1), 1},
-                             offset);
+                             worker * scratch_.stride(0));
 }
 
 template <typename T>
-simd::TileData<T> Similarities<T>::compute(const Tile& tile) {
+simd::TileData<T> Similarities<T>::compute(const Tile& tile, int64_t worker) {
   constexpr T kMasked = -std::numeric_limits<T>::infinity();
-  at::Tensor out = matrix(tile);
+  at::Tensor out = matrix(tile, worker);
   products_.similarities(tile, out);
 
   const int64_t columns = tile.columns.size();
@@ -57,7 +63,7 @@ simd::TileData<T> Similarities<T>::compute(const Tile& tile) {
                                out.stride(0)};
   // Some BLAS round s_ij and s_ji differently. Where exponents may be so large that this matters, a
   // row must not see another similarity than the one that its lse is made of.
-  if (tile.diagonal() && !has_shared_shift_) {
+  if (tile.diagonal && !exponents_.shared) {
     for (int64_t r = 1; r < data.rows; ++r) {
       for (int64_t c = 0; c < r; ++c) data.s[r * data.stride + c] = data.s[c * data.stride + r];
     }
@@ -65,27 +71,16 @@ simd::TileData<T> Similarities<T>::compute(const Tile& tile) {
   for (int64_t r = 0; r < data.rows; ++r) {
     T* row = data.s + r * data.stride;
     std::fill(row + columns, row + data.columns, kMasked);
-    if (tile.diagonal()) row[r] = kMasked;
+  }
+  if (pairing_.skip_self) {
+    const Range selves = intersect(tile.rows, tile.columns);
+    for (int64_t i = selves.begin; i < selves.end; ++i) element(data, tile, i, i) = kMasked;
   }
   return data;
 }
 
-template <typename T>
-Range Similarities<T>::rows_with_positive(const Tile& tile) const {
-  return intersect(tile.rows, {tile.columns.begin - num_pairs(), tile.columns.end - num_pairs()});
-}
-
-template <typename T>
-T& Similarities<T>::positive(const simd::TileData<T>& data, const Tile& tile, int64_t i) const {
-  return data.s[(i - tile.rows.begin) * data.stride + i + num_pairs() - tile.columns.begin];
-}
-
-template <typename T>
-T& Similarities<T>::mirrored_positive(const simd::TileData<T>& data, const Tile& tile,
-                                      int64_t i) const {
-  return data.s[(i + num_pairs() - tile.rows.begin) * data.stride + i - tile.columns.begin];
-}
-
+template struct Exponents<float>;
+template struct Exponents<double>;
 template class Similarities<float>;
 template class Similarities<double>;
 

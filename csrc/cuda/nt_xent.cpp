@@ -149,7 +149,8 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
                                             const at::Tensor& inv_norm, int64_t dim,
                                             const at::Tensor& temperature,
                                             std::array<bool, 3> needs_grad) {
-  check_saved(grad_loss, loss, lse, saved_z, inv_norm, dim);
+  check_pairs(saved_z);
+  check_saved(grad_loss, loss, lse, saved_z, inv_norm, dim, "2N");
   const at::Tensor z = in_units(saved_z);
   check_size(z.size(0), dim);
   TORCH_CHECK_VALUE(z.size(1) == padded(dim, z), "z must be [2N, ", padded(dim, z), "], D = ", dim,

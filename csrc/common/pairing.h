@@ -1,0 +1,84 @@
+// Which rows are compared, which of their pairs count, and which are positives: what tells one
+// contrastive loss from another.
+//
+// All rows lie in one buffer z, and i and j are rows of z:
+//
+//   NT-Xent, SupCon   z = [z0; z1]: rows and columns are all of z
+//   InfoNCE, a queue  z = [x; y]: the rows are x, the columns y
+//   a rank's share    z of the whole batch: the rows are the rank's own, the columns all
+
+#pragma once
+
+#include <cstdint>
+
+#include "common/range.h"
+
+namespace simclr {
+
+struct Problem {
+  Range rows;     // of z
+  Range columns;  // of z
+
+  // The rows of z.
+  constexpr int64_t count() const { return std::max(rows.end, columns.end); }
+  // Rows and columns are the same: S is symmetric, and half of it is enough.
+  constexpr bool symmetric() const { return rows == columns; }
+  // Whether rows are columns, too: a row does not meet itself then.
+  constexpr bool same() const { return columns.begin == 0; }
+  // Whether columns have losses of their own: in a rank's share, they are other ranks' rows.
+  constexpr bool has_column_results() const { return symmetric() || !same(); }
+  // How many columns count for a row, and how many rows for a column.
+  constexpr int64_t counted_columns() const { return columns.size() - (same() ? 1 : 0); }
+  constexpr int64_t counted_rows() const { return rows.size() - (same() ? 1 : 0); }
+};
+
+struct Pairing {
+  static constexpr int kMaxShifts = 2;
+
+  bool skip_self;             // a row does not count for itself
+  int64_t column0;            // the first column in z
+  int shifts;                 // row i's positives are the columns number i + shift[k]
+  int64_t shift[kMaxShifts];  //
+  const int32_t* label;       // [count] or null: the positives are the columns of an equal label
+
+  constexpr bool counts(int64_t i, int64_t j) const { return !(skip_self && i == j); }
+  constexpr bool positive(int64_t i, int64_t j) const {
+    if (!counts(i, j)) return false;
+    if (label != nullptr) return label[i] == label[j];
+    for (int k = 0; k < shifts; ++k) {
+      if (j - column0 == i + shift[k]) return true;
+    }
+    return false;
+  }
+  // Whether a tile may hold positives or pairs that do not count.
+  constexpr bool touches(const Tile& tile) const {
+    if (label != nullptr) return true;
+    if (skip_self && intersect(tile.rows, tile.columns).size() > 0) return true;
+    for (int k = 0; k < shifts; ++k) {
+      if (rows_with_shift(tile, k).size() > 0) return true;
+    }
+    return false;
+  }
+  // The rows of a tile whose positive of the k-th shift is one of its columns.
+  constexpr Range rows_with_shift(const Tile& tile, int k) const {
+    const int64_t to_row = column0 + shift[k];
+    return intersect(tile.rows, {tile.columns.begin - to_row, tile.columns.end - to_row});
+  }
+
+  // Calls visit(i, j) for the positives in a tile.
+  template <typename Visit>
+  void for_each_positive(const Tile& tile, const Visit& visit) const {
+    for (int k = 0; k < shifts; ++k) {
+      const Range rows = rows_with_shift(tile, k);
+      for (int64_t i = rows.begin; i < rows.end; ++i) visit(i, i + column0 + shift[k]);
+    }
+    if (label == nullptr) return;
+    for (int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {
+      for (int64_t j = tile.columns.begin; j < tile.columns.end; ++j) {
+        if (positive(i, j)) visit(i, j);
+      }
+    }
+  }
+};
+
+}  // namespace simclr

@@ -1,0 +1,134 @@
+// Gradients of sum_i g_i loss_i, with the tiles of S computed again:
+//
+//   dL/dx_i = sum_j W_ij y_j,  dL/dy_j = sum_i W_ij x_i,  W as in pair_weights.h
+//
+// A symmetric W serves both rows of a pair: the tile of blocks (a, b) adds to dZ_a and to dZ_b.
+// The temperature's gradient is a by-product of normalising: dL/dT = -1/T sum_i x_i . dL/dx_i, and
+// half of that where rows and columns are the same.
+
+#include <ATen/Dispatch.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <array>
+#include <tuple>
+#include <vector>
+
+#include "checks.h"
+#include "common/positives.h"
+#include "cpu/pair_weights.h"
+#include "cpu/parallel.h"
+#include "cpu/rows.h"
+#include "cpu/similarities.h"
+#include "operands.h"
+#include "simclr_ext.h"
+
+namespace simclr {
+namespace {
+
+std::vector<double> to_doubles(const at::Tensor& rows) {
+  std::vector<double> values(rows.size(0));
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, rows.scalar_type(), "backward", [&] {
+    const auto row = rows.accessor<const scalar_t, 1>();
+    for (int64_t i = 0; i < rows.size(0); ++i) values[i] = row[i];
+  });
+  return values;
+}
+
+// Writes dL/dZ of the rows `wanted` to `grad_z` [wanted, D], zeros before.
+template <typename T>
+void accumulate_grad(Similarities<T>& s, const PairWeights<T>& weights, Range wanted,
+                     const at::Tensor& grad_z) {
+  const auto grad_of = [&](Range part) {
+    return grad_z.narrow(0, part.begin - wanted.begin, part.size());
+  };
+  visit_tiles(s.schedule(), [&](const Tile& tile, int64_t worker) {
+    const Range rows = intersect(tile.rows, wanted);
+    const bool of_columns = s.problem().has_column_results() && !tile.diagonal;
+    const Range columns = of_columns ? intersect(tile.columns, wanted) : Range{0, 0};
+    if (rows.size() + columns.size() == 0) return;
+    weights.apply(s.compute(tile, worker), tile);
+    const at::Tensor w = s.matrix(tile, worker);
+    if (rows.size() > 0) {
+      const at::Tensor part = w.narrow(0, rows.begin - tile.rows.begin, rows.size());
+      s.products().add_rows(part, tile.columns, grad_of(rows));
+    }
+    if (columns.size() > 0) {
+      const at::Tensor part = w.narrow(1, columns.begin - tile.columns.begin, columns.size());
+      s.products().add_columns(part, tile.rows, grad_of(columns), worker);
+    }
+  });
+}
+
+// wanted: the rows of z whose gradient is returned.
+std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const at::Tensor& loss,
+                                            const at::Tensor& lse, const at::Tensor& z,
+                                            const at::Tensor& inv_norm, const Operands& operands,
+                                            const at::Tensor& temperature, Range wanted,
+                                            bool needs_temperature) {
+  TORCH_CHECK_TYPE(z.scalar_type() == loss.scalar_type(), "z must have the dtype of loss, ",
+                   loss.dtype(), ", got ", z.dtype());
+  const double temperature_value = check_temperature(temperature);
+  const PlainDispatch guard;
+  const Problem& problem = operands.problem();
+  const auto doubles = z.options().dtype(at::kDouble);
+  const at::Tensor grad_z = at::zeros({wanted.size(), z.size(1)}, z.options());
+  if (wanted.size() == 0) return {grad_z, at::empty({0}, doubles)};
+  double radial = 0;
+  AT_DISPATCH_FLOATING_TYPES(z.scalar_type(), "backward", [&] {
+    Similarities<scalar_t> s(z.contiguous(), problem, operands.pairing(), temperature_value,
+                             inv_norm.numel() > 0);
+    const PairWeights<scalar_t> weights(s, to_doubles(grad_loss), to_doubles(loss), to_doubles(lse),
+                                        count_positives(problem, operands.pairing()));
+    accumulate_grad(s, weights, wanted, grad_z);
+    radial = undo_normalisation<scalar_t>(z.contiguous(), inv_norm.contiguous(), s.blocks(), wanted,
+                                          problem.rows, grad_z);
+  });
+  const double times = problem.same() ? 2 : 1;  // that a pair is in the sum
+  at::Tensor grad_temperature =
+      needs_temperature ? at::scalar_tensor(-radial / (times * temperature_value), doubles)
+                        : at::empty({0}, doubles);
+  return {grad_z, grad_temperature};
+}
+
+std::tuple<at::Tensor, at::Tensor> nt_xent_backward_cpu(const at::Tensor& grad_loss,
+                                                        const at::Tensor& loss,
+                                                        const at::Tensor& lse, const at::Tensor& z,
+                                                        const at::Tensor& inv_norm, int64_t dim,
+                                                        const at::Tensor& temperature,
+                                                        std::array<bool, 3> needs_grad) {
+  check_pairs(z);
+  check_saved(grad_loss, loss, lse, z, inv_norm, dim, "2N");
+  check_unpadded(z, dim);
+  const auto [needs_z0, needs_z1, needs_temperature] = needs_grad;
+  const int64_t n = z.size(0) / 2;
+  const Range wanted{needs_z0 || needs_temperature ? 0 : n,
+                     needs_z1 || needs_temperature ? 2 * n : n};
+  return backward(grad_loss, loss, lse, z, inv_norm, Operands::nt_xent(n), temperature, wanted,
+                  needs_temperature);
+}
+
+std::tuple<at::Tensor, at::Tensor> contrastive_backward_cpu(
+    const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
+    const at::Tensor& inv_norm, int64_t dim, int64_t rows, const at::Tensor& temperature,
+    at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
+    const std::optional<at::Tensor>& y_label, at::IntArrayRef owned,
+    std::array<bool, 3> needs_grad) {
+  check_saved(grad_loss, loss, lse, z, inv_norm, dim, "rows");
+  check_side(z, rows);
+  check_unpadded(z, dim);
+  const Operands operands(rows, z.size(0) - rows, shifts, x_label, y_label, owned, z.device());
+  return backward(grad_loss, loss, lse, z, inv_norm, operands, temperature,
+                  operands.wanted(needs_grad), needs_grad[2]);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(simclr_ext, CPU, m) {
+  m.impl("nt_xent_backward", nt_xent_backward_cpu);
+  m.impl("contrastive_backward", contrastive_backward_cpu);
+}
+
+}  // namespace simclr

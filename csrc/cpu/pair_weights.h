@@ -1,0 +1,82 @@
+// The weights of the gradient, dL/dx_i = sum_j W_ij y_j and dL/dy_j = sum_i W_ij x_i.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numbers>
+#include <utility>
+#include <vector>
+
+#include "cpu/parallel.h"
+#include "cpu/similarities.h"
+
+namespace simclr {
+
+// Turns tiles of S into tiles of W:
+//
+//   T W_ij = g_i (P_ij - [j positive of i] / n_i) + g_j (P_ji - [i positive of j] / n_j),
+//   P_ij = exp(s_ij / T - lse_i)
+template <typename T>
+class PairWeights {
+ public:
+  // grad_loss, loss, lse: [count]; positives: how many each row has, [count].
+  PairWeights(const Similarities<T>& s, const std::vector<double>& grad_loss,
+              const std::vector<double>& loss, const std::vector<double>& lse,
+              std::vector<int64_t> positives)
+      : pairing_(s.pairing()),
+        exponents_(s.exponents()),
+        inv_t_(static_cast<double>(exponents_.scale) * std::numbers::ln2),
+        positives_(std::move(positives)),
+        shift_(s.count() + simd::kColumnPadding),
+        weight_(s.count() + simd::kColumnPadding),
+        share_(s.count()),
+        single_(s.count()) {
+    const double scale = exponents_.scale;
+    visit_blocks(s.blocks(), kScalarCost, [&](Range rows) {
+      for (int64_t i = rows.begin; i < rows.end; ++i) {
+        const auto positives = static_cast<double>(positives_[i]);
+        const double grad = positives > 0 ? grad_loss[i] : 0;  // without positives, no loss
+        // A row that nothing counts for has no lse: its weight, 0, is to meet no infinity.
+        const double lse_base2 =
+            lse[i] == -std::numeric_limits<double>::infinity() ? 0 : lse[i] * std::numbers::log2e;
+        shift_[i] = exponents_.shared ? exponents_.shift : static_cast<T>(lse_base2 / scale);
+        // What the shift lacks of lse_i goes here, in double: P_ij keeps its last bits.
+        weight_[i] = static_cast<T>(inv_t_ * grad * std::exp2(scale * shift_[i] - lse_base2));
+        share_[i] = positives > 0 ? grad / positives : 0;
+        // P_ip - 1 = expm1(-loss_i): exact where P_ip is so near 1 that a difference would be
+        // noise.
+        single_[i] = grad * std::expm1(-loss[i]);
+      }
+    });
+  }
+
+  void apply(const simd::TileData<T>& data, const Tile& tile) const {
+    const int64_t row = tile.rows.begin;
+    const int64_t column = tile.columns.begin;
+    simd::kernels<T>().pair_weights(data, exponents_.scale, &shift_[row], &shift_[column],
+                                    &weight_[row], &weight_[column], exponents_.shared);
+    pairing_.for_each_positive(tile, [&](int64_t i, int64_t j) {
+      T& w = element(data, tile, i, j);
+      if (positives_[i] == 1 && positives_[j] == 1) {
+        w = static_cast<T>(inv_t_ * (single_[i] + single_[j]));
+      } else {
+        w -= static_cast<T>(inv_t_ * (share_[i] + share_[j]));
+      }
+    });
+  }
+
+ private:
+  Pairing pairing_;
+  Exponents<T> exponents_;
+  double inv_t_;
+  std::vector<int64_t> positives_;  // [count]
+  std::vector<T> shift_;            // [count], padded for the vector loads of the last block
+  std::vector<T> weight_;           // [count], likewise
+  std::vector<double> share_;       // [count], g_i / n_i
+  std::vector<double> single_;      // [count], g_i (P_ip - 1) of a row's only positive
+};
+
+}  // namespace simclr

@@ -1,0 +1,102 @@
+// What a loss needs of each row: the sum of its exponentials, and the sum over its positives.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numbers>
+#include <utility>
+#include <vector>
+
+#include "cpu/similarities.h"
+
+namespace simclr {
+
+// Running sums sum_j 2^(scale (s_ij - shift_i)) of all rows of z, and sum of s_ij over positives.
+// Where no shift is known to suit all rows, a row's shift is its largest similarity so far, and the
+// sum follows when that rises.
+template <typename T>
+class RowSums {
+ public:
+  // positives: how many each row has, [count].
+  RowSums(const Similarities<T>& s, std::vector<int64_t> positives)
+      : problem_(s.problem()),
+        pairing_(s.pairing()),
+        exponents_(s.exponents()),
+        positives_(std::move(positives)),
+        // Below every similarity, yet finite: for a row that is all masked, -inf - (-inf) is NaN.
+        shift_(s.count() + simd::kColumnPadding,
+               exponents_.shared ? exponents_.shift : std::numeric_limits<T>::lowest()),
+        sum_(s.count(), 0.0),
+        positive_sum_(s.count(), 0.0) {}
+
+  void add(const simd::TileData<T>& data, const Tile& tile) {
+    const bool columns = problem_.has_column_results() && !tile.diagonal;
+    add_positives(data, tile);
+    T row_result[kMaxBlockRows];
+    T column_result[kMaxBlockRows + simd::kColumnPadding];
+    const auto& kernels = simd::kernels<T>();
+    if (!exponents_.shared) {
+      kernels.tile_max(data, row_result, column_result);
+      raise_shifts(tile.rows, row_result);
+      if (columns) raise_shifts(tile.columns, column_result);
+    }
+    kernels.exp_sums(data, exponents_.scale, &shift_[tile.rows.begin], &shift_[tile.columns.begin],
+                     row_result, column_result, exponents_.shared);
+    add_to(tile.rows, row_result);
+    if (columns) add_to(tile.columns, column_result);
+  }
+
+  // Returns lse_i and loss_i.
+  std::pair<double, double> finish(int64_t i) const {
+    const double scale = exponents_.scale;
+    const int64_t positives = positives_[i];
+    const T positive = static_cast<T>(positive_sum_[i] / static_cast<double>(positives));
+    // Relative to the shift, as the sum is: where the positive dominates it, they cancel.
+    const double exponent = scale * (positive - shift_[i]);
+    const int64_t counted =
+        problem_.rows.contains(i) ? problem_.counted_columns() : problem_.counted_rows();
+    // The positive may be the whole sum, and the logarithm of a power is rounded.
+    const double log_sum = positives == 1 && counted == 1 ? exponent : std::log2(sum_[i]);
+    const double lse = std::numbers::ln2 * (scale * shift_[i] + log_sum);
+    if (positives == 0) return {lse, 0};
+    const double loss = std::numbers::ln2 * (log_sum - exponent);
+    // The positives are terms of the sum and cannot exceed it: what is negative is rounding.
+    return {lse, loss < 0 ? 0 : loss};
+  }
+
+ private:
+  // Of a diagonal tile the upper half, for both rows: some BLAS round s_ij and s_ji differently.
+  void add_positives(const simd::TileData<T>& data, const Tile& tile) {
+    pairing_.for_each_positive(tile, [&](int64_t i, int64_t j) {
+      if (tile.diagonal && i > j) return;
+      const double s = element(data, tile, i, j);
+      positive_sum_[i] += s;
+      if (problem_.has_column_results()) positive_sum_[j] += s;
+    });
+  }
+
+  void add_to(Range rows, const T* result) {
+    for (int64_t i = rows.begin; i < rows.end; ++i) sum_[i] += result[i - rows.begin];
+  }
+
+  void raise_shifts(Range rows, const T* max_similarity) {
+    for (int64_t i = rows.begin; i < rows.end; ++i) {
+      const T shift = std::max(shift_[i], max_similarity[i - rows.begin]);
+      sum_[i] *= std::exp2((static_cast<double>(shift_[i]) - shift) * exponents_.scale);
+      shift_[i] = shift;
+    }
+  }
+
+  Problem problem_;
+  Pairing pairing_;
+  Exponents<T> exponents_;
+  std::vector<int64_t> positives_;    // [count]
+  std::vector<T> shift_;              // [count], padded for the vector loads of the last block
+  std::vector<double> sum_;           // [count]
+  std::vector<double> positive_sum_;  // [count]
+};
+
+}  // namespace simclr

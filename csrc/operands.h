@@ -1,0 +1,105 @@
+// What the operators are told of a problem, checked, and as the kernels take it.
+
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/cat.h>
+
+#include <array>
+#include <optional>
+
+#include "common/pairing.h"
+
+namespace simclr {
+
+class Operands {
+ public:
+  // NT-Xent of N pairs of views.
+  static Operands nt_xent(int64_t n) {
+    const int64_t shifts[] = {n, -n};
+    return Operands(2 * n, 0, shifts, std::nullopt, std::nullopt, {}, at::kCPU);
+  }
+
+  // columns: C, or 0 where the rows are the columns, too. See simclr_ext.h for the rest.
+  Operands(int64_t rows, int64_t columns, at::IntArrayRef shifts,
+           const std::optional<at::Tensor>& x_label, const std::optional<at::Tensor>& y_label,
+           at::IntArrayRef owned, at::Device device)
+      : problem_{{0, rows}, {0, rows}}, pairing_{columns == 0, 0, 0, {}, nullptr} {
+    const bool same = columns == 0;
+    if (!same) {
+      problem_.columns = {rows, rows + columns};
+      pairing_.column0 = rows;
+    }
+    set_owned(owned);
+    set_shifts(shifts);
+    TORCH_CHECK_VALUE(!y_label || x_label, "y_label needs x_label");
+    if (!x_label) return;
+    TORCH_CHECK_VALUE(shifts.empty(), "labels need shifts = [], got ", shifts);
+    TORCH_CHECK_VALUE(y_label.has_value() != same, "y_label must be given with y, and only then");
+    check_label("x_label", *x_label, rows, device);
+    label_ = x_label->contiguous();
+    if (y_label) {
+      check_label("y_label", *y_label, columns, device);
+      label_ = at::cat({*x_label, *y_label});
+    }
+    pairing_.label = label_.const_data_ptr<int32_t>();
+  }
+
+  const Problem& problem() const { return problem_; }
+  const Pairing& pairing() const { return pairing_; }
+
+  // The rows of z whose gradient is computed if those of x, y and the temperature are wanted.
+  Range wanted(std::array<bool, 3> needs_grad) const {
+    const bool x = needs_grad[0] || needs_grad[2];
+    if (problem_.same()) return x ? problem_.rows : Range{0, 0};
+    return {x ? problem_.rows.begin : problem_.columns.begin,
+            needs_grad[1] ? problem_.columns.end : problem_.rows.end};
+  }
+
+  // The results of the owned rows, of those of all rows of z.
+  at::Tensor results(const at::Tensor& of_all) const {
+    if (problem_.has_column_results()) return of_all;
+    return of_all.narrow(0, problem_.rows.begin, problem_.rows.size()).clone();
+  }
+
+ private:
+  void set_owned(at::IntArrayRef owned) {
+    if (owned.empty()) return;
+    const int64_t rows = problem_.rows.end;
+    TORCH_CHECK_VALUE(problem_.same(), "owned must be [] where y is given, got ", owned);
+    TORCH_CHECK_VALUE(owned.size() == 2 && 0 <= owned[0] && owned[0] < owned[1] && owned[1] <= rows,
+                      "owned must be [] or [begin, end] with 0 <= begin < end <= ", rows, ", got ",
+                      owned);
+    problem_.rows = {owned[0], owned[1]};
+  }
+
+  void set_shifts(at::IntArrayRef shifts) {
+    TORCH_CHECK_VALUE(shifts.size() <= Pairing::kMaxShifts, "shifts must be at most ",
+                      Pairing::kMaxShifts, ", got ", shifts);
+    if (problem_.same()) {
+      const int64_t rows = problem_.columns.end;
+      TORCH_CHECK_VALUE(shifts.empty() || (shifts.size() == 2 && shifts[0] == -shifts[1] &&
+                                           0 < shifts[0] && shifts[0] < rows),
+                        "shifts must be [] or [k, -k] with 0 < k < ", rows,
+                        " where the rows are the columns, too, got ", shifts);
+    }
+    TORCH_CHECK_VALUE(shifts.size() < 2 || shifts[0] != shifts[1], "shifts must differ, got ",
+                      shifts);
+    for (const int64_t shift : shifts) pairing_.shift[pairing_.shifts++] = shift;
+  }
+
+  static void check_label(const char* name, const at::Tensor& label, int64_t size,
+                          at::Device device) {
+    TORCH_CHECK_TYPE(label.scalar_type() == at::kInt, name, " must be int32, got ", label.dtype());
+    TORCH_CHECK_VALUE(label.dim() == 1 && label.size(0) == size, name, " must be [", size,
+                      "], got shape ", label.sizes());
+    TORCH_CHECK_VALUE(label.device() == device, name, " must be on ", device, ", got ",
+                      label.device());
+  }
+
+  Problem problem_;
+  Pairing pairing_;
+  at::Tensor label_;  // [count] of all rows of z, or undefined
+};
+
+}  // namespace simclr

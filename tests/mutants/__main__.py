@@ -1,0 +1,84 @@
+"""Plants faults in the kernels, one at a time, and checks that the tests find each.
+
+    python -m tests.mutants [cpu|cuda ...] [--only TEXT] [--changed REVISION]
+
+Works on a copy. Prints a row of a Markdown table per fault, and fails if one survives, or if the
+text that a fault replaces is no longer there. `--changed` takes the faults of files that differ
+from a revision of git: a quick check of a change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.mutants import cpu, cuda
+from tests.mutants.fault import ROOT, Fault, copy_project, misplaced
+
+SUITES = {"cpu": cpu, "cuda": cuda}
+
+
+def main() -> int:
+    """Run the faults that were asked for; return the number of survivors."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("suites", nargs="*", metavar="cpu|cuda", help="both by default")
+    parser.add_argument("--only", default="", metavar="TEXT", help="faults with this in their name")
+    parser.add_argument("--changed", metavar="REVISION", help="faults of files changed since then")
+    options = parser.parse_args()
+    names = options.suites or list(SUITES)
+    if unknown := set(names) - set(SUITES):
+        parser.error(f"suites are {', '.join(SUITES)}, got {', '.join(sorted(unknown))}")
+    chosen = {
+        name: select(SUITES[name].FAULTS, options.only, changed_files(options.changed))
+        for name in names
+    }
+    if sentences := misplaced([fault for faults in chosen.values() for fault in faults]):
+        sys.exit("\n".join(["Update these faults:", *sentences]))
+    survivors = sum(run_suite(SUITES[name].first_failure, chosen[name]) for name in names)
+    total = sum(map(len, chosen.values()))
+    print(f"\n{total - survivors} of {total} found")
+    return survivors
+
+
+def changed_files(revision: str | None) -> set[str] | None:
+    """Return the files that differ from a revision, or None for all."""
+    if revision is None:
+        return None
+    command = ["git", "diff", "--name-only", revision]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def select(faults: list[Fault], text: str, files: set[str] | None) -> list[Fault]:
+    """Return the faults whose name holds the text, in these files."""
+    return [
+        fault for fault in faults if text in fault.name and (files is None or fault.file in files)
+    ]
+
+
+def run_suite(first_failure: cpu.FirstFailure, faults: list[Fault]) -> int:
+    """Run the tests on a copy with each fault; return the number of survivors."""
+    if not faults:
+        return 0
+    survivors = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / "copy"
+        copy.mkdir()
+        copy_project(copy)
+        if (killer := first_failure(copy)) is not None:
+            sys.exit(f"the tests fail without a fault: {killer}")
+        print("| fault | file | found by |\n|---|---|---|", flush=True)
+        for fault in faults:
+            fault.plant(copy)
+            killer = first_failure(copy)
+            survivors += killer is None
+            print(f"| {fault.name} | {fault.file} | {killer or '**nothing**'} |", flush=True)
+            fault.remove(copy)
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(main())

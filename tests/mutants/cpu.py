@@ -1,0 +1,215 @@
+"""Faults of the CPU kernels and of the operators in Python; pytest finds them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.mutants.fault import Fault
+
+FirstFailure = Callable[[Path], "str | None"]
+
+SECONDS = 900  # a sound copy takes about one minute
+TESTS = [
+    "tests/test_accuracy.py",
+    "tests/test_losses.py",
+    "tests/test_ops.py",
+    "tests/test_products.py",
+]
+
+FAULTS = [
+    Fault(
+        "tile one row off",
+        "csrc/common/schedule.h",
+        "return {rows_.begin + b * size / count_,",
+        "return {rows_.begin + b * size / count_ + (b == 1),",
+    ),
+    Fault(
+        "grid: a block of columns met one round late",
+        "csrc/common/schedule.h",
+        "const int64_t j = (i + round) % many_;",
+        "const int64_t j = (i + round + (round == 1)) % many_;",
+    ),
+    Fault(
+        "row that meets itself not masked",
+        "csrc/cpu/similarities.cpp",
+        "element(data, tile, i, i) = kMasked;",
+        "(void)i;",
+    ),
+    Fault(
+        "padding not masked",
+        "csrc/cpu/similarities.cpp",
+        "std::fill(row + columns, row + data.columns, kMasked);",
+        "",
+    ),
+    Fault(
+        "positive one column off",
+        "csrc/common/pairing.h",
+        "visit(i, i + column0 + shift[k]);",
+        "visit(i, i + 1 < rows.end ? i + 1 + column0 + shift[k] : i + column0 + shift[k]);",
+    ),
+    Fault(
+        "second shift left out",
+        "csrc/common/pairing.h",
+        "for (int k = 0; k < shifts; ++k) {\n      const Range rows",
+        "for (int k = 0; k < shifts && k < 1; ++k) {\n      const Range rows",
+    ),
+    Fault(
+        "a row its own positive by its label",
+        "csrc/common/pairing.h",
+        "if (!counts(i, j)) return false;",
+        "",
+    ),
+    Fault(
+        "positives of a row counted with itself",
+        "csrc/common/positives.h",
+        "const int64_t self = pairing.skip_self ? 1 : 0;",
+        "const int64_t self = 0;",
+    ),
+    Fault(
+        "positives of columns not summed",
+        "csrc/cpu/row_sums.h",
+        "if (problem_.has_column_results()) positive_sum_[j] += s;",
+        "",
+    ),
+    Fault(
+        "column sums not added",
+        "csrc/cpu/row_sums.h",
+        "if (columns) add_to(tile.columns, column_result);",
+        "",
+    ),
+    Fault(
+        "columns of a rank's share summed as rows",
+        "csrc/common/pairing.h",
+        "return symmetric() || !same();",
+        "return true;",
+    ),
+    Fault(
+        "several positives weighted as one",
+        "csrc/cpu/pair_weights.h",
+        "share_[i] = positives > 0 ? grad / positives : 0;",
+        "share_[i] = grad;",
+    ),
+    Fault(
+        "one of several positives taken for the only one",
+        "csrc/cpu/pair_weights.h",
+        "positives_[i] == 1 && positives_[j] == 1",
+        "true",
+    ),
+    Fault(
+        "column product not added",
+        "csrc/cpu/backward.cpp",
+        "if (columns.size() > 0) {",
+        "if (false) {",
+    ),
+    Fault(
+        "gradient of columns taken of the columns themselves",
+        "csrc/cpu/backward.cpp",
+        "s.products().add_columns(part, tile.rows,",
+        "s.products().add_columns(part, tile.rows.size() == tile.columns.size() ? tile.columns\n"
+        "                                                                       : tile.rows,",
+    ),
+    Fault(
+        "temperature of a rectangle halved",
+        "csrc/cpu/backward.cpp",
+        "const double times = problem.same() ? 2 : 1;",
+        "const double times = 2;",
+    ),
+    Fault(
+        "only the last panel of a product kept",
+        "csrc/cpu/products.cpp",
+        "tile.stride(0)}, d.begin > 0);",
+        "tile.stride(0)}, false);",
+    ),
+    Fault(
+        "transposed rows one off in blocks that are cut",
+        "csrc/cpu/products.cpp",
+        "d * block.size() + rows.begin - block.begin,",
+        "d * block.size() + (rows.begin > block.begin) + rows.begin - block.begin,",
+    ),
+    Fault(
+        "ragged edge of what is turned dropped",
+        "csrc/cpu/simd/kernels.inl",
+        "const int64_t last_row = r + kSide > rows ? rows : r + kSide;",
+        "const int64_t last_row = r + kSide > rows ? rows - 1 : r + kSide;",
+    ),
+    Fault(
+        "one shift for all at any temperature",
+        "csrc/cpu/similarities.cpp",
+        "shared = 2 * scale * shift <= kSafeRange<T>;",
+        "shared = true;",
+    ),
+    Fault(
+        "own shifts: sum not rescaled when the shift rises",
+        "csrc/cpu/row_sums.h",
+        "sum_[i] *= std::exp2",
+        "(void)std::exp2",
+    ),
+    Fault(
+        "logarithm of a single pair's power rounded",
+        "csrc/cpu/row_sums.h",
+        "positives == 1 && counted == 1 ?",
+        "false ?",
+    ),
+    Fault(
+        "tail of the dot product dropped",
+        "csrc/cpu/simd/kernels.inl",
+        "for (; d < dim; ++d) total +=",
+        "for (; d < dim - 1; ++d) total +=",
+    ),
+    Fault(
+        "rows after the last group of four dropped",
+        "csrc/cpu/simd/kernels.inl",
+        "for (; r < tile.rows; ++r) {",
+        "for (; r < tile.rows - 1; ++r) {",
+    ),
+    Fault(
+        "zero rows divided by their norm",
+        "csrc/cpu/simd/kernels.inl",
+        "norm < eps;",
+        "false;",
+    ),
+    Fault(
+        "radial part of the gradient kept",
+        "csrc/cpu/simd/kernels.inl",
+        "clamped ? T(0) : static_cast<T>(radial)",
+        "T(0)",
+    ),
+    Fault(
+        "gradients of the views swapped",
+        "simclr_ext/ops.py",
+        "grad_z[:n].to",
+        "grad_z[-n:].to",
+    ),
+]
+
+
+def first_failure(folder: Path) -> str | None:
+    """Return the first test that fails in a copy of the project, or that it hung, or None."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "TORCH_EXTENSIONS_DIR": str(folder.parent / "cache"),
+    }
+    try:
+        result = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"hung for {SECONDS} s"
+    if result.returncode == 0:
+        return None
+    lines = [line for line in result.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if not lines:  # it must be a test that failed, and not pytest
+        sys.exit(result.stdout + result.stderr)
+    return lines[0].split(" - ")[0].removeprefix("FAILED ")
