@@ -48,7 +48,7 @@ cuda: $(READY)
 	cd build/cuda && $(abspath $(BIN))/python -m simclr_ext doctor
 
 # The tests on every version of torch that the package is said to run on, for the table in
-# docs/compatibility.md: 5 GB and half an hour each.
+# docs/compatibility.md: 5 GB and ten minutes each.
 compat: $(READY)
 	$(BIN)/python tests/compat.py
 

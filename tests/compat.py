@@ -32,7 +32,7 @@ SUITES = {
     "loss": ["reference", "losses", "accuracy", "determinism", "products", "tiled", "diagnostics"],
     "operators": ["ops", "selection", "torch_compat"],
     "build": ["build", "build_config"],
-    "trainer": ["cli", "doctor", "trainer"],
+    "trainer": ["cli", "doctor", "options", "trainer"],
 }
 ARCHITECTURES = "8.0;9.0a"  # of the CUDA kernels, which are compiled and not run
 _DESCRIBE = """
