@@ -17,9 +17,14 @@ import runpy
 import sys
 from pathlib import Path
 
+import setuptools
 from setuptools import find_packages, setup
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
+
+if int(setuptools.__version__.partition(".")[0]) < 77:  # pip --no-build-isolation does not check
+    sys.exit(f"simclr-ext needs setuptools 77 or newer to build, got {setuptools.__version__}")
+
 config = runpy.run_path(str(ROOT / "simclr_ext" / "_build_config.py"))
 
 

@@ -205,6 +205,20 @@ def test_cache_that_cannot_be_written_is_named(checkout: Path, tmp_path: Path) -
     assert "set TORCH_EXTENSIONS_DIR to a folder that can be written" in out
 
 
+def test_old_setuptools_is_named(checkout: Path, tmp_path: Path) -> None:
+    stub = "__version__ = '66.1.1'\nfind_packages = setup = None\n"
+    (tmp_path / "setuptools.py").write_text(stub)
+    result = subprocess.run(
+        [sys.executable, "setup.py", "--version"],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stderr == "simclr-ext needs setuptools 77 or newer to build, got 66.1.1\n"
+
+
 def test_build_mode_is_checked(checkout: Path) -> None:
     result = subprocess.run(
         [sys.executable, "setup.py", "--version"],

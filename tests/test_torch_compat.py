@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from simclr_ext import ops
-from simclr_ext._torch_compat import OPERATOR_TAGS
+from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES, OPERATOR_TAGS
 
 VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
 
@@ -16,3 +16,7 @@ def test_cuda_graphs_are_told_not_to_hold_the_operators() -> None:
     operators = ops.torch.ops.simclr_ext
     for operator in (operators.nt_xent_tiled_forward, operators.nt_xent_tiled_backward):
         assert set(OPERATOR_TAGS) <= set(operator.default.tags)
+
+
+def test_halves_are_multiplied_into_floats_from_some_version_on() -> None:
+    assert HAS_PRODUCTS_OF_HALVES == (VERSION >= (2, 8))
