@@ -19,4 +19,4 @@ def test_cuda_graphs_are_told_not_to_hold_the_operators() -> None:
 
 
 def test_halves_are_multiplied_into_floats_from_some_version_on() -> None:
-    assert HAS_PRODUCTS_OF_HALVES == (VERSION >= (2, 8))
+    assert (VERSION >= (2, 8)) == HAS_PRODUCTS_OF_HALVES
