@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,20 +15,46 @@ _EPS_ALLOWED = f"at least {_SMALLEST_EPS:.1e} and finite"
 
 def check_views(z0: Tensor, z1: Tensor) -> None:
     """Raise TypeError or ValueError unless both are [N, D], of one of DTYPES, and alike."""
-    for name, z in (("z0", z0), ("z1", z1)):
-        if not isinstance(z, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(z).__name__}")
-        _check_dtype(name, z)
-    if z0.ndim != 2 or z0.shape[0] < 1 or z0.shape[1] < 1:
-        raise ValueError(
-            f"z0 must be [N, D] with N >= 1 and D >= 1, got a tensor of shape {tuple(z0.shape)}"
-        )
+    _check_matrix("z0", z0, "N")
+    _check_floating("z1", z1)
     if z1.shape != z0.shape:
         raise ValueError(f"z1 must have the shape of z0, {tuple(z0.shape)}, got {tuple(z1.shape)}")
-    if z1.dtype != z0.dtype:
-        raise TypeError(f"z1 must have the dtype of z0, {z0.dtype}, got {z1.dtype}")
-    if z1.device != z0.device:
-        raise ValueError(f"z1 must be on the device of z0, {z0.device}, got {z1.device}")
+    _check_alike("z1", z1, "z0", z0)
+
+
+def check_rows(x: Tensor, y: Tensor | None) -> None:
+    """Raise TypeError or ValueError unless x is [R, D], y [C, D] or None, and they are alike."""
+    _check_matrix("x", x, "R")
+    if y is None:
+        return
+    _check_matrix("y", y, "C")
+    if y.shape[1] != x.shape[1]:
+        raise ValueError(f"y must have the D of x, {x.shape[1]}, got shape {tuple(y.shape)}")
+    _check_alike("y", y, "x", x)
+
+
+def _check_matrix(name: str, z: Tensor, symbol: str) -> None:
+    _check_floating(name, z)
+    if z.ndim != 2 or z.shape[0] < 1 or z.shape[1] < 1:
+        raise ValueError(
+            f"{name} must be [{symbol}, D] with {symbol} >= 1 and D >= 1, got a tensor of shape "
+            f"{tuple(z.shape)}"
+        )
+
+
+def _check_floating(name: str, z: Tensor) -> None:
+    if not isinstance(z, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(z).__name__}")
+    _check_dtype(name, z)
+
+
+def _check_alike(name: str, z: Tensor, other_name: str, other: Tensor) -> None:
+    if z.dtype != other.dtype:
+        raise TypeError(f"{name} must have the dtype of {other_name}, {other.dtype}, got {z.dtype}")
+    if z.device != other.device:
+        raise ValueError(
+            f"{name} must be on the device of {other_name}, {other.device}, got {z.device}"
+        )
 
 
 def check_temperature(temperature: float | Tensor) -> None:
@@ -92,21 +119,114 @@ def check_eps(eps: float) -> None:
     _check_number("eps", eps, _SMALLEST_EPS, _EPS_ALLOWED)
 
 
+def check_pairing(
+    rows: int,
+    columns: int | None,
+    shifts: Sequence[int],
+    x_label: Tensor | None,
+    y_label: Tensor | None,
+    device: torch.device,
+) -> None:
+    """Raise TypeError or ValueError unless they say which of the pairs are positive.
+
+    Args:
+        rows: R.
+        columns: C; None where the columns are the rows.
+        shifts: Of the positives.
+        x_label: Labels of the rows.
+        y_label: Labels of the columns.
+        device: Of the rows.
+    """
+    shifts = list(shifts)
+    if len(shifts) > 2 or len(set(shifts)) != len(shifts):
+        raise ValueError(f"shifts must be at most two, not the same, got {shifts}")
+    if x_label is not None and shifts:
+        raise ValueError(f"shifts must be [] where there are labels, got {shifts}")
+    if columns is None:
+        if shifts and not (len(shifts) == 2 and sum(shifts) == 0 and 0 < shifts[0] < rows):
+            raise ValueError(
+                "shifts must be [] or [k, -k] with 0 < k < R where y is None; R is "
+                f"{rows}, got {shifts}"
+            )
+        if y_label is not None:
+            raise ValueError("y_label must be None where y is: x_label labels the columns too")
+    elif (x_label is None) != (y_label is None):
+        missing, given = ("x", "y") if x_label is None else ("y", "x")
+        raise ValueError(f"{missing}_label must be given where {given}_label is, got None")
+    _check_label("x_label", x_label, "R", rows, device)
+    _check_label("y_label", y_label, "C", columns, device)
+
+
+def _check_label(
+    name: str, label: Tensor | None, symbol: str, size: int | None, device: torch.device
+) -> None:
+    if label is None:
+        return
+    if label.dtype != torch.int32:
+        raise TypeError(f"{name} must be int32, got {label.dtype}")
+    if label.ndim != 1 or label.shape[0] != size:
+        raise ValueError(f"{name} must be [{symbol}] = [{size}], got shape {list(label.shape)}")
+    if label.device != device:
+        raise ValueError(f"{name} must be on the device of the rows, {device}, got {label.device}")
+
+
+def check_owned(owned: Sequence[int], rows: int, columns: int | None) -> None:
+    """Raise ValueError unless these are () or, where the columns are the rows, a part of these."""
+    owned = list(owned)
+    if not owned:
+        return
+    if columns is not None:
+        raise ValueError(f"owned must be [] where y is given, got {owned}")
+    if len(owned) != 2 or not 0 <= owned[0] < owned[1] <= rows:
+        raise ValueError(
+            f"owned must be [] or [begin, end] with 0 <= begin < end <= R = {rows}, got {owned}"
+        )
+
+
 def check_saved(
     grad_loss: Tensor, loss: Tensor, lse: Tensor, z: Tensor, inv_norm: Tensor, dim: int
 ) -> None:
-    """Raise TypeError or ValueError unless the forward pass may have returned these."""
+    """Raise TypeError or ValueError unless the forward pass of NT-Xent may have returned these."""
     if z.ndim != 2 or z.shape[0] < 2 or z.shape[0] % 2 or z.shape[1] < 1:
         raise ValueError(f"z must be [2N, D] with N >= 1 and D >= 1, got shape {list(z.shape)}")
+    _check_saved_rows("2N", grad_loss, loss, lse, z, inv_norm, dim)
+
+
+def check_contrastive_saved(
+    grad_loss: Tensor, loss: Tensor, lse: Tensor, z: Tensor, inv_norm: Tensor, dim: int, rows: int
+) -> None:
+    """Raise TypeError or ValueError unless the forward pass may have returned these."""
+    if z.ndim != 2 or z.shape[0] < 1 or z.shape[1] < 1:
+        raise ValueError(
+            f"z must be [R + C, D] or [R, D] with R >= 1 and D >= 1, got shape {list(z.shape)}"
+        )
+    size = z.shape[0]
+    if not 1 <= rows <= size:
+        raise ValueError(f"rows must be 1 to {size}, the rows of z, got {rows}")
+    symbol = "R" if rows == size else "R + C"
+    _check_saved_rows(symbol, grad_loss, loss, lse, z, inv_norm, dim)
+
+
+def _check_saved_rows(
+    symbol: str,
+    grad_loss: Tensor,
+    loss: Tensor,
+    lse: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
+    dim: int,
+) -> None:
     if not 1 <= dim <= z.shape[1]:
         raise ValueError(f"dim must be 1 to {z.shape[1]}, the columns of z, got {dim}")
-    rows = z.shape[0]
+    size = z.shape[0]
     for name, values in (("grad_loss", grad_loss), ("loss", loss), ("lse", lse)):
         if values.shape != z.shape[:1]:
-            raise ValueError(f"{name} must be [2N] = [{rows}], got shape {list(values.shape)}")
-    if inv_norm.ndim != 1 or inv_norm.shape[0] not in (0, rows):
+            raise ValueError(
+                f"{name} must be [{symbol}] = [{size}], got shape {list(values.shape)}"
+            )
+    if inv_norm.ndim != 1 or inv_norm.shape[0] not in (0, size):
         raise ValueError(
-            f"inv_norm must be [2N] = [{rows}] or [0], got shape {list(inv_norm.shape)}"
+            f"inv_norm must be [{symbol}] = [{size}] or [0], got shape {list(inv_norm.shape)}"
         )
     named = {"grad_loss": grad_loss, "loss": loss, "lse": lse, "inv_norm": inv_norm}
     for name, values in named.items():

@@ -1,8 +1,9 @@
-"""The operators in Python: their autograd, and what they return without data (fake kernels).
+"""The operators in Python: their registration and autograd.
 
 ``torch.ops.simclr_ext.nt_xent_forward`` and ``nt_xent_backward`` are compiled, and documented in
-csrc/simclr_ext.h. ``nt_xent_tiled_forward`` and ``nt_xent_tiled_backward`` are those of tiled.py,
-under the same schemas.
+csrc/simclr_ext.h. ``nt_xent_tiled_forward`` and ``nt_xent_tiled_backward`` are those of
+:mod:`simclr_ext.tiled`, under the same schemas; so are ``contrastive_tiled_forward`` and
+``contrastive_tiled_backward``, the losses of any rows and columns.
 """
 
 from __future__ import annotations
@@ -16,16 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from simclr_ext import _backend, tiled
-from simclr_ext._checks import (
-    check_operator_temperature,
-    check_saved,
-    check_views,
-    operator_temperature,
-)
+from simclr_ext import _backend, fake, tiled
+from simclr_ext._checks import operator_temperature
 from simclr_ext._torch_compat import OPERATOR_TAGS
-from simclr_ext.reference import Reduction, compute_dtype, reduce_rows
-from simclr_ext.tiled_rows import multiplies_halves, sum_dtype
+from simclr_ext.reference import Reduction, reduce_rows
 
 
 def nt_xent(
@@ -80,8 +75,11 @@ def register() -> None:
 @functools.cache
 def _register_once() -> None:
     _backend.load()
-    torch.library.register_fake("simclr_ext::nt_xent_forward", _fake_forward)
-    torch.library.register_fake("simclr_ext::nt_xent_backward", _fake_backward)
+    torch.library.register_fake("simclr_ext::nt_xent_forward", fake.forward)
+    torch.library.register_fake("simclr_ext::nt_xent_backward", fake.backward)
+    if hasattr(torch.ops.simclr_ext, "contrastive_forward"):
+        torch.library.register_fake("simclr_ext::contrastive_forward", fake.contrastive_forward)
+        torch.library.register_fake("simclr_ext::contrastive_backward", fake.contrastive_backward)
 
 
 class _OncePerSample(torch.autograd.Function):
@@ -207,74 +205,47 @@ class _NTXentGrads(_OncePerSample):
         )
 
 
-def _fake_forward(
-    z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
-) -> tuple[Tensor, ...]:
-    if z0.device.type != "cuda":
-        return _fake_tiled_forward(z0, z1, temperature, normalize, eps)
-    check_views(z0, z1)
-    check_operator_temperature(temperature)
-    rows = 2 * z0.shape[0]
-    per_unit = 16 // z0.element_size()  # rows are padded to multiples of 16 bytes
-    return (
-        z0.new_empty(rows, dtype=torch.float32),
-        z0.new_empty(rows, dtype=torch.float64),
-        z0.new_empty(rows, (z0.shape[1] + per_unit - 1) // per_unit * per_unit),
-        z0.new_empty(rows if normalize else 0, dtype=torch.float32),
-    )
-
-
-def _fake_tiled_forward(
-    z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
-) -> tuple[Tensor, ...]:
-    check_views(z0, z1)
-    check_operator_temperature(temperature)
-    rows = 2 * z0.shape[0]
-    dtype = compute_dtype(z0.dtype)
-    return (
-        z0.new_empty(rows, dtype=dtype),
-        z0.new_empty(rows, dtype=sum_dtype(z0.device)),
-        z0.new_empty(rows, z0.shape[1], dtype=z0.dtype if multiplies_halves(z0) else dtype),
-        z0.new_empty(rows if normalize else 0, dtype=dtype),
-    )
-
-
-def _fake_backward(
-    grad_loss: Tensor,
-    loss: Tensor,
-    lse: Tensor,
-    z: Tensor,
-    inv_norm: Tensor,
-    dim: int,
-    temperature: Tensor,
-    needs_grad: list[bool],
-) -> tuple[Tensor, Tensor]:
-    check_saved(grad_loss, loss, lse, z, inv_norm, dim)
-    check_operator_temperature(temperature)
-    needs_z0, needs_z1, needs_temperature = needs_grad
-    views = 2 if needs_temperature else int(needs_z0) + int(needs_z1)
-    grad_z = z.new_empty(views * (z.shape[0] // 2), dim)
-    return grad_z, lse.new_empty(() if needs_temperature else 0)
+_NT_XENT_FORWARD = (
+    "(Tensor z0, Tensor z1, Tensor temperature, bool normalize, float eps)"
+    " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)"
+)
+_NT_XENT_BACKWARD = (
+    "(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, SymInt dim,"
+    " Tensor temperature, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_temperature)"
+)
+_CONTRASTIVE_FORWARD = (
+    "(Tensor x, Tensor? y, Tensor temperature, bool normalize, float eps, int[] shifts,"
+    " Tensor? x_label, Tensor? y_label, int[] owned)"
+    " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)"
+)
+_CONTRASTIVE_BACKWARD = (
+    "(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, SymInt dim,"
+    " SymInt rows, Tensor temperature, int[] shifts, Tensor? x_label, Tensor? y_label,"
+    " int[] owned, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_temperature)"
+)
 
 
 def _register_tiled() -> None:
-    forward, backward = "simclr_ext::nt_xent_tiled_forward", "simclr_ext::nt_xent_tiled_backward"
-    torch.library.define(
-        forward,
-        "(Tensor z0, Tensor z1, Tensor temperature, bool normalize, float eps)"
-        " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)",
-        tags=OPERATOR_TAGS,
-    )
-    torch.library.define(
-        backward,
-        "(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, SymInt dim,"
-        " Tensor temperature, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_temperature)",
-        tags=OPERATOR_TAGS,
-    )
-    torch.library.impl(forward, "default", tiled.forward)
-    torch.library.impl(backward, "default", tiled.backward)
-    torch.library.register_fake(forward, _fake_tiled_forward)
-    torch.library.register_fake(backward, _fake_backward)
+    for name, schema, function, fake_function in (
+        ("nt_xent_tiled_forward", _NT_XENT_FORWARD, tiled.nt_xent_forward, fake.tiled_forward),
+        ("nt_xent_tiled_backward", _NT_XENT_BACKWARD, tiled.nt_xent_backward, fake.backward),
+        (
+            "contrastive_tiled_forward",
+            _CONTRASTIVE_FORWARD,
+            tiled.contrastive_forward,
+            fake.contrastive_tiled_forward,
+        ),
+        (
+            "contrastive_tiled_backward",
+            _CONTRASTIVE_BACKWARD,
+            tiled.contrastive_backward,
+            fake.contrastive_backward,
+        ),
+    ):
+        operator = f"simclr_ext::{name}"
+        torch.library.define(operator, schema, tags=OPERATOR_TAGS)
+        torch.library.impl(operator, "default", function)
+        torch.library.register_fake(operator, fake_function)
 
 
 _register_tiled()

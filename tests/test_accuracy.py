@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from simclr_ext import nt_xent_loss, tiled
+from simclr_ext import nt_xent_loss
+from simclr_ext.tiled import schedule
 from tests.accuracy import check_accuracy, loss_and_grads
 
 # One tile up to N = 64; four blocks from 65; eight of up to 512 rows from 1024; ten at 2300.
@@ -23,7 +24,7 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 @pytest.fixture(params=["fused", "tiled"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return a backend; tiles are small, so that these few rows make many and ragged ones."""
-    monkeypatch.setattr(tiled, "_CPU_SIDE", 130)
+    monkeypatch.setattr(schedule, "_CPU_SIDE", 130)
     return str(request.param)
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from simclr_ext import NTXentLoss, nt_xent_loss, tiled
+from simclr_ext import NTXentLoss, nt_xent_loss
+from simclr_ext.tiled import schedule
 
 
 def test_reductions() -> None:
@@ -87,7 +88,7 @@ def test_temperature_gradient_has_the_dtype_of_the_temperature(dtype: torch.dtyp
 def test_only_what_requires_grad_gets_one(
     n: int, needed: tuple[int, int, int], backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiled, "_CPU_SIDE", 60)
+    monkeypatch.setattr(schedule, "_CPU_SIDE", 60)
     values = [*torch.randn(2, n, 8), torch.tensor(0.3)]
     every = [value.clone().requires_grad_() for value in values]
     nt_xent_loss(*every, backend=backend).backward()

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from simclr_ext import tiled, tiled_rows
+from simclr_ext import tiled
 from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES
-from simclr_ext.tiled_rows import Rows
+from simclr_ext.tiled import rows, schedule
+from simclr_ext.tiled.pairing import Pairing
+from simclr_ext.tiled.problem import Problem, Tile
+from simclr_ext.tiled.rows import Rows
+from simclr_ext.tiled.tiles import Tiles
 from tests.accuracy import check_accuracy, loss_and_grads
 
 
@@ -20,24 +24,49 @@ from tests.accuracy import check_accuracy, loss_and_grads
 def test_any_side_of_the_tiles(
     side: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiled, "_CPU_SIDE", side)
+    monkeypatch.setattr(schedule, "_CPU_SIDE", side)
     z0 = torch.randn(65, 9)
     check_accuracy((z0, z0 + 0.5 * torch.randn(65, 9)), temperature, backend="tiled")
 
 
 @pytest.mark.parametrize(("n", "side"), [(1, 1), (7, 3), (64, 64), (65, 64), (1000, 48)])
 def test_blocks_cover_the_rows_once_and_respect_the_views(n: int, side: int) -> None:
-    blocks = tiled._blocks(n, side)
+    blocks = [tile.rows for tile in schedule.triangle(2 * n, side) if not tile.turned]
     rows = [row for block in blocks for row in range(block.start, block.stop)]
     assert rows == list(range(2 * n))
+    assert n in [block.start for block in blocks]
     sizes = [block.stop - block.start for block in blocks]
-    assert sizes[: len(sizes) // 2] == sizes[len(sizes) // 2 :]
     assert max(sizes) <= side
     assert max(sizes) - min(sizes) <= 1
 
 
+def pairs_of(tile: Tile) -> list[tuple[int, int]]:
+    """Return the pairs of rows that a tile gives sums or gradients of the first one for."""
+    rows, columns = (range(part.start, part.stop) for part in (tile.rows, tile.columns))
+    pairs = [(i, j) for i in rows for j in columns]
+    return pairs + [(j, i) for i, j in pairs] if tile.turned else pairs
+
+
+@pytest.mark.parametrize("side", [1, 3, 4, 100])
+@pytest.mark.parametrize("size", [1, 2, 3, 12, 13])
+def test_the_triangle_visits_each_pair_once(size: int, side: int) -> None:
+    pairs = [pair for tile in schedule.triangle(size, side) for pair in pairs_of(tile)]
+    assert sorted(pairs) == [(i, j) for i in range(size) for j in range(size)]
+
+
+@pytest.mark.parametrize("side", [1, 3, 4, 100])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 9), (9, 1), (4, 8), (7, 11)])
+def test_the_grid_visits_each_pair_once(rows: int, columns: int, side: int) -> None:
+    ranges = slice(0, rows), slice(rows, rows + columns)
+    for turned in (False, True):
+        pairs = [p for tile in schedule.grid(*ranges, side, turned=turned) for p in pairs_of(tile)]
+        expected = [(i, j) for i in range(rows) for j in range(rows, rows + columns)]
+        expected += [(j, i) for i, j in expected] if turned else []
+        assert sorted(pairs) == sorted(expected)
+
+
 def test_default_tiles_of_several_blocks() -> None:
-    n = 2 * tiled._CPU_SIDE + 3
+    n = 2 * schedule._CPU_SIDE + 3
     check_accuracy((torch.randn(n, 5), torch.randn(n, 5)), 0.5, backend="tiled")
 
 
@@ -52,24 +81,25 @@ def test_same_bits_from_run_to_run(temperature: float) -> None:
 
 
 def test_tiles_are_larger_where_there_are_more_processors() -> None:
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert tiled.tile_side(10, cpu) == tiled.tile_side(10, cuda) == 10
-    assert tiled.tile_side(10**6, cpu) < tiled.tile_side(10**6, cuda)
+    problem = Problem.of(10**5, 10**5)
+    tiles = {name: schedule.schedule(problem, torch.device(name)) for name in ("cpu", "cuda")}
+    assert tiles["cpu"][0].shape < tiles["cuda"][0].shape
 
 
 def test_sums_are_in_double_where_the_device_has_it() -> None:
-    assert tiled_rows.sum_dtype(torch.device("cuda")) == torch.float64
-    assert tiled_rows.sum_dtype(torch.device("mps")) == torch.float32
+    assert rows.sum_dtype(torch.device("cuda")) == torch.float64
+    assert rows.sum_dtype(torch.device("mps")) == torch.float32
 
 
 def test_memory_is_one_tile_of_the_forward_pass_and_two_of_the_backward() -> None:
-    similarities = tiled._Similarities(Rows(torch.randn(600, 4), None), 0.5, normalized=True)
-    tile = next(similarities.tiles())
-    x = similarities.compute(tile)
-    assert similarities.compute(tile).data_ptr() == x.data_ptr()
-    scratch = similarities.scratch(x)
+    problem = Problem.of(600, 600)
+    pairing = Pairing.of(problem, (300, -300))
+    tiles = Tiles(Rows(torch.randn(600, 4), None), problem, pairing, 0.5, normalized=True)
+    x = tiles.compute(tiles.schedule[0])
+    assert tiles.compute(tiles.schedule[1]).data_ptr() == x.data_ptr()
+    scratch = tiles.scratch(x)
     assert scratch.data_ptr() != x.data_ptr()
-    assert similarities.scratch(x).data_ptr() == scratch.data_ptr()
+    assert tiles.scratch(x).data_ptr() == scratch.data_ptr()
 
 
 @pytest.fixture
@@ -98,7 +128,7 @@ def products_of_halves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     library = torch.library.Library("aten", "IMPL")
     library.impl("mm.dtype_out", mm, "CPU")
     library.impl("addmm.dtype_out", addmm, "CPU")
-    monkeypatch.setattr(tiled_rows, "multiplies_halves", lambda z: z.dtype in tiled_rows.HALF_TYPES)
+    monkeypatch.setattr(rows, "multiplies_halves", lambda z: z.dtype in rows.HALF_TYPES)
     yield
     library._destroy()
 
@@ -117,7 +147,7 @@ def test_halves_are_multiplied_as_halves(
     dtype: torch.dtype,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tiled, "_CPU_SIDE", 130)
+    monkeypatch.setattr(schedule, "_CPU_SIDE", 130)
     z0 = torch.randn(n, d) * torch.rand(n, 1).add(0.2)
     views = z0.to(dtype), (z0 + 0.5 * torch.randn(n, d)).to(dtype)
     check_accuracy(views, temperature, backend="tiled", weights=dtype, normalize=normalize)
@@ -151,8 +181,8 @@ def test_the_products_are_operations_that_torch_has_for_cuda(dtype: torch.dtype)
     t = torch.tensor(0.5, dtype=torch.float64)
     with FakeTensorMode(allow_non_fake_inputs=True):
         z0, z1 = (torch.empty(9, 4, dtype=dtype, device="cuda") for _ in range(2))
-        saved = tiled.forward(z0, z1, t, True, 1e-6)
-        grads = tiled.backward(saved[0], *saved, 4, t, [True, True, True])
+        saved = tiled.nt_xent_forward(z0, z1, t, True, 1e-6)
+        grads = tiled.nt_xent_backward(saved[0], *saved, 4, t, [True, True, True])
         traced = torch.ops.simclr_ext.nt_xent_tiled_forward(z0, z1, t, True, 1e-6)
     kinds = [[(x.dtype, x.shape, x.device) for x in outputs] for outputs in (saved, traced)]
     assert kinds[0] == kinds[1]

@@ -1,4 +1,4 @@
-"""The rows of both views as the tiled backend stores and multiplies them.
+"""The rows of z as the tiled backend stores and multiplies them.
 
 float32 and float64 rows are normalised and stored as they are. Half types on CUDA stay half types,
 so that the products run on tensor cores, with float32 results: a row is stored scaled by a power of
@@ -7,6 +7,7 @@ two, which loses nothing, and what is left of its normalisation multiplies the p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,11 +25,11 @@ _ROWS_AT_A_TIME = 4096  # whose norms are found in a wider dtype, and so in a co
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows z_i = factor_i stored_i of both views.
+    """The rows z_i = factor_i stored_i.
 
     Args:
-        stored: [2N, D], in the compute dtype or in the half type of the views.
-        factor: [2N] float32 for a half type, else None: all are 1.
+        stored: [rows, D], in the compute dtype or in the half type of the inputs.
+        factor: [rows] float32 for a half type, else None: all are 1.
     """
 
     stored: Tensor
@@ -47,10 +48,10 @@ class Rows:
         stored = self.stored[rows]
         return stored if self.factor is None else stored * self.factor[rows, None]
 
-    def longest(self) -> float:
-        """Return the largest norm. Waits for the device."""
-        norms = torch.linalg.vector_norm(self.stored, dim=1, dtype=self.dtype)
-        return float(norms.max())  # of rows that are not normalised: their factors are 1
+    def largest_product(self, rows: slice, columns: slice) -> float:
+        """Return a bound of |z_i . z_j| for rows that are not normalised. Waits for the device."""
+        norms = torch.linalg.vector_norm(self.stored, dim=1, dtype=self.dtype)  # factors are 1
+        return float(norms[rows].max() * norms[columns].max())
 
     def multiply(self, rows: slice, columns: slice, scale: float, out: Tensor) -> None:
         """Write the tile scale Z_rows Z_columns^T to ``out``."""
@@ -78,16 +79,16 @@ class Rows:
 
 
 def multiplies_halves(z: Tensor) -> bool:
-    """Return whether half views are multiplied as they are: on CUDA, where torch can."""
+    """Return whether half rows are multiplied as they are: on CUDA, where torch can."""
     return HAS_PRODUCTS_OF_HALVES and z.dtype in HALF_TYPES and z.device.type == "cuda"
 
 
 def stored_rows(z: Tensor, inv_norm: Tensor) -> Rows:
-    """Return the rows that :func:`join_views` returned, for products.
+    """Return the rows that :func:`join_rows` returned, for products.
 
     Args:
-        z: [2N, D].
-        inv_norm: [2N] or [0].
+        z: [rows, D].
+        inv_norm: [rows] or [0].
     """
     if z.dtype not in HALF_TYPES:
         return Rows(z, None)
@@ -97,22 +98,25 @@ def stored_rows(z: Tensor, inv_norm: Tensor) -> Rows:
     return Rows(z, 2 * mantissa)
 
 
-def join_views(z0: Tensor, z1: Tensor, normalize: bool, eps: float) -> tuple[Tensor, Tensor]:
-    """Return both views as rows [2N, D], normalised if asked for, and inv_norm [2N] or [0].
+def join_rows(parts: Sequence[Tensor], normalize: bool, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the rows of all parts, normalised if asked for, and inv_norm [rows] or [0].
 
     inv_norm is 1 / max(norm, eps), negative where eps is the larger. Half rows are not multiplied
     by it, but by the largest power of two that is at most |inv_norm|.
     """
-    n, dim = z0.shape
-    dtype = z0.dtype if multiplies_halves(z0) else compute_dtype(z0.dtype)
-    z = z0.new_empty(2 * n, dim, dtype=dtype)
-    z[:n].copy_(z0)
-    z[n:].copy_(z1)
-    inv_norm = z.new_empty(2 * n if normalize else 0, dtype=compute_dtype(z0.dtype))
+    first = parts[0]
+    size = sum(len(part) for part in parts)
+    dtype = first.dtype if multiplies_halves(first) else compute_dtype(first.dtype)
+    z = first.new_empty(size, first.shape[1], dtype=dtype)
+    begin = 0
+    for part in parts:
+        z[begin : begin + len(part)].copy_(part)
+        begin += len(part)
+    inv_norm = z.new_empty(size if normalize else 0, dtype=compute_dtype(first.dtype))
     if not normalize:
         return z, inv_norm
-    for first in range(0, 2 * n, _ROWS_AT_A_TIME):
-        rows, inv = (x[first : first + _ROWS_AT_A_TIME] for x in (z, inv_norm))
+    for begin in range(0, size, _ROWS_AT_A_TIME):
+        rows, inv = (x[begin : begin + _ROWS_AT_A_TIME] for x in (z, inv_norm))
         # Squares may leave the range of the rows' own dtype.
         norm = torch.linalg.vector_norm(rows, dim=1, dtype=sum_dtype(z.device))
         inv.copy_(torch.where(norm < eps, -1 / eps, 1 / norm))

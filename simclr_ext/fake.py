@@ -1,0 +1,165 @@
+"""Fake kernels: what the operators return, without data, for torch.compile and torch.export.
+
+``forward`` and ``contrastive_forward`` are those of the compiled operators, whose layout on CUDA is
+their own; the backward operators' results are alike on all backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from simclr_ext._checks import (
+    check_contrastive_saved,
+    check_operator_temperature,
+    check_owned,
+    check_pairing,
+    check_rows,
+    check_saved,
+    check_views,
+)
+from simclr_ext.reference import compute_dtype
+from simclr_ext.tiled.problem import Problem
+from simclr_ext.tiled.rows import multiplies_halves, sum_dtype
+
+Results = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def forward(z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float) -> Results:
+    """Stand in for ``nt_xent_forward``."""
+    check_views(z0, z1)
+    check_operator_temperature(temperature)
+    rows = 2 * z0.shape[0]
+    return _compiled(z0, rows, rows, normalize)
+
+
+def tiled_forward(
+    z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
+) -> Results:
+    """Stand in for ``nt_xent_tiled_forward``."""
+    check_views(z0, z1)
+    check_operator_temperature(temperature)
+    rows = 2 * z0.shape[0]
+    return _tiled(z0, rows, rows, normalize)
+
+
+def backward(
+    grad_loss: Tensor,
+    loss: Tensor,
+    lse: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
+    dim: int,
+    temperature: Tensor,
+    needs_grad: Sequence[bool],
+) -> tuple[Tensor, Tensor]:
+    """Stand in for ``nt_xent_backward`` and ``nt_xent_tiled_backward``."""
+    check_saved(grad_loss, loss, lse, z, inv_norm, dim)
+    check_operator_temperature(temperature)
+    needs_z0, needs_z1, needs_temperature = needs_grad
+    views = 2 if needs_temperature else int(needs_z0) + int(needs_z1)
+    grad_z = z.new_empty(views * (z.shape[0] // 2), dim)
+    return grad_z, lse.new_empty(() if needs_temperature else 0)
+
+
+def contrastive_forward(
+    x: Tensor,
+    y: Tensor | None,
+    temperature: Tensor,
+    normalize: bool,
+    eps: float,
+    shifts: Sequence[int],
+    x_label: Tensor | None,
+    y_label: Tensor | None,
+    owned: Sequence[int],
+) -> Results:
+    """Stand in for ``contrastive_forward``."""
+    losses, size = _contrastive_sizes(x, y, temperature, shifts, x_label, y_label, owned)
+    return _compiled(x, losses, size, normalize)
+
+
+def contrastive_tiled_forward(
+    x: Tensor,
+    y: Tensor | None,
+    temperature: Tensor,
+    normalize: bool,
+    eps: float,
+    shifts: Sequence[int],
+    x_label: Tensor | None,
+    y_label: Tensor | None,
+    owned: Sequence[int],
+) -> Results:
+    """Stand in for ``contrastive_tiled_forward``."""
+    losses, size = _contrastive_sizes(x, y, temperature, shifts, x_label, y_label, owned)
+    return _tiled(x, losses, size, normalize)
+
+
+def contrastive_backward(
+    grad_loss: Tensor,
+    loss: Tensor,
+    lse: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
+    dim: int,
+    rows: int,
+    temperature: Tensor,
+    shifts: Sequence[int],
+    x_label: Tensor | None,
+    y_label: Tensor | None,
+    owned: Sequence[int],
+    needs_grad: Sequence[bool],
+) -> tuple[Tensor, Tensor]:
+    """Stand in for ``contrastive_backward`` and ``contrastive_tiled_backward``."""
+    check_contrastive_saved(grad_loss, loss, lse, z, inv_norm, dim, rows)
+    check_operator_temperature(temperature)
+    size = z.shape[0]
+    columns = size - rows if size > rows else None
+    check_pairing(rows, columns, shifts, x_label, y_label, z.device)
+    check_owned(owned, rows, columns)
+    wanted = Problem.of(size, rows, owned).wanted(needs_grad)
+    grad_z = z.new_empty(wanted.stop - wanted.start, dim)
+    return grad_z, lse.new_empty(() if needs_grad[2] else 0)
+
+
+def _contrastive_sizes(
+    x: Tensor,
+    y: Tensor | None,
+    temperature: Tensor,
+    shifts: Sequence[int],
+    x_label: Tensor | None,
+    y_label: Tensor | None,
+    owned: Sequence[int],
+) -> tuple[int, int]:
+    """Return the number of losses, and of the rows of z."""
+    check_rows(x, y)
+    check_operator_temperature(temperature)
+    rows, columns = x.shape[0], None if y is None else y.shape[0]
+    check_pairing(rows, columns, shifts, x_label, y_label, x.device)
+    check_owned(owned, rows, columns)
+    size = rows + (columns or 0)
+    results = Problem.of(size, rows, owned).results
+    return results.stop - results.start, size
+
+
+def _compiled(x: Tensor, losses: int, size: int, normalize: bool) -> Results:
+    if x.device.type != "cuda":
+        return _tiled(x, losses, size, normalize)
+    per_unit = 16 // x.element_size()  # rows are padded to multiples of 16 bytes
+    return (
+        x.new_empty(losses, dtype=torch.float32),
+        x.new_empty(losses, dtype=torch.float64),
+        x.new_empty(size, (x.shape[1] + per_unit - 1) // per_unit * per_unit),
+        x.new_empty(size if normalize else 0, dtype=torch.float32),
+    )
+
+
+def _tiled(x: Tensor, losses: int, size: int, normalize: bool) -> Results:
+    dtype = compute_dtype(x.dtype)
+    return (
+        x.new_empty(losses, dtype=dtype),
+        x.new_empty(losses, dtype=sum_dtype(x.device)),
+        x.new_empty(size, x.shape[1], dtype=x.dtype if multiplies_halves(x) else dtype),
+        x.new_empty(size if normalize else 0, dtype=dtype),
+    )

@@ -1,0 +1,23 @@
+"""The contrastive losses tile by tile in PyTorch operations: any device, any floating dtype.
+
+The algorithm of csrc/cpu over larger tiles, without a compiler; docs/math.md derives it. Of
+S = X Y^T one tile exists at a time; where the columns are the rows, only those on and above the
+diagonal are computed:
+
+    forward   lse_i = log sum_j exp(s_ij / T)            row sums to block a, column sums to block b
+    backward  dL/dX_a += W Y_b,  dL/dY_b += W^T X_a      W_ij = (g_i P_ij + g_j P_ji - ...) / T
+
+Nothing waits for the device inside the loops over tiles. The order of summation is fixed.
+
+From the outside in: operators, row_sums (forward) and pair_weights (backward), tiles; below these
+schedule, pairing and rows, and problem.
+"""
+
+from simclr_ext.tiled.operators import (
+    contrastive_backward,
+    contrastive_forward,
+    nt_xent_backward,
+    nt_xent_forward,
+)
+
+__all__ = ["contrastive_backward", "contrastive_forward", "nt_xent_backward", "nt_xent_forward"]

@@ -1,0 +1,251 @@
+"""The operators: checks, the forward and the backward pass, and NT-Xent as one of the pairings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from simclr_ext._checks import (
+    check_contrastive_saved,
+    check_eps,
+    check_operator_temperature,
+    check_owned,
+    check_pairing,
+    check_rows,
+    check_saved,
+    check_temperature_value,
+    check_views,
+)
+from simclr_ext.tiled.pair_weights import PairWeights, grad_of_rows
+from simclr_ext.tiled.pairing import Pairing
+from simclr_ext.tiled.problem import Problem
+from simclr_ext.tiled.row_sums import RowSums
+from simclr_ext.tiled.rows import HALF_TYPES, join_rows, stored_rows, undo_normalisation
+from simclr_ext.tiled.tiles import Tiles
+
+
+def contrastive_forward(
+    x: Tensor,
+    y: Tensor | None,
+    temperature: Tensor,
+    normalize: bool,
+    eps: float,
+    shifts: Sequence[int],
+    x_label: Tensor | None,
+    y_label: Tensor | None,
+    owned: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    r"""Compute the losses of :func:`simclr_ext.reference.contrastive`.
+
+    .. math:: \ell_i = \log \sum_j \exp(s_{ij} / T) - \frac{1}{n_i T} \sum_{j \in p(i)} s_{ij}
+
+    Args:
+        x: Rows, [R, D], floating; half types are computed in float32.
+        y: Columns, [C, D], of the dtype and device of ``x``; None: the rows, each of which leaves
+            out itself.
+        temperature: T > 0, 0-d float64 on the CPU.
+        normalize: Whether to divide each row and column by max(norm, eps) first.
+        eps: At least 1.2e-38.
+        shifts: The positives p(i) of row i are the columns i + shift, where there are such; at
+            most two; of y None none or (k, -k).
+        x_label: int32 [R] in the place of ``shifts``: all columns of the same label are positive.
+        y_label: int32 [C]; None where ``y`` is.
+        owned: With y None, () or begin and end of the rows whose losses are computed.
+
+    Returns:
+        loss and lse (in :func:`sum_dtype`) [R + C], of the rows over the columns, and of the
+        columns over the rows; of y None [R], or of the owned rows. The rows z of [x; y] and
+        inv_norm, as :func:`join_rows` returns them.
+    """
+    check_rows(x, y)
+    check_operator_temperature(temperature)
+    check_eps(eps)
+    columns = None if y is None else len(y)
+    check_pairing(len(x), columns, shifts, x_label, y_label, x.device)
+    check_owned(owned, len(x), columns)
+    parts = [x] if y is None else [x, y]
+    problem = Problem.of(sum(map(len, parts)), len(x), owned)
+    pairing = Pairing.of(problem, shifts, x_label, y_label)
+    return _forward(parts, problem, pairing, temperature, normalize, eps)
+
+
+def contrastive_backward(
+    grad_loss: Tensor,
+    loss: Tensor,
+    lse: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
+    dim: int,
+    rows: int,
+    temperature: Tensor,
+    shifts: Sequence[int],
+    x_label: Tensor | None,
+    y_label: Tensor | None,
+    owned: Sequence[int],
+    needs_grad: Sequence[bool],
+) -> tuple[Tensor, Tensor]:
+    """Compute the gradients of sum_k grad_loss[k] loss[k].
+
+    Args:
+        grad_loss: One for each row of z, [R + C] or [R]; all of them also where only some are
+            owned, and so are the next two.
+        loss: As :func:`contrastive_forward` returned it, like the next three.
+        lse: [R + C] or [R].
+        z: [R + C, D] or [R, D].
+        inv_norm: [R + C] or [R], or [0].
+        dim: D.
+        rows: R.
+        temperature: As in the forward pass, like the next four.
+        shifts: At most two.
+        x_label: [R].
+        y_label: [C].
+        owned: () or begin and end of the rows whose gradient is computed: that of the losses of
+            all rows.
+        needs_grad: Whether x, y and the temperature need a gradient.
+
+    Returns:
+        The gradient of the raw rows of x and y, or of the one that needs it; with y None, of the
+        rows x, or of those that are owned. And the temperature's, 0-d in the dtype and on the
+        device of ``lse``, or [0] where it needs none; with ``owned`` it is a part of a sum.
+    """
+    check_contrastive_saved(grad_loss, loss, lse, z, inv_norm, dim, rows)
+    _check_layout("R + C" if len(z) > rows else "R", z, loss, dim)
+    check_operator_temperature(temperature)
+    columns = len(z) - rows or None
+    check_pairing(rows, columns, shifts, x_label, y_label, z.device)
+    check_owned(owned, rows, columns)
+    problem = Problem.of(len(z), rows, owned)
+    pairing = Pairing.of(problem, shifts, x_label, y_label)
+    saved = (grad_loss, loss, lse, z, inv_norm)
+    wanted = problem.wanted(needs_grad)
+    return _backward(*saved, problem, pairing, temperature, wanted, needs_grad[2])
+
+
+def nt_xent_forward(
+    z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute what ``nt_xent_forward`` of csrc/simclr_ext.h does.
+
+    Args:
+        z0: Views, [N, D], floating; half types are computed in float32.
+        z1: Views, [N, D], of the dtype and device of ``z0``.
+        temperature: T > 0, 0-d float64 on the CPU.
+        normalize: Whether to divide each row by max(norm, eps) first.
+        eps: At least 1.2e-38.
+
+    Returns:
+        loss [2N]; lse [2N] in :func:`sum_dtype`; the rows z [2N, D] and inv_norm [2N] or [0], as
+        :func:`join_rows` returns them.
+    """
+    check_views(z0, z1)
+    check_operator_temperature(temperature)
+    check_eps(eps)
+    problem, pairing = _nt_xent(2 * len(z0))
+    return _forward([z0, z1], problem, pairing, temperature, normalize, eps)
+
+
+def nt_xent_backward(
+    grad_loss: Tensor,
+    loss: Tensor,
+    lse: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
+    dim: int,
+    temperature: Tensor,
+    needs_grad: Sequence[bool],
+) -> tuple[Tensor, Tensor]:
+    """Compute what ``nt_xent_backward`` of csrc/simclr_ext.h does.
+
+    Args:
+        grad_loss: Gradient of the objective with respect to the losses, [2N].
+        loss: As :func:`nt_xent_forward` returned it, like the next three.
+        lse: [2N].
+        z: [2N, D].
+        inv_norm: [2N] or [0].
+        dim: D.
+        temperature: T > 0, 0-d float64 on the CPU.
+        needs_grad: Whether z0, z1 and the temperature need a gradient.
+
+    Returns:
+        The gradient of the raw rows, [2N, D], or [N, D] of the one view that needs one; and the
+        temperature's, 0-d in the dtype and on the device of ``lse``, or [0] where it needs none.
+    """
+    check_saved(grad_loss, loss, lse, z, inv_norm, dim)
+    _check_layout("2N", z, loss, dim)
+    check_operator_temperature(temperature)
+    needs_z0, needs_z1, needs_temperature = needs_grad
+    n = len(z) // 2
+    wanted = slice(
+        0 if needs_z0 or needs_temperature else n, 2 * n if needs_z1 or needs_temperature else n
+    )
+    problem, pairing = _nt_xent(len(z))
+    saved = (grad_loss, loss, lse, z, inv_norm)
+    return _backward(*saved, problem, pairing, temperature, wanted, needs_temperature)
+
+
+def _nt_xent(size: int) -> tuple[Problem, Pairing]:
+    problem = Problem.of(size, size)
+    return problem, Pairing.of(problem, (size // 2, -(size // 2)))
+
+
+def _forward(
+    parts: Sequence[Tensor],
+    problem: Problem,
+    pairing: Pairing,
+    temperature: Tensor,
+    normalize: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    value = check_temperature_value(temperature)
+    with torch.no_grad(), _no_autocast(parts[0].device):
+        z, inv_norm = join_rows(parts, normalize, eps)
+        tiles = Tiles(stored_rows(z, inv_norm), problem, pairing, value, normalize)
+        sums = RowSums(tiles)
+        for tile in tiles.schedule:
+            sums.add(tiles.compute(tile), tile)
+        loss, lse = sums.finish()
+    return loss, lse, z, inv_norm
+
+
+def _backward(
+    grad_loss: Tensor,
+    loss: Tensor,
+    lse: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
+    problem: Problem,
+    pairing: Pairing,
+    temperature: Tensor,
+    wanted: slice,
+    needs_temperature: bool,
+) -> tuple[Tensor, Tensor]:
+    value = check_temperature_value(temperature)
+    with torch.no_grad(), _no_autocast(z.device):
+        rows = stored_rows(z, inv_norm)
+        tiles = Tiles(rows, problem, pairing, value, inv_norm.numel() > 0)
+        grad_z = grad_of_rows(PairWeights(tiles, grad_loss, loss, lse), tiles, wanted)
+        radial = undo_normalisation(grad_z, rows.part(wanted), inv_norm[wanted])
+        grad_z = grad_z.to(z.dtype)
+        if not needs_temperature:
+            return grad_z, lse.new_empty(0)
+        # Each pair of rows is in the sum of either row; a pair of a row and a column, in the row's.
+        times = 2 if problem.same else 1
+        total = radial[: problem.rows].sum(dtype=lse.dtype)
+        return grad_z, total / (-times * value)
+
+
+def _check_layout(size: str, z: Tensor, loss: Tensor, dim: int) -> None:
+    if z.shape[1] != dim:
+        raise ValueError(f"z must be [{size}, D] with D = dim = {dim}, got shape {list(z.shape)}")
+    if z.dtype not in (loss.dtype, *HALF_TYPES):
+        raise TypeError(f"z must have the dtype of loss, {loss.dtype}, got {z.dtype}")
+
+
+def _no_autocast(device: torch.device) -> AbstractContextManager[object]:
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)

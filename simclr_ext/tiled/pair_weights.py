@@ -1,0 +1,122 @@
+"""The backward pass: tiles of S become tiles of W, and these the gradient of the rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from simclr_ext.tiled.pairing import Diagonal
+from simclr_ext.tiled.problem import Tile
+from simclr_ext.tiled.tiles import LOG2_E, Tiles
+
+
+class PairWeights:
+    """Turns tiles of S into tiles of W, the weights of dL/dx_i = sum_j W_ij y_j / gain.
+
+        W_ij = gain / T (g_i (P_ij - [j positive] / n_i) + g_j (P_ji - [i positive] / n_j))
+
+    Each of the two terms is weight 2^(exponent_scale (x_ij - shift)), and at positives
+    weight_at_positive 2^(...) + positive_weight, of the row and of the column.
+
+    Args:
+        tiles: Of S.
+        grad_loss: g, one for each row of z, as are the losses.
+        loss: As the forward pass returned it.
+        lse: As the forward pass returned it.
+    """
+
+    def __init__(self, tiles: Tiles, grad_loss: Tensor, loss: Tensor, lse: Tensor) -> None:
+        self._tiles = tiles
+        scale, dtype = tiles.exponent_scale, tiles.rows.dtype
+        positives = tiles.pairing.count_positives(tiles.problem, loss.device)
+        # A row without a positive has no loss.
+        weight = torch.where(positives > 0, grad_loss.to(lse.dtype) * tiles.inv_t, 0)
+        self.gain = tiles.rows.gain(weight)
+        weight = weight * self.gain
+        # P_ip - 1 = expm1(-loss_i): exact where P_ip is so near 1 that a difference would be noise.
+        single = positives == 1
+        self._positive_weight = weight * torch.where(
+            single, torch.expm1(-loss.to(lse.dtype)), -1 / positives.clamp(min=1).to(lse.dtype)
+        )
+        lse2 = lse * LOG2_E
+        self._shift = torch.zeros_like(loss)
+        if not tiles.unshifted:
+            # Finite for a row that meets nobody: -inf - (-inf) is NaN.
+            self._shift = (lse2 / scale).to(dtype).clamp_min_(torch.finfo(dtype).min)
+        # What the shift lacks of lse_i goes here, in double: P_ij keeps its last bits.
+        weight = weight * (self._shift.to(lse.dtype) * scale - lse2).exp2_()
+        weight = torch.where(positives > 0, weight, 0)
+        self._weight = weight.to(dtype)
+        self._weight_at_positive = torch.where(single, 0, weight)
+
+    def apply(self, x: Tensor, tile: Tile) -> Tensor:
+        """Return the tile of W in the place of ``x``."""
+        diagonals = list(self._tiles.pairing.diagonals(tile))
+        on_diagonals = [self._at(x.diagonal(d.offset), d) for d in diagonals]
+        matches = self._tiles.pairing.matches(tile)
+        row_weight, column_weight = self._factors(tile, matches)
+        scratch = self._tiles.scratch(x)
+        if self._tiles.unshifted:
+            torch.add(row_weight, column_weight, out=scratch)
+            x.exp2_().mul_(scratch)
+        else:
+            scale = self._tiles.exponent_scale
+            torch.sub(x, self._shift[tile.rows, None], out=scratch)
+            scratch.mul_(scale).exp2_().mul_(row_weight)
+            x.sub_(self._shift[tile.columns]).mul_(scale).exp2_().mul_(column_weight).add_(scratch)
+        for diagonal, values in zip(diagonals, on_diagonals, strict=True):
+            x.diagonal(diagonal.offset).copy_(values)
+        if matches is not None:
+            row, column = (self._positive_weight[part].to(x.dtype) for part in _sides(tile))
+            torch.add(row[:, None], column, out=scratch)
+            x.add_(scratch.masked_fill_(matches.logical_not_(), 0))
+        return x
+
+    def _factors(self, tile: Tile, matches: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the weights of a tile's rows and columns, which broadcast to the tile."""
+        row, column = (self._weight[part] for part in _sides(tile))
+        if matches is None:
+            return row[:, None], column
+        kept_row, kept_column = (
+            self._weight_at_positive[part].to(row.dtype) for part in _sides(tile)
+        )
+        return (
+            torch.where(matches, kept_row[:, None], row[:, None]),
+            torch.where(matches, kept_column, column),
+        )
+
+    def _at(self, x: Tensor, diagonal: Diagonal) -> Tensor:
+        """Return the weights of the positives ``x`` of a diagonal."""
+        x = x.to(self._positive_weight.dtype)
+        row, column = (
+            self._weight_at_positive[part]
+            * ((x - self._shift[part]) * self._tiles.exponent_scale).exp2_()
+            + self._positive_weight[part]
+            for part in (diagonal.rows, diagonal.columns)
+        )
+        return row + column
+
+
+def grad_of_rows(weights: PairWeights, tiles: Tiles, wanted: slice) -> Tensor:
+    """Return dL/dz of the rows ``wanted`` of z."""
+    rows = tiles.rows
+    grad_z = tiles.new_empty(wanted.stop - wanted.start, rows.stored.shape[1]).zero_()
+    for tile in tiles.schedule:
+        by_row = wanted.start <= tile.rows.start < wanted.stop
+        by_column = tile.turned and wanted.start <= tile.columns.start < wanted.stop
+        if not (by_row or by_column):
+            continue
+        w = weights.apply(tiles.compute(tile), tile)
+        if by_row:
+            rows.add_weighted(w, tile.columns, _within(grad_z, tile.rows, wanted))
+        if by_column:
+            rows.add_weighted(w.T, tile.rows, _within(grad_z, tile.columns, wanted))
+    return grad_z if isinstance(weights.gain, float) else grad_z.div_(weights.gain)
+
+
+def _within(grad_z: Tensor, part: slice, wanted: slice) -> Tensor:
+    return grad_z[part.start - wanted.start : part.stop - wanted.start]
+
+
+def _sides(tile: Tile) -> tuple[slice, slice]:
+    return tile.rows, tile.columns

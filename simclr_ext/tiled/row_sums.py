@@ -1,0 +1,91 @@
+"""The forward pass: tiles of S become sums over each row, and these the losses."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from simclr_ext.tiled.problem import Tile
+from simclr_ext.tiled.rows import sum_dtype
+from simclr_ext.tiled.tiles import Tiles
+
+_LN_2 = math.log(2)
+
+
+class RowSums:
+    """Sums over the columns of each row, and over the rows of each column, as they are visited.
+
+        sum_i          = sum_j 2^(exponent_scale (x_ij - max_i))
+        positive_sum_i = sum_{j positive} x_ij
+
+    max_i is the largest x_ij so far, and the sum follows its rise; or 0 where no shift is needed.
+    """
+
+    def __init__(self, tiles: Tiles) -> None:
+        rows = tiles.rows
+        self._tiles = tiles
+        self._max = tiles.new_empty(len(rows))
+        # Below every similarity, yet finite: for a row that is all masked, -inf - (-inf) is NaN.
+        self._max.fill_(0.0 if tiles.unshifted else torch.finfo(rows.dtype).min)
+        self._sum = torch.zeros_like(self._max, dtype=sum_dtype(self._max.device))
+        self._positive_sum = torch.zeros_like(self._sum)
+
+    def add(self, x: Tensor, tile: Tile) -> None:
+        """Add a tile to its rows and, where it is turned, to its columns. Overwrites it."""
+        self._add_positives(x, tile)
+        unshifted = self._tiles.unshifted
+        if unshifted:
+            x.exp2_()
+        for part, dim in _sides(tile):
+            terms = x if unshifted else self._shifted_terms(x, part, dim)
+            self._sum[part] += terms.sum(dim)
+
+    def _add_positives(self, x: Tensor, tile: Tile) -> None:
+        for diagonal in self._tiles.pairing.diagonals(tile):
+            values = x.diagonal(diagonal.offset)
+            self._positive_sum[diagonal.rows] += values
+            if tile.turned:
+                self._positive_sum[diagonal.columns] += values
+        matches = self._tiles.pairing.matches(tile)
+        if matches is not None:
+            values = self._tiles.scratch(x).copy_(x).masked_fill_(matches.logical_not_(), 0)
+            for part, dim in _sides(tile):
+                self._positive_sum[part] += values.sum(dim)
+
+    def _shifted_terms(self, x: Tensor, part: slice, dim: int) -> Tensor:
+        scale = self._tiles.exponent_scale
+        old = self._max[part]
+        new = torch.maximum(old, x.amax(dim))
+        self._sum[part] *= (old.to(self._sum.dtype) - new).mul_(scale).exp2_()
+        self._max[part] = new
+        return torch.sub(x, new.unsqueeze(dim), out=self._tiles.scratch(x)).mul_(scale).exp2_()
+
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """Return loss and lse of the rows and of the columns."""
+        problem, scale = self._tiles.problem, self._tiles.exponent_scale
+        positives = self._tiles.pairing.count_positives(problem, self._max.device)
+        shift = self._max.to(self._sum.dtype)
+        # Relative to the shift, as the sum is: where the positive dominates it, they cancel.
+        exponent = (self._positive_sum / positives.clamp(min=1) - shift) * scale
+        log_sum = self._sum.log2()
+        if problem.columns - problem.same == 1:
+            _take(exponent, log_sum, positives, problem.row_range)
+        if problem.rows == 1 and not problem.same:
+            _take(exponent, log_sum, positives, problem.column_range)
+        lse = (shift * scale + log_sum) * _LN_2
+        # The mean of the positives cannot exceed the lse: what is negative is rounding.
+        loss = ((log_sum - exponent) * _LN_2).clamp_min_(0).to(self._max.dtype)
+        loss = torch.where(positives > 0, loss, 0)
+        return loss[problem.results], lse[problem.results]
+
+
+def _take(exponent: Tensor, log_sum: Tensor, positives: Tensor, part: slice) -> None:
+    # A positive that alone counts is the whole sum, and the logarithm of a power is rounded.
+    log_sum[part] = torch.where(positives[part] > 0, exponent[part], log_sum[part])
+
+
+def _sides(tile: Tile) -> list[tuple[slice, int]]:
+    """Return the rows of z that a tile adds to, and the dimension of it that is summed."""
+    return [(tile.rows, 1), (tile.columns, 0)] if tile.turned else [(tile.rows, 1)]
