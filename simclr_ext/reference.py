@@ -1,10 +1,11 @@
-"""The readable oracle: NT-Xent in pure PyTorch, with the whole 2N x 2N matrix in memory.
+"""The readable oracle: the losses in pure PyTorch, with the whole matrix in memory.
 
 Every other implementation in this package is tested against this one in float64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -70,3 +71,71 @@ def nt_xent(
     rows = torch.arange(len(z), device=z.device)
     logits = (z @ z.T / temperature).masked_fill(rows[:, None] == rows, -torch.inf)  # [2N, 2N]
     return reduce_rows(F.cross_entropy(logits, rows.roll(len(z0)), reduction="none"), reduction)
+
+
+def contrastive(
+    x: Tensor,
+    y: Tensor | None,
+    temperature: float | Tensor,
+    *,
+    normalize: bool,
+    eps: float,
+    shifts: Sequence[int] = (),
+    x_label: Tensor | None = None,
+    y_label: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Return loss and log-sum-exp of all rows x_i over the columns, and of the columns y_j.
+
+    .. math:: \mathrm{lse}_i = \log \sum_j \exp(s_{ij} / T), \qquad
+              \ell_i = \mathrm{lse}_i - \frac{1}{n_i T} \sum_{j \in p(i)} s_{ij},
+              \qquad n_i = |p(i)|
+
+    and 0 where a row has no positive; for the columns the same of the transposed matrix.
+
+    Args:
+        x: Rows, [R, D], floating.
+        y: Columns, [C, D], of the dtype of ``x``; None: the rows, where none meets itself.
+        temperature: T > 0, a float or a 0-d tensor.
+        normalize: Whether s is the cosine similarity rather than the dot product.
+        eps: Rows shorter than this are divided by it instead of by their norm.
+        shifts: The positives p(i) are the columns i + shift, of those that exist.
+        x_label: In the place of shifts, int32 [R]: the columns of the same label are positive.
+        y_label: int32 [C]; None where ``y`` is.
+
+    Returns:
+        loss and lse, each [R + C], those of the rows first, or [R] where y is None; float32, or
+        float64 for float64 inputs.
+
+    Example:
+        >>> x = torch.eye(2)  # rows and columns: log(e^2 + 1) - 2
+        >>> contrastive(x, x, 0.5, normalize=True, eps=1e-12, shifts=[0])[0]
+        tensor([0.1269, 0.1269, 0.1269, 0.1269])
+
+    Source: of shifts (0,), CLIP (arXiv 2103.00020), figure 3; of labels, SupCon (arXiv 2004.11362),
+    equation 2.
+    """
+    rows = x.to(compute_dtype(x.dtype))
+    columns = rows if y is None else y.to(rows.dtype)
+    if normalize:
+        rows, columns = (F.normalize(z, dim=1, eps=eps) for z in (rows, columns))
+    logits = rows @ columns.T / temperature  # [R, C]
+    i = torch.arange(len(rows), device=x.device)[:, None]
+    j = torch.arange(len(columns), device=x.device)
+    positive = torch.zeros_like(logits, dtype=torch.bool)
+    for shift in shifts:
+        positive |= i + shift == j
+    if x_label is not None:
+        positive |= x_label[:, None] == (x_label if y_label is None else y_label)
+    if y is None:
+        positive &= i != j
+        logits = logits.masked_fill(i == j, -torch.inf)
+        return _softmax_losses(logits, positive)
+    both = _softmax_losses(logits, positive), _softmax_losses(logits.T, positive.T)
+    loss, lse = (torch.cat(results) for results in zip(*both, strict=True))
+    return loss, lse
+
+
+def _softmax_losses(logits: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of -log softmax at the positives of each row, and the log-sum-exp."""
+    log_softmax = F.log_softmax(logits, dim=1).masked_fill(~positive, 0)
+    return -log_softmax.sum(1) / positive.sum(1).clamp(min=1), logits.logsumexp(1)
