@@ -60,21 +60,35 @@ def check_accuracy(
         if weights is not None and name != "loss":
             rounding = max(rounding, torch.finfo(weights).eps)
         budget = 2 * eager_error + 8 * rounding * natural_size(
-            name, exact, views, temperature, options.get("normalize", True)
+            name, exact, torch.cat(views), temperature, **options
         )
         assert error <= budget, f"{name}: error {error:.2e}, eager {eager_error:.2e}, {budget=:.2e}"
 
 
 def natural_size(
-    name: str, exact: Tensor, views: tuple[Tensor, Tensor], temperature: float, normalize: object
+    name: str,
+    exact: Tensor,
+    rows: Tensor,
+    temperature: float,
+    *,
+    normalize: bool = True,
+    eps: float = 1e-12,
 ) -> float:
-    """Return the size of the terms whose sum ``exact`` is: it may be smaller by cancellation."""
-    norms = torch.cat(views).double().norm(dim=1)
-    rows = len(norms)
+    """Return the size of the terms whose sum ``exact`` is: it may be smaller by cancellation.
+
+    Args:
+        name: "loss", "grad_temperature" or another gradient, of rows.
+        exact: The value.
+        rows: Inputs, all of them.
+        temperature: T.
+        normalize: As the loss takes it.
+        eps: As the loss takes it.
+    """
+    norms = rows.double().norm(dim=1)
     square = 1.0 if normalize else norms.max().item() ** 2
     if name == "loss":
-        return exact.norm().item() + math.sqrt(rows) * square / temperature
+        return exact.norm().item() + math.sqrt(len(rows)) * square / temperature
     if name == "grad_temperature":
         return square / temperature**2
-    scale = 1 / norms.clamp_min(1e-12).min().item() if normalize else norms.max().item()
-    return exact.norm().item() + scale / temperature / math.sqrt(rows)
+    scale = 1 / norms.clamp_min(eps).min().item() if normalize else norms.max().item()
+    return exact.norm().item() + scale / temperature / math.sqrt(len(rows))

@@ -1,184 +1,291 @@
-"""The contrastive operators of the CPU against a dense computation in float64.
-
-Rectangles, queues, labels and a rank's share of the rows; the budget is that of tests/accuracy.py.
-"""
+"""The contrastive operators against the float64 reference: rectangles, labels, owned rows."""
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from simclr_ext import ops
-
-EVERYTHING = [True, True, True]
-
-
-@pytest.fixture(autouse=True)
-def _registered() -> None:
-    ops.register()
-
-
-def dense(
-    x: Tensor,
-    y: Tensor | None,
-    temperature: Tensor,
-    normalize: bool,
-    shifts: list[int],
-    labels: tuple[Tensor | None, Tensor | None],
-) -> tuple[Tensor, Tensor]:
-    """Return loss and lse of the rows and, where there are such, of the columns."""
-    rows = F.normalize(x, dim=1) if normalize else x
-    columns = rows if y is None else F.normalize(y, dim=1) if normalize else y
-    logits = rows @ columns.T / temperature
-    i, j = (torch.arange(size) for size in logits.shape)
-    counts = i[:, None] != j if y is None else torch.ones_like(logits, dtype=torch.bool)
-    positive = torch.zeros_like(counts)
-    for shift in shifts:
-        positive |= j == i[:, None] + shift
-    if labels[0] is not None:
-        positive = labels[0][:, None] == (labels[0] if labels[1] is None else labels[1])
-    positive = positive & counts
-    sides = [(logits, counts, positive)]
-    if y is not None:
-        sides.append((logits.T, counts.T, positive.T))
-    losses, lses = [], []
-    for values, counted, positives in sides:
-        lse = values.masked_fill(~counted, -torch.inf).logsumexp(1)
-        number = positives.sum(1)
-        mean = (values * positives).sum(1) / number.clamp_min(1)
-        losses.append(torch.where(number > 0, lse - mean, 0.0))
-        lses.append(lse)
-    return torch.cat(losses), torch.cat(lses)
-
-
-def check(
-    rows: int,
-    columns: int | None,
-    dtype: torch.dtype,
-    temperature: float = 0.3,
-    normalize: bool = True,
-    shifts: tuple[int, ...] = (),
-    classes: int = 0,
-    owned: tuple[int, ...] = (),
-) -> None:
-    """Fail if a loss or gradient is further from float64 than roundings of its terms explain."""
-    x, y = (None if n is None else torch.randn(n, 9).to(dtype) for n in (rows, columns))
-    assert x is not None
-    labels = [
-        torch.randint(classes, (n,), dtype=torch.int32) if classes and n is not None else None
-        for n in (rows, columns)
-    ]
-    t = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
-    inputs = [z.double().requires_grad_() for z in (x, y) if z is not None]
-    exact, exact_lse = dense(
-        inputs[0], None if y is None else inputs[1], t, normalize, list(shifts), (*labels,)
-    )
-    weights = torch.linspace(0.5, 1.5, len(exact), dtype=torch.float64) / len(exact)
-    grads = torch.autograd.grad(exact @ weights, [*inputs, t])
-
-    forward, backward = (
-        torch.ops.simclr_ext.contrastive_forward,
-        torch.ops.simclr_ext.contrastive_backward,
-    )
-    pairing = (list(shifts), *labels)
-    whole = forward(x, y, t.detach(), normalize, 1e-12, *pairing, [])
-    loss, lse, *_ = forward(x, y, t.detach(), normalize, 1e-12, *pairing, list(owned))
-    args = (weights.to(dtype), *whole, 9, rows, t.detach(), *pairing, list(owned))
-    grad_z, grad_t = backward(*args, EVERYTHING)
-
-    part = slice(*owned) if owned else slice(None)
-    square = 1.0 if normalize else max(z.norm(dim=1).max().item() for z in (x, *inputs)) ** 2
-    rounding = 16 * torch.finfo(dtype).eps * square / temperature
-    torch.testing.assert_close(loss.double(), exact[part].detach(), rtol=1e-6, atol=rounding)
-    torch.testing.assert_close(lse, exact_lse[part].detach(), rtol=1e-6, atol=rounding)
-    true_z = torch.cat(grads[:-1])[part]
-    length = max(1 / min(z.norm(dim=1).min().item() for z in inputs), square)
-    bound = rounding * (true_z.norm() + length / temperature / len(exact) ** 0.5)
-    assert (grad_z.double() - true_z).norm() <= bound
-    if not owned:
-        assert (grad_t - grads[-1]).abs() <= rounding * square / temperature**2
-    for needs in ([True, False, False], [False, True, False], [False, False, True], [False] * 3):
-        first, last = (0 if needs[0] or needs[2] else rows), rows + (columns or 0)
-        last = last if needs[1] else rows
-        if y is None:
-            first, last = 0, len(grad_z) if needs[0] or needs[2] else 0
-        assert torch.equal(backward(*args, needs)[0], grad_z[first:last])
-
-
-dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-
-
-@dtypes
-@pytest.mark.parametrize(
-    ("rows", "columns"),
-    [(1, 1), (1, 5), (7, 3), (64, 128), (100, 300), (300, 100), (130, 131), (40, 1500), (1300, 90)],
+from simclr_ext.tiled import schedule
+from tests.contrastive import (
+    Case,
+    backward_args,
+    check,
+    compare,
+    forward,
+    operators,
+    ours,
+    owned_parts,
+    with_inputs,
 )
-@pytest.mark.parametrize("temperature", [0.01, 0.3])
-def test_rectangles(rows: int, columns: int, temperature: float, dtype: torch.dtype) -> None:
-    check(rows, columns, dtype, temperature, shifts=(0,))
+
+SIDE = 64  # of a tile
+SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (5, 300), (300, 5), (63, 64), (64, 65), (129, 128)]
+TEMPERATURES = [0.005, 0.02, 0.0251, 0.1, 1.0, 10.0]
 
 
-@dtypes
-@pytest.mark.parametrize(("rows", "columns"), [(5, 9), (50, 700), (200, 130)])
-def test_queues_two_shifts_and_dot_products(rows: int, columns: int, dtype: torch.dtype) -> None:
-    check(rows, columns, dtype)
-    check(rows, columns, dtype, shifts=(3, -2))
-    check(rows, columns, dtype, 4.0, normalize=False, shifts=(0,))
+@pytest.fixture(params=["tiled"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return a backend; tiles are small, so that these few rows make many and ragged ones."""
+    monkeypatch.setattr(schedule, "_CPU_SIDE", SIDE)
+    return str(request.param)
 
 
-@dtypes
-@pytest.mark.parametrize("classes", [1, 4, 40, 100_000])
-@pytest.mark.parametrize("temperature", [0.01, 0.3])
-@pytest.mark.parametrize(("rows", "columns"), [(2, None), (129, None), (700, None), (200, 130)])
-def test_labels(
-    rows: int, columns: int | None, temperature: float, classes: int, dtype: torch.dtype
+def rows_of(size: int, d: int = 12) -> Tensor:
+    """Return rows of many lengths."""
+    return torch.randn(size, d) * torch.rand(size, 1).add(0.2)
+
+
+def labels_of(size: int, classes: int) -> Tensor:
+    """Return labels, some of which are negative, and some of one row alone."""
+    return torch.randint(-2, classes, (size,), dtype=torch.int32)
+
+
+def rectangle(rows: int, columns: int, *shifts: int, **options: bool) -> Case:
+    """Return rows and columns as similar as those of a half-trained encoder."""
+    x, y = rows_of(rows), rows_of(columns)
+    both = min(rows, columns)
+    y[:both] = x[:both] + 0.8 * torch.randn(both, x.shape[1])
+    return Case(x, y, shifts=shifts, **options)
+
+
+def nt_xent(rows: int, columns: int) -> Case:
+    z = rectangle(rows, rows)
+    return Case(z.rows, None, shifts=(rows, -rows))
+
+
+def labels_on_rectangle(rows: int, columns: int) -> Case:
+    classes = max(2, columns // 3)
+    label = labels_of(rows, classes), labels_of(columns, classes)
+    return replace(rectangle(rows, columns), x_label=label[0], y_label=label[1])
+
+
+def one_label_each(rows: int, columns: int) -> Case:
+    # The same as shift 0, by labels; 2^24 + 1 is no float.
+    case = rectangle(rows, columns)
+    labels = [2**24 + torch.arange(size, dtype=torch.int32) for size in (rows, columns)]
+    return replace(case, x_label=labels[0], y_label=labels[1])
+
+
+def neighbors(rows: int, columns: int) -> Case:
+    # Two positives of most rows, and one of those at the ends.
+    return Case(rows_of(rows + 2), None, shifts=(1, -1))
+
+
+def far(rows: int, columns: int) -> Case:
+    # No positive of most rows.
+    return Case(rows_of(rows + 1), None, shifts=(rows, -rows))
+
+
+def supcon(rows: int, columns: int) -> Case:
+    return Case(rows_of(rows), None, x_label=labels_of(rows, max(2, rows // 3)))
+
+
+FORMS: dict[str, Callable[[int, int], Case]] = {
+    "shift 0": lambda rows, columns: rectangle(rows, columns, 0),
+    "shift 1": lambda rows, columns: rectangle(rows, columns, 1),
+    "shifts -3 and 70": lambda rows, columns: rectangle(rows, columns, -3, 70),
+    "rows only": lambda rows, columns: rectangle(rows, columns, 0, one_sided=True),
+    "queue": lambda rows, columns: replace(
+        rectangle(rows, columns, 0, one_sided=True), needs_grad=(True, False, True)
+    ),
+    "no positives": rectangle,
+    "labels": labels_on_rectangle,
+    "one label each": one_label_each,
+    "NT-Xent": nt_xent,
+    "neighbors": neighbors,
+    "far": far,
+    "SupCon": supcon,
+}
+form = pytest.mark.parametrize("form", FORMS)
+same_form = pytest.mark.parametrize("form", ["NT-Xent", "neighbors", "far", "SupCon"])
+
+
+@form
+@pytest.mark.parametrize(("rows", "columns"), SIZES, ids=str)
+def test_sizes(rows: int, columns: int, form: str, backend: str) -> None:
+    case = FORMS[form](rows, columns)
+    if len(case.rows) == 1:
+        pytest.skip("meets nobody; see test_a_row_that_meets_nobody")
+    check(case, backend)
+
+
+@form
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_temperatures_and_dtypes(
+    dtype: torch.dtype, temperature: float, form: str, backend: str
 ) -> None:
-    check(rows, columns, dtype, temperature, classes=classes)
+    case = with_inputs(FORMS[form](70, 97), lambda z: z.to(dtype))
+    check(replace(case, temperature=temperature), backend)
 
 
-@dtypes
-@pytest.mark.parametrize("n", [2, 60, 600])
-@pytest.mark.parametrize("temperature", [0.01, 0.3])
-def test_a_share_of_the_rows(n: int, temperature: float, dtype: torch.dtype) -> None:
-    check(2 * n, None, dtype, temperature, shifts=(n, -n), owned=(n // 2, n + 1))
-    check(2 * n, None, dtype, temperature, classes=5, owned=(1, 2 * n - 1))
+@form
+@pytest.mark.parametrize("scale", [0.01, 1.0, 5.0], ids=lambda scale: f"norm {scale}")
+def test_dot_products(scale: float, form: str, backend: str) -> None:
+    case = with_inputs(FORMS[form](70, 97), lambda z: scale * z)
+    check(replace(case, normalize=False), backend)
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("n", [1, 60, 700])
-def test_nt_xent_is_a_case(n: int, normalize: bool) -> None:
-    z0, z1 = torch.randn(2, n, 9)
-    t = torch.tensor(0.3, dtype=torch.float64)
-    expected = torch.ops.simclr_ext.nt_xent_forward(z0, z1, t, normalize, 1e-12)
-    z = torch.cat([z0, z1])
-    options = (t, normalize, 1e-12, [n, -n], None, None, [])
+@form
+@pytest.mark.parametrize("temperature", [0.01, 0.5])
+def test_zero_and_short_rows(temperature: float, form: str, backend: str) -> None:
+    def shorten(z: Tensor) -> Tensor:
+        z = z.clone()
+        z[0] = 0
+        z[1] *= 1e-4 / z[1].norm()
+        return z
+
+    case = with_inputs(FORMS[form](70, 97), shorten)
+    check(replace(case, temperature=temperature, eps=1e-3), backend)
+
+
+@form
+def test_strides(form: str, backend: str) -> None:
+    case = FORMS[form](70, 97)
+    strided = with_inputs(case, lambda z: z.t().contiguous().t())
     for value, other in zip(
-        torch.ops.simclr_ext.contrastive_forward(z, None, *options), expected, strict=True
+        ours(strided, backend).values(), ours(case, backend).values(), strict=True
     ):
         assert torch.equal(value, other)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"y": torch.ones(4, 2)}, r"y must be \[C, 3\]"),
-        ({"y": torch.ones(4, 3).double()}, "y must have the dtype of x"),
-        ({"shifts": [1, 2, 3]}, "shifts must be at most 2"),
-        ({"y": None, "shifts": [1]}, r"shifts must be \[\] or \[k, -k\]"),
-        ({"y": None, "shifts": [6, -6]}, r"0 < k < 6"),
-        ({"owned": [0, 2]}, r"owned must be \[\] where y is given"),
-        ({"y": None, "owned": [2, 2]}, "0 <= begin < end <= 6"),
-        ({"y": None, "owned": [2, 7]}, "0 <= begin < end <= 6"),
-        ({"x_label": torch.ones(6)}, "x_label must be int32|y_label must be given"),
-        ({"x_label": torch.ones(6, dtype=torch.int32)}, "y_label must be given with y"),
-        ({"y_label": torch.ones(4, dtype=torch.int32)}, "y_label needs x_label"),
-    ],
-)
-def test_bad_input(changes: dict[str, object], message: str) -> None:
-    inputs = {"x": torch.ones(6, 3), "y": torch.ones(4, 3), "normalize": True, "eps": 1e-12}
-    inputs |= {"temperature": torch.tensor(0.5, dtype=torch.float64), "shifts": []}
-    inputs |= {"x_label": None, "y_label": None, "owned": []}
-    with pytest.raises((ValueError, TypeError), match=message):
-        torch.ops.simclr_ext.contrastive_forward(**(inputs | changes))
+@form
+@pytest.mark.parametrize("needs", list(itertools.product([False, True], repeat=3)), ids=str)
+@pytest.mark.parametrize("temperature", [0.01, 0.5], ids=["a shift each", "one shift"])
+def test_what_is_not_needed_changes_nothing(
+    temperature: float, needs: tuple[bool, bool, bool], form: str, backend: str
+) -> None:
+    case = replace(FORMS[form](70, 97), temperature=temperature, needs_grad=(True, True, True))
+    whole, part = ours(case, backend), ours(replace(case, needs_grad=needs), backend)
+    names = [name for name in ("grad_x", "grad_y", "grad_temperature") if name in part]
+    needs_x, needs_y, needs_temperature = needs
+    wanted = (needs_x or needs_temperature, needs_y and case.y is not None, needs_temperature)
+    assert len(names) == sum(wanted)
+    for name in names:
+        torch.testing.assert_close(part[name], whole[name], rtol=1e-5, atol=1e-6)
+
+
+@same_form
+@pytest.mark.parametrize("temperature", [0.01, 0.5])
+def test_owned_parts_are_the_whole(temperature: float, form: str, backend: str) -> None:
+    case = replace(FORMS[form](70, 97), temperature=temperature)
+    size = len(case.x)
+    found = owned_parts(case, backend, [0, 1, 25, size // 2 + 3, size])
+    compare(found, case)
+    assert owned_parts(case, backend, [0, size])["loss"].shape == found["loss"].shape
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.5])
+@pytest.mark.parametrize("n", [1, 2, 97])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_nt_xent_is_one_of_the_pairings(
+    dtype: torch.dtype, n: int, temperature: float, backend: str
+) -> None:
+    case = with_inputs(replace(nt_xent(n, n), temperature=temperature), lambda z: z.to(dtype))
+    kind = "tiled_" if backend == "tiled" else ""
+    forward_op, backward_op = (
+        getattr(torch.ops.simclr_ext, f"nt_xent_{kind}{way}") for way in ("forward", "backward")
+    )
+    t = case.held_temperature
+    expected = forward_op(case.x[:n], case.x[n:], t, True, case.eps)
+    found = forward(case, backend)
+    for value, other in zip(found, expected, strict=True):
+        assert torch.equal(value, other)
+    grads = operators(backend)[1](*backward_args(case, found))
+    weights = case.weights().to(found[0].dtype)
+    for value, other in zip(
+        grads, backward_op(weights, *expected, case.x.shape[1], t, [True] * 3), strict=True
+    ):
+        assert torch.equal(value, other)
+
+
+def test_a_row_that_meets_nobody(backend: str) -> None:
+    for temperature in (0.005, 0.5):
+        case = Case(torch.randn(1, 3), None, temperature)
+        for label in (None, torch.zeros(1, dtype=torch.int32)):
+            found = ours(replace(case, x_label=label), backend)
+            assert (found["loss"].item(), found["lse"].item()) == (0, -math.inf)
+            assert torch.equal(found["grad_x"], torch.zeros(1, 3))
+            assert found["grad_temperature"] == 0
+
+
+@pytest.mark.parametrize("temperature", [0.005, 0.5])
+def test_a_positive_that_alone_counts_has_no_loss(temperature: float, backend: str) -> None:
+    one_column, one_row = (replace(rectangle(*size, 0), temperature=temperature)
+                           for size in ((40, 1), (1, 40)))  # fmt: skip
+    for case in (one_column, one_row, replace(rectangle(1, 1, 0), temperature=temperature)):
+        found = ours(case, backend)
+        alone = slice(0, 1) if len(case.y) == 1 else slice(1, 2)
+        assert torch.equal(found["loss"][alone], torch.zeros(1))
+    assert torch.equal(found["grad_x"], torch.zeros_like(found["grad_x"]))
+
+
+@pytest.mark.parametrize("pairing", ["shift", "labels"])
+@pytest.mark.parametrize("temperature", [0.04, 0.02], ids=["one shift", "a shift each"])
+def test_gradients_of_confident_rows_keep_their_digits(
+    temperature: float, pairing: str, backend: str
+) -> None:
+    # s_ij is 1 for the positives and 0.5 for all others.
+    x = torch.cat([torch.eye(8), torch.ones(8, 1)], 1)
+    label = torch.arange(8, dtype=torch.int32) if pairing == "labels" else None
+    shifts = (0,) if pairing == "shift" else ()
+    case = Case(x, x, temperature, shifts, label, label)
+    # Of the forward pass, which has no more digits than 1 has, the exact results.
+    exact = Case(x.double(), x.double(), temperature, shifts, label, label)
+    loss, lse, *_ = forward(exact, backend)
+    _, _, *rows = forward(case, backend)
+    saved = (loss.float(), lse, *rows)
+    grad_z, _ = operators(backend)[1](*backward_args(case, saved))
+    truth = torch.cat([ours(exact, backend)[name] for name in ("grad_x", "grad_y")])
+    assert truth.abs().max() < 1e-4
+    torch.testing.assert_close(grad_z.double(), truth, rtol=1e-4, atol=1e-4 * truth.abs().max())
+
+
+def test_losses_are_not_negative(backend: str) -> None:
+    x = torch.ones(60, 3)
+    for label in (torch.zeros(60, dtype=torch.int32), torch.arange(60, dtype=torch.int32) // 2):
+        for y, y_label in ((None, None), (x, label)):
+            for temperature in (0.005, 0.5):
+                case = Case(x, y, temperature, x_label=label, y_label=y_label)
+                assert (ours(case, backend)["loss"] >= 0).all()
+
+
+def test_rows_without_a_positive_have_no_weight(backend: str) -> None:
+    case = rectangle(40, 30, 0)
+    for temperature in (0.005, 0.5):
+        case = replace(case, temperature=temperature)
+        saved = forward(case, backend)
+        weights, *args = backward_args(case, saved)
+        ignored = weights.clone()
+        ignored[30:40] = 1e30
+        for value, other in zip(
+            operators(backend)[1](weights, *args),
+            operators(backend)[1](ignored, *args),
+            strict=True,
+        ):
+            assert torch.equal(value, other)
+
+
+@form
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_opcheck(dtype: torch.dtype, form: str, backend: str) -> None:
+    case = with_inputs(FORMS[form](5, 7), lambda z: z.to(dtype))
+    options = (case.held_temperature, True, 1e-6, list(case.shifts), case.x_label, case.y_label)
+    torch.library.opcheck(operators(backend)[0], (case.x, case.y, *options, []))
+    args = backward_args(case, forward(case, backend))
+    torch.library.opcheck(operators(backend)[1], args)
+
+
+@same_form
+def test_opcheck_of_owned_rows(form: str, backend: str) -> None:
+    case = FORMS[form](5, 7)
+    options = (case.held_temperature, True, 1e-6, list(case.shifts), case.x_label, None)
+    torch.library.opcheck(operators(backend)[0], (case.x, None, *options, [1, 4]))
+    args = backward_args(case, forward(case, backend), (1, 4))
+    torch.library.opcheck(operators(backend)[1], args)

@@ -78,7 +78,7 @@ class RowSums:
         # The mean of the positives cannot exceed the lse: what is negative is rounding.
         loss = ((log_sum - exponent) * _LN_2).clamp_min_(0).to(self._max.dtype)
         loss = torch.where(positives > 0, loss, 0)
-        return loss[problem.results], lse[problem.results]
+        return loss[problem.results].clone(), lse[problem.results].clone()
 
 
 def _take(exponent: Tensor, log_sum: Tensor, positives: Tensor, part: slice) -> None:

@@ -1,0 +1,89 @@
+"""What the contrastive operators refuse, and in which words."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.contrastive import operators
+
+BACKENDS = pytest.mark.parametrize("backend", ["tiled"])
+X = torch.randn(6, 3)
+T = torch.tensor(0.3, dtype=torch.float64)
+LABEL = torch.zeros(6, dtype=torch.int32)
+WRONG_PAIRINGS = [
+    ({"shifts": [0, 1, 2]}, ValueError, r"shifts must be at most two.* got \[0, 1, 2\]"),
+    ({"shifts": [1, 1]}, ValueError, r"shifts must be at most two, not the same, got \[1, 1\]"),
+    ({"y": None, "shifts": [0]}, ValueError, r"shifts must be \[\] or \[k, -k\].* got \[0\]"),
+    ({"y": None, "shifts": [-2, 2]}, ValueError, r"shifts must be .* 0 < k < R.* got \[-2, 2\]"),
+    ({"y": None, "shifts": [2, -3]}, ValueError, r"shifts must be .* got \[2, -3\]"),
+    ({"y": None, "shifts": [6, -6]}, ValueError, r"shifts must be .* R is 6, got \[6, -6\]"),
+    ({"shifts": [0], "x_label": LABEL, "y_label": LABEL}, ValueError,
+     r"shifts must be \[\] where there are labels, got \[0\]"),
+    ({"x_label": LABEL}, ValueError, "y_label must be given where x_label is"),
+    ({"y_label": LABEL}, ValueError, "x_label must be given where y_label is"),
+    ({"y": None, "x_label": LABEL, "y_label": LABEL}, ValueError, "y_label must be None where y"),
+    ({"x_label": LABEL.long(), "y_label": LABEL}, TypeError, "x_label must be int32, got .*int64"),
+    ({"x_label": LABEL, "y_label": LABEL[:5]}, ValueError,
+     r"y_label must be \[C\] = \[6\], got shape \[5\]"),
+    ({"x_label": LABEL[None], "y_label": LABEL}, ValueError,
+     r"x_label must be \[R\] = \[6\], got shape \[1, 6\]"),
+    ({"x_label": LABEL, "y_label": LABEL.to("meta")}, ValueError, "y_label must be on .* got meta"),
+    ({"owned": [0, 3]}, ValueError, r"owned must be \[\] where y is given, got \[0, 3\]"),
+    ({"y": None, "owned": [3]}, ValueError, r"owned must be \[\] or \[begin, end\].* got \[3\]"),
+    ({"y": None, "owned": [3, 3]}, ValueError, r"owned must be .* got \[3, 3\]"),
+    ({"y": None, "owned": [-1, 3]}, ValueError, r"owned must be .* got \[-1, 3\]"),
+    ({"y": None, "owned": [0, 7]}, ValueError, r"owned must be .* end <= R = 6, got \[0, 7\]"),
+]  # fmt: skip
+PAIRING = {"shifts": [], "x_label": None, "y_label": None, "owned": []}
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        *WRONG_PAIRINGS,
+        ({"x": X[0]}, ValueError, r"x must be \[R, D\] with R >= 1.*\(3,\)"),
+        ({"x": X[:0]}, ValueError, r"x must be \[R, D\] with R >= 1.*\(0, 3\)"),
+        ({"y": X[:0]}, ValueError, r"y must be \[C, D\] with C >= 1.*\(0, 3\)"),
+        ({"y": X[:, :2]}, ValueError, r"y must have the D of x, 3, got shape \(6, 2\)"),
+        ({"y": X.double()}, TypeError, "y must have the dtype of x, .*float32, got .*float64"),
+        ({"y": X.to("meta")}, ValueError, "y must be on the device of x, cpu, got meta"),
+        ({"x": X.int()}, TypeError, "x must have a floating dtype, got .*int"),
+        ({"temperature": -T}, ValueError, "temperature must be positive and finite, got -0.3"),
+        ({"temperature": T.float()}, TypeError, "temperature must be float64"),
+        ({"eps": 0.0}, ValueError, "eps must be at least"),
+    ],
+)
+def test_the_forward_operator_checks_its_inputs(
+    changes: dict[str, object], error: type[Exception], message: str, backend: str
+) -> None:
+    inputs = {"x": X, "y": X, "temperature": T, "normalize": True, "eps": 1e-6, **PAIRING}
+    with pytest.raises(error, match=message):
+        operators(backend)[0](**(inputs | changes))
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        *WRONG_PAIRINGS,
+        ({"rows": 0}, ValueError, "rows must be 1 to 12, the rows of z, got 0"),
+        ({"rows": 13}, ValueError, "rows must be 1 to 12, the rows of z, got 13"),
+        ({"dim": 4}, ValueError, "dim must be 1 to 3, the columns of z, got 4"),
+        ({"dim": 2}, ValueError, r"z must be \[R \+ C, D\] with D = dim = 2, got .*\[12, 3\]"),
+        ({"lse": X[:, 0]}, ValueError, r"lse must be \[R \+ C\] = \[12\], got shape \[6\]"),
+        ({"z": X[0]}, ValueError, r"z must be \[R \+ C, D\] or \[R, D\].* got shape \[3\]"),
+        ({"temperature": -T}, ValueError, "temperature must be positive .*, got -0.3"),
+    ],
+)
+def test_the_backward_operator_checks_its_inputs(
+    changes: dict[str, object], error: type[Exception], message: str, backend: str
+) -> None:
+    y = changes.get("y", X)
+    loss, lse, z, inv_norm = operators(backend)[0](X, y, T, True, 1e-6, **PAIRING)
+    inputs = {"grad_loss": loss, "loss": loss, "lse": lse, "z": z, "inv_norm": inv_norm}
+    inputs |= {"dim": 3, "rows": 6, "temperature": T, "needs_grad": [True] * 3, **PAIRING}
+    inputs |= {name: value for name, value in changes.items() if name != "y"}
+    with pytest.raises(error, match=message):
+        operators(backend)[1](**inputs)
