@@ -29,7 +29,9 @@ def check_rows(x: Tensor, y: Tensor | None) -> None:
         return
     _check_matrix("y", y, "C")
     if y.shape[1] != x.shape[1]:
-        raise ValueError(f"y must have the D of x, {x.shape[1]}, got shape {tuple(y.shape)}")
+        raise ValueError(
+            f"y must be [C, {x.shape[1]}] with C >= 1, got a tensor of shape {tuple(y.shape)}"
+        )
     _check_alike("y", y, "x", x)
 
 
@@ -138,36 +140,36 @@ def check_pairing(
         device: Of the rows.
     """
     shifts = list(shifts)
-    if len(shifts) > 2 or len(set(shifts)) != len(shifts):
-        raise ValueError(f"shifts must be at most two, not the same, got {shifts}")
-    if x_label is not None and shifts:
-        raise ValueError(f"shifts must be [] where there are labels, got {shifts}")
-    if columns is None:
-        if shifts and not (len(shifts) == 2 and sum(shifts) == 0 and 0 < shifts[0] < rows):
-            raise ValueError(
-                "shifts must be [] or [k, -k] with 0 < k < R where y is None; R is "
-                f"{rows}, got {shifts}"
-            )
+    if len(shifts) > 2:
+        raise ValueError(f"shifts must be at most 2, got {shifts}")
+    opposite = len(shifts) == 2 and shifts[0] == -shifts[1] and 0 < shifts[0] < rows
+    if columns is None and shifts and not opposite:
+        raise ValueError(
+            f"shifts must be [] or [k, -k] with 0 < k < {rows} where the rows are the columns, "
+            f"too, got {shifts}"
+        )
+    if len(set(shifts)) != len(shifts):
+        raise ValueError(f"shifts must differ, got {shifts}")
+    if x_label is None:
         if y_label is not None:
-            raise ValueError("y_label must be None where y is: x_label labels the columns too")
-    elif (x_label is None) != (y_label is None):
-        missing, given = ("x", "y") if x_label is None else ("y", "x")
-        raise ValueError(f"{missing}_label must be given where {given}_label is, got None")
-    _check_label("x_label", x_label, "R", rows, device)
-    _check_label("y_label", y_label, "C", columns, device)
-
-
-def _check_label(
-    name: str, label: Tensor | None, symbol: str, size: int | None, device: torch.device
-) -> None:
-    if label is None:
+            raise ValueError("y_label needs x_label, got None")
         return
+    if shifts:
+        raise ValueError(f"labels need shifts = [], got {shifts}")
+    if (y_label is None) != (columns is None):
+        raise ValueError("y_label must be given with y, and only then")
+    _check_label("x_label", x_label, rows, device)
+    if y_label is not None:
+        _check_label("y_label", y_label, columns, device)
+
+
+def _check_label(name: str, label: Tensor, size: int | None, device: torch.device) -> None:
     if label.dtype != torch.int32:
         raise TypeError(f"{name} must be int32, got {label.dtype}")
     if label.ndim != 1 or label.shape[0] != size:
-        raise ValueError(f"{name} must be [{symbol}] = [{size}], got shape {list(label.shape)}")
+        raise ValueError(f"{name} must be [{size}], got shape {list(label.shape)}")
     if label.device != device:
-        raise ValueError(f"{name} must be on the device of the rows, {device}, got {label.device}")
+        raise ValueError(f"{name} must be on {device}, got {label.device}")
 
 
 def check_owned(owned: Sequence[int], rows: int, columns: int | None) -> None:
@@ -179,7 +181,7 @@ def check_owned(owned: Sequence[int], rows: int, columns: int | None) -> None:
         raise ValueError(f"owned must be [] where y is given, got {owned}")
     if len(owned) != 2 or not 0 <= owned[0] < owned[1] <= rows:
         raise ValueError(
-            f"owned must be [] or [begin, end] with 0 <= begin < end <= R = {rows}, got {owned}"
+            f"owned must be [] or [begin, end] with 0 <= begin < end <= {rows}, got {owned}"
         )
 
 

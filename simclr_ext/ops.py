@@ -77,9 +77,8 @@ def _register_once() -> None:
     _backend.load()
     torch.library.register_fake("simclr_ext::nt_xent_forward", fake.forward)
     torch.library.register_fake("simclr_ext::nt_xent_backward", fake.backward)
-    if hasattr(torch.ops.simclr_ext, "contrastive_forward"):
-        torch.library.register_fake("simclr_ext::contrastive_forward", fake.contrastive_forward)
-        torch.library.register_fake("simclr_ext::contrastive_backward", fake.contrastive_backward)
+    torch.library.register_fake("simclr_ext::contrastive_forward", fake.contrastive_forward)
+    torch.library.register_fake("simclr_ext::contrastive_backward", fake.contrastive_backward)
 
 
 class _OncePerSample(torch.autograd.Function):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from simclr_ext import ops
 from simclr_ext.tiled import schedule
 from tests.contrastive import (
     Case,
@@ -29,10 +30,11 @@ SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (5, 300), (300, 5), (63, 64), (64, 65),
 TEMPERATURES = [0.005, 0.02, 0.0251, 0.1, 1.0, 10.0]
 
 
-@pytest.fixture(params=["tiled"])
+@pytest.fixture(params=["fused", "tiled"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return a backend; tiles are small, so that these few rows make many and ragged ones."""
     monkeypatch.setattr(schedule, "_CPU_SIDE", SIDE)
+    ops.register()
     return str(request.param)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mutants import cpu, cuda
+from tests.mutants import cpu, cuda, tiled
 from tests.mutants.fault import Fault, misplaced
 
-FAULTS = [*cpu.FAULTS, *cuda.FAULTS]
+FAULTS = [*cpu.FAULTS, *tiled.FAULTS, *cuda.FAULTS]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

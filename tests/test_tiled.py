@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from simclr_ext import tiled
+from simclr_ext import fake, tiled
 from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES
 from simclr_ext.tiled import rows, schedule
 from simclr_ext.tiled.pairing import Pairing
@@ -17,6 +17,7 @@ from simclr_ext.tiled.problem import Problem, Tile
 from simclr_ext.tiled.rows import Rows
 from simclr_ext.tiled.tiles import Tiles
 from tests.accuracy import check_accuracy, loss_and_grads
+from tests.contrastive import Case, check
 
 
 @pytest.mark.parametrize("side", [1, 7, 64, 10_000])
@@ -155,6 +156,23 @@ def test_halves_are_multiplied_as_halves(
 
 @pytest.mark.usefixtures("products_of_halves")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("temperature", [0.01, 0.5])
+@pytest.mark.parametrize("form", ["shift", "labels", "labels of the rows themselves"])
+def test_halves_of_rows_and_columns_are_multiplied_as_halves(
+    form: str, temperature: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "_CPU_SIDE", 64)
+    x = torch.randn(70, 20).to(dtype)
+    y = None if form.endswith("themselves") else (x + torch.randn(70, 20)).to(dtype)
+    label = None if form == "shift" else torch.randint(0, 20, (70,), dtype=torch.int32)
+    y_label = None if y is None or label is None else label.flip(0)
+    shifts = (0,) if form == "shift" else ()
+    case = Case(x, y, temperature, shifts, label, y_label)
+    check(case, "tiled", weights=dtype)
+
+
+@pytest.mark.usefixtures("products_of_halves")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_halves_of_any_length_and_of_large_batches_keep_their_gradients(dtype: torch.dtype) -> None:
     z0, z1 = torch.randn(2, 50, 8).to(dtype)
     loss, *grads = loss_and_grads((z0, z1), 0.5, backend="tiled")
@@ -187,3 +205,36 @@ def test_the_products_are_operations_that_torch_has_for_cuda(dtype: torch.dtype)
     kinds = [[(x.dtype, x.shape, x.device) for x in outputs] for outputs in (saved, traced)]
     assert kinds[0] == kinds[1]
     assert (grads[0].dtype, grads[0].shape) == (saved[2].dtype, (18, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("form", ["shift", "labels", "owned"])
+def test_rows_and_columns_take_operations_that_torch_has_for_cuda(
+    form: str, dtype: torch.dtype
+) -> None:
+    t = torch.tensor(0.01, dtype=torch.float64)  # a shift for each row
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x, y = (torch.empty(rows, 5, dtype=dtype, device="cuda") for rows in (9, 7))
+        label = torch.zeros(9, dtype=torch.int32, device="cuda")
+        pairing, columns = {
+            "shift": (([0], None, None, []), y),
+            "labels": (([], label, label[:7], []), y),
+            "owned": (([3, -3], None, None, [2, 6]), None),
+        }[form]
+        forward = (x, columns, t, True, 1e-6, *pairing)
+        saved = tiled.contrastive_forward(*forward)
+        all_rows = len(saved[2])
+        losses = [torch.empty(all_rows, dtype=v.dtype, device="cuda") for v in saved[:2]]
+        backward = (losses[0], *losses, *saved[2:], 5, 9, t, *pairing, [True] * 3)
+        pairs = [
+            (saved, fake.contrastive_tiled_forward(*forward)),
+            (tiled.contrastive_backward(*backward), fake.contrastive_backward(*backward)),
+        ]
+        compiled = fake.contrastive_forward(*forward)
+    for values, stand_ins in pairs:
+        kinds = [[(v.dtype, v.shape, v.device) for v in outputs] for outputs in (values, stand_ins)]
+        assert kinds[0] == kinds[1]
+    # The kernels' rows are padded to 16 bytes.
+    assert compiled[2].shape == (all_rows, 8)
+    assert compiled[2].dtype == dtype
+    assert [v.shape for v in compiled[:2]] == [v.shape for v in saved[:2]]

@@ -1,6 +1,6 @@
 """Plants faults in the kernels, one at a time, and checks that the tests find each.
 
-    python -m tests.mutants [cpu|cuda ...] [--only TEXT] [--changed REVISION]
+    python -m tests.mutants [cpu|tiled|cuda ...] [--only TEXT] [--changed REVISION]
 
 Works on a copy. Prints a row of a Markdown table per fault, and fails if one survives, or if the
 text that a fault replaces is no longer there. `--changed` takes the faults of files that differ
@@ -15,16 +15,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.mutants import cpu, cuda
+from tests.mutants import cpu, cuda, tiled
 from tests.mutants.fault import ROOT, Fault, copy_project, misplaced
 
-SUITES = {"cpu": cpu, "cuda": cuda}
+SUITES = {"cpu": cpu, "tiled": tiled, "cuda": cuda}
 
 
 def main() -> int:
     """Run the faults that were asked for; return the number of survivors."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("suites", nargs="*", metavar="cpu|cuda", help="both by default")
+    parser.add_argument("suites", nargs="*", metavar="cpu|tiled|cuda", help="all by default")
     parser.add_argument("--only", default="", metavar="TEXT", help="faults with this in their name")
     parser.add_argument("--changed", metavar="REVISION", help="faults of files changed since then")
     options = parser.parse_args()

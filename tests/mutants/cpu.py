@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.mutants.fault import Fault
@@ -18,6 +18,7 @@ TESTS = [
     "tests/test_losses.py",
     "tests/test_ops.py",
     "tests/test_products.py",
+    "tests/test_contrastive.py",
 ]
 
 FAULTS = [
@@ -187,9 +188,16 @@ FAULTS = [
 ]
 
 
-def first_failure(folder: Path) -> str | None:
-    """Return the first test that fails in a copy of the project, or that it hung, or None."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
+def first_failure(folder: Path, tests: Sequence[str] = TESTS, keyword: str = "") -> str | None:
+    """Return the first test that fails in a copy of the project, or that it hung, or None.
+
+    Args:
+        folder: The copy.
+        tests: Files of tests.
+        keyword: Of the names of tests; "" takes all.
+    """
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-k", keyword]
+    command += tests
     environment = {
         **os.environ,
         "PYTHONPATH": str(folder),
