@@ -17,7 +17,7 @@ from simclr_ext.tiled.problem import Problem, Tile
 from simclr_ext.tiled.rows import Rows
 from simclr_ext.tiled.tiles import Tiles
 from tests.accuracy import check_accuracy, loss_and_grads
-from tests.contrastive import Case, check
+from tests.contrastive import Case, backward_args, check, forward, operators
 
 
 @pytest.mark.parametrize("side", [1, 7, 64, 10_000])
@@ -169,6 +169,18 @@ def test_halves_of_rows_and_columns_are_multiplied_as_halves(
     shifts = (0,) if form == "shift" else ()
     case = Case(x, y, temperature, shifts, label, y_label)
     check(case, "tiled", weights=dtype)
+
+
+@pytest.mark.usefixtures("products_of_halves")
+def test_the_weight_of_a_row_without_a_positive_does_not_scale_those_of_others() -> None:
+    x = torch.randn(9, 8).half()
+    case = Case(x, x[:4], shifts=(0,))
+    weights, *args = backward_args(case, forward(case, "tiled"))
+    ignored = weights.clone()
+    ignored[4:9] = 1e9
+    grads = [operators("tiled")[1](values, *args) for values in (weights, ignored)]
+    for value, other in zip(*grads, strict=True):
+        assert torch.equal(value, other)
 
 
 @pytest.mark.usefixtures("products_of_halves")
