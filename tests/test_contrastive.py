@@ -26,7 +26,10 @@ from tests.contrastive import (
 )
 
 SIDE = 64  # of a tile
-SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (5, 300), (300, 5), (63, 64), (64, 65), (129, 128)]
+SIZES = [
+    (1, 1), (1, 9), (9, 1), (2, 3), (5, 300), (300, 5), (63, 64), (64, 65), (129, 128),
+    (40, 1500), (1300, 90),
+]  # fmt: skip
 TEMPERATURES = [0.005, 0.02, 0.0251, 0.1, 1.0, 10.0]
 
 
@@ -115,6 +118,19 @@ def test_sizes(rows: int, columns: int, form: str, backend: str) -> None:
     if len(case.rows) == 1:
         pytest.skip("meets nobody; see test_a_row_that_meets_nobody")
     check(case, backend)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.5])
+@pytest.mark.parametrize("classes", [1, 2, 100_000])
+@pytest.mark.parametrize("rows_themselves", [False, True], ids=["rectangle", "SupCon"])
+def test_few_and_many_classes(
+    rows_themselves: bool, classes: int, temperature: float, backend: str
+) -> None:
+    case = rectangle(130, 200)
+    x_label, y_label = (torch.randint(classes, (len(z),)).int() for z in (case.x, case.y))
+    if rows_themselves:
+        case, y_label = replace(case, y=None), None
+    check(replace(case, temperature=temperature, x_label=x_label, y_label=y_label), backend)
 
 
 @form

@@ -219,6 +219,8 @@ def test_the_products_are_operations_that_torch_has_for_cuda(dtype: torch.dtype)
     assert (grads[0].dtype, grads[0].shape) == (saved[2].dtype, (18, 4))
 
 
+# Fake tensors of older versions refuse to tell the value of a tensor that is not one of them.
+@pytest.mark.skipif(not HAS_PRODUCTS_OF_HALVES, reason="this torch lacks products of halves")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("form", ["shift", "labels", "owned"])
 def test_rows_and_columns_take_operations_that_torch_has_for_cuda(
