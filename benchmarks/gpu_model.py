@@ -182,9 +182,16 @@ def milliseconds(kernels: dict[str, Row], gpu: Gpu, n: int, busy: float) -> floa
         n: N.
         busy: The busiest unit's share of the time.
     """
-    clocks = forward_clocks(kernels["forward"], gpu, 2 * n, busy)
-    clocks += backward_clocks(kernels["backward"], gpu, 2 * n, busy)
-    return 1e3 * (clocks / gpu.clock + KERNELS * LAUNCH)
+    return sum(of_passes(kernels, gpu, n, busy).values()) + 1e3 * KERNELS * LAUNCH
+
+
+def of_passes(kernels: dict[str, Row], gpu: Gpu, n: int, busy: float) -> dict[str, float]:
+    """Return the milliseconds of the forward and of the backward pass, without launches."""
+    functions = {"forward": forward_clocks, "backward": backward_clocks}
+    return {
+        name: 1e3 * function(kernels[name], gpu, 2 * n, busy) / gpu.clock
+        for name, function in functions.items()
+    }
 
 
 def forward_clocks(row: Row, gpu: Gpu, m: int, busy: float) -> float:

@@ -17,7 +17,7 @@ _MODELS = {"H100": "H100", "H200": "H100", "H800": "H100", "A100": "A100"}  # by
 
 
 def milliseconds(card: str, precision: str, n: int, d: int) -> dict[str, float]:
-    """Return the predicted least time of each pass, {} where the model has none.
+    """Return the predicted time of each pass without launches, {} where the model has none.
 
     Args:
         card: The GPU's name, as in "NVIDIA H100 80GB HBM3".
@@ -32,12 +32,7 @@ def milliseconds(card: str, precision: str, n: int, d: int) -> dict[str, float]:
     gpu = gpu_model.GPUS[model]
     wanted = (gpu.arch, _NAMES.get(precision, ""), str(width))
     rows = {row["kernel"]: row for row in _instructions() if gpu_model.key(row) == wanted}
-    functions = {"forward": gpu_model.forward_seconds, "backward": gpu_model.backward_seconds}
-    return {
-        name: 1e3 * function(rows[name], gpu, 2 * n)
-        for name, function in functions.items()
-        if name in rows
-    }
+    return gpu_model.of_passes(rows, gpu, n, gpu_model.BUSY) if rows else {}
 
 
 @functools.cache

@@ -101,8 +101,14 @@ def test_predictions_are_those_of_the_model() -> None:
     rows = {row["kernel"]: row for row in prediction._instructions() if row["arch"] == "sm_90a"
             and row["precision"] == "Tf32x3" and row["dim"] == "128"}  # fmt: skip
     gpu = gpu_model.GPUS["H100"]
-    assert forward == 1e3 * gpu_model.forward_seconds(rows["forward"], gpu, 8192)
-    assert backward == 1e3 * gpu_model.backward_seconds(rows["backward"], gpu, 8192)
+    clocks = [
+        function(rows[name], gpu, 8192, gpu_model.BUSY)
+        for name, function in (
+            ("forward", gpu_model.forward_clocks),
+            ("backward", gpu_model.backward_clocks),
+        )
+    ]
+    assert [forward, backward] == [1e3 * each / gpu.clock for each in clocks]
     assert prediction.milliseconds("NVIDIA H200", "float32", 4096, 100)["forward"] == forward
     assert prediction.milliseconds("NVIDIA L4", "float32", 4096, 100) == {}
     assert prediction.milliseconds(H100, "float32", 4096, 300) == {}
