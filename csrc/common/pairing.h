@@ -37,8 +37,8 @@ struct Pairing {
 
   bool skip_self;             // a row does not count for itself
   int64_t column0;            // the first column in z
-  int shifts;                 // row i's positives are the columns number i + shift[k]
-  int64_t shift[kMaxShifts];  //
+  int shifts;                 // how many of `shift` there are
+  int64_t shift[kMaxShifts];  // row i's positives are the columns number i + shift[k]
   const int32_t* label;       // [count] or null: the positives are the columns of an equal label
 
   constexpr bool counts(int64_t i, int64_t j) const { return !(skip_self && i == j); }
@@ -47,15 +47,6 @@ struct Pairing {
     if (label != nullptr) return label[i] == label[j];
     for (int k = 0; k < shifts; ++k) {
       if (j - column0 == i + shift[k]) return true;
-    }
-    return false;
-  }
-  // Whether a tile may hold positives or pairs that do not count.
-  constexpr bool touches(const Tile& tile) const {
-    if (label != nullptr) return true;
-    if (skip_self && intersect(tile.rows, tile.columns).size() > 0) return true;
-    for (int k = 0; k < shifts; ++k) {
-      if (rows_with_shift(tile, k).size() > 0) return true;
     }
     return false;
   }
