@@ -24,12 +24,9 @@ class Operands {
   Operands(int64_t rows, int64_t columns, at::IntArrayRef shifts,
            const std::optional<at::Tensor>& x_label, const std::optional<at::Tensor>& y_label,
            at::IntArrayRef owned, at::Device device)
-      : problem_{{0, rows}, {0, rows}}, pairing_{columns == 0, 0, 0, {}, nullptr} {
+      : problem_{{0, rows}, {0, rows}}, pairing_{columns == 0, 0, {}, nullptr} {
     const bool same = columns == 0;
-    if (!same) {
-      problem_.columns = {rows, rows + columns};
-      pairing_.column0 = rows;
-    }
+    if (!same) problem_.columns = {rows, rows + columns};
     set_owned(owned);
     set_shifts(shifts);
     TORCH_CHECK_VALUE(!y_label || x_label, "y_label needs x_label");
@@ -47,6 +44,8 @@ class Operands {
 
   const Problem& problem() const { return problem_; }
   const Pairing& pairing() const { return pairing_; }
+  // [count] of all rows of z, or undefined.
+  const at::Tensor& label() const { return label_; }
 
   // The rows of z whose gradient is computed if those of x, y and the temperature are wanted.
   Range wanted(std::array<bool, 3> needs_grad) const {
@@ -85,7 +84,12 @@ class Operands {
     }
     TORCH_CHECK_VALUE(shifts.size() < 2 || shifts[0] != shifts[1], "shifts must differ, got ",
                       shifts);
-    for (const int64_t shift : shifts) pairing_.shift[pairing_.shifts++] = shift;
+    // The caller counts columns, the kernels rows of z; a shift out of the matrix is left out.
+    const int64_t rows = problem_.same() ? problem_.columns.size() : problem_.rows.size();
+    for (const int64_t shift : shifts) {
+      if (shift <= -rows || shift >= problem_.columns.size()) continue;
+      pairing_.shift[pairing_.shifts++] = problem_.columns.begin + shift;
+    }
   }
 
   static void check_label(const char* name, const at::Tensor& label, int64_t size,
@@ -99,7 +103,7 @@ class Operands {
 
   Problem problem_;
   Pairing pairing_;
-  at::Tensor label_;  // [count] of all rows of z, or undefined
+  at::Tensor label_;
 };
 
 }  // namespace simclr

@@ -24,21 +24,22 @@ struct Problem {
   // Rows and columns are the same: S is symmetric, and half of it is enough.
   constexpr bool symmetric() const { return rows == columns; }
   // Whether rows are columns, too: a row does not meet itself then.
-  constexpr bool same() const { return columns.begin == 0; }
+  constexpr bool same() const { return columns.contains(rows.begin); }
   // Whether columns have losses of their own: in a rank's share, they are other ranks' rows.
   constexpr bool has_column_results() const { return symmetric() || !same(); }
   // How many columns count for a row, and how many rows for a column.
   constexpr int64_t counted_columns() const { return columns.size() - (same() ? 1 : 0); }
   constexpr int64_t counted_rows() const { return rows.size() - (same() ? 1 : 0); }
+  // The columns as rows: S^T.
+  constexpr Problem transposed() const { return {columns, rows}; }
 };
 
 struct Pairing {
   static constexpr int kMaxShifts = 2;
 
   bool skip_self;             // a row does not count for itself
-  int64_t column0;            // the first column in z
   int shifts;                 // how many of `shift` there are
-  int64_t shift[kMaxShifts];  // row i's positives are the columns number i + shift[k]
+  int64_t shift[kMaxShifts];  // row i's positives are the columns i + shift[k]
   const int32_t* label;       // [count] or null: the positives are the columns of an equal label
 
   constexpr bool counts(int64_t i, int64_t j) const { return !(skip_self && i == j); }
@@ -46,14 +47,19 @@ struct Pairing {
     if (!counts(i, j)) return false;
     if (label != nullptr) return label[i] == label[j];
     for (int k = 0; k < shifts; ++k) {
-      if (j - column0 == i + shift[k]) return true;
+      if (j == i + shift[k]) return true;
     }
     return false;
   }
+  // Of the columns as rows.
+  constexpr Pairing transposed() const {
+    Pairing other = *this;
+    for (int k = 0; k < shifts; ++k) other.shift[k] = -shift[k];
+    return other;
+  }
   // The rows of a tile whose positive of the k-th shift is one of its columns.
   constexpr Range rows_with_shift(const Tile& tile, int k) const {
-    const int64_t to_row = column0 + shift[k];
-    return intersect(tile.rows, {tile.columns.begin - to_row, tile.columns.end - to_row});
+    return intersect(tile.rows, {tile.columns.begin - shift[k], tile.columns.end - shift[k]});
   }
 
   // Calls visit(i, j) for the positives in a tile.
@@ -61,7 +67,7 @@ struct Pairing {
   void for_each_positive(const Tile& tile, const Visit& visit) const {
     for (int k = 0; k < shifts; ++k) {
       const Range rows = rows_with_shift(tile, k);
-      for (int64_t i = rows.begin; i < rows.end; ++i) visit(i, i + column0 + shift[k]);
+      for (int64_t i = rows.begin; i < rows.end; ++i) visit(i, i + shift[k]);
     }
     if (label == nullptr) return;
     for (int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {

@@ -9,17 +9,17 @@
 #include <type_traits>
 #include <utility>
 
+#include "common/limits.h"
 #include "cpu/parallel.h"
 
 namespace simclr {
 namespace {
 
-// How many powers of two 2^x may span: floats go down to 2^-126, doubles to 2^-1022.
 template <typename T>
-constexpr double kSafeRange = std::is_same_v<T, float> ? 115 : 1000;
+constexpr double kSafeRange = std::is_same_v<T, float> ? kSafeFloatRange : kSafeDoubleRange;
 
 int64_t pad(int64_t columns) {
-  return (columns + simd::kColumnPadding - 1) / simd::kColumnPadding * simd::kColumnPadding;
+  return divide_up(columns, simd::kColumnPadding) * simd::kColumnPadding;
 }
 
 }  // namespace

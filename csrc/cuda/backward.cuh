@@ -1,17 +1,15 @@
-// Gradients of sum_i g_i loss_i, with the tiles of S computed again:
-//
-//   dL/dz_i = sum_{j != i, p(i)} W_ij z_j + W_ip z_p,   T W_ij = w_i 2^(x_ij - shift_i) +
-//                                                                w_j 2^(x_ij - shift_j)
+// Gradients of sum_i g_i loss_i, with the tiles of S computed again: dL/dz_i = sum_j W_ij z_j, W as
+// in pair_weights.cuh.
 //
 // A block owns kRows rows and visits all columns. The rows' gradient stays in registers, and only
-// the block that owns it ever touches it: no atomics, and the same bits every time. The positives,
-// the largest terms, are added as floats. Then the normalisation is undone and the temperature's
-// share taken: dL/dT = -1/(2T) sum_i z_i . dL/dz_i.
+// the block that owns it ever touches it: no atomics, and the same bits every time. Columns get
+// their gradient as the rows of the transposed problem. Positives by shifts, the largest terms, are
+// added as floats. Then the normalisation is undone and the temperature's share taken:
+// dL/dT = -1/T sum_i z_i . dL/dz_i over the rows, and half of that where rows are columns, too.
 
 #pragma once
 
-#include "cuda/rows.cuh"
-#include "cuda/tile.cuh"
+#include "cuda/pair_weights.cuh"
 
 namespace simclr::fused {
 
@@ -19,12 +17,33 @@ template <typename C, bool kSharedShift>
 class BackwardBlock {
  public:
   explicit SIMCLR_DEVICE BackwardBlock(const BackwardParams& p)
-      : p_(p), first_row_(p.first_row + block_id() * C::kRows) {}
+      : p_(p),
+        weights_(p),
+        first_row_(to_int(p.problem.rows.begin) + block_id() * C::kRows),
+        end_row_(to_int(p.problem.rows.end)) {}
 
   SIMCLR_DEVICE void run() {
-    copy_tile_async<C, C::kRows>(kRowsOffset, p_.rows, first_row_);
-    copy_columns_async(0, 0);
-    load_row_terms();
+    const auto loop = weights_.main_loop();
+    loop.start(first_row_, end_row_);
+    weights_.load_rows(first_row_, end_row_);
+    clear_gradient();
+    loop.for_each_column_tile([&](int stage, int column) {
+      float w[C::kRowTiles][C::kColumnTiles][4];
+      multiply_rows<C>(w, kRowsOffset, stage_tile<C>(stage));
+      weights_.apply(w, stage, column);
+      multiply_weights<C>(grad_, w, stage_tile<C>(stage));
+    });
+    share_gradient();
+    for (int row = opaque(warp_id()); row < C::kRows; row += C::kWarps) {
+      const int i = first_row_ + row;
+      if (i < end_row_) finish_row(i, 4 * row * C::kDim);
+    }
+  }
+
+ private:
+  using Storage = typename C::Storage;
+
+  SIMCLR_DEVICE void clear_gradient() {
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
@@ -33,127 +52,6 @@ class BackwardBlock {
         for (int e = 0; e < 4; ++e) grad_[m][d][e] = 0.0f;
       }
     }
-    int stage = 0;
-    for (int column = 0; column < p_.rows.count; column += C::kColumns) {
-      copy_async_wait<0>();
-      // Barrier: this stage is full for all threads, and all are done with the other one.
-      sync_threads();
-      if (column + C::kColumns < p_.rows.count) {
-        copy_columns_async(stage ^ 1, column + C::kColumns);
-      }
-      visit_tile(stage, column);
-      stage ^= 1;
-    }
-    share_gradient();
-    for (int row = opaque(warp_id()); row < C::kRows; row += C::kWarps) {
-      const int i = first_row_ + row;
-      if (i < p_.end_row) finish_row(i, 4 * row * C::kDim);
-    }
-  }
-
- private:
-  SIMCLR_DEVICE void copy_columns_async(int stage, int column) {
-    copy_tile_async<C, C::kColumns>(stage_tile<C>(stage), p_.rows, column);
-    const int count = p_.rows.count;
-    copy_terms_async<C>(stage_terms<C>(stage, 0), p_.rows.factor, column, count);
-    copy_terms_async<C>(stage_terms<C>(stage, 1), p_.weight, column, count);
-    if constexpr (!kSharedShift) {
-      copy_terms_async<C>(stage_terms<C>(stage, 2), p_.row_shift, column, count);
-    }
-    copy_async_commit();
-  }
-
-  SIMCLR_DEVICE void load_row_terms() {
-    SIMCLR_UNROLL
-    for (int m = 0; m < C::kRowTiles; ++m) {
-      SIMCLR_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const int i = first_row_ + row_of<C>(m, 2 * half);
-        const bool inside = i < p_.rows.count;
-        row_scale_[m][half] = inside ? p_.scale * p_.rows.factor[i] : 0.0f;
-        row_weight_[m][half] = inside ? p_.weight[i] : 0.0f;
-        if constexpr (!kSharedShift) row_shift_[m][half] = inside ? p_.row_shift[i] : 0.0f;
-      }
-    }
-  }
-
-  SIMCLR_DEVICE void visit_tile(int stage, int first_column) {
-    float w[C::kRowTiles][C::kColumnTiles][4];
-    multiply_rows<C>(w, kRowsOffset, stage_tile<C>(stage));
-    SIMCLR_UNROLL
-    for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
-    if (is_special(first_column)) clear_special(w, first_column);
-    multiply_weights<C>(grad_, w, stage_tile<C>(stage));
-  }
-
-  // Turns similarities into weights, times the columns' factors: what multiplies stored rows.
-  SIMCLR_DEVICE void weigh_columns(float (&w)[C::kRowTiles][C::kColumnTiles][4], int stage, int n) {
-    float factor[2];
-    float weight[2];
-    float shift[2];
-    SIMCLR_UNROLL
-    for (int e = 0; e < 2; ++e) {
-      factor[e] = shared_load(stage_terms<C>(stage, 0), column_of(n, e));
-      weight[e] = shared_load(stage_terms<C>(stage, 1), column_of(n, e));
-      if constexpr (!kSharedShift) {
-        shift[e] = shared_load(stage_terms<C>(stage, 2), column_of(n, e));
-      }
-    }
-    SIMCLR_UNROLL
-    for (int m = 0; m < C::kRowTiles; ++m) {
-      SIMCLR_UNROLL
-      for (int e = 0; e < 4; ++e) {
-        const float x = w[m][n][e] * row_scale_[m][e / 2] * factor[e % 2];
-        float sum;
-        if constexpr (kSharedShift) {  // one power serves both
-          sum = exp2_fast(x - p_.shift) * (row_weight_[m][e / 2] + weight[e % 2]);
-        } else {
-          sum = softmax(x - row_shift_[m][e / 2]) * row_weight_[m][e / 2] +
-                softmax(x - shift[e % 2]) * weight[e % 2];
-        }
-        w[m][n][e] = sum * factor[e % 2];
-      }
-    }
-  }
-
-  // P_ij of a logarithm that is 0 at most, but for pairs that do not count: theirs may be anything,
-  // and infinity times the weight 0 is not 0.
-  static SIMCLR_DEVICE float softmax(float exponent) { return exp2_fast(fminf(exponent, 0.0f)); }
-
-  // Whether the tile holds positives, or rows that meet themselves. What lies outside of the matrix
-  // needs no care: its columns have weight 0 and rows of zeros, and its rows are not stored.
-  SIMCLR_DEVICE bool is_special(int first_column) const {
-    const int n = p_.rows.pairs;
-    return meets(first_column, 0) || meets(first_column, n) || meets(first_column, -n);
-  }
-  SIMCLR_DEVICE bool meets(int first_column, int distance) const {
-    return first_column < first_row_ + distance + C::kRows &&
-           first_row_ + distance < first_column + C::kColumns;
-  }
-
-  SIMCLR_DEVICE void clear_special(float (&w)[C::kRowTiles][C::kColumnTiles][4], int first_column) {
-    const int below = first_column - first_row_;
-    const int self = within_tile(below);
-    const int positives[2] = {within_tile(below - p_.rows.pairs),
-                              within_tile(below + p_.rows.pairs)};
-    SIMCLR_UNROLL
-    for (int m = 0; m < C::kRowTiles; ++m) {
-      SIMCLR_UNROLL
-      for (int n = 0; n < C::kColumnTiles; ++n) {
-        SIMCLR_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          const int distance = row_of<C>(m, e) - column_of(n, e);
-          if (distance == self || distance == positives[0] || distance == positives[1]) {
-            w[m][n][e] = 0.0f;
-          }
-        }
-      }
-    }
-  }
-  // A distance of rows of the matrix, or if it is too large for a tile, one that no tile has.
-  static SIMCLR_DEVICE int within_tile(int distance) {
-    constexpr int kFar = C::kRows + C::kColumns;
-    return distance > -kFar && distance < kFar ? distance : kFar;
   }
 
   // From the accumulators, which nobody can walk along a row of, to the beginning of shared
@@ -174,26 +72,41 @@ class BackwardBlock {
     sync_threads();
   }
 
-  // Adds the positive to the gradient of row i, undoes the normalisation and stores it: a warp's
+  SIMCLR_DEVICE const Storage* row(int i) const {
+    return static_cast<const Storage*>(p_.rows.z) + int64_t{i} * p_.rows.stride;
+  }
+
+  // A positive of a row by a shift: its row, and T times what its weight lacks, times its factor.
+  struct Positive {
+    const Storage* row;
+    float weight;
+  };
+  SIMCLR_DEVICE Positive positive_of(int i, int k) const {
+    if (k >= p_.pairing.shifts) return {row(i), 0.0f};
+    const int64_t j = i + p_.pairing.shift[k];
+    if (!p_.problem.columns.contains(j)) return {row(i), 0.0f};
+    const int column = to_int(j);
+    return {row(column), positive_weight(p_.terms, i, column).value * p_.rows.factor[column]};
+  }
+
+  // Adds the positives to the gradient of row i, undoes the normalisation and stores it: a warp's
   // work.
   SIMCLR_DEVICE void finish_row(int i, int grad) {
     using Element = typename C::Element;
-    using Storage = typename C::Storage;
-    const Rows& rows = p_.rows;
-    const int p = i < rows.pairs ? i + rows.pairs : i - rows.pairs;
-    const Storage* row = static_cast<const Storage*>(rows.z) + int64_t{i} * rows.stride;
-    const Storage* positive = static_cast<const Storage*>(rows.z) + int64_t{p} * rows.stride;
-    const float factor = rows.factor[i];
-    const float positive_weight = p_.positive_weight[i < p ? i : p] * rows.factor[p];
-    const float inv_gain = exp2i(-gain_exponent(*p_.max_grad));
+    const Positive positives[] = {positive_of(i, 0), positive_of(i, 1)};
+    static_assert(Pairing::kMaxShifts == 2);
+    const float factor = p_.rows.factor[i];
+    const float inv_gain = exp2i(-gain_exponent(*p_.terms.max_grad));
     const float inv_t = p_.scale * static_cast<float>(kLn2);
 
     float radial = 0.0f;
-    for (int k = lane_id(); k < rows.dim; k += 32) {
-      const float sum = shared_load(grad, k) * inv_gain;
-      const float value = inv_t * (sum + positive_weight * Element::widen(positive[k]));
-      shared_store(grad, k, value);
-      radial += value * factor * Element::widen(row[k]);
+    for (int k = lane_id(); k < p_.rows.dim; k += 32) {
+      float sum = shared_load(grad, k) * inv_gain;
+      for (const Positive& positive : positives) {
+        sum += positive.weight * Element::widen(positive.row[k]);
+      }
+      shared_store(grad, k, inv_t * sum);
+      radial += inv_t * sum * factor * Element::widen(row(i)[k]);
     }
     for (int lanes = 16; lanes >= 1; lanes /= 2) radial += shuffle_xor(radial, lanes);
 
@@ -201,19 +114,19 @@ class BackwardBlock {
     // Where eps stood for the norm, the row was only scaled: nothing to project out.
     const bool projected = p_.inv_norm != nullptr && !(inv_norm < 0.0f);
     const float along = projected ? radial * factor : 0.0f;
-    Storage* out = static_cast<Storage*>(p_.grad) + int64_t{i - p_.first_row} * rows.dim;
-    for (int k = lane_id(); k < rows.dim; k += 32) {
-      const float value = shared_load(grad, k) - along * Element::widen(row[k]);
+    const int place = i - to_int(p_.problem.rows.begin);
+    Storage* out = static_cast<Storage*>(p_.grad) + int64_t{place} * p_.rows.dim;
+    for (int k = lane_id(); k < p_.rows.dim; k += 32) {
+      const float value = shared_load(grad, k) - along * Element::widen(row(i)[k]);
       out[k] = Element::result(value * fabsf(inv_norm));
     }
-    if (lane_id() == 0) p_.radial[i - p_.first_row] = radial;
+    if (lane_id() == 0) p_.radial[place] = radial;
   }
 
   const BackwardParams& p_;
+  PairWeights<C, kSharedShift> weights_;
   int first_row_;
-  float row_scale_[C::kRowTiles][2];
-  float row_weight_[C::kRowTiles][2];
-  float row_shift_[C::kRowTiles][2];  // only where it is not shared
+  int end_row_;
   float grad_[C::kRowTiles][C::kDim / 8][4];
 };
 

@@ -40,7 +40,10 @@ struct Config {
   static constexpr int kStageBytes = kTileBytes + kMaxColumnTerms * kColumns * 4;
   static constexpr int kStagesOffset = kRows * kRowBytes;
   static constexpr int kSumsOffset = kStagesOffset + 2 * kStageBytes;
-  static constexpr int kSharedBytes = kSumsOffset + 2 * kWarps * kColumns * 4;
+  // Of a tile's columns, by warps and in two stages: sums of exponentials, and of positives.
+  static constexpr int kSumsBytes = 2 * kWarps * kColumns * 4;
+  static constexpr int kPositivesOffset = kSumsOffset + kSumsBytes;
+  static constexpr int kSharedBytes = kPositivesOffset + kSumsBytes;
 
   static_assert(kColumns % 16 == 0 && kColumns <= kThreads && kUnits % 4 == 0);
   static_assert(kSharedBytes <= 80 * 1024);
@@ -67,7 +70,6 @@ template <int kDim>
 struct ConfigFor<Tf32x3, kDim> : FloatConfig<Tf32x3, kDim> {};
 
 constexpr int kRowsOffset = 0;  // in shared memory, of the tile of rows
-constexpr int kMaxDim = 256;
 
 // Calls visit(config) with the smallest configuration that holds D.
 template <typename Element, typename Visit>

@@ -6,10 +6,6 @@
 
 #include <cstdint>
 
-#ifdef SIMCLR_CUDA_HOST
-#include "device_host.h"
-#else
-
 #define SIMCLR_DEVICE __device__ __forceinline__
 #define SIMCLR_KERNEL(max_threads, min_blocks) __global__ __launch_bounds__(max_threads, min_blocks)
 #define SIMCLR_UNROLL _Pragma("unroll")
@@ -111,8 +107,8 @@ SIMCLR_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_
 
 // ---- Numbers. ----
 
-// x, of which the compiler no longer knows where it comes from: what is computed from it inside of
-// a loop stays there, and is not kept in registers that the loop lacks.
+// Hides the origin of x from the compiler, so that it does not hoist expressions out of the loop
+// and run out of registers.
 SIMCLR_DEVICE int opaque(int x) {
   asm volatile("" : "+r"(x));
   return x;
@@ -151,5 +147,3 @@ SIMCLR_DEVICE float bits_float(uint32_t bits) { return __uint_as_float(bits); }
 SIMCLR_DEVICE void atomic_max(uint32_t* address, uint32_t value) { atomicMax(address, value); }
 
 }  // namespace simclr::fused
-
-#endif

@@ -6,12 +6,13 @@
 
 #pragma once
 
+#include "common/limits.h"
 #include "cuda/device.cuh"
 
 namespace simclr::fused {
 
-constexpr int kUnitBytes = 16;  // of an asynchronous copy, and of a row of an 8 x 8 matrix
-constexpr int kStepUnits = 2;   // units of a row that one step multiplies
+// A unit, kUnitBytes, is an asynchronous copy, and a row of an 8 x 8 matrix.
+constexpr int kStepUnits = 2;  // units of a row that one step multiplies
 
 // What the two half types share. In the weights' product, a step takes 16 of the tile's columns:
 // the fragments of two adjacent accumulators, which hold columns 2t, 2t + 1 of their 8 in lane

@@ -1,34 +1,32 @@
 // Sums of the exponentials of all rows, S never stored:
 //
-//   l_i = sum_{j != i} 2^(x_ij - shift),   x_ij = scale factor_i factor_j (row_i . row_j)
+//   l_i = sum_j 2^(x_ij - shift) over the pairs that count,
+//   x_ij = scale factor_i factor_j (row_i . row_j)
 //
-// The rows are cut into strips, and a block visits the pairs of two strips (a, b), a <= b, tile by
-// tile: its rows' sums stay in registers, its columns' go to their partial sums after each tile. So
-// every pair is visited once, each partial sum has one writer, and they are added in a fixed order:
-// no atomics, and the same bits every time.
+// Rows and columns are cut into strips, and a block visits the pairs of two strips, tile by tile:
+// its rows' sums stay in registers, its columns' go to their partial sums after each tile. Of a
+// symmetric problem it visits strips a <= b alone. So every pair is visited once, each partial sum
+// has one writer, and they are added in a fixed order: no atomics, and the same bits every time.
 //
-// Without a shared shift a block visits all pairs of two strips (a, b) in both orders, for its rows
-// alone: each row's shift is its largest exponent so far.
+// Without a shared shift a block visits all pairs of two strips, for its rows alone.
 
 #pragma once
 
-#include "cuda/tile.cuh"
+#include "cuda/pairing.cuh"
+#include "cuda/row_sums.cuh"
 
 namespace simclr::fused {
 
-// Finite, and below every exponent: the difference of two infinities would be no number.
-constexpr float kLeastExponent = -1e30f;
-
-// The pair of strips of a block, a <= b: the blocks count through the rows of the upper triangle.
-// With all pairs: through a square.
+// The strips of a block, of rows and of columns. Blocks count through the rows of the matrix, or of
+// its upper triangle: a <= b.
 struct StripPair {
   int a;
   int b;
 };
-SIMCLR_DEVICE StripPair strip_pair(int block, int strips, bool triangle) {
-  if (!triangle) return {block / strips, block % strips};
+SIMCLR_DEVICE StripPair strip_pair(int block, int columns, bool triangle) {
+  if (!triangle) return {block / columns, block % columns};
   int a = 0;
-  for (int row = strips; block >= row; --row, ++a) block -= row;
+  for (int row = columns; block >= row; --row, ++a) block -= row;
   return {a, a + block};
 }
 
@@ -36,77 +34,72 @@ template <typename C, bool kSharedShift>
 class ForwardBlock {
  public:
   explicit SIMCLR_DEVICE ForwardBlock(const ForwardParams& p)
-      : p_(p), pair_(strip_pair(block_id(), p.strips, kSharedShift)) {}
+      : p_(p),
+        triangle_(kSharedShift && p.problem.symmetric()),
+        strips_(strip_pair(block_id(), p.column_strips.count, triangle_)),
+        first_strip_row_(to_int(p.problem.rows.begin) + strips_.a * p.row_strips.size),
+        end_row_(min_of(first_strip_row_ + p.row_strips.size, to_int(p.problem.rows.end))),
+        first_strip_column_(to_int(p.problem.columns.begin) + strips_.b * p.column_strips.size),
+        end_column_(
+            min_of(first_strip_column_ + p.column_strips.size, to_int(p.problem.columns.end))) {}
 
   SIMCLR_DEVICE void run() {
-    const int end = min_of((pair_.a + 1) * p_.strip_rows, p_.rows.count);
-    for (int row = pair_.a * p_.strip_rows; row < end; row += C::kRows) visit_row_tile(row);
+    for (int row = first_strip_row_; row < end_row_; row += C::kRows) visit_row_tile(row);
   }
 
  private:
+  using Tile = float[C::kRowTiles][C::kColumnTiles][4];
+
   static SIMCLR_DEVICE int min_of(int x, int y) { return x < y ? x : y; }
 
   SIMCLR_DEVICE void visit_row_tile(int first_row) {
     first_row_ = first_row;
-    const int strip = pair_.b * p_.strip_rows;
-    const int end = min_of(strip + p_.strip_rows, p_.rows.count);
     // In a strip of its own, a tile of rows begins with the columns that it shares.
-    const bool diagonal = kSharedShift && pair_.a == pair_.b;
-    int column = diagonal ? first_row : strip;
-
+    const bool diagonal = triangle_ && strips_.a == strips_.b;
+    const MainLoop<C, 1> loop(p_.rows, diagonal ? first_row : first_strip_column_, end_column_,
+                              p_.rows.factor);
     // No barrier: the one before the last column sums is after all reads of the tiles.
-    copy_tile_async<C, C::kRows>(kRowsOffset, p_.rows, first_row);
-    copy_columns_async(0, column);
-    load_row_terms();
-    int stage = 0;
+    loop.start(first_row, end_row_);
+    load_row_scales();
+    sums_.clear();
+    int last_stage = 0;
     int previous = -1;  // first column of the tile before
-    for (; column < end; column += C::kColumns) {
-      copy_async_wait<0>();
-      // Barrier: this stage is full for all threads, and all are done with the other one.
-      sync_threads();
-      if (column + C::kColumns < end) copy_columns_async(stage ^ 1, column + C::kColumns);
+    loop.for_each_column_tile([&](int stage, int column) {
       if (previous >= 0) add_column_sums(stage ^ 1, previous);
       visit_tile(stage, column);
+      last_stage = stage;
       previous = column;
-      stage ^= 1;
-    }
+    });
     sync_threads();
-    add_column_sums(stage ^ 1, previous);
+    add_column_sums(last_stage, previous);
     store_row_sums();
   }
 
-  SIMCLR_DEVICE void copy_columns_async(int stage, int column) {
-    copy_tile_async<C, C::kColumns>(stage_tile<C>(stage), p_.rows, column);
-    copy_terms_async<C>(stage_terms<C>(stage, 0), p_.rows.factor, column, p_.rows.count);
-    copy_async_commit();
-  }
-
-  SIMCLR_DEVICE void load_row_terms() {
+  SIMCLR_DEVICE void load_row_scales() {
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int i = first_row_ + row_of<C>(m, 2 * half);
-        row_scale_[m][half] = i < p_.rows.count ? p_.scale * p_.rows.factor[i] : 0.0f;
-        row_sum_[m][half] = 0.0f;
-        row_max_[m][half] = kLeastExponent;
+        row_scale_[m][half] = i < end_row_ ? p_.scale * p_.rows.factor[i] : 0.0f;
       }
     }
   }
 
   SIMCLR_DEVICE void visit_tile(int stage, int first_column) {
-    float x[C::kRowTiles][C::kColumnTiles][4];
+    Tile x;
     multiply_rows<C>(x, kRowsOffset, stage_tile<C>(stage));
     scale(x, stage_terms<C>(stage, 0));
     if (is_special(first_column)) treat_special(x, first_column);
-    if constexpr (kSharedShift) {
-      sum_both(x, column_sums(stage));
-    } else {
-      sum_rows(x);
+    if (p_.pairing.label != nullptr) {
+      sums_.add_positives(x, stage, p_.pairing.label + first_row_, end_row_ - first_row_,
+                          p_.pairing.label + first_column, end_column_ - first_column,
+                          p_.row_positive + row_place(strips_.b, first_row_));
     }
+    sums_.add(x, stage);
   }
 
-  SIMCLR_DEVICE void scale(float (&x)[C::kRowTiles][C::kColumnTiles][4], int factor) {
+  SIMCLR_DEVICE void scale(Tile& x, int factor) {
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) {
       const float column_factor[2] = {shared_load(factor, column_of(n, 0)),
@@ -121,21 +114,14 @@ class ForwardBlock {
     }
   }
 
-  // Whether the tile holds positives, or elements that do not count.
+  // Whether the tile holds positives of a shift, or pairs that do not count.
   SIMCLR_DEVICE bool is_special(int first_column) const {
-    const int after_row = first_row_ + C::kRows;
-    const int after_column = first_column + C::kColumns;
-    const bool diagonal = first_column < after_row && first_row_ < after_column;
-    const bool edge = after_row > p_.rows.count || after_column > p_.rows.count;
-    const bool positive =
-        first_column < after_row + p_.rows.pairs && first_row_ + p_.rows.pairs < after_column;
-    const bool mirrored = !kSharedShift && first_row_ < after_column + p_.rows.pairs &&
-                          first_column + p_.rows.pairs < after_row;
-    return diagonal || edge || positive || mirrored;
+    const bool edge = first_row_ + C::kRows > end_row_ || first_column + C::kColumns > end_column_;
+    return edge || meets_special<C>(p_.pairing, first_row_, first_column);
   }
 
-  // Keeps the positives' exponents, and makes those that do not count vanish.
-  SIMCLR_DEVICE void treat_special(float (&x)[C::kRowTiles][C::kColumnTiles][4], int first_column) {
+  // Keeps the positives' exponents, and makes pairs that do not count vanish.
+  SIMCLR_DEVICE void treat_special(Tile& x, int first_column) {
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
@@ -144,44 +130,25 @@ class ForwardBlock {
         for (int e = 0; e < 4; ++e) {
           const int i = first_row_ + row_of<C>(m, e);
           const int j = first_column + column_of(n, e);
-          const bool inside = i < p_.rows.count && j < p_.rows.count;
-          const bool positive = j == i + p_.rows.pairs || j == i - p_.rows.pairs;
-          if (inside && positive && (i < j || !kSharedShift)) p_.positive[i] = x[m][n][e];
-          // With a shared shift, the pair (i, j) counts for both where i < j.
-          const bool counts = inside && (kSharedShift ? i < j : i != j);
-          if (!counts) x[m][n][e] = -INFINITY;
+          const bool inside = i < end_row_ && j < end_column_;
+          // Of a triangle, the pair (i, j) counts for both where i < j.
+          const bool counts = inside && (triangle_ ? i < j : !(p_.pairing.skip_self && i == j));
+          if (counts) {
+            store_positive(i, j, x[m][n][e]);
+          } else {
+            x[m][n][e] = -INFINITY;
+          }
         }
       }
     }
   }
 
-  static SIMCLR_DEVICE int column_sums(int stage) {
-    return C::kSumsOffset + stage * C::kWarps * C::kColumns * 4;
-  }
-
-  // Adds the tile to the rows' sums, and leaves the warp's sums of its columns at `column_sum`.
-  SIMCLR_DEVICE void sum_both(float (&x)[C::kRowTiles][C::kColumnTiles][4], int column_sum) {
+  SIMCLR_DEVICE void store_positive(int i, int j, float x) const {
+    const int rows = to_int(p_.problem.rows.size());
     SIMCLR_UNROLL
-    for (int n = 0; n < C::kColumnTiles; ++n) {
-      float column[2] = {0.0f, 0.0f};
-      SIMCLR_UNROLL
-      for (int m = 0; m < C::kRowTiles; ++m) {
-        SIMCLR_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          const float value = exp2_fast(x[m][n][e]);
-          row_sum_[m][e / 2] += value;
-          column[e % 2] += value;
-        }
-      }
-      // Over the lanes that hold the same columns; each of two halves of them then keeps one.
-      const bool odd = lane_id() & 4;
-      const float sent = shuffle_xor(odd ? column[0] : column[1], 4);
-      float sum = (odd ? column[1] : column[0]) + sent;
-      sum += shuffle_xor(sum, 8);
-      sum += shuffle_xor(sum, 16);
-      if (lane_id() < 8) {
-        shared_store(column_sum, warp_id() * C::kColumns + column_of(n, odd ? 1 : 0), sum);
-      }
+    for (int k = 0; k < Pairing::kMaxShifts; ++k) {
+      if (k >= p_.pairing.shifts || j != i + to_int(p_.pairing.shift[k])) continue;
+      p_.positive[int64_t{k} * rows + i - to_int(p_.problem.rows.begin)] = x;
     }
   }
 
@@ -190,75 +157,45 @@ class ForwardBlock {
     if constexpr (!kSharedShift) return;
     const int column = thread_id();
     const int j = first_column + column;
-    if (column < C::kColumns && j < p_.rows.count) add_column_sum(stage, column, j);
+    if (column < C::kColumns && j < end_column_) add_column_sum(stage, column, j);
     sync_warp();  // what follows takes whole warps
   }
   SIMCLR_DEVICE void add_column_sum(int stage, int column, int j) {
-    float sum = 0.0f;
-    SIMCLR_UNROLL
-    for (int w = 0; w < C::kWarps; ++w) {
-      sum += shared_load(column_sums(stage), w * C::kColumns + column);
-    }
-    const int slot = pair_.a == pair_.b ? p_.strips : pair_.a;
-    float* total = p_.partial_sum + int64_t{slot} * p_.rows.count + j;
-    const bool first = first_row_ == pair_.a * p_.strip_rows;
-    *total = first ? sum : *total + sum;
+    const bool own_pairs = triangle_ && strips_.a == strips_.b;
+    const int slot = own_pairs ? p_.row_strips.count : strips_.a;
+    const int64_t place = int64_t{slot} * p_.problem.columns.size() + j - p_.problem.columns.begin;
+    const float sum = RowSums<C, kSharedShift>::column_sum(stage, column);
+    float* total = p_.column_sum + place;
+    *total = first_row_ == first_strip_row_ ? sum : *total + sum;
+    if (p_.pairing.label == nullptr) return;
+    p_.column_positive[place] += RowSums<C, kSharedShift>::column_positive(stage, column);
   }
 
-  // Adds the tile to the rows' sums, which follow when a row's largest exponent rises.
-  SIMCLR_DEVICE void sum_rows(float (&x)[C::kRowTiles][C::kColumnTiles][4]) {
-    SIMCLR_UNROLL
-    for (int m = 0; m < C::kRowTiles; ++m) {
-      SIMCLR_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        float largest = row_max_[m][half];
-        SIMCLR_UNROLL
-        for (int n = 0; n < C::kColumnTiles; ++n) {
-          largest = fmaxf(largest, fmaxf(x[m][n][2 * half], x[m][n][2 * half + 1]));
-        }
-        float sum = row_sum_[m][half] * exp2_fast(row_max_[m][half] - largest);
-        SIMCLR_UNROLL
-        for (int n = 0; n < C::kColumnTiles; ++n) {
-          sum += exp2_fast(x[m][n][2 * half] - largest);
-          sum += exp2_fast(x[m][n][2 * half + 1] - largest);
-        }
-        row_sum_[m][half] = sum;
-        row_max_[m][half] = largest;
-      }
-    }
+  SIMCLR_DEVICE void store_row_sums() const {
+    const int64_t place = row_place(strips_.b, first_row_);
+    const int rows = end_row_ - first_row_;
+    sums_.finish_rows([&](int row, float sum, float max) {
+      if (row >= rows) return;
+      p_.row_sum[place + row] = sum;
+      if constexpr (!kSharedShift) p_.row_max[place + row] = max;
+    });
   }
 
-  // Joins the four lanes that share a row.
-  SIMCLR_DEVICE void store_row_sums() {
-    SIMCLR_UNROLL
-    for (int m = 0; m < C::kRowTiles; ++m) {
-      SIMCLR_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        float sum = row_sum_[m][half];
-        float largest = row_max_[m][half];
-        SIMCLR_UNROLL
-        for (int lanes = 1; lanes <= 2; lanes *= 2) {
-          const float other_sum = shuffle_xor(sum, lanes);
-          const float other_largest = shuffle_xor(largest, lanes);
-          const float both = fmaxf(largest, other_largest);
-          sum = sum * exp2_fast(largest - both) + other_sum * exp2_fast(other_largest - both);
-          largest = both;
-        }
-        const int i = first_row_ + row_of<C>(m, 2 * half);
-        if (lane_id() % 4 != 0 || i >= p_.rows.count) continue;
-        const int64_t place = int64_t{pair_.b} * p_.rows.count + i;
-        p_.partial_sum[place] = sum;
-        if constexpr (!kSharedShift) p_.partial_max[place] = largest;
-      }
-    }
+  // Of the partial sum of row i over the columns of a strip.
+  SIMCLR_DEVICE int64_t row_place(int strip, int i) const {
+    return int64_t{strip} * p_.problem.rows.size() + i - p_.problem.rows.begin;
   }
 
   const ForwardParams& p_;
-  StripPair pair_;
+  bool triangle_;
+  StripPair strips_;
+  int first_strip_row_;
+  int end_row_;  // of the strip
+  int first_strip_column_;
+  int end_column_;
   int first_row_;
   float row_scale_[C::kRowTiles][2];
-  float row_sum_[C::kRowTiles][2];
-  float row_max_[C::kRowTiles][2];
+  RowSums<C, kSharedShift> sums_;
 };
 
 template <typename C, bool kSharedShift>

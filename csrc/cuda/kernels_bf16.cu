@@ -1,4 +1,4 @@
-#include "cuda/launch.cuh"
+#include "cuda/kernels.cuh"
 
 namespace simclr::fused {
 

@@ -1,42 +1,89 @@
 // Kernels over rows that do not depend on the precision: a row's loss from its partial sums, and
 // its terms of the gradient's weights.
 
+#include "cuda/kernels.h"
 #include "cuda/launch.cuh"
+#include "cuda/pairing.cuh"
+#include "cuda/rows.cuh"
 
 namespace simclr::fused {
 namespace {
 
-// Adds a row's partial sums, and makes its loss of them.
+// The sum of x_ij - shift over the positives of row i of z, and how many there are.
+struct Positives {
+  double sum;
+  int count;
+};
+SIMCLR_DEVICE Positives positives_of_label(const FinishParams& p, int i) {
+  double sum = 0;
+  for (int slot = 0; slot < p.slots; ++slot) {
+    sum += p.positive_sum[int64_t{slot} * p.side.size() + i - p.side.begin];
+  }
+  return {sum, p.positives[i]};
+}
+// Without a shared shift both orders of a pair are computed, and may be rounded differently: then
+// each row has its own.
+SIMCLR_DEVICE Positives positives_of_shifts(const FinishParams& p, int i) {
+  const Problem& problem = p.problem;
+  Positives positives{0, 0};
+  const auto add = [&](int k, int64_t row) {
+    positives.sum += p.positive[k * problem.rows.size() + row - problem.rows.begin];
+    ++positives.count;
+  };
+  for (int k = 0; k < p.pairing.shifts; ++k) {
+    const int64_t shift = p.pairing.shift[k];
+    if (problem.rows.contains(i) && problem.columns.contains(i + shift)) add(k, i);
+    const bool column = p.shared_shift && problem.columns.contains(i);
+    if (column && problem.rows.contains(i - shift)) add(k, i - shift);
+  }
+  return positives;
+}
+
+// A sum of exponentials, and the shift that they are relative to.
+struct PowerSum {
+  double sum;
+  double shift;
+};
+SIMCLR_DEVICE PowerSum power_sum(const FinishParams& p, int64_t row) {
+  double sum = 0;
+  if (p.max == nullptr) {
+    for (int slot = 0; slot < p.slots; ++slot) sum += p.sum[slot * p.side.size() + row];
+    return {sum, p.shift};
+  }
+  float largest = p.max[row];
+  for (int slot = 1; slot < p.slots; ++slot) {
+    largest = fmaxf(largest, p.max[slot * p.side.size() + row]);
+  }
+  for (int slot = 0; slot < p.slots; ++slot) {
+    const int64_t place = slot * p.side.size() + row;
+    sum += p.sum[place] * exp2(static_cast<double>(p.max[place]) - largest);
+  }
+  return {sum, p.shift + static_cast<double>(largest)};
+}
+
+// Makes a row's loss of its partial sums.
 SIMCLR_KERNEL(kRowThreads, 1)
 void finish_kernel(const FinishParams p) {
-  const int i = block_id() * kRowThreads + thread_id();
-  if (i >= p.count) return;
-  double sum = 0;
-  double shift = p.shift;
-  if (p.partial_max == nullptr) {
-    for (int strip = 0; strip <= p.strips; ++strip) {
-      sum += p.partial_sum[int64_t{strip} * p.count + i];
-    }
-  } else {
-    float largest = p.partial_max[i];
-    for (int strip = 1; strip < p.strips; ++strip) {
-      largest = fmaxf(largest, p.partial_max[int64_t{strip} * p.count + i]);
-    }
-    for (int strip = 0; strip < p.strips; ++strip) {
-      const int64_t place = int64_t{strip} * p.count + i;
-      sum += p.partial_sum[place] * exp2(static_cast<double>(p.partial_max[place]) - largest);
-    }
-    shift += largest;
-  }
+  const int64_t row = block_id() * kRowThreads + thread_id();
+  if (row >= p.side.size()) return;
+  const int i = static_cast<int>(p.side.begin + row);
+  const auto [sum, shift] = power_sum(p, row);
+  const Positives positives =
+      p.positives != nullptr ? positives_of_label(p, i) : positives_of_shifts(p, i);
   // Relative to the same shift as the sum: where the positive dominates it, they cancel.
-  const int place = p.partial_max == nullptr && i >= p.pairs ? i - p.pairs : i;
-  const double positive = p.positive[place] + (p.shift - shift);
-  // The positive of a single pair is its whole sum, and the logarithm of a power is rounded.
-  const double log_sum = p.pairs == 1 ? positive : log2(sum);
+  const double positive = positives.sum / positives.count + (p.shift - shift);
+  // The positive may be the whole sum, and the logarithm of a power is rounded.
+  const bool whole = positives.count == 1 && p.counted == 1;
+  const double log_sum = whole ? positive : log2(sum);
   p.lse[i] = kLn2 * (log_sum + shift);
   const double loss = kLn2 * (log_sum - positive);
-  // The positive is one of the sum's terms and cannot exceed it: what is negative is rounding.
-  p.loss[i] = static_cast<float>(loss < 0 ? 0 : loss);
+  // The positives are terms of the sum and cannot exceed it: what is negative is rounding.
+  p.loss[i] = positives.count == 0 || loss < 0 ? 0.0f : static_cast<float>(loss);
+}
+
+// Row i's share of the gradient's weights: none without positives, where its loss is 0.
+SIMCLR_DEVICE float row_grad(const TermsParams& p, int i) {
+  return p.positives[i] > 0 ? p.grad_loss[i * p.grad_loss_stride] : 0.0f;
 }
 
 // The largest |grad_loss|, as a float's bits: those of positive numbers are ordered as they are.
@@ -44,17 +91,19 @@ SIMCLR_KERNEL(kRowThreads, 1)
 void max_grad_kernel(const TermsParams p) {
   const int i = block_id() * kRowThreads + thread_id();
   if (i >= p.count) return;
-  const float grad = fabsf(p.grad_loss[i * p.grad_loss_stride]);
+  if (p.pairing.label == nullptr) p.positives[i] = count_positives(p.problem, p.pairing, i);
+  const float grad = fabsf(row_grad(p, i));
   if (grad < INFINITY) atomic_max(p.max_grad, float_bits(grad));
 }
 
-// A row's terms of the weights, T W_ij = g_i P_ij + g_j P_ji, and its factor again.
+// A row's terms of the weights, and its factor again.
 SIMCLR_KERNEL(kRowThreads, 1)
 void terms_kernel(const TermsParams p) {
   const int i = block_id() * kRowThreads + thread_id();
   if (i >= p.count) return;
-  const double lse = p.lse[i] / kLn2;  // of exponents of two
-  const double grad = p.grad_loss[i * p.grad_loss_stride];
+  // Of exponents of two. A row that nothing counts for has -infinity, and the weight 0.
+  const double lse = p.lse[i] == -INFINITY ? 0 : p.lse[i] / kLn2;
+  const double grad = row_grad(p, i);
   const float row_shift = p.shared_shift ? p.shift : static_cast<float>(lse);
   p.row_shift[i] = row_shift;
   const float inv_norm = p.inv_norm == nullptr ? 1.0f : fabsf(p.inv_norm[i]);
@@ -62,18 +111,15 @@ void terms_kernel(const TermsParams p) {
   // What the shift lacks of lse goes here, in double: P_ij keeps its last bits.
   p.weight[i] = static_cast<float>(grad * exp2(row_shift - lse) *
                                    exp2(static_cast<double>(gain_exponent(*p.max_grad))));
-  if (i >= p.pairs) return;
   // P_ip - 1 = expm1(-loss_i): exact where P_ip is so near 1 that a difference would be noise.
-  const double other_grad = p.grad_loss[(i + p.pairs) * p.grad_loss_stride];
-  p.positive_weight[i] =
-      static_cast<float>(grad * expm1(-static_cast<double>(p.loss[i])) +
-                         other_grad * expm1(-static_cast<double>(p.loss[i + p.pairs])));
+  p.single[i] = static_cast<float>(grad * expm1(-static_cast<double>(p.loss[i])));
+  p.share[i] = p.positives[i] > 0 ? static_cast<float>(grad / p.positives[i]) : 0.0f;
 }
 
 }  // namespace
 
 void finish(const FinishParams& p, Stream stream) {
-  launch(finish_kernel, divide_up(p.count, kRowThreads), kRowThreads, 0, stream, p);
+  launch(finish_kernel, divide_up(p.side.size(), kRowThreads), kRowThreads, 0, stream, p);
 }
 
 void make_terms(const TermsParams& p, Stream stream) {

@@ -4,11 +4,14 @@
 // row z_i = factor_i row_i and 1 <= factor_i < 2. So half types are not rounded again, and no
 // product under- or overflows, however long the rows are.
 //
-// Rows are counted in 32 bits, which are many; offsets of elements take 64.
+// i and j are rows of z, as in common/pairing.h. They are counted in 32 bits, which are many;
+// offsets of elements take 64.
 
 #pragma once
 
 #include <cstdint>
+
+#include "common/pairing.h"
 
 namespace simclr::fused {
 
@@ -21,93 +24,123 @@ enum class Precision {
             // keep 22 bits of 24, and the tensor cores cut off sums; losses are off by 3e-6 to 6e-6
 };
 
-// Both views of a batch and their rows.
+// The rows of both sides.
 struct Rows {
-  const void* z;        // [M, stride] rows, M = 2N; padded with zeros from D on
-  const float* factor;  // [M]
-  int count;            // M
-  int pairs;            // N
+  const void* z;        // [count, stride] rows, padded with zeros from D on
+  const float* factor;  // [count]
   int dim;              // D
   int stride;           // elements from row to row, a multiple of 16 bytes
 };
 
 struct PrepareParams {
-  const void* view[2];    // z0, z1: [N, D]
+  const void* side[2];    // x [R, D], y [C, D]
   int64_t row_stride[2];  // in elements
   int64_t column_stride[2];
-  int pairs;
+  int rows;   // of x
+  int count;  // of x and y
   int dim;
   int stride;
   bool normalize;
   float eps;
-  void* z;          // [M, stride]
-  float* factor;    // [M]
-  float* inv_norm;  // [M] 1 / max(|x_i|, eps), negative where eps was the larger
+  void* z;          // [count, stride]
+  float* factor;    // [count]
+  float* inv_norm;  // [count] 1 / max(|x_i|, eps), negative where eps was the larger
+};
+
+// Rows or columns in strips: the blocks of the forward pass visit the pairs of two.
+struct Strips {
+  int size;  // a multiple of the tile's rows and columns
+  int count;
 };
 
 // Similarities are taken as exponents of two, x_ij = scale s_ij. Where all of them are at most
 // `shift` and far from underflow (`shared_shift`), every pair is visited once: its 2^(x - shift)
-// belongs to both of its rows. Else each row has its own shift, a running maximum.
+// belongs to its row and to its column. Else each row has its own shift, a running maximum, and
+// columns get their sums as the rows of the transposed problem.
+//
+// Sums of a strip's rows over the columns of strip b are at [b, i], those of its columns over the
+// rows of strip a at [a, j]; i and j count from the beginning of their side. Of a symmetric problem
+// with a shared shift both are in one array, and the pairs inside of a strip have their second
+// row's share at [strips, j].
 struct ForwardParams {
   Rows rows;
-  float scale;  // log2(e) / temperature
-  float shift;  // of x; 0 unless shared_shift
+  Problem problem;
+  Pairing pairing;  // of a symmetric problem with a shared shift only k of the shifts k, -k
+  float scale;      // log2(e) / temperature
+  float shift;      // of x; 0 unless shared_shift
   bool shared_shift;
-  int strip_rows;  // rows of a strip, a multiple of the tile's rows and columns
-  int strips;
-  // Sums of row i over the columns of strip b at [b, i]. With a shared shift, the pairs inside of a
-  // strip have their second row's share at [strips, j].
-  float* partial_sum;  // [strips + 1, M]
-  float* partial_max;  // [strips, M]; null with a shared shift
-  // x_ip - shift. Without a shared shift both orders of a pair are computed, and may be rounded
-  // differently: then each row has its own.
-  float* positive;  // [N], or [M]
+  Strips row_strips;
+  Strips column_strips;
+  float* row_sum;
+  float* row_max;     // as row_sum; null with a shared shift
+  float* column_sum;  // null without a shared shift
+  // Sums of x_ij - shift over the positives that labels tell, zeros before; null without labels.
+  float* row_positive;
+  float* column_positive;
+  // x_ij - shift of the positive j = i + shift[k] at [k, i]; null with labels.
+  float* positive;
 };
 
+// Makes losses of one side's sums: the rows of the problem, or its columns.
 struct FinishParams {
-  const float* partial_sum;
-  const float* partial_max;  // null with a shared shift
-  const float* positive;
-  int count;
-  int pairs;
-  int strips;
+  Problem problem;
+  Pairing pairing;
+  bool shared_shift;
   float shift;
-  float* loss;  // [M]
-  double* lse;  // [M]
+  Range side;       // of z
+  int64_t counted;  // the pairs of each of its rows
+  int slots;        // of the sums, [slots, side]
+  const float* sum;
+  const float* max;           // null with a shared shift
+  const float* positive_sum;  // [slots, side], or null
+  const float* positive;      // [shifts, rows], or null
+  const int32_t* positives;   // [count] how many each row has; null without labels
+  float* loss;                // [count]
+  double* lse;                // [count]
 };
 
-// Terms of the weights of pairs, T W_ij = w_i 2^(x_ij - shift_i) + w_j 2^(x_ij - shift_j).
+// Terms of the weights of pairs, of all rows of z. See pair_weights.cuh.
 struct TermsParams {
-  const float* grad_loss;  // [M], any stride
+  Problem problem;
+  Pairing pairing;
+  const float* grad_loss;  // [count], any stride
   int64_t grad_loss_stride;
   const float* loss;
   const double* lse;
-  const float* inv_norm;  // [M], or null: the rows are not normalised
+  const float* inv_norm;  // [count], or null: the rows are not normalised
   int count;
-  int pairs;
   float shift;  // of x, where it is shared
   bool shared_shift;
-  uint32_t* max_grad;      // bits of max |grad_loss|, zero before
-  float* factor;           // [M]
-  float* weight;           // [M] w_i, times the gain of `gain_exponent`
-  float* row_shift;        // [M] of x
-  float* positive_weight;  // [N] T W_ip, without gain
+  int32_t* positives;  // [count] how many each row has: known with labels, else written
+  uint32_t* max_grad;  // bits of max |grad_loss|, zero before
+  float* factor;       // [count]
+  float* weight;       // [count] w_i, times the gain of `gain_exponent`
+  float* row_shift;    // [count] of x
+  float* single;       // [count]
+  float* share;        // [count]
+};
+
+// What `make_terms` has written.
+struct Terms {
+  const uint32_t* max_grad;
+  const float* weight;
+  const float* row_shift;
+  const float* single;
+  const float* share;
+  const int32_t* positives;
 };
 
 struct BackwardParams {
   Rows rows;
-  const float* inv_norm;  // [M], or null: the rows are not normalised
+  Problem problem;  // its rows are those whose gradient is wanted
+  Pairing pairing;
+  Terms terms;
+  const float* inv_norm;  // [count], or null: the rows are not normalised
   float scale;
   float shift;  // of x, where it is shared
   bool shared_shift;
-  const uint32_t* max_grad;
-  const float* weight;
-  const float* row_shift;
-  const float* positive_weight;
-  int first_row;  // the rows whose gradient is wanted
-  int end_row;
-  void* grad;     // [end_row - first_row, D], of the type of the views
-  float* radial;  // [end_row - first_row] z_i . dL/dz_i
+  void* grad;     // [rows of the problem, D], of the type of x
+  float* radial;  // [rows of the problem] z_i . dL/dz_i
 };
 
 }  // namespace simclr::fused

@@ -20,17 +20,18 @@ SIMCLR_DEVICE float largest_power_of_two(float x) {
   return exponent == 0 ? exp2i(-126) : bits_float(exponent);
 }
 
-// Joins the views, a warp per row: finds the norm, and stores the row scaled by a power of two.
+// Joins the sides, a warp per row: finds the norm, and stores the row scaled by a power of two.
 template <typename Element>
 SIMCLR_KERNEL(kRowThreads, 1)
 void prepare_kernel(const PrepareParams p) {
   using Storage = typename Element::Storage;
   const int lane = thread_id() % 32;
   const int i = block_id() * (kRowThreads / 32) + thread_id() / 32;
-  if (i >= 2 * p.pairs) return;
-  const int view = i < p.pairs ? 0 : 1;
-  const int row = i - view * p.pairs;
-  const auto* x = static_cast<const Storage*>(p.view[view]) + row * p.row_stride[view];
+  if (i >= p.count) return;
+  const int side = i < p.rows ? 0 : 1;
+  const int row = i - side * p.rows;
+  const auto* x = static_cast<const Storage*>(p.side[side]) + row * p.row_stride[side];
+  const int64_t column_stride = p.column_stride[side];
   auto* z = static_cast<Storage*>(p.z) + int64_t{i} * p.stride;
 
   float power = 1.0f;
@@ -38,7 +39,7 @@ void prepare_kernel(const PrepareParams p) {
   if (p.normalize) {
     float largest = 0.0f;
     for (int k = lane; k < p.dim; k += 32) {
-      largest = fmaxf(largest, fabsf(Element::widen(x[k * p.column_stride[view]])));
+      largest = fmaxf(largest, fabsf(Element::widen(x[k * column_stride])));
     }
     for (int lanes = 16; lanes >= 1; lanes /= 2) {
       largest = fmaxf(largest, shuffle_xor(largest, lanes));
@@ -47,12 +48,12 @@ void prepare_kernel(const PrepareParams p) {
     const float unit = largest_power_of_two(largest);
     float sum = 0.0f;
     for (int k = lane; k < p.dim; k += 32) {
-      const float value = Element::widen(x[k * p.column_stride[view]]) / unit;
+      const float value = Element::widen(x[k * column_stride]) / unit;
       sum += value * value;
     }
     for (int lanes = 16; lanes >= 1; lanes /= 2) sum += shuffle_xor(sum, lanes);
     const float norm = sqrtf(sum) * unit;
-    const bool clamped = norm < p.eps;  // false for a norm that is no number
+    const bool clamped = norm < p.eps;  // false for a norm that is NaN
     const float inv_norm = 1.0f / (clamped ? p.eps : norm);
     power = largest_power_of_two(inv_norm);
     factor = inv_norm / power;
@@ -60,7 +61,7 @@ void prepare_kernel(const PrepareParams p) {
   }
   if (lane == 0) p.factor[i] = factor;
   for (int k = lane; k < p.stride; k += 32) {
-    const float value = k < p.dim ? Element::widen(x[k * p.column_stride[view]]) * power : 0.0f;
+    const float value = k < p.dim ? Element::widen(x[k * column_stride]) * power : 0.0f;
     z[k] = Element::operand(value);
   }
 }

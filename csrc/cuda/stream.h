@@ -1,17 +1,16 @@
-// Where kernels run: on the device of a tensor, in its current stream.
+// Where kernels run: on the device of a tensor, in its current stream. Has a twin in
+// tests/cuda_host.
 
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
 
 #include "cuda/kernels.h"
 
-#ifdef SIMCLR_CUDA_HOST
-#include "stream_host.h"
-#else
-
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
+// Of the tensors that the operators are registered for.
+#define SIMCLR_DISPATCH_KEY CUDA
 
 namespace simclr::fused {
 
@@ -29,5 +28,3 @@ class StreamGuard {
 };
 
 }  // namespace simclr::fused
-
-#endif

@@ -49,8 +49,8 @@ FAULTS = [
     Fault(
         "positive one column off",
         "csrc/common/pairing.h",
-        "visit(i, i + column0 + shift[k]);",
-        "visit(i, i + 1 < rows.end ? i + 1 + column0 + shift[k] : i + column0 + shift[k]);",
+        "visit(i, i + shift[k]);",
+        "visit(i, i + 1 < rows.end ? i + 1 + shift[k] : i + shift[k]);",
     ),
     Fault(
         "second shift left out",

@@ -51,9 +51,9 @@ assert row["faults"][0]["rows mod 128"] != [], row
 def compile_source(source: Path, folder: Path) -> Path:
     home = Path(torch.__file__).parent
     target = folder / f"{source.name}.o"
-    includes = [str(ROOT / "csrc"), str(HOST), str(home / "include")]
+    includes = [str(HOST), str(ROOT / "csrc"), str(home / "include")]
     includes += [str(home / "include" / "torch" / "csrc" / "api" / "include")]
-    command = [os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-fPIC", "-DSIMCLR_CUDA_HOST"]
+    command = [os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-fPIC"]
     command += [f"-I{include}" for include in includes]
     subprocess.run([*command, "-x", "c++", "-c", str(source), "-o", str(target)], check=True)
     return target

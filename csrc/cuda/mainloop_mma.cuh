@@ -1,5 +1,5 @@
-// Tiles of rows in shared memory, named by their offsets there, and the two products that the
-// tensor cores make of them:
+// The main loop of a block: a tile of rows stays in shared memory, tiles of columns follow each
+// other through two stages there, and tensor cores make two products of them:
 //
 //   S = R C^T      [kRows, kColumns], of a tile of rows R and a tile of columns C
 //   G += W C       [kRows, kDim], of weights in the accumulators of S
@@ -35,17 +35,18 @@ SIMCLR_DEVICE int unit_offset(int row, int unit) {
   return row * C::kRowBytes + (unit ^ phase) * kUnitBytes;
 }
 
-// Starts to copy kTileRows rows into a tile. Zeros stand for rows past the last and for elements
-// that pad D: nothing is read for them, but their address is one that could be.
+// Starts to copy the rows of z from `first_row` on into a tile, kTileRows of them or up to
+// `end_row`. Zeros stand for the others and for elements that pad D: nothing is read for them, but
+// their address is one that could be.
 template <typename C, int kTileRows>
-SIMCLR_DEVICE void copy_tile_async(int tile, const Rows& rows, int first_row) {
+SIMCLR_DEVICE void copy_tile_async(int tile, const Rows& rows, int first_row, int end_row) {
   constexpr int kPassRows = C::kThreads / C::kUnits;  // rows that the block copies at once
   static_assert(C::kThreads % C::kUnits == 0 && kTileRows % kPassRows == 0);
   // Unsigned: it divides by shifts.
   const auto thread = static_cast<unsigned>(opaque(thread_id()));
   const int row = thread / C::kUnits;
   const int unit = thread % C::kUnits;
-  const int end = unit * C::kUnitElements < rows.stride ? rows.count - first_row : 0;
+  const int end = unit * C::kUnitElements < rows.stride ? end_row - first_row : 0;
   const auto* source = static_cast<const typename C::Storage*>(rows.z);
   source += row < end ? int64_t{first_row + row} * rows.stride + unit * C::kUnitElements : 0;
   SIMCLR_UNROLL
@@ -57,11 +58,12 @@ SIMCLR_DEVICE void copy_tile_async(int tile, const Rows& rows, int first_row) {
 
 // The same for one number per row of a tile of columns.
 template <typename C>
-SIMCLR_DEVICE void copy_terms_async(int terms, const float* source, int first_column, int count) {
+SIMCLR_DEVICE void copy_terms_async(int terms, const float* source, int first_column,
+                                    int end_column) {
   const int column = thread_id();
   if (column >= C::kColumns) return;
   const int j = first_column + column;
-  copy_async_4(terms + 4 * column, source + (j < count ? j : 0), j < count);
+  copy_async_4(terms + 4 * column, source + (j < end_column ? j : first_column), j < end_column);
 }
 
 // s = R C^T for the warp's rows.
@@ -173,5 +175,52 @@ SIMCLR_DEVICE float shared_load(int array, int index) {
 SIMCLR_DEVICE void shared_store(int array, int index, float value) {
   shared_store_bits(array + 4 * index, float_bits(value));
 }
+
+// The walk over columns first_column to end_column. A tile of columns brings along kTerms numbers
+// per row of z.
+template <typename C, int kTerms>
+class MainLoop {
+ public:
+  template <typename... Terms>
+  SIMCLR_DEVICE MainLoop(const Rows& rows, int first_column, int end_column, Terms... terms)
+      : rows_(rows), first_column_(first_column), end_column_(end_column), terms_{terms...} {}
+
+  // Starts to copy the tile of rows and the first of columns. All reads of earlier tiles lie before
+  // a barrier that lies before this.
+  SIMCLR_DEVICE void start(int first_row, int end_row) const {
+    copy_tile_async<C, C::kRows>(kRowsOffset, rows_, first_row, end_row);
+    fetch(0, first_column_);
+  }
+
+  // Calls visit(stage, first column) for one tile of columns after the other, the next of which is
+  // on its way then.
+  template <typename Visit>
+  SIMCLR_DEVICE void for_each_column_tile(const Visit& visit) const {
+    int stage = 0;
+    for (int column = first_column_; column < end_column_; column += C::kColumns) {
+      copy_async_wait<0>();
+      // Barrier: this stage is full for all threads, and all are done with the other one.
+      sync_threads();
+      if (column + C::kColumns < end_column_) fetch(stage ^ 1, column + C::kColumns);
+      visit(stage, column);
+      stage ^= 1;
+    }
+  }
+
+ private:
+  SIMCLR_DEVICE void fetch(int stage, int column) const {
+    copy_tile_async<C, C::kColumns>(stage_tile<C>(stage), rows_, column, end_column_);
+    SIMCLR_UNROLL
+    for (int t = 0; t < kTerms; ++t) {
+      copy_terms_async<C>(stage_terms<C>(stage, t), terms_[t], column, end_column_);
+    }
+    copy_async_commit();
+  }
+
+  const Rows& rows_;
+  int first_column_;
+  int end_column_;
+  const float* terms_[kTerms];
+};
 
 }  // namespace simclr::fused

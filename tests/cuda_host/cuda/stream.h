@@ -2,7 +2,11 @@
 
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include "cuda/kernels.h"
+
+#define SIMCLR_DISPATCH_KEY CPU
 
 namespace simclr::fused {
 

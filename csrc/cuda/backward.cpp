@@ -1,0 +1,167 @@
+// The backward operators on CUDA tensors: what is allocated, and which kernels run on it.
+//
+// Beyond inputs and results: 6 numbers per row of both sides, and one more per row of the gradient.
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <array>
+#include <tuple>
+
+#include "checks.h"
+#include "cuda/host.h"
+#include "cuda/stream.h"
+#include "simclr_ext.h"
+
+namespace simclr::fused {
+namespace {
+
+// The rows as the kernels copy them: contiguous, and beginning at a multiple of 16 bytes. Only
+// those that somebody else copied are not.
+at::Tensor in_units(const at::Tensor& z) {
+  const at::Tensor contiguous = z.contiguous();
+  const auto address = reinterpret_cast<uintptr_t>(contiguous.const_data_ptr());
+  return address % kUnitBytes == 0 ? contiguous : contiguous.clone();
+}
+
+// Terms of the weights of all rows of z, in memory of their own.
+class SavedTerms {
+ public:
+  SavedTerms(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
+             const at::Tensor& inv_norm, const Operands& operands, const Exponents& exponents,
+             Stream stream)
+      : floats_(at::empty({5, loss.size(0)}, loss.options())),
+        positives_(count_label_positives(operands)),
+        max_grad_(at::zeros({1}, loss.options().dtype(at::kInt))) {
+    const int64_t count = loss.size(0);
+    if (!positives_.defined()) positives_ = at::empty({count}, max_grad_.options());
+    // Of a rank's share, the weights of a pair need the terms of all rows.
+    Problem whole = operands.problem();
+    if (whole.same()) whole.rows = whole.columns;
+    auto* floats = floats_.mutable_data_ptr<float>();
+    p_ = {.problem = whole,
+          .pairing = operands.pairing(),
+          .grad_loss = grad_loss.const_data_ptr<float>(),
+          .grad_loss_stride = grad_loss.stride(0),
+          .loss = loss.const_data_ptr<float>(),
+          .lse = lse.const_data_ptr<double>(),
+          .inv_norm = inv_norm.numel() > 0 ? inv_norm.const_data_ptr<float>() : nullptr,
+          .count = static_cast<int>(count),
+          .shift = exponents.shift,
+          .shared_shift = exponents.shared_shift,
+          .positives = positives_.mutable_data_ptr<int32_t>(),
+          .max_grad = static_cast<uint32_t*>(max_grad_.mutable_data_ptr()),
+          .factor = floats,
+          .weight = floats + count,
+          .row_shift = floats + 2 * count,
+          .single = floats + 3 * count,
+          .share = floats + 4 * count};
+    make_terms(p_, stream);
+  }
+
+  const float* factor() const { return p_.factor; }
+  Terms terms() const {
+    return {p_.max_grad, p_.weight, p_.row_shift, p_.single, p_.share, p_.positives};
+  }
+
+ private:
+  at::Tensor floats_;
+  at::Tensor positives_;
+  at::Tensor max_grad_;
+  TermsParams p_;
+};
+
+void check_layout(const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z, int64_t dim) {
+  check_size(z.size(0), dim);
+  TORCH_CHECK_VALUE(z.size(1) == padded(dim, z), "z must be [rows, ", padded(dim, z),
+                    "], D = ", dim, " padded to 16 bytes, got shape ", z.sizes());
+  TORCH_CHECK_TYPE(loss.scalar_type() == at::kFloat && lse.scalar_type() == at::kDouble,
+                   "loss must be float32 and lse float64, got ", loss.dtype(), " and ",
+                   lse.dtype());
+}
+
+// wanted: the rows of z whose gradient is returned.
+std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const at::Tensor& loss,
+                                            const at::Tensor& lse, const at::Tensor& saved_z,
+                                            const at::Tensor& saved_inv_norm, int64_t dim,
+                                            const Operands& operands, const at::Tensor& temperature,
+                                            Range wanted, bool needs_temperature) {
+  check_layout(loss, lse, saved_z, dim);
+  const double temperature_value = check_temperature(temperature);
+  const at::Tensor z = in_units(saved_z);
+  const at::Tensor inv_norm = saved_inv_norm.contiguous();
+  const Kernels& kernels = kernels_for(z.scalar_type());
+  const StreamGuard guard(z);
+  const auto doubles = z.options().dtype(at::kDouble);
+  at::Tensor grad_z = at::empty({wanted.size(), dim}, z.options());
+  if (wanted.size() == 0) return {grad_z, at::empty({0}, doubles)};
+
+  const bool normalized = inv_norm.numel() > 0;
+  const Exponents exponents(temperature_value, normalized);
+  const SavedTerms terms(grad_loss.to(at::kFloat), loss.contiguous(), lse.contiguous(), inv_norm,
+                         operands, exponents, guard.stream());
+  const at::Tensor radial = at::empty({wanted.size()}, loss.options());
+  const auto run = [&](Problem problem, const Pairing& pairing) {
+    problem.rows = intersect(problem.rows, wanted);
+    if (problem.rows.size() == 0) return;
+    const int64_t place = problem.rows.begin - wanted.begin;
+    kernels.backward({.rows = make_rows(z, dim, terms.factor()),
+                      .problem = problem,
+                      .pairing = pairing,
+                      .terms = terms.terms(),
+                      .inv_norm = normalized ? inv_norm.const_data_ptr<float>() : nullptr,
+                      .scale = exponents.scale,
+                      .shift = exponents.shift,
+                      .shared_shift = exponents.shared_shift,
+                      .grad = grad_z.select(0, place).mutable_data_ptr(),
+                      .radial = radial.mutable_data_ptr<float>() + place},
+                     guard.stream());
+  };
+  const Problem& problem = operands.problem();
+  run(problem, operands.pairing());
+  if (!problem.same()) run(problem.transposed(), operands.pairing().transposed());
+  if (!needs_temperature) return {grad_z, at::empty({0}, doubles)};
+  const Range rows = intersect(problem.rows, wanted);
+  const double times = problem.same() ? 2 : 1;  // that a pair is in the sum
+  return {grad_z, radial.narrow(0, rows.begin - wanted.begin, rows.size())
+                      .sum(at::kDouble)
+                      .div_(-times * temperature_value)};
+}
+
+std::tuple<at::Tensor, at::Tensor> nt_xent_backward(const at::Tensor& grad_loss,
+                                                    const at::Tensor& loss, const at::Tensor& lse,
+                                                    const at::Tensor& z, const at::Tensor& inv_norm,
+                                                    int64_t dim, const at::Tensor& temperature,
+                                                    std::array<bool, 3> needs_grad) {
+  check_pairs(z);
+  check_saved(grad_loss, loss, lse, z, inv_norm, dim, "2N");
+  const auto [needs_z0, needs_z1, needs_temperature] = needs_grad;
+  const int64_t n = z.size(0) / 2;
+  const Range wanted{needs_z0 || needs_temperature ? 0 : n,
+                     needs_z1 || needs_temperature ? 2 * n : n};
+  return backward(grad_loss, loss, lse, z, inv_norm, dim, Operands::nt_xent(n), temperature, wanted,
+                  needs_temperature);
+}
+
+std::tuple<at::Tensor, at::Tensor> contrastive_backward(
+    const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
+    const at::Tensor& inv_norm, int64_t dim, int64_t rows, const at::Tensor& temperature,
+    at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
+    const std::optional<at::Tensor>& y_label, at::IntArrayRef owned,
+    std::array<bool, 3> needs_grad) {
+  check_saved(grad_loss, loss, lse, z, inv_norm, dim, "rows");
+  check_side(z, rows);
+  const Operands operands(rows, z.size(0) - rows, shifts, x_label, y_label, owned, z.device());
+  return backward(grad_loss, loss, lse, z, inv_norm, dim, operands, temperature,
+                  operands.wanted(needs_grad), needs_grad[2]);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(simclr_ext, SIMCLR_DISPATCH_KEY, m) {
+  m.impl("nt_xent_backward", nt_xent_backward);
+  m.impl("contrastive_backward", contrastive_backward);
+}
+
+}  // namespace simclr::fused

@@ -1,0 +1,177 @@
+// The forward operators on CUDA tensors: what is allocated, and which kernels run on it.
+//
+// Beyond inputs and results, of R rows and C columns: the partial sums of at most 65 strips, 65 R
+// floats where rows are columns and a shift is shared, else 64 (R + C), or 2 x 64 without a shared
+// shift; for labels as many again; and a number per row and shift.
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include "checks.h"
+#include "cuda/host.h"
+#include "cuda/stream.h"
+#include "simclr_ext.h"
+
+namespace simclr::fused {
+namespace {
+
+Strips make_strips(Range side, int64_t tile_rows) {
+  const int64_t size = divide_up(side.size(), kMaxStrips * tile_rows) * tile_rows;
+  return {static_cast<int>(size), static_cast<int>(divide_up(side.size(), size))};
+}
+
+// The partial sums of a side.
+struct Sums {
+  Sums(Range side_, int slots_, bool has_max, bool has_positive, const at::TensorOptions& floats)
+      : side(side_), slots(slots_) {
+    const int64_t size = slots * side.size();
+    sum = at::empty({size}, floats);
+    max = at::empty({has_max ? size : 0}, floats);
+    positive = at::zeros({has_positive ? size : 0}, floats);
+  }
+  Range side;
+  int slots;
+  at::Tensor sum;
+  at::Tensor max;
+  at::Tensor positive;
+};
+
+// The losses of all rows of z, and what they are made of.
+struct Losses {
+  at::Tensor positives;  // [count] of labels, or undefined
+  at::Tensor loss;
+  at::Tensor lse;
+
+  void finish_side(const ForwardParams& p, const Sums& sums, int64_t counted, Stream stream) const {
+    finish({.problem = p.problem,
+            .pairing = p.pairing,
+            .shared_shift = p.shared_shift,
+            .shift = p.shift,
+            .side = sums.side,
+            .counted = counted,
+            .slots = sums.slots,
+            .sum = sums.sum.const_data_ptr<float>(),
+            .max = p.shared_shift ? nullptr : sums.max.const_data_ptr<float>(),
+            .positive_sum = sums.positive.const_data_ptr<float>(),
+            .positive = p.positive,
+            .positives = positives.defined() ? positives.const_data_ptr<int32_t>() : nullptr,
+            .loss = loss.mutable_data_ptr<float>(),
+            .lse = lse.mutable_data_ptr<double>()},
+           stream);
+  }
+};
+
+// Runs the forward kernel over a problem, and writes the losses of its rows; with a shared shift
+// those of its columns, too, if they have any.
+void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Exponents& exponents,
+              const Kernels& kernels, const Losses& losses, Stream stream) {
+  const bool shared = exponents.shared_shift && problem.has_column_results();
+  const bool triangle = shared && problem.symmetric();
+  const bool labels = pairing.label != nullptr;
+  if (triangle && pairing.shifts > 0) pairing.shifts = 1;  // k tells of both k and -k
+  const int64_t tile_rows = kernels.tile_rows(z.dim);
+  const Strips row_strips = make_strips(problem.rows, tile_rows);
+  const Strips column_strips = make_strips(problem.columns, tile_rows);
+
+  const auto floats = losses.loss.options();
+  const Sums rows(problem.rows, column_strips.count + triangle, !shared, labels, floats);
+  const Sums columns =
+      triangle ? rows : Sums(problem.columns, shared ? row_strips.count : 0, false, labels, floats);
+  const at::Tensor positive = at::empty({pairing.shifts, problem.rows.size()}, floats);
+  const ForwardParams p{.rows = z,
+                        .problem = problem,
+                        .pairing = pairing,
+                        .scale = exponents.scale,
+                        .shift = shared ? exponents.shift : 0,
+                        .shared_shift = shared,
+                        .row_strips = row_strips,
+                        .column_strips = column_strips,
+                        .row_sum = rows.sum.mutable_data_ptr<float>(),
+                        .row_max = rows.max.mutable_data_ptr<float>(),
+                        .column_sum = columns.sum.mutable_data_ptr<float>(),
+                        .row_positive = rows.positive.mutable_data_ptr<float>(),
+                        .column_positive = columns.positive.mutable_data_ptr<float>(),
+                        .positive = positive.mutable_data_ptr<float>()};
+  kernels.forward(p, stream);
+  losses.finish_side(p, rows, problem.counted_columns(), stream);
+  if (shared && !triangle) losses.finish_side(p, columns, problem.counted_rows(), stream);
+}
+
+// Stores x [R, D] and y [C, D], or nothing, as the kernels take them. Returns z, factor and
+// inv_norm.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> join_rows(const at::Tensor& x, const at::Tensor& y,
+                                                         bool normalize, double eps,
+                                                         const Kernels& kernels, Stream stream) {
+  const at::Tensor& second = y.defined() ? y : x;  // of no rows, if it is x
+  const int64_t count = x.size(0) + (y.defined() ? y.size(0) : 0);
+  const int64_t dim = x.size(1);
+  const auto floats = x.options().dtype(at::kFloat);
+  const at::Tensor z = at::empty({count, padded(dim, x)}, x.options());
+  const at::Tensor factor = at::empty({count}, floats);
+  const at::Tensor inv_norm = at::empty({normalize ? count : 0}, floats);
+  kernels.prepare({.side = {x.const_data_ptr(), second.const_data_ptr()},
+                   .row_stride = {x.stride(0), second.stride(0)},
+                   .column_stride = {x.stride(1), second.stride(1)},
+                   .rows = static_cast<int>(x.size(0)),
+                   .count = static_cast<int>(count),
+                   .dim = static_cast<int>(dim),
+                   .stride = static_cast<int>(z.size(1)),
+                   .normalize = normalize,
+                   .eps = static_cast<float>(eps),
+                   .z = z.mutable_data_ptr(),
+                   .factor = factor.mutable_data_ptr<float>(),
+                   .inv_norm = inv_norm.mutable_data_ptr<float>()},
+                  stream);
+  return {z, factor, inv_norm};
+}
+
+ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
+                      const at::Tensor& temperature, bool normalize, double eps) {
+  check_eps(eps);
+  const Problem& problem = operands.problem();
+  const int64_t dim = x.size(1);
+  check_size(problem.count(), dim);
+  const Exponents exponents(check_temperature(temperature), normalize);
+  const Kernels& kernels = kernels_for(x.scalar_type());
+  const StreamGuard guard(x);
+  const auto [z, factor, inv_norm] = join_rows(x, y, normalize, eps, kernels, guard.stream());
+
+  const auto floats = x.options().dtype(at::kFloat);
+  const Losses losses{count_label_positives(operands), at::empty({problem.count()}, floats),
+                      at::empty({problem.count()}, floats.dtype(at::kDouble))};
+  const auto run = [&](const Problem& part, const Pairing& pairing) {
+    run_pass(make_rows(z, dim, factor.const_data_ptr<float>()), part, pairing, exponents, kernels,
+             losses, guard.stream());
+  };
+  run(problem, operands.pairing());
+  if (!problem.same() && !exponents.shared_shift) {
+    run(problem.transposed(), operands.pairing().transposed());
+  }
+  return {operands.results(losses.loss), operands.results(losses.lse), z, inv_norm};
+}
+
+ForwardResult nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
+                              const at::Tensor& temperature, bool normalize, double eps) {
+  check_views(z0, z1);
+  return forward(z0, z1, Operands::nt_xent(z0.size(0)), temperature, normalize, eps);
+}
+
+ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::Tensor>& y,
+                                  const at::Tensor& temperature, bool normalize, double eps,
+                                  at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
+                                  const std::optional<at::Tensor>& y_label, at::IntArrayRef owned) {
+  check_sides(x, y);
+  const int64_t columns = y ? y->size(0) : 0;
+  const Operands operands(x.size(0), columns, shifts, x_label, y_label, owned, x.device());
+  return forward(x, y.value_or(at::Tensor()), operands, temperature, normalize, eps);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(simclr_ext, SIMCLR_DISPATCH_KEY, m) {
+  m.impl("nt_xent_forward", nt_xent_forward);
+  m.impl("contrastive_forward", contrastive_forward);
+}
+
+}  // namespace simclr::fused

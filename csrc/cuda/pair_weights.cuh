@@ -1,0 +1,166 @@
+// The weights of the gradient, dL/dz_i = sum_j W_ij z_j:
+//
+//   T W_ij = g_i (P_ij - [positive] / n_i) + g_j (P_ji - [positive] / n_j)
+//   g_i P_ij = w_i 2^(x_ij - shift_i),   share_i = g_i / n_i,   single_i = g_i (P_ij - 1)
+//
+// n_i is how many positives row i has. Where n_i = n_j = 1 the weight of the pair is single_i +
+// single_j, exact even where P_ij is so near 1 that a difference would be noise. All weights of a
+// tile have the gain of rows.cuh.
+
+#pragma once
+
+#include "cuda/mainloop_mma.cuh"
+#include "cuda/pairing.cuh"
+#include "cuda/rows.cuh"
+
+namespace simclr::fused {
+
+// What is subtracted from w_i 2^.. + w_j 2^.. at a positive, or takes its place.
+struct PositiveWeight {
+  bool replaces;
+  float value;  // without gain
+};
+SIMCLR_DEVICE PositiveWeight positive_weight(const Terms& terms, int i, int j) {
+  if (terms.positives[i] == 1 && terms.positives[j] == 1) {
+    return {true, terms.single[i] + terms.single[j]};
+  }
+  return {false, -(terms.share[i] + terms.share[j])};
+}
+
+template <typename C, bool kSharedShift>
+class PairWeights {
+ public:
+  using Tile = float[C::kRowTiles][C::kColumnTiles][4];
+
+  explicit SIMCLR_DEVICE PairWeights(const BackwardParams& p) : p_(p) {}
+
+  // The loop over all columns, with what their weights need.
+  SIMCLR_DEVICE auto main_loop() const {
+    const int begin = to_int(p_.problem.columns.begin);
+    const int end = to_int(p_.problem.columns.end);
+    const float* factor = p_.rows.factor;
+    const float* weight = p_.terms.weight;
+    if constexpr (kSharedShift) {
+      return MainLoop<C, 2>(p_.rows, begin, end, factor, weight);
+    } else {
+      return MainLoop<C, 3>(p_.rows, begin, end, factor, weight, p_.terms.row_shift);
+    }
+  }
+
+  SIMCLR_DEVICE void load_rows(int first_row, int end_row) {
+    first_row_ = first_row;
+    end_row_ = end_row;
+    SIMCLR_UNROLL
+    for (int m = 0; m < C::kRowTiles; ++m) {
+      SIMCLR_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const int i = first_row + row_of<C>(m, 2 * half);
+        const bool inside = i < end_row;
+        scale_[m][half] = inside ? p_.scale * p_.rows.factor[i] : 0.0f;
+        weight_[m][half] = inside ? p_.terms.weight[i] : 0.0f;
+        if constexpr (!kSharedShift) shift_[m][half] = inside ? p_.terms.row_shift[i] : 0.0f;
+      }
+    }
+  }
+
+  // Turns similarities into weights, times the columns' factors: what multiplies stored rows. What
+  // lies outside of the matrix needs no care: its columns have weight 0 and rows of zeros, and its
+  // rows are not stored. Of the positives by shifts, the block adds what is left out here.
+  SIMCLR_DEVICE void apply(Tile& w, int stage, int first_column) const {
+    SIMCLR_UNROLL
+    for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
+    if (p_.pairing.label != nullptr) weigh_positives(w, stage, first_column);
+    if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_special(w, first_column);
+  }
+
+ private:
+  SIMCLR_DEVICE void weigh_columns(Tile& w, int stage, int n) const {
+    float factor[2];
+    float weight[2];
+    float shift[2];
+    SIMCLR_UNROLL
+    for (int e = 0; e < 2; ++e) {
+      factor[e] = shared_load(stage_terms<C>(stage, 0), column_of(n, e));
+      weight[e] = shared_load(stage_terms<C>(stage, 1), column_of(n, e));
+      if constexpr (!kSharedShift) {
+        shift[e] = shared_load(stage_terms<C>(stage, 2), column_of(n, e));
+      }
+    }
+    SIMCLR_UNROLL
+    for (int m = 0; m < C::kRowTiles; ++m) {
+      SIMCLR_UNROLL
+      for (int e = 0; e < 4; ++e) {
+        const float x = w[m][n][e] * scale_[m][e / 2] * factor[e % 2];
+        float sum;
+        if constexpr (kSharedShift) {  // one power serves both
+          sum = exp2_fast(x - p_.shift) * (weight_[m][e / 2] + weight[e % 2]);
+        } else {
+          sum = softmax(x - shift_[m][e / 2]) * weight_[m][e / 2] +
+                softmax(x - shift[e % 2]) * weight[e % 2];
+        }
+        w[m][n][e] = sum * factor[e % 2];
+      }
+    }
+  }
+
+  // P_ij of a logarithm that is 0 at most, but for pairs that do not count: theirs may be anything,
+  // and infinity times the weight 0 is not 0.
+  static SIMCLR_DEVICE float softmax(float exponent) { return exp2_fast(fminf(exponent, 0.0f)); }
+
+  // Of pairs of equal labels.
+  SIMCLR_DEVICE void weigh_positives(Tile& w, int stage, int first_column) const {
+    const float gain = exp2i(gain_exponent(*p_.terms.max_grad));
+    const int end_column = to_int(p_.problem.columns.end);
+    SIMCLR_UNROLL
+    for (int n = 0; n < C::kColumnTiles; ++n) {
+      SIMCLR_UNROLL
+      for (int m = 0; m < C::kRowTiles; ++m) {
+        SIMCLR_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          const int i = first_row_ + row_of<C>(m, e);
+          const int j = first_column + column_of(n, e);
+          const bool inside = i < end_row_ && j < end_column;
+          if (!inside || p_.pairing.label[i] != p_.pairing.label[j]) continue;
+          if (p_.pairing.skip_self && i == j) continue;
+          const PositiveWeight positive = positive_weight(p_.terms, i, j);
+          const float factor = shared_load(stage_terms<C>(stage, 0), column_of(n, e % 2));
+          const float rest = positive.replaces ? 0.0f : w[m][n][e];
+          w[m][n][e] = rest + positive.value * gain * factor;
+        }
+      }
+    }
+  }
+
+  // Rows that meet themselves, and positives by shifts whose whole weight the block adds.
+  SIMCLR_DEVICE void clear_special(Tile& w, int first_column) const {
+    const int end_column = to_int(p_.problem.columns.end);
+    SIMCLR_UNROLL
+    for (int m = 0; m < C::kRowTiles; ++m) {
+      SIMCLR_UNROLL
+      for (int n = 0; n < C::kColumnTiles; ++n) {
+        SIMCLR_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          const int i = first_row_ + row_of<C>(m, e);
+          const int j = first_column + column_of(n, e);
+          bool clear = p_.pairing.skip_self && i == j;
+          SIMCLR_UNROLL
+          for (int k = 0; k < Pairing::kMaxShifts; ++k) {
+            if (k >= p_.pairing.shifts || j != i + to_int(p_.pairing.shift[k])) continue;
+            const bool inside = i < end_row_ && j < end_column;
+            clear |= inside && positive_weight(p_.terms, i, j).replaces;
+          }
+          if (clear) w[m][n][e] = 0.0f;
+        }
+      }
+    }
+  }
+
+  const BackwardParams& p_;
+  int first_row_;
+  int end_row_;
+  float scale_[C::kRowTiles][2];
+  float weight_[C::kRowTiles][2];
+  float shift_[C::kRowTiles][2];  // only where it is not shared
+};
+
+}  // namespace simclr::fused

@@ -1,0 +1,41 @@
+// Which pairs of a block's tile are special: see common/pairing.h. Rows of z in 32 bits.
+
+#pragma once
+
+#include "cuda/device.cuh"
+#include "cuda/params.h"
+
+namespace simclr::fused {
+
+SIMCLR_DEVICE int to_int(int64_t row) { return static_cast<int>(row); }
+
+// Whether a tile of kRows x kColumns pairs from (row, column) on holds one with j = i + distance.
+template <typename C>
+SIMCLR_DEVICE bool meets(int row, int column, int distance) {
+  return column < row + distance + C::kRows && row + distance < column + C::kColumns;
+}
+
+// Whether the tile holds a row that meets itself, or a positive of a shift.
+template <typename C>
+SIMCLR_DEVICE bool meets_special(const Pairing& pairing, int row, int column) {
+  bool special = pairing.skip_self && meets<C>(row, column, 0);
+  SIMCLR_UNROLL
+  for (int k = 0; k < Pairing::kMaxShifts; ++k) {
+    special |= k < pairing.shifts && meets<C>(row, column, to_int(pairing.shift[k]));
+  }
+  return special;
+}
+
+// How many positives row i of z has by shifts; for a column, how many it is a positive of.
+SIMCLR_DEVICE int count_positives(const Problem& problem, const Pairing& pairing, int i) {
+  int count = 0;
+  SIMCLR_UNROLL
+  for (int k = 0; k < Pairing::kMaxShifts; ++k) {
+    if (k >= pairing.shifts) continue;
+    count += problem.rows.contains(i) ? problem.columns.contains(i + pairing.shift[k])
+                                      : problem.rows.contains(i - pairing.shift[k]);
+  }
+  return count;
+}
+
+}  // namespace simclr::fused
