@@ -1,22 +1,17 @@
-// The fused CUDA kernels, run on the miniature GPU, against the dense computation in double.
+// NT-Xent by the fused CUDA kernels, run on the miniature GPU, against the dense computation in
+// double.
 //
 //   test_fused PRECISION [SEED]      bf16, fp16, tf32 or tf32x3
-//
-// The budget of an error: twice that of the dense computation in float, plus eight roundings of the
-// precision at the natural size of the quantity. Eight, because tensor cores cut sums off, and what
-// they lose all has one sign: at D = 256 it takes half the budget of 3xTF32, an eighth of bf16's.
 
-#include <ATen/Context.h>
 #include <sys/mman.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
 #include <cmath>
-#include <string>
 #include <tuple>
-#include <vector>
 
 #include "../cpp/check.h"
+#include "precision.h"
 #include "simclr_ext.h"
 #include "simt.h"
 
@@ -77,21 +72,9 @@ Result fused(const at::Tensor& z0, const at::Tensor& z1, const Case& c,
   return {loss, grad_z, grad_temperature};
 }
 
-double error(const at::Tensor& value, const at::Tensor& exact) {
-  return (value.to(torch::kDouble) - exact).norm().item<double>();
-}
-
-struct Precision {
-  std::string name;
-  at::ScalarType dtype;
-  double product_epsilon;  // of what is multiplied first
-  double weight_epsilon;   // of the weights and of the result
-  double least;            // positive number of the result
-};
-
 class Checker {
  public:
-  explicit Checker(Precision precision) : precision_(std::move(precision)) {}
+  Checker(Precision precision) : precision_(std::move(precision)) {}
 
   void check(const Case& c, at::Tensor z0, at::Tensor z1) const {
     z0 = z0.to(precision_.dtype);
@@ -128,9 +111,7 @@ class Checker {
  private:
   void expect(const char* name, const Case& c, const at::Tensor& ours, const at::Tensor& exact,
               const at::Tensor& eager, double epsilon, double size) const {
-    const double budget =
-        2 * error(eager, exact) + 8 * epsilon * size + precision_.least * std::sqrt(exact.numel());
-    EXPECT(error(ours, exact) <= budget, precision_.name, name, c, error(ours, exact), budget);
+    expect_within_budget(precision_, name, c, ours, exact, eager, epsilon, size);
   }
 
   Precision precision_;
@@ -313,36 +294,10 @@ void test_same_bits_in_any_order(const Checker& checker) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::vector<Precision> precisions = {
-      {"bf16", torch::kBFloat16, std::exp2(-23), std::exp2(-8), 0},
-      {"fp16", torch::kHalf, std::exp2(-23), std::exp2(-11), std::exp2(-24)},
-      {"tf32", torch::kFloat, std::exp2(-11), std::exp2(-11), 0},
-      // 22 bits of the factors count, where float has 24.
-      {"tf32x3", torch::kFloat, std::exp2(-22), std::exp2(-23), 0},
-  };
-  const std::string name = argc > 1 ? argv[1] : "";
-  const uint64_t seed = argc > 2 ? std::stoull(argv[2]) : 0;
-  for (const Precision& precision : precisions) {
-    if (precision.name != name) continue;
-    at::globalContext().setFloat32Precision(
-        at::Float32Backend::CUDA, at::Float32Op::MATMUL,
-        name == "tf32" ? at::Float32Precision::TF32 : at::Float32Precision::IEEE);
-    // Memory that nobody wrote is NaN.
-    at::globalContext().setDeterministicAlgorithms(true, false);
-    at::globalContext().setDeterministicFillUninitializedMemory(true);
-    torch::manual_seed(seed);
-    simt::set_seed(seed);
-    const Checker checker(precision);
-    // The quick ones first, and no further than the first that fails.
-    for (const auto test : {test_strides, test_copies_of_what_is_saved, test_one_pair,
-                            test_wanted_rows, test_offsets_beyond_32_bits, test_non_finite_rows,
-                            test_rows_of_extreme_length, test_degenerate_rows, test_temperatures,
-                            test_dot_products, test_shapes, test_same_bits_in_any_order}) {
-      test(checker);
-      if (failures > 0) break;
-    }
-    return failures;
-  }
-  std::cerr << "usage: test_fused bf16|fp16|tf32|tf32x3 [SEED]" << std::endl;
-  return 2;
+  using Test = void (*)(const Checker&);
+  return run_tests<Test>(argc, argv,
+                         {test_strides, test_copies_of_what_is_saved, test_one_pair,
+                          test_wanted_rows, test_offsets_beyond_32_bits, test_non_finite_rows,
+                          test_rows_of_extreme_length, test_degenerate_rows, test_temperatures,
+                          test_dot_products, test_shapes, test_same_bits_in_any_order});
 }

@@ -1,0 +1,71 @@
+// The precisions of the fused kernels, and the budget of their errors against the dense computation
+// in double: twice that of the dense computation in float, plus eight roundings of the precision at
+// the natural size of the quantity. Eight, because tensor cores cut sums off, and what they lose
+// all has one sign: at D = 256 it takes half the budget of 3xTF32, an eighth of bf16's.
+
+#pragma once
+
+#include <ATen/Context.h>
+#include <torch/types.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "../cpp/check.h"
+#include "simt.h"
+
+double error(const at::Tensor& value, const at::Tensor& exact) {
+  return (value.to(torch::kDouble) - exact).norm().item<double>();
+}
+
+struct Precision {
+  std::string name;
+  at::ScalarType dtype;
+  double product_epsilon;  // of what is multiplied first
+  double weight_epsilon;   // of the weights and of the result
+  double least;            // positive number of the result
+};
+
+// Compares a quantity with its exact value. `size` is its natural size, `epsilon` what rounds it.
+template <typename Case>
+void expect_within_budget(const Precision& precision, const char* name, const Case& c,
+                          const at::Tensor& ours, const at::Tensor& exact, const at::Tensor& eager,
+                          double epsilon, double size) {
+  const double budget =
+      2 * error(eager, exact) + 8 * epsilon * size + precision.least * std::sqrt(exact.numel());
+  EXPECT(error(ours, exact) <= budget, precision.name, name, c, error(ours, exact), budget);
+}
+
+// Runs the tests with the precision that the command line names, the quick ones first, and no
+// further than the first that fails: `test PRECISION [SEED]`.
+template <typename Test>
+int run_tests(int argc, char** argv, const std::vector<Test>& tests) {
+  const std::vector<Precision> precisions = {
+      {"bf16", torch::kBFloat16, std::exp2(-23), std::exp2(-8), 0},
+      {"fp16", torch::kHalf, std::exp2(-23), std::exp2(-11), std::exp2(-24)},
+      {"tf32", torch::kFloat, std::exp2(-11), std::exp2(-11), 0},
+      // 22 bits of the factors count, where float has 24.
+      {"tf32x3", torch::kFloat, std::exp2(-22), std::exp2(-23), 0},
+  };
+  const std::string name = argc > 1 ? argv[1] : "";
+  const uint64_t seed = argc > 2 ? std::stoull(argv[2]) : 0;
+  for (const Precision& precision : precisions) {
+    if (precision.name != name) continue;
+    at::globalContext().setFloat32Precision(
+        at::Float32Backend::CUDA, at::Float32Op::MATMUL,
+        name == "tf32" ? at::Float32Precision::TF32 : at::Float32Precision::IEEE);
+    // Memory that nobody wrote is NaN.
+    at::globalContext().setDeterministicAlgorithms(true, false);
+    at::globalContext().setDeterministicFillUninitializedMemory(true);
+    torch::manual_seed(seed);
+    simt::set_seed(seed);
+    for (const Test& test : tests) {
+      test(precision);
+      if (failures > 0) break;
+    }
+    return failures;
+  }
+  std::cerr << "usage: " << argv[0] << " bf16|fp16|tf32|tf32x3 [SEED]" << std::endl;
+  return 2;
+}

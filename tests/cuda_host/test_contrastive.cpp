@@ -1,0 +1,287 @@
+// The contrastive operators by the fused CUDA kernels, run on the miniature GPU, against the dense
+// computation in double: rectangles, queues, labels and owned rows.
+//
+//   test_contrastive PRECISION [SEED]      bf16, fp16, tf32 or tf32x3
+
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/types.h>
+
+#include <array>
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include "../cpp/check.h"
+#include "precision.h"
+#include "simclr_ext.h"
+#include "simt.h"
+
+namespace {
+
+constexpr double kEps = 1e-12;
+
+struct Case {
+  int64_t rows;
+  int64_t columns;  // 0: the rows are the columns, too
+  int64_t dim;
+  std::vector<int64_t> shifts = {};
+  int64_t classes = 0;  // of labels, in the place of shifts
+  double temperature = 0.5;
+  bool normalize = true;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << "R = " << c.rows << ", C = " << c.columns << ", D = " << c.dim
+             << ", shifts = " << at::IntArrayRef(c.shifts) << ", classes = " << c.classes
+             << ", T = " << c.temperature << (c.normalize ? "" : ", dot products");
+}
+
+// A case with its inputs.
+struct Inputs {
+  Case c;
+  at::Tensor x;
+  std::optional<at::Tensor> y;
+  std::optional<at::Tensor> x_label;
+  std::optional<at::Tensor> y_label;
+
+  // Columns as similar to the rows as those of a half-trained encoder, rows of many lengths.
+  Inputs(const Case& c_, at::ScalarType dtype) : c(c_) {
+    x = torch::randn({c.rows, c.dim}) * torch::rand({c.rows, 1}).add(0.2);
+    if (c.columns > 0) {
+      const int64_t both = std::min(c.rows, c.columns);
+      y = torch::randn({c.columns, c.dim});
+      y->narrow(0, 0, both) += 1.25 * x.narrow(0, 0, both);
+      y = y->to(dtype);
+    }
+    x = x.to(dtype);
+    // 2^24 + 1 is no float.
+    const auto labels = [&](int64_t size) {
+      return torch::randint(c.classes, {size}, torch::kInt) + (1 << 24);
+    };
+    if (c.classes > 0) x_label = labels(c.rows);
+    if (c.classes > 0 && y) y_label = labels(c.columns);
+  }
+
+  at::Tensor held_temperature() const {
+    return torch::scalar_tensor(static_cast<float>(c.temperature), torch::kDouble);
+  }
+  at::Tensor all_rows() const { return y ? torch::cat({x, *y}) : x; }
+  // Which columns are positives of which rows, [R, C].
+  at::Tensor positives() const {
+    const int64_t columns = y ? c.columns : c.rows;
+    at::Tensor mask = torch::zeros({c.rows, columns}, torch::kBool);
+    const at::Tensor distance = torch::arange(columns) - torch::arange(c.rows).unsqueeze(1);
+    for (const int64_t shift : c.shifts) mask |= distance == shift;
+    if (x_label) mask |= x_label->unsqueeze(1) == (y ? *y_label : *x_label);
+    return y ? mask : mask & (distance != 0);
+  }
+};
+
+// Weights that tell every row from the others.
+at::Tensor row_weights(int64_t rows) {
+  return torch::linspace(0.5, 1.5, rows, torch::kDouble) / rows;
+}
+
+struct Result {
+  at::Tensor loss;              // [R + C]
+  at::Tensor grad_z;            // [R + C, D]
+  at::Tensor grad_temperature;  // []
+};
+
+// Losses of the rows of a matrix of logits: 0 without positives.
+at::Tensor row_losses(const at::Tensor& logits, const at::Tensor& positives) {
+  const at::Tensor count = positives.sum(1);
+  const at::Tensor mean =
+      torch::where(positives, logits, torch::zeros_like(logits)).sum(1) / count.clamp_min(1);
+  const at::Tensor any = count > 0;
+  const at::Tensor lse = logits.logsumexp(1);
+  return torch::where(any, lse, torch::zeros_like(lse)) - mean;
+}
+
+Result dense(const Inputs& in, at::ScalarType dtype) {
+  const at::Tensor all = in.all_rows().to(dtype).requires_grad_();
+  const at::Tensor temperature = in.held_temperature().to(dtype).requires_grad_();
+  const at::Tensor z = in.c.normalize ? all / all.norm(2, 1, true).clamp_min(kEps) : all;
+  const at::Tensor x = z.narrow(0, 0, in.c.rows);
+  const at::Tensor y = in.y ? z.narrow(0, in.c.rows, in.c.columns) : x;
+  at::Tensor logits = x.mm(y.t()) / temperature;
+  const at::Tensor positives = in.positives();
+  at::Tensor loss;
+  if (in.y) {
+    loss = torch::cat({row_losses(logits, positives), row_losses(logits.t(), positives.t())});
+  } else {
+    logits = logits.masked_fill(torch::eye(in.c.rows, torch::kBool), -INFINITY);
+    loss = row_losses(logits, positives);
+  }
+  const auto grads =
+      torch::autograd::grad({loss.dot(row_weights(loss.size(0)).to(dtype))}, {all, temperature});
+  return {loss.detach(), grads[0], grads[1]};
+}
+
+using Saved = simclr::ForwardResult;
+
+Saved forward(const Inputs& in, at::IntArrayRef owned = {}) {
+  return simclr::contrastive_forward(in.x, in.y, in.held_temperature(), in.c.normalize, kEps,
+                                     in.c.shifts, in.x_label, in.y_label, owned);
+}
+
+Result backward(const Inputs& in, const Saved& saved, at::IntArrayRef owned = {},
+                std::array<bool, 3> needs_grad = {true, true, true}) {
+  const auto& [loss, lse, z, inv_norm] = saved;
+  const auto [grad_z, grad_temperature] = simclr::contrastive_backward(
+      row_weights(loss.size(0)).to(torch::kFloat), loss, lse, z, inv_norm, in.c.dim, in.c.rows,
+      in.held_temperature(), in.c.shifts, in.x_label, in.y_label, owned, needs_grad);
+  return {loss, grad_z, grad_temperature};
+}
+
+void compare(const Precision& precision, const Inputs& in, const Result& ours) {
+  const Case& c = in.c;
+  const Result exact = dense(in, torch::kDouble);
+  const Result eager = dense(in, torch::kFloat);
+  const at::Tensor norms = in.all_rows().to(torch::kDouble).norm(2, 1);
+  const double square = c.normalize ? 1 : std::pow(norms.max().item<double>(), 2);
+  const double length = c.normalize ? 1 / norms.min().item<double>() : norms.max().item<double>();
+  const double root = std::sqrt(static_cast<double>(norms.numel()));
+  expect_within_budget(precision, "loss", c, ours.loss, exact.loss, eager.loss,
+                       precision.product_epsilon,
+                       exact.loss.norm().item<double>() + root * square / c.temperature);
+  const double epsilon =
+      precision.weight_epsilon + precision.product_epsilon * square / c.temperature;
+  expect_within_budget(precision, "grad_z", c, ours.grad_z, exact.grad_z, eager.grad_z, epsilon,
+                       exact.grad_z.norm().item<double>() + length / c.temperature / root);
+  expect_within_budget(precision, "grad_temperature", c, ours.grad_temperature,
+                       exact.grad_temperature, eager.grad_temperature, epsilon,
+                       square / c.temperature / c.temperature);
+}
+
+void check(const Precision& precision, const Case& c) {
+  const Inputs in(c, precision.dtype);
+  compare(precision, in, backward(in, forward(in)));
+}
+
+// At 0.01 every row has a shift of its own.
+constexpr double kTemperatures[] = {0.5, 0.01};
+
+void test_rectangles(const Precision& precision) {
+  for (const double temperature : kTemperatures) {
+    for (const auto& [rows, columns] : std::vector<std::array<int64_t, 2>>{
+             {1, 1}, {1, 9}, {9, 1}, {5, 130}, {130, 5}, {70, 141}, {300, 90}}) {
+      check(precision, {rows, columns, 9, {0}, 0, temperature});
+      check(precision, {rows, columns, 9, {}, 0, temperature});
+    }
+    for (const std::vector<int64_t>& shifts : std::vector<std::vector<int64_t>>{
+             {3}, {-60}, {100}, {0, 1}, {-2, 130}, {int64_t{1} << 40}}) {
+      check(precision, {140, 133, 20, shifts, 0, temperature});
+    }
+    check(precision, {90, 70, 128, {0}, 0, temperature});
+  }
+  check(precision, {70, 50, 12, {0}, 0, 2.0, false});
+}
+
+void test_labels(const Precision& precision) {
+  for (const double temperature : kTemperatures) {
+    for (const int64_t rows : {1, 2, 9, 205}) {
+      for (const int64_t classes : {1, 4, 100})
+        check(precision, {rows, 0, 9, {}, classes, temperature});
+    }
+    for (const int64_t classes : {1, 30}) check(precision, {140, 90, 20, {}, classes, temperature});
+    check(precision, {90, 300, 9, {}, 200, temperature});
+    check(precision, {80, 0, 256, {}, 5, temperature});
+  }
+  check(precision, {70, 50, 12, {}, 6, 2.0, false});
+}
+
+// Two positives per row, but at the ends.
+void test_neighbors(const Precision& precision) {
+  for (const double temperature : kTemperatures) {
+    for (const int64_t shift : {1, 5, 140})
+      check(precision, {205, 0, 9, {shift, -shift}, 0, temperature});
+  }
+}
+
+// Every pair of rows in one class, or with one positive that is the row itself.
+void test_degenerate_rows(const Precision& precision) {
+  for (const double temperature : kTemperatures) {
+    Inputs in({70, 70, 5, {0}, 0, temperature}, precision.dtype);
+    in.y = in.x.clone();
+    compare(precision, in, backward(in, forward(in)));
+    in.x = torch::full_like(in.x, 0.25);
+    in.y = in.x.clone();
+    compare(precision, in, backward(in, forward(in)));
+  }
+}
+
+// The losses of a part of the rows; their gradient takes the terms of all, and parts add up.
+void test_owned_rows(const Precision& precision) {
+  for (const double temperature : kTemperatures) {
+    for (Case c : {Case{210, 0, 9, {105, -105}}, {150, 0, 20, {7, -7}}, {140, 0, 9, {}, 12}}) {
+      c.temperature = temperature;
+      const Inputs in(c, precision.dtype);
+      std::vector<at::Tensor> losses, lses, grads;
+      at::Tensor z, inv_norm;
+      const std::vector<int64_t> ends = {0, 1, 64, c.rows - 3, c.rows};
+      for (size_t part = 0; part + 1 < ends.size(); ++part) {
+        const Saved saved = forward(in, {ends[part], ends[part + 1]});
+        losses.push_back(std::get<0>(saved));
+        lses.push_back(std::get<1>(saved));
+        z = std::get<2>(saved);
+        inv_norm = std::get<3>(saved);
+      }
+      const Saved all{torch::cat(losses), torch::cat(lses), z, inv_norm};
+      at::Tensor grad_temperature = torch::zeros({}, torch::kDouble);
+      for (size_t part = 0; part + 1 < ends.size(); ++part) {
+        const Result ours = backward(in, all, {ends[part], ends[part + 1]});
+        grads.push_back(ours.grad_z);
+        grad_temperature += ours.grad_temperature;
+      }
+      compare(precision, in, {torch::cat(losses), torch::cat(grads), grad_temperature});
+    }
+  }
+}
+
+// Gradients that are not asked for are not computed, and do not change the others.
+void test_wanted_rows(const Precision& precision) {
+  const Inputs in({70, 41, 14, {0}}, precision.dtype);
+  const Saved saved = forward(in);
+  const Result both = backward(in, saved);
+  const Result x = backward(in, saved, {}, {true, false, false});
+  const Result y = backward(in, saved, {}, {false, true, false});
+  const Result temperature = backward(in, saved, {}, {false, false, true});
+  EXPECT(torch::equal(x.grad_z, both.grad_z.narrow(0, 0, 70)), x.grad_z.sizes());
+  EXPECT(torch::equal(y.grad_z, both.grad_z.narrow(0, 70, 41)), y.grad_z.sizes());
+  EXPECT(torch::equal(temperature.grad_temperature, both.grad_temperature), precision.name);
+  EXPECT(x.grad_temperature.numel() == 0 && y.grad_temperature.numel() == 0, precision.name);
+}
+
+// NT-Xent is a case of the primitive.
+void test_nt_xent_is_a_case(const Precision& precision) {
+  for (const double temperature : kTemperatures) {
+    const Inputs in({140, 0, 9, {70, -70}, 0, temperature}, precision.dtype);
+    const auto views = in.x.chunk(2);
+    const auto named =
+        simclr::nt_xent_forward(views[0], views[1], in.held_temperature(), true, kEps);
+    EXPECT(torch::equal(std::get<0>(forward(in)), std::get<0>(named)), in.c);
+  }
+}
+
+// The order of blocks and threads is the machine's own business.
+void test_same_bits_in_any_order(const Precision& precision) {
+  for (const Case& c : {Case{210, 150, 14, {}, 9}, {210, 0, 14, {}, 9}}) {
+    const Inputs in(c, precision.dtype);
+    const Result first = backward(in, forward(in));
+    simt::set_seed(12345);
+    const Result second = backward(in, forward(in));
+    EXPECT(torch::equal(first.loss, second.loss), c);
+    EXPECT(torch::equal(first.grad_z, second.grad_z), c);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using Test = void (*)(const Precision&);
+  return run_tests<Test>(
+      argc, argv,
+      {test_wanted_rows, test_nt_xent_is_a_case, test_neighbors, test_degenerate_rows,
+       test_owned_rows, test_labels, test_rectangles, test_same_bits_in_any_order});
+}
