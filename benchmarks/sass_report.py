@@ -101,7 +101,7 @@ def report(cuda: _build_config.CudaBuild, source: Path, arch: str, cubin: Path) 
     log = run(
         [
             *(str(cuda.home / "bin" / "nvcc"), "-cubin", str(source), "-o", str(cubin)),
-            *("-std=c++20", "-O3", f"-gencode=arch={virtual},code={arch}", "-Xptxas=-v"),
+            *("-std=c++20", "-O3", "--expt-relaxed-constexpr", f"-gencode=arch={virtual},code={arch}", "-Xptxas=-v"),
             *("-I", str(source.parents[1]), "-isystem", str(include)),
             *("-isystem", str(include / "torch/csrc/api/include")),
             *cuda.include_args(),
@@ -130,7 +130,7 @@ def describe(
     rows = 16 * warps * row_tiles
     row_bytes = dim * (2 if precision in ("Bf16", "Fp16") else 4)
     # As in csrc/cuda/config.cuh.
-    shared = rows * row_bytes + 2 * (columns * row_bytes + 12 * columns) + 8 * warps * columns
+    shared = rows * row_bytes + 2 * (columns * row_bytes + 12 * columns) + 16 * warps * columns
     per_warp = -(-registers * 32 // 256) * 256
     blocks = min(REGISTERS // (per_warp * warps), SHARED_KIB[arch] * 1024 // (shared + 1024))
     named = {

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from simclr_ext import NTXentLoss, nt_xent_loss, ops
 from simclr_ext.tiled import schedule
+from tests.torch_faults import notices_a_float_of_a_module
 
 BACKENDS = pytest.mark.parametrize("backend", ["fused", "tiled"])
 
@@ -203,6 +204,8 @@ def test_numbers_may_change_between_the_calls_of_compiled_code(
 @EVERY_BACKEND
 @pytest.mark.parametrize("dynamic", [None, True], ids=["automatic", "dynamic"])
 def test_a_compiled_module_follows_a_schedule(dynamic: bool | None, backend: str) -> None:
+    if not dynamic and not notices_a_float_of_a_module():
+        pytest.skip("this torch does not notice that an attribute of a compiled module changed")
     module = NTXentLoss(backend=backend)
     compiled = torch.compile(module, fullgraph=True, dynamic=dynamic)
     z0, z1 = torch.randn(2, 6, 4)

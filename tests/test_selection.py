@@ -24,6 +24,7 @@ from simclr_ext import (
     select_backend,
     selection,
 )
+from tests.torch_faults import needs_fakes_of_cuda
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +192,7 @@ class _TransfersToHost(TorchDispatchMode):
         return result
 
 
+@needs_fakes_of_cuda
 @pytest.mark.parametrize("backend", ["fused", "tiled"])
 def test_the_host_waits_once_per_step_for_a_temperature_on_the_device(
     backend: str, machine: SimpleNamespace

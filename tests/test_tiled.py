@@ -18,6 +18,7 @@ from simclr_ext.tiled.rows import Rows
 from simclr_ext.tiled.tiles import Tiles
 from tests.accuracy import check_accuracy, loss_and_grads
 from tests.contrastive import Case, backward_args, check, forward, operators
+from tests.torch_faults import needs_fakes_of_cuda
 
 
 @pytest.mark.parametrize("side", [1, 7, 64, 10_000])
@@ -204,8 +205,7 @@ def test_halves_of_any_length_and_of_large_batches_keep_their_gradients(dtype: t
     assert torch.equal(tiny[1] * 2.0**30, one[1])
 
 
-# Fake tensors of older versions refuse to tell the value of a tensor that is not one of them.
-@pytest.mark.skipif(not HAS_PRODUCTS_OF_HALVES, reason="this torch lacks products of halves")
+@needs_fakes_of_cuda
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 def test_the_products_are_operations_that_torch_has_for_cuda(dtype: torch.dtype) -> None:
     t = torch.tensor(0.5, dtype=torch.float64)
@@ -219,8 +219,7 @@ def test_the_products_are_operations_that_torch_has_for_cuda(dtype: torch.dtype)
     assert (grads[0].dtype, grads[0].shape) == (saved[2].dtype, (18, 4))
 
 
-# Fake tensors of older versions refuse to tell the value of a tensor that is not one of them.
-@pytest.mark.skipif(not HAS_PRODUCTS_OF_HALVES, reason="this torch lacks products of halves")
+@needs_fakes_of_cuda
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("form", ["shift", "labels", "owned"])
 def test_rows_and_columns_take_operations_that_torch_has_for_cuda(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from simclr_ext import ops
 from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES, OPERATOR_TAGS
-
-VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
+from tests.torch_faults import VERSION
 
 
 def test_cuda_graphs_are_told_not_to_hold_the_operators() -> None:

@@ -1,0 +1,34 @@
+"""What some of the supported versions of torch get wrong, for the tests that meet it."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+
+VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
+
+# torch 2.6 and 2.8 end the process, 2.11 refuses to tell a number that lies in the host's memory.
+needs_fakes_of_cuda = pytest.mark.skipif(
+    VERSION < (2, 14), reason="fake CUDA tensors of this torch want a driver"
+)
+
+
+@functools.cache
+def notices_a_float_of_a_module() -> bool:
+    """Return whether a compiled module sees that its attribute changed.
+
+    With torch 2.11 on Python 3.13.0 it does not, whatever the module.
+    """
+
+    class Divide(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x / self.divisor
+
+    module = Divide()
+    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    quotients = []
+    for module.divisor in (1.0, 2.0):
+        quotients.append(compiled(torch.ones(())).item())
+    return quotients == [1.0, 0.5]
