@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -20,50 +21,38 @@ COMPLAINTS = (  # of the miniature GPU, of the test itself, and of the sanitizer
 
 FAULTS = [
     Fault(
-        "forward: no barrier between copy and use",
-        "csrc/cuda/forward.cuh",
-        "      sync_threads();\n      if (column + C::kColumns < end)",
-        "      if (column + C::kColumns < end)",
-    ),
-    Fault(
-        "forward: no barrier before the last column sums",
-        "csrc/cuda/forward.cuh",
-        "    sync_threads();\n    add_column_sums(stage ^ 1, previous);",
-        "    add_column_sums(stage ^ 1, previous);",
-    ),
-    Fault(
-        "forward: one copy too few waited for",
-        "csrc/cuda/forward.cuh",
-        "copy_async_wait<0>",
-        "copy_async_wait<1>",
-    ),
-    Fault(
-        "backward: no barrier between copy and use",
-        "csrc/cuda/backward.cuh",
+        "no barrier between copy and use",
+        "csrc/cuda/mainloop_mma.cuh",
         "      sync_threads();\n      if (column",
         "      if (column",
     ),
     Fault(
-        "backward: no barrier before the gradient overwrites tiles",
+        "no barrier before the last column sums",
+        "csrc/cuda/forward.cuh",
+        "    sync_threads();\n    add_column_sums(last_stage, previous);",
+        "    add_column_sums(last_stage, previous);",
+    ),
+    Fault(
+        "one copy too few waited for",
+        "csrc/cuda/mainloop_mma.cuh",
+        "copy_async_wait<0>",
+        "copy_async_wait<1>",
+    ),
+    Fault(
+        "stages not exchanged",
+        "csrc/cuda/mainloop_mma.cuh",
+        "      stage ^= 1;\n",
+        "",
+    ),
+    Fault(
+        "no barrier before the gradient overwrites tiles",
         "csrc/cuda/backward.cuh",
         "    sync_threads();  // the tiles that lie there may still be read\n",
         "",
     ),
     Fault(
-        "backward: one copy too few waited for",
-        "csrc/cuda/backward.cuh",
-        "copy_async_wait<0>",
-        "copy_async_wait<1>",
-    ),
-    Fault(
-        "backward: stages not exchanged",
-        "csrc/cuda/backward.cuh",
-        "      stage ^= 1;\n",
-        "",
-    ),
-    Fault(
         "right fragment's registers swapped",
-        "csrc/cuda/tile.cuh",
+        "csrc/cuda/mainloop_mma.cuh",
         "const auto b1 = Element::b_from_memory(raw[2], raw[3]);",
         "const auto b1 = Element::b_from_memory(raw[3], raw[2]);",
     ),
@@ -87,37 +76,37 @@ FAULTS = [
     ),
     Fault(
         "units of a row not where they were stored",
-        "csrc/cuda/tile.cuh",
+        "csrc/cuda/mainloop_mma.cuh",
         "unit_offset<C>(lane % 8 + 8 * (lane / 16), lane / 8 % 2)",
         "unit_offset<C>(lane % 8 + 8 * (lane / 16), lane / 16)",
     ),
     Fault(
         "last rows not guarded",
-        "csrc/cuda/tile.cuh",
-        "row + pass < end",
-        "row + pass <= end",
+        "csrc/cuda/mainloop_mma.cuh",
+        "source, row + pass < end)",
+        "source, row + pass <= end)",
     ),
     Fault(
         "padding of D not zero",
-        "csrc/cuda/tile.cuh",
-        "unit * C::kUnitElements < rows.stride ? rows.count - first_row : 0",
-        "rows.count - first_row",
+        "csrc/cuda/mainloop_mma.cuh",
+        "unit * C::kUnitElements < rows.stride ? end_row - first_row : 0",
+        "end_row - first_row",
     ),
     Fault(
         "address past the last row",
-        "csrc/cuda/tile.cuh",
+        "csrc/cuda/mainloop_mma.cuh",
         "row + pass + kPassRows < end ? int64_t{kPassRows} * rows.stride : 0",
         "int64_t{kPassRows} * rows.stride",
     ),
     Fault(
         "address past the last term",
-        "csrc/cuda/tile.cuh",
-        "(j < count ? j : 0)",
+        "csrc/cuda/mainloop_mma.cuh",
+        "(j < end_column ? j : first_column)",
         "j",
     ),
     Fault(
         "32-bit offset of a row",
-        "csrc/cuda/tile.cuh",
+        "csrc/cuda/mainloop_mma.cuh",
         "int64_t{first_row + row} *",
         "(first_row + row) *",
     ),
@@ -130,20 +119,20 @@ FAULTS = [
     Fault(
         "row meets itself",
         "csrc/cuda/forward.cuh",
-        "? i < j : i != j",
+        "? i < j : !(p_.pairing.skip_self && i == j)",
         "? i <= j : true",
     ),
     Fault(
         "columns past the last count",
         "csrc/cuda/forward.cuh",
-        "i < p_.rows.count && j < p_.rows.count;",
-        "i < p_.rows.count;",
+        "i < end_row_ && j < end_column_;",
+        "i < end_row_;",
     ),
     Fault(
         "edge not seen",
         "csrc/cuda/forward.cuh",
-        "after_row > p_.rows.count || after_column > p_.rows.count",
-        "after_row > p_.rows.count",
+        "first_row_ + C::kRows > end_row_ || first_column + C::kColumns > end_column_",
+        "first_row_ + C::kRows > end_row_",
     ),
     Fault(
         "column sums left out",
@@ -154,32 +143,32 @@ FAULTS = [
     Fault(
         "column sums of a strip's own pairs written over its row sums",
         "csrc/cuda/forward.cuh",
-        "pair_.a == pair_.b ? p_.strips : pair_.a",
-        "pair_.a",
+        "own_pairs ? p_.row_strips.count : strips_.a",
+        "strips_.a",
     ),
     Fault(
         "column sums begin with what was there",
         "csrc/cuda/forward.cuh",
-        "first ? sum : ",
+        "first_row_ == first_strip_row_ ? sum : ",
         "",
     ),
     Fault(
         "columns exchanged between lanes",
-        "csrc/cuda/forward.cuh",
+        "csrc/cuda/row_sums.cuh",
         "odd ? column[0] :",
         "!odd ? column[0] :",
     ),
     Fault(
         "half of a row's lanes not joined",
-        "csrc/cuda/forward.cuh",
-        "lanes <= 2",
-        "lanes < 2",
+        "csrc/cuda/row_sums.cuh",
+        "      for (int half = 0; half < 2; ++half) {\n        float sum = sum_[m][half];\n        float largest = max_[m][half];\n        SIMCLR_UNROLL\n        for (int lanes = 1; lanes <= 2;",
+        "      for (int half = 0; half < 2; ++half) {\n        float sum = sum_[m][half];\n        float largest = max_[m][half];\n        SIMCLR_UNROLL\n        for (int lanes = 1; lanes < 2;",
     ),
     Fault(
         "sum not rescaled when the shift rises",
-        "csrc/cuda/forward.cuh",
-        "row_sum_[m][half] * exp2_fast(row_max_[m][half] - largest)",
-        "row_sum_[m][half]",
+        "csrc/cuda/row_sums.cuh",
+        "sum_[m][half] * exp2_fast(max_[m][half] - largest)",
+        "sum_[m][half]",
     ),
     Fault(
         "shift dropped",
@@ -190,30 +179,30 @@ FAULTS = [
     Fault(
         "strips' own pairs count once",
         "csrc/cuda/kernels_rows.cu",
-        "strip <= p.strips",
-        "strip < p.strips",
+        "for (int slot = 0; slot < p.slots; ++slot) sum += p.sum",
+        "for (int slot = 0; slot < p.slots - 1; ++slot) sum += p.sum",
     ),
     Fault(
         "positive one row off",
         "csrc/cuda/backward.cuh",
-        "i + rows.pairs :",
-        "i + rows.pairs - 1 :",
+        "i + p_.pairing.shift[k];",
+        "i + p_.pairing.shift[k] - 1;",
     ),
     Fault(
         "positive counts as a negative too",
-        "csrc/cuda/backward.cuh",
-        "|| distance == positives[0]",
-        "",
+        "csrc/cuda/pair_weights.cuh",
+        "            clear |= inside && positive_weight(p_.terms, i, j).replaces;\n",
+        "            (void)inside;\n",
     ),
     Fault(
         "gradient of the column's loss left out",
-        "csrc/cuda/backward.cuh",
-        "(row_weight_[m][e / 2] + weight[e % 2])",
-        "row_weight_[m][e / 2]",
+        "csrc/cuda/pair_weights.cuh",
+        "(weight_[m][e / 2] + weight[e % 2])",
+        "weight_[m][e / 2]",
     ),
     Fault(
         "weights without the columns' factors",
-        "csrc/cuda/backward.cuh",
+        "csrc/cuda/pair_weights.cuh",
         "sum * factor[e % 2]",
         "sum",
     ),
@@ -237,9 +226,105 @@ FAULTS = [
     ),
     Fault(
         "infinity of pairs that do not count",
-        "csrc/cuda/backward.cuh",
+        "csrc/cuda/pair_weights.cuh",
         "fminf(exponent, 0.0f)",
         "exponent",
+    ),
+    Fault(
+        "pairing: of two shifts one",
+        "csrc/cuda/kernels_rows.cu",
+        "for (int k = 0; k < p.pairing.shifts; ++k)",
+        "for (int k = 0; k < p.pairing.shifts && k < 1; ++k)",
+    ),
+    Fault(
+        "pairing: shifts of the columns not turned round",
+        "csrc/common/pairing.h",
+        "other.shift[k] = -shift[k];",
+        "other.shift[k] = shift[k];",
+    ),
+    Fault(
+        "pairing: a shift out of the matrix wraps in 32 bits",
+        "csrc/operands.h",
+        "      if (shift <= -rows || shift >= problem_.columns.size()) continue;\n",
+        "",
+    ),
+    Fault(
+        "pairing: a row of y counts itself among its positives",
+        "csrc/cuda/host.h",
+        "if (operands.problem().same()) return among(columns, columns) - 1;",
+        "if (operands.problem().same()) return among(columns, columns);",
+    ),
+    Fault(
+        "pairing: labels compared as floats",
+        "csrc/cuda/row_sums.cuh",
+        "row_label[row] != column_label[column]",
+        "float(row_label[row]) != float(column_label[column])",
+    ),
+    Fault(
+        "pairing: positives past the last column",
+        "csrc/cuda/pair_weights.cuh",
+        "          if (!inside || p_.pairing.label[i]",
+        "          if (i >= end_row_ || p_.pairing.label[i]",
+    ),
+    Fault(
+        "pairing: pairs with other positives weigh as the only one",
+        "csrc/cuda/pair_weights.cuh",
+        "if (terms.positives[i] == 1 && terms.positives[j] == 1) {",
+        "if (terms.positives[i] == 1 || terms.positives[j] == 1) {",
+    ),
+    Fault(
+        "pairing: weights without positives",
+        "csrc/cuda/kernels_rows.cu",
+        "return p.positives[i] > 0 ? p.grad_loss[i * p.grad_loss_stride] : 0.0f;",
+        "return p.grad_loss[i * p.grad_loss_stride];",
+    ),
+    Fault(
+        "grid: strips of columns counted as those of rows",
+        "csrc/cuda/forward.cuh",
+        "strip_pair(block_id(), p.column_strips.count, triangle_)",
+        "strip_pair(block_id(), p.row_strips.count, triangle_)",
+    ),
+    Fault(
+        "grid: columns begin with the first row",
+        "csrc/cuda/forward.cuh",
+        "to_int(p.problem.columns.begin) + strips_.b",
+        "to_int(p.problem.rows.begin) + strips_.b",
+    ),
+    Fault(
+        "grid: sums of columns as long as those of rows",
+        "csrc/cuda/forward.cuh",
+        "int64_t{slot} * p_.problem.columns.size()",
+        "int64_t{slot} * p_.problem.rows.size()",
+    ),
+    Fault(
+        "grid: columns have no losses of their own with shifts per row",
+        "csrc/cuda/forward.cpp",
+        "    run(problem.transposed(), operands.pairing().transposed());",
+        "    run(problem.transposed(), operands.pairing());",
+    ),
+    Fault(
+        "transposed gradient: of the rows again",
+        "csrc/cuda/backward.cpp",
+        "if (!problem.same()) run(problem.transposed(), operands.pairing().transposed());",
+        "if (!problem.same()) run({problem.columns, problem.columns}, operands.pairing());",
+    ),
+    Fault(
+        "transposed gradient: written to the rows'",
+        "csrc/cuda/backward.cpp",
+        "problem.rows.begin - wanted.begin;\n    kernels",
+        "0 * problem.rows.begin;\n    kernels",
+    ),
+    Fault(
+        "transposed gradient: its radial part is the temperature's, too",
+        "csrc/cuda/backward.cpp",
+        "const Range rows = intersect(problem.rows, wanted);\n  const double",
+        "const Range rows = wanted;\n  const double",
+    ),
+    Fault(
+        "owned rows: weights without the others' terms",
+        "csrc/cuda/backward.cpp",
+        "    if (whole.same()) whole.rows = whole.columns;\n",
+        "",
     ),
 ]
 
@@ -250,11 +335,12 @@ def first_failure(folder: Path) -> str | None:
     if not build.exists():
         configure = ["cmake", "-S", str(folder), "-B", str(build), "-DSIMCLR_SANITIZE=ON"]
         _run([*configure, f"-DPython_EXECUTABLE={sys.executable}"])
-    _run(["cmake", "--build", str(build), "--parallel", "2", "--target", "test_fused"])
-    for precision in PRECISIONS:
+    tests = ("test_fused", "test_contrastive")
+    _run(["cmake", "--build", str(build), "--parallel", "2", "--target", *tests])
+    for precision, test in itertools.product(PRECISIONS, tests):
         try:
             result = subprocess.run(
-                [str(build / "tests" / "cuda_host" / "test_fused"), precision],
+                [str(build / "tests" / "cuda_host" / test), precision],
                 env={"ASAN_OPTIONS": "detect_leaks=0"},
                 capture_output=True,
                 text=True,
