@@ -34,7 +34,7 @@ SHARED_KIB = {"sm_80": 164, "sm_86": 100, "sm_89": 100, "sm_90a": 228, "sm_100":
 REGISTERS = 65536  # of a multiprocessor, on all of them
 KERNEL = re.compile(
     r"(forward|backward)_kernelINS0_6ConfigINS0_\d(\w+?)E"
-    r"Li(\d+)ELi(\d+)ELi(\d+)ELi(\d+)EEELb([01])E"
+    r"Li(\d+)ELi(\d+)ELi(\d+)ELi(\d+)EEELb([01])ELb([01])E"
 )
 
 
@@ -47,6 +47,7 @@ class Kernel:
     precision: str
     dim: int
     shared_shift: bool
+    labels: bool
     warps: int
     rows: int
     columns: int
@@ -124,13 +125,14 @@ def describe(
 ) -> Kernel:
     """Return a kernel's row from its mangled name, ptxas' log and its main loop."""
     kernel, precision, shared_shift = match[1], match[2], match[7] == "1"
+    labels = match[8] == "1"
     dim, warps, row_tiles, columns = (int(match[group]) for group in (3, 4, 5, 6))
     registers = int(re.search(r"Used (\d+) registers", resources)[1])  # type: ignore[index]
     spills = re.findall(r"(\d+) bytes spill", resources)
     rows = 16 * warps * row_tiles
     row_bytes = dim * (2 if precision in ("Bf16", "Fp16") else 4)
     # As in csrc/cuda/config.cuh.
-    shared = rows * row_bytes + 2 * (columns * row_bytes + 12 * columns) + 16 * warps * columns
+    shared = rows * row_bytes + 2 * (columns * row_bytes + 12 * columns) + 8 * warps * columns
     per_warp = -(-registers * 32 // 256) * 256
     blocks = min(REGISTERS // (per_warp * warps), SHARED_KIB[arch] * 1024 // (shared + 1024))
     named = {
@@ -145,7 +147,7 @@ def describe(
     counts["local"] = loop["LDL"] + loop["STL"]
     counts["floats"] = loop["FFMA"] + loop["FMUL"] + loop["FADD"]
     return Kernel(
-        arch, kernel, precision, dim, shared_shift, warps, rows, columns, registers,
+        arch, kernel, precision, dim, shared_shift, labels, warps, rows, columns, registers,
         sum(map(int, spills)), shared, blocks, **counts,
         others=loop.total() - sum(counts.values()),
     )  # fmt: skip
@@ -187,7 +189,7 @@ def table(rows: list[Kernel]) -> str:
     for row in rows:
         elements = row.rows // row.warps * row.columns // 32
         cells = [
-            row.arch, row.kernel, row.precision, row.dim, "shared" if row.shared_shift else "own",
+            row.arch, row.kernel, row.precision, row.dim, "shared" if row.shared_shift else ("labels" if row.labels else "own"),
             row.registers, row.spilled_bytes, f"{row.shared_bytes / 1024:.0f}", row.blocks,
             row.tensor, row.matrices, row.copies, row.loads, row.shuffles, row.exponentials,
             f"{row.exponentials / elements:.2f}", row.floats, row.others,

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "common/limits.h"
 #include "cpu/simd/kernels.h"
 
 // What simclr_ext/_build_config.py compiled the CUDA kernels with; nothing without them.
@@ -34,6 +35,9 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.attr("compiler") = __VERSION__;
   m.attr("cuda_version") = SIMCLR_TO_STRING(SIMCLR_CUDA_VERSION);
   m.attr("cuda_architectures") = cuda_architectures();
+  // For the tests: the Python side has these, too, and must know them before this is loaded.
+  m.attr("cuda_max_dim") = simclr::fused::kMaxDim;
+  m.attr("safe_ranges") = std::vector<double>{simclr::kSafeFloatRange, simclr::kSafeDoubleRange};
   m.def("active_isa", &simclr::simd::active_isa, "Instruction set that the CPU kernels run with.");
   m.def("available_isas", &simclr::simd::available_isas,
         "Instruction sets that this processor can run, best last.");

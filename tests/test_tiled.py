@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from simclr_ext import fake, tiled
+from simclr_ext import _backend, fake, selection, tiled
 from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES
-from simclr_ext.tiled import rows, schedule
+from simclr_ext.tiled import rows, schedule, tiles
 from simclr_ext.tiled.pairing import Pairing
 from simclr_ext.tiled.problem import Problem, Tile
 from simclr_ext.tiled.rows import Rows
@@ -251,3 +251,9 @@ def test_rows_and_columns_take_operations_that_torch_has_for_cuda(
     assert compiled[2].shape == (all_rows, 8)
     assert compiled[2].dtype == dtype
     assert [v.shape for v in compiled[:2]] == [v.shape for v in saved[:2]]
+
+
+def test_the_compiled_kernels_have_the_same_limits() -> None:
+    compiled = _backend.load()
+    assert compiled.cuda_max_dim == selection._CUDA_MAX_DIM
+    assert compiled.safe_ranges == list(tiles._SAFE_SPAN.values())

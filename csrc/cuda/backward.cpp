@@ -98,7 +98,7 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   if (wanted.size() == 0) return {grad_z, at::empty({0}, doubles)};
 
   const bool normalized = inv_norm.numel() > 0;
-  const Exponents exponents(temperature_value, normalized);
+  const Exponents exponents(temperature_value, normalized, operands.label().defined());
   const SavedTerms terms(grad_loss.to(at::kFloat), loss.contiguous(), lse.contiguous(), inv_norm,
                          operands, exponents, guard.stream());
   const at::Tensor radial = at::empty({wanted.size()}, loss.options());

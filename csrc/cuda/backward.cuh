@@ -13,7 +13,7 @@
 
 namespace simclr::fused {
 
-template <typename C, bool kSharedShift>
+template <typename C, bool kSharedShift, bool kLabels>
 class BackwardBlock {
  public:
   explicit SIMCLR_DEVICE BackwardBlock(const BackwardParams& p)
@@ -124,16 +124,17 @@ class BackwardBlock {
   }
 
   const BackwardParams& p_;
-  PairWeights<C, kSharedShift> weights_;
+  PairWeights<C, kSharedShift, kLabels> weights_;
   int first_row_;
   int end_row_;
   float grad_[C::kRowTiles][C::kDim / 8][4];
 };
 
-template <typename C, bool kSharedShift>
+template <typename C, bool kSharedShift, bool kLabels>
 SIMCLR_KERNEL(C::kThreads, 2)
 void backward_kernel(const BackwardParams p) {
-  BackwardBlock<C, kSharedShift>(p).run();
+  static_assert(!(kSharedShift && kLabels));
+  BackwardBlock<C, kSharedShift, kLabels>(p).run();
 }
 
 }  // namespace simclr::fused

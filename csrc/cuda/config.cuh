@@ -40,10 +40,7 @@ struct Config {
   static constexpr int kStageBytes = kTileBytes + kMaxColumnTerms * kColumns * 4;
   static constexpr int kStagesOffset = kRows * kRowBytes;
   static constexpr int kSumsOffset = kStagesOffset + 2 * kStageBytes;
-  // Of a tile's columns, by warps and in two stages: sums of exponentials, and of positives.
-  static constexpr int kSumsBytes = 2 * kWarps * kColumns * 4;
-  static constexpr int kPositivesOffset = kSumsOffset + kSumsBytes;
-  static constexpr int kSharedBytes = kPositivesOffset + kSumsBytes;
+  static constexpr int kSharedBytes = kSumsOffset + 2 * kWarps * kColumns * 4;
 
   static_assert(kColumns % 16 == 0 && kColumns <= kThreads && kUnits % 4 == 0);
   static_assert(kSharedBytes <= 80 * 1024);

@@ -2,7 +2,7 @@
 //
 // Beyond inputs and results, of R rows and C columns: the partial sums of at most 65 strips, 65 R
 // floats where rows are columns and a shift is shared, else 64 (R + C), or 2 x 64 without a shared
-// shift; for labels as many again; and a number per row and shift.
+// shift, and 3 x 64 with labels; and a number per row and shift.
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -91,7 +91,6 @@ void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Expo
                         .row_max = rows.max.mutable_data_ptr<float>(),
                         .column_sum = columns.sum.mutable_data_ptr<float>(),
                         .row_positive = rows.positive.mutable_data_ptr<float>(),
-                        .column_positive = columns.positive.mutable_data_ptr<float>(),
                         .positive = positive.mutable_data_ptr<float>()};
   kernels.forward(p, stream);
   losses.finish_side(p, rows, problem.counted_columns(), stream);
@@ -132,7 +131,7 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& 
   const Problem& problem = operands.problem();
   const int64_t dim = x.size(1);
   check_size(problem.count(), dim);
-  const Exponents exponents(check_temperature(temperature), normalize);
+  const Exponents exponents(check_temperature(temperature), normalize, operands.label().defined());
   const Kernels& kernels = kernels_for(x.scalar_type());
   const StreamGuard guard(x);
   const auto [z, factor, inv_norm] = join_rows(x, y, normalize, eps, kernels, guard.stream());

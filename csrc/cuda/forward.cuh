@@ -30,7 +30,7 @@ SIMCLR_DEVICE StripPair strip_pair(int block, int columns, bool triangle) {
   return {a, a + block};
 }
 
-template <typename C, bool kSharedShift>
+template <typename C, bool kSharedShift, bool kLabels>
 class ForwardBlock {
  public:
   explicit SIMCLR_DEVICE ForwardBlock(const ForwardParams& p)
@@ -91,8 +91,8 @@ class ForwardBlock {
     multiply_rows<C>(x, kRowsOffset, stage_tile<C>(stage));
     scale(x, stage_terms<C>(stage, 0));
     if (is_special(first_column)) treat_special(x, first_column);
-    if (p_.pairing.label != nullptr) {
-      sums_.add_positives(x, stage, p_.pairing.label + first_row_, end_row_ - first_row_,
+    if constexpr (kLabels) {
+      sums_.add_positives(x, p_.pairing.label + first_row_, end_row_ - first_row_,
                           p_.pairing.label + first_column, end_column_ - first_column,
                           p_.row_positive + row_place(strips_.b, first_row_));
     }
@@ -167,8 +167,6 @@ class ForwardBlock {
     const float sum = RowSums<C, kSharedShift>::column_sum(stage, column);
     float* total = p_.column_sum + place;
     *total = first_row_ == first_strip_row_ ? sum : *total + sum;
-    if (p_.pairing.label == nullptr) return;
-    p_.column_positive[place] += RowSums<C, kSharedShift>::column_positive(stage, column);
   }
 
   SIMCLR_DEVICE void store_row_sums() const {
@@ -198,10 +196,11 @@ class ForwardBlock {
   RowSums<C, kSharedShift> sums_;
 };
 
-template <typename C, bool kSharedShift>
+template <typename C, bool kSharedShift, bool kLabels>
 SIMCLR_KERNEL(C::kThreads, 2)
 void forward_kernel(const ForwardParams p) {
-  ForwardBlock<C, kSharedShift>(p).run();
+  static_assert(!(kSharedShift && kLabels));
+  ForwardBlock<C, kSharedShift, kLabels>(p).run();
 }
 
 }  // namespace simclr::fused

@@ -26,11 +26,12 @@ inline const Kernels& kernels_for(at::ScalarType dtype) {
   return matmul_may_use_tf32() ? kTf32Kernels : kTf32x3Kernels;
 }
 
-// Similarities as exponents of two, and the shift that suits all of them, if one does.
+// Similarities as exponents of two, and the shift that suits all of them, if one does. With labels
+// each row has its own: a kernel that treats both sides at once has no registers left for them.
 struct Exponents {
-  Exponents(double temperature, bool normalized)
+  Exponents(double temperature, bool normalized, bool labels)
       : scale(static_cast<float>(std::numbers::log2e / temperature)),
-        shared_shift(normalized && 2 * scale <= kSafeFloatRange),
+        shared_shift(normalized && !labels && 2 * scale <= kSafeFloatRange),
         shift(shared_shift ? scale : 0) {}
   float scale;
   bool shared_shift;

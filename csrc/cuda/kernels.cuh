@@ -31,7 +31,9 @@ void launch_forward(const ForwardParams& p, Stream stream) {
   const int64_t blocks = triangle ? rows * (rows + 1) / 2 : rows * p.column_strips.count;
   dispatch_dim<Element>(p.rows.dim, [&](auto config) {
     using C = decltype(config);
-    const auto kernel = p.shared_shift ? forward_kernel<C, true> : forward_kernel<C, false>;
+    const auto kernel = p.shared_shift    ? forward_kernel<C, true, false>
+                        : p.pairing.label ? forward_kernel<C, false, true>
+                                          : forward_kernel<C, false, false>;
     launch(kernel, blocks, C::kThreads, C::kSharedBytes, stream, p);
   });
 }
@@ -41,7 +43,9 @@ void launch_backward(const BackwardParams& p, Stream stream) {
   dispatch_dim<Element>(p.rows.dim, [&](auto config) {
     using C = decltype(config);
     const int64_t blocks = divide_up(p.problem.rows.size(), C::kRows);
-    const auto kernel = p.shared_shift ? backward_kernel<C, true> : backward_kernel<C, false>;
+    const auto kernel = p.shared_shift    ? backward_kernel<C, true, false>
+                        : p.pairing.label ? backward_kernel<C, false, true>
+                                          : backward_kernel<C, false, false>;
     launch(kernel, blocks, C::kThreads, C::kSharedBytes, stream, p);
   });
 }

@@ -27,7 +27,7 @@ SIMCLR_DEVICE PositiveWeight positive_weight(const Terms& terms, int i, int j) {
   return {false, -(terms.share[i] + terms.share[j])};
 }
 
-template <typename C, bool kSharedShift>
+template <typename C, bool kSharedShift, bool kLabels>
 class PairWeights {
  public:
   using Tile = float[C::kRowTiles][C::kColumnTiles][4];
@@ -69,7 +69,7 @@ class PairWeights {
   SIMCLR_DEVICE void apply(Tile& w, int stage, int first_column) const {
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
-    if (p_.pairing.label != nullptr) weigh_positives(w, stage, first_column);
+    if constexpr (kLabels) weigh_positives(w, stage, first_column);
     if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_special(w, first_column);
   }
 

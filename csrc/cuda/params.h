@@ -55,8 +55,8 @@ struct Strips {
 
 // Similarities are taken as exponents of two, x_ij = scale s_ij. Where all of them are at most
 // `shift` and far from underflow (`shared_shift`), every pair is visited once: its 2^(x - shift)
-// belongs to its row and to its column. Else each row has its own shift, a running maximum, and
-// columns get their sums as the rows of the transposed problem.
+// belongs to its row and to its column. Else, and where labels tell the positives, each row has its
+// own shift, a running maximum, and columns get their sums as the rows of the transposed problem.
 //
 // Sums of a strip's rows over the columns of strip b are at [b, i], those of its columns over the
 // rows of strip a at [a, j]; i and j count from the beginning of their side. Of a symmetric problem
@@ -74,9 +74,9 @@ struct ForwardParams {
   float* row_sum;
   float* row_max;     // as row_sum; null with a shared shift
   float* column_sum;  // null without a shared shift
-  // Sums of x_ij - shift over the positives that labels tell, zeros before; null without labels.
+  // As row_sum, of x_ij over the positives that labels tell, zeros before. With labels no shift is
+  // shared.
   float* row_positive;
-  float* column_positive;
   // x_ij - shift of the positive j = i + shift[k] at [k, i]; null with labels.
   float* positive;
 };

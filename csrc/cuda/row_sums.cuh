@@ -38,37 +38,28 @@ class RowSums {
     }
   }
 
-  // Adds the exponents of pairs of equal labels to the sums of the rows' positives, `row_positive`,
-  // in the place of this block's row 0, and leaves those of the columns.
-  SIMCLR_DEVICE void add_positives(const Tile& x, int stage, const int32_t* row_label, int rows,
-                                   const int32_t* column_label, int columns,
-                                   float* row_positive) const {
-    float row_sum[C::kRowTiles][2] = {};
-    SIMCLR_UNROLL
-    for (int n = 0; n < C::kColumnTiles; ++n) {
-      float column_sum[2] = {0.0f, 0.0f};
-      SIMCLR_UNROLL
-      for (int m = 0; m < C::kRowTiles; ++m) {
-        SIMCLR_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          const int row = row_of<C>(m, e);
-          const int column = column_of(n, e);
-          const bool inside = row < rows && column < columns;
-          const bool counts = inside && x[m][n][e] > -INFINITY;
-          if (!counts || row_label[row] != column_label[column]) continue;
-          row_sum[m][e / 2] += x[m][n][e];
-          column_sum[e % 2] += x[m][n][e];
-        }
-      }
-      if constexpr (kSharedShift) leave_columns(column_sum, column_positives(stage), n);
-    }
+  // Adds the exponents of pairs of equal labels to the sums of the rows' positives. All pointers
+  // are those of the tile's first row or column.
+  static SIMCLR_DEVICE void add_positives(const Tile& x, const int32_t* row_label, int rows,
+                                          const int32_t* column_label, int columns,
+                                          float* row_positive) {
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
       for (int half = 0; half < 2; ++half) {
-        float sum = row_sum[m][half];
-        for (int lanes = 1; lanes <= 2; lanes *= 2) sum += shuffle_xor(sum, lanes);
         const int row = row_of<C>(m, 2 * half);
+        const int32_t label = row < rows ? row_label[row] : 0;
+        float sum = 0.0f;
+        SIMCLR_UNROLL
+        for (int n = 0; n < C::kColumnTiles; ++n) {
+          SIMCLR_UNROLL
+          for (int e = 2 * half; e < 2 * half + 2; ++e) {
+            const int column = column_of(n, e);
+            const bool counts = column < columns && x[m][n][e] > -INFINITY;
+            if (counts && column_label[column] == label) sum += x[m][n][e];
+          }
+        }
+        for (int lanes = 1; lanes <= 2; lanes *= 2) sum += shuffle_xor(sum, lanes);
         if (lane_id() % 4 == 0 && row < rows) row_positive[row] += sum;
       }
     }
@@ -76,10 +67,12 @@ class RowSums {
 
   // What all warps have left of a column of the tile, after a barrier.
   static SIMCLR_DEVICE float column_sum(int stage, int column) {
-    return sum_of_warps(column_sums(stage), column);
-  }
-  static SIMCLR_DEVICE float column_positive(int stage, int column) {
-    return sum_of_warps(column_positives(stage), column);
+    float sum = 0.0f;
+    SIMCLR_UNROLL
+    for (int w = 0; w < C::kWarps; ++w) {
+      sum += shared_load(column_sums(stage), w * C::kColumns + column);
+    }
+    return sum;
   }
 
   // Joins the four lanes that share a row, and calls store(row, sum, max) in one of them.
@@ -108,15 +101,6 @@ class RowSums {
   static SIMCLR_DEVICE int column_sums(int stage) {
     return C::kSumsOffset + stage * C::kWarps * C::kColumns * 4;
   }
-  static SIMCLR_DEVICE int column_positives(int stage) {
-    return C::kPositivesOffset + stage * C::kWarps * C::kColumns * 4;
-  }
-  static SIMCLR_DEVICE float sum_of_warps(int sums, int column) {
-    float sum = 0.0f;
-    SIMCLR_UNROLL
-    for (int w = 0; w < C::kWarps; ++w) sum += shared_load(sums, w * C::kColumns + column);
-    return sum;
-  }
 
   SIMCLR_DEVICE void add_to_both(const Tile& x, int stage) {
     SIMCLR_UNROLL
@@ -131,20 +115,15 @@ class RowSums {
           column[e % 2] += value;
         }
       }
-      leave_columns(column, column_sums(stage), n);
-    }
-  }
-
-  // Leaves the warp's sums of two columns at `sums`: added over the lanes that hold the same
-  // columns; each of two halves of them then keeps one.
-  static SIMCLR_DEVICE void leave_columns(const float (&column)[2], int sums, int n) {
-    const bool odd = lane_id() & 4;
-    const float sent = shuffle_xor(odd ? column[0] : column[1], 4);
-    float sum = (odd ? column[1] : column[0]) + sent;
-    sum += shuffle_xor(sum, 8);
-    sum += shuffle_xor(sum, 16);
-    if (lane_id() < 8) {
-      shared_store(sums, warp_id() * C::kColumns + column_of(n, odd ? 1 : 0), sum);
+      // Over the lanes that hold the same columns; each of two halves of them then keeps one.
+      const bool odd = lane_id() & 4;
+      const float sent = shuffle_xor(odd ? column[0] : column[1], 4);
+      float sum = (odd ? column[1] : column[0]) + sent;
+      sum += shuffle_xor(sum, 8);
+      sum += shuffle_xor(sum, 16);
+      if (lane_id() < 8) {
+        shared_store(column_sums(stage), warp_id() * C::kColumns + column_of(n, odd ? 1 : 0), sum);
+      }
     }
   }
 

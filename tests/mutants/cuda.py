@@ -257,8 +257,8 @@ FAULTS = [
     Fault(
         "pairing: labels compared as floats",
         "csrc/cuda/row_sums.cuh",
-        "row_label[row] != column_label[column]",
-        "float(row_label[row]) != float(column_label[column])",
+        "column_label[column] == label",
+        "float(column_label[column]) == float(label)",
     ),
     Fault(
         "pairing: positives past the last column",
