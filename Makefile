@@ -65,17 +65,17 @@ format: $(READY)
 
 # Twelve minutes on two cores; rows are added to benchmarks/results, the report is in build/bench.
 bench: $(BENCH_READY)
-	$(BIN)/python benchmarks/sweep.py --plan quick
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python -m benchmarks.loss.sweep --plan quick
+	$(BIN)/python -m benchmarks.loss.report
 
 # Every size, for an hour.
 bench-full: $(BENCH_READY)
-	$(BIN)/python benchmarks/sweep.py --plan full
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python -m benchmarks.loss.sweep --plan full
+	$(BIN)/python -m benchmarks.loss.report
 
 # The README's chart and table, from the committed results.
 docs: $(READY)
-	$(BIN)/python benchmarks/plot.py
+	$(BIN)/python -m benchmarks.loss.plot
 
 # The kernels are compiled at first use, so that what runs is always what csrc/ says.
 $(READY): pyproject.toml constraints.txt setup.py

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import generated
-import gpu_model
+from benchmarks import generated
+from benchmarks.gpu import model
 
 
 def test_only_the_text_between_the_markers_is_replaced(tmp_path: Path) -> None:
@@ -31,15 +31,15 @@ def test_a_page_without_the_markers_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_page_of_the_kernels_has_the_prediction_of_the_counts_beside_it() -> None:
-    _, _, rest = generated.CUDA_PAGE.read_text().partition(generated.marker("gpu_model.py"))
-    assert rest.partition(generated.END)[0].strip() == gpu_model.report(gpu_model.RESULTS)
+    _, _, rest = generated.CUDA_PAGE.read_text().partition(generated.marker("gpu.model"))
+    assert rest.partition(generated.END)[0].strip() == model.report(model.SASS)
 
 
 def test_the_page_of_the_kernels_has_the_counts() -> None:
-    _, begin, rest = generated.CUDA_PAGE.read_text().partition(generated.marker("sass_report.py"))
+    _, begin, rest = generated.CUDA_PAGE.read_text().partition(generated.marker("gpu.sass_report"))
     assert begin
     shown = [line.split(" | ") for line in rest.partition(generated.END)[0].splitlines()[3:]]
-    with gpu_model.RESULTS.open(newline="") as file:
+    with model.SASS.open(newline="") as file:
         counted = {
             (row["kernel"], row["precision"], row["dim"]): row["registers"]
             for row in csv.DictReader(file)
