@@ -69,7 +69,8 @@ class Growth:
     def size(self, value: float) -> int:
         """Return the largest N whose value is not above this one, if it grows linearly at least."""
         at_largest = self.factor * self.largest**self.exponent
-        return math.floor(self.largest * (value / at_largest) ** (1 / max(1.0, self.exponent)))
+        factor: float = (value / at_largest) ** (1 / max(1.0, self.exponent))
+        return math.floor(self.largest * factor)
 
 
 def growth(points: Sequence[tuple[int, float]]) -> Growth | None:

@@ -100,7 +100,7 @@ def main(argv: list[str]) -> None:
 def _peaks(
     step: Callable[[], object], inputs: tuple[torch.Tensor, ...], gradients: int, in_torch: bool
 ) -> dict[str, float]:
-    measures = {"rss_mib": peak}
+    measures: dict[str, Callable[[Callable[[], object]], int]] = {"rss_mib": peak}
     if in_torch:
         measures["allocated_mib"] = allocator_peak
     found = {}

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+from benchmarks import RESULTS
+from simclr_ext.bench.machine import Pass
+
 SPEED = RESULTS / "speed.csv"
 RUNS = "runs.csv"  # beside the rows
 
@@ -58,7 +60,7 @@ class Row:
 
     run: str
     peer: str
-    what: str
+    what: Pass
     n: int
     d: int
     dtype: str

@@ -152,7 +152,7 @@ def goals(rows: Sequence[Row]) -> Table:
     body = []
     for peer, n, goal in GOALS:
         ours, theirs = cells.get((OURS, n)), cells.get((peer, n))
-        found = ours and theirs and ours.ms and theirs.ms and theirs.ms / ours.ms
+        found = theirs.ms / ours.ms if ours and theirs and ours.ms and theirs.ms else None
         body.append([f"times faster than {peer}, N = {n:,}", f"{goal:g}", _goal(found, goal)])
     n, goal = GOAL_EFFICIENCY
     ours = cells.get((OURS, n))

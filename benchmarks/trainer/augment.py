@@ -16,9 +16,9 @@ import functools
 import platform
 from dataclasses import dataclass
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
-import lightly
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -97,7 +97,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(
-        f"simclr-ext {simclr_ext.__version__}, lightly {lightly.__version__}, "
+        f"simclr-ext {simclr_ext.__version__}, lightly {version('lightly')}, "
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, "
         f"Python {platform.python_version()}, {torch.backends.cpu.get_cpu_capability()}, "
         f"1 thread, {date.today()}"

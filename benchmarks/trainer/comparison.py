@@ -21,11 +21,12 @@ import os
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
 from lightly.loss import NTXentLoss
-from lightly.transforms import SimCLRTransform
+from lightly.transforms.simclr_transform import SimCLRTransform
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -41,7 +42,7 @@ from simclr_ext.trainer.probes.linear import standardize
 from simclr_ext.trainer.training.loop import pretrain
 from simclr_ext.trainer.training.process import freed_memory_kept
 from simclr_ext.trainer.training.state import Training
-from simclr_ext.trainer.views.batches import build_source
+from simclr_ext.trainer.views.batches import Source, build_source
 
 COLUMNS = ("system", "measured", "repetition", "value")
 SPEED = "images per second"
@@ -54,6 +55,7 @@ class Pictures(TorchDataset[tuple[Tensor, Tensor]]):
     def __init__(self, images: Tensor, config: ResolvedConfig) -> None:
         self.pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
         augment = config.augment
+        assert augment.flip_probability is not None  # resolved
         self.transform = SimCLRTransform(
             input_size=config.side,
             cj_prob=augment.jitter_probability,
@@ -70,15 +72,15 @@ class Pictures(TorchDataset[tuple[Tensor, Tensor]]):
         return len(self.pictures)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        first, second = self.transform(self.pictures[row])
+        first, second = cast("list[Tensor]", self.transform(self.pictures[row]))
         return first, second
 
 
-class LightlySource:
+class LightlySource(Source):
     """Batches of lightly's views [N, 2, C, side, side], in the place of this package's source."""
 
     def __init__(self, images: Tensor, config: ResolvedConfig, workers: int) -> None:
-        self.images, self.steps = len(images), len(images) // config.batch_size
+        super().__init__(len(images), config, lambda views, _: views)  # which they are already
         self.loader = DataLoader(
             Pictures(images, config),
             config.batch_size,
@@ -93,10 +95,6 @@ class LightlySource:
         for first, second in self.loader:
             yield torch.stack([first, second], dim=1)
 
-    def views(self, batch: Tensor, seed: int) -> Tensor:
-        """Return the views of a batch, [2N, C, side, side]."""
-        return torch.cat(batch.unbind(dim=1))
-
 
 def main() -> None:
     """Measure what is missing from the file, and print the table."""
@@ -108,14 +106,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of lightly's loader")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of the preset")
     args = parser.parse_args()
-    preset = PRESETS["cpu-small"].to_dict()
+    plain = PRESETS["cpu-small"].to_dict()
     for change in args.set:
-        set_field(preset, *change.split("=", 1))
-    preset = TrainConfig.from_dict({**preset, "data": args.data})
+        set_field(plain, *change.split("=", 1))
     data = load_data(args.data)
     if data.channels != 3:
         parser.error(f"data: lightly's transform takes color images, and {args.data} has gray ones")
-    preset = preset.resolve(data.channels, *data.sides)
+    if not isinstance(data.pretrain_images, Tensor):
+        parser.error(f"data: must be images in memory, an .npz file, got {args.data}")
+    preset = TrainConfig.from_dict(plain | {"data": args.data}).resolve(data.channels, *data.sides)
     rows = read_rows(args.out)
     done = {(row["system"], row["repetition"]) for row in rows if row["measured"] != SPEED}
     with freed_memory_kept():
@@ -181,7 +180,9 @@ def start(
     training = Training.start(build_model(config), config)
     if system != "lightly":
         return training, pretrain(training, build_source(data, config), config)
-    source = LightlySource(data.pretrain_images, config, workers)
+    images = data.pretrain_images
+    assert isinstance(images, Tensor)  # as main() says
+    source = LightlySource(images, config, workers)
     torch.manual_seed(config.seed)  # the loader's order and, through its workers, its views
     return training, pretrain(training, source, config, NTXentLoss(config.temperature))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.utils.dlpack
 from torch import Tensor
 
 from benchmarks.loss.peers.peer import Peer
@@ -21,6 +22,7 @@ from simclr_ext.bench.machine import Pass
 class _FromJax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z0: Tensor, z1: Tensor, temperature: float, loss: _JaxLoss) -> Tensor:
+        value: Tensor
         value, gradients = _in_torch(loss.natively((z0, z1), temperature, "forward + backward")())
         ctx.gradients = gradients
         return value
@@ -79,7 +81,7 @@ def _precision(doubles: bool) -> contextlib.AbstractContextManager[Any]:
 def _in_torch(arrays: Any) -> Any:
     import jax
 
-    return jax.tree.map(torch.from_dlpack, arrays)
+    return jax.tree.map(torch.utils.dlpack.from_dlpack, arrays)
 
 
 def _natively(
