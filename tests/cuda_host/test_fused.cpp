@@ -5,6 +5,7 @@
 // The budget of an error: twice that of the dense computation in float, plus eight roundings of the
 // precision at the natural size of the quantity. Eight, because tensor cores cut sums off, and what
 // they lose all has one sign: at D = 256 it takes half the budget of 3xTF32, an eighth of bf16's.
+// simclr_ext/testing/budget.py has the same formula in Python: change both.
 
 #include <ATen/Context.h>
 #include <sys/mman.h>

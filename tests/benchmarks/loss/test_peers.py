@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.loss import peers
-from benchmarks.loss.peers import Peer, find, nt_xent, rectangular
+from benchmarks.loss.peers import Peer, chunked, find, nt_xent, rectangular
 from simclr_ext.bench.baselines import Loss, eager
 from simclr_ext.bench.measure import check, views
 
@@ -53,7 +53,6 @@ def test_the_rectangular_problem_adds_each_row_itself() -> None:
 
 
 def test_chunks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    chunked = importlib.import_module("peers.chunked")
     monkeypatch.setattr(chunked, "ROWS", 7)  # 38 rows: the last chunk is ragged
     assert check(chunked.chunked, nt_xent, views(19, 7), 0.1) < 1e-5
 
