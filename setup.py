@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import setuptools
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 
@@ -84,13 +84,17 @@ def extension_arguments() -> dict[str, object]:
     }
 
 
+# csrc/ travels inside the package, for compiling at first use; each of its folders is a package to
+# setuptools.
+SOURCES = ["simclr_ext.csrc"]
+SOURCES += [f"simclr_ext.csrc.{name}" for name in find_namespace_packages(str(ROOT / "csrc"))]
+
 setup(
-    # csrc/ travels inside the package, for compiling at first use.
-    packages=[*find_packages(include=["simclr_ext*"]), "simclr_ext.csrc"],
+    packages=[*find_packages(include=["simclr_ext*"]), *SOURCES],
     package_dir={"simclr_ext.csrc": "csrc"},
     package_data={
         "simclr_ext": ["py.typed"],
-        "simclr_ext.csrc": ["**/*.cpp", "**/*.h", "**/*.inl", "**/*.cu", "**/*.cuh"],
+        **{name: ["*.cpp", "*.h", "*.inl", "*.cu", "*.cuh"] for name in SOURCES},
     },
     **extension_arguments(),
 )
