@@ -20,6 +20,7 @@ CPP := $(sort $(shell find csrc tests/cpp tests/cuda_host \
 demo: $(READY)
 	$(BIN)/simclr-ext demo
 
+# About ten minutes on two cores, the first time with all set-up.
 test: $(READY)
 	$(MAKE) --jobs=2 --output-sync lint test-cpp
 	$(PYTEST)
@@ -60,6 +61,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.generated
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
 format: $(READY)
@@ -86,9 +88,10 @@ bench-full: $(BENCH_READY)
 	$(BIN)/python -m benchmarks.loss.sweep --plan full
 	$(BIN)/python -m benchmarks.loss.report
 
-# The README's chart and table, from the committed results.
+# The README's chart, and all text in the guides that is made from committed results.
 docs: $(READY)
 	$(BIN)/python -m benchmarks.loss.plot
+	$(BIN)/python -m tests.generated --write
 
 # The kernels are compiled at first use, so that what runs is always what csrc/ says.
 $(READY): pyproject.toml constraints.txt setup.py

@@ -1,6 +1,6 @@
 """Predicts how fast the fused CUDA kernels are, from their instructions. NOT a measurement.
 
-    python -m benchmarks.gpu.model [--sass benchmarks/results/sass.csv] [--docs]
+    python -m benchmarks.gpu.model [--sass benchmarks/results/sass.csv]
 
 Reads what sass_report.py wrote, and compares what a tile asks of a multiprocessor's units with
 what they do per clock. The busiest unit would be the limit if it never waited; how much it does
@@ -15,9 +15,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import RESULTS, generated
+from benchmarks import RESULTS
 
 SASS = RESULTS / "sass.csv"
+# The classes of D that docs/cuda.md shows of a precision; the CSV has them all.
+SHOWN_DIMS = {"Bf16": (64, 128, 256), "Tf32x3": (128,)}
 SIZES = (256, 1024, 4096, 16_384, 65_536, 131_072)
 # Reading or writing the M x M matrix: what eager PyTorch does, forward and backward, at least.
 EAGER_PASSES = 14
@@ -72,15 +74,10 @@ def main() -> None:
     """Print the limits of a tile, and a prediction over N."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sass", type=Path, default=SASS, help="what sass_report.py wrote")
-    parser.add_argument("--docs", action="store_true", help="write the docs' tables too")
-    args = parser.parse_args()
-    text = report(args.sass)
-    print(f"Predicted, not measured.\n\n{text}")
-    if args.docs:
-        generated.write(generated.CUDA_PAGE, "gpu.model", text)
+    print(f"Predicted, not measured.\n\n{report(parser.parse_args().sass)}")
 
 
-def report(sass: Path) -> str:
+def report(sass: Path = SASS) -> str:
     """Return both tables, from the CSV file of sass_report.py."""
     with sass.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["shared_shift"] == "True"]
@@ -97,7 +94,7 @@ def tiles_table(rows: list[Row]) -> str:
     ]
     for name, gpu in GPUS.items():
         for row in rows:
-            shown = int(row["dim"]) in generated.SHOWN_DIMS.get(row["precision"], ())
+            shown = int(row["dim"]) in SHOWN_DIMS.get(row["precision"], ())
             if row["arch"] == gpu.arch and shown:
                 units = limits(row, gpu)
                 cells = " | ".join(f"{clocks:,.0f}" for clocks in units.values())

@@ -1,6 +1,6 @@
 """Reports what nvcc makes of the fused CUDA kernels: needs a CUDA toolkit, and no GPU.
 
-    python -m benchmarks.gpu.sass_report [--out results/sass.csv] [--arch sm_80 ...] [--docs]
+    python -m benchmarks.gpu.sass_report [--out benchmarks/results/sass.csv] [--arch sm_80 ...]
 
 Per kernel and architecture: registers, spilled bytes, shared memory, blocks that fit on a
 multiprocessor, and the instructions of the main loop, the one that holds the tensor cores' work,
@@ -21,10 +21,11 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks import generated
+from benchmarks.gpu.model import SASS, SHOWN_DIMS
 from benchmarks.gpu.sass import main_loop
 from simclr_ext import _build_config
 
@@ -69,7 +70,6 @@ def main() -> int:
     """Compile, disassemble, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="CSV file to write")
-    parser.add_argument("--docs", action="store_true", help="write the docs' table, of sm_80")
     parser.add_argument("--arch", nargs="+", default=list(SHARED_KIB), choices=list(SHARED_KIB))
     args = parser.parse_args()
     cuda = _build_config.cuda_build(Path(torch.__file__).parent)
@@ -81,8 +81,6 @@ def main() -> int:
             for arch in args.arch:
                 rows += report(cuda, source, arch, Path(folder) / f"{source.stem}.cubin")
     print(table(rows))
-    if args.docs:
-        generated.write(generated.CUDA_PAGE, "gpu.sass_report", table(list(filter(shown, rows))))
     if args.out is not None:
         with args.out.open("w", newline="") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(Kernel)])
@@ -171,10 +169,23 @@ def run(command: list[str]) -> str:
     return result.stdout + result.stderr
 
 
-def shown(row: Kernel) -> bool:
-    """Return whether the docs show a row."""
-    dims = generated.SHOWN_DIMS.get(row.precision, ())
-    return row.arch == "sm_80" and row.shared_shift and row.dim in dims
+def shown(path: Path = SASS) -> list[Kernel]:
+    """Return the rows of a CSV file that the docs show."""
+    with path.open(newline="") as file:
+        rows = [
+            Kernel(**{k: _parsed(k, v) for k, v in row.items()}) for row in csv.DictReader(file)
+        ]
+    return [
+        row
+        for row in rows
+        if row.arch == "sm_80" and row.shared_shift and row.dim in SHOWN_DIMS.get(row.precision, ())
+    ]
+
+
+def _parsed(column: str, text: str) -> Any:
+    if column in ("arch", "kernel", "precision"):
+        return text
+    return text == "True" if column == "shared_shift" else int(text)
 
 
 def table(rows: list[Kernel]) -> str:

@@ -152,3 +152,20 @@ def of_run(name: str | None, path: Path = SPEED) -> tuple[dict[str, str], list[R
     if not found:
         raise NoSuchRun(f"no run {name!r} in {path}; there are {', '.join(runs) or 'none'}")
     return runs[found[-1]], [row for row in read(path) if row.run == found[-1]]
+
+
+def last_full() -> str | None:
+    """Return the name of the last run of the full plan in the committed results."""
+    runs = read_runs() if SPEED.exists() else {}
+    return next((name for name in reversed(runs) if runs[name]["plan"].startswith("full")), None)
+
+
+def with_those_measured_alone(measured: Iterable[Row], path: Path = SPEED) -> list[Row]:
+    """Return rows in which times of later runs "alone" stand in for what was skipped."""
+    runs = read_runs(path)
+    alone = {
+        row.key: row
+        for row in read(path)
+        if runs[row.run]["plan"].endswith(" alone") and row.ms is not None
+    }
+    return [alone.get(row.key, row) if row.ms is None else row for row in measured]
