@@ -22,7 +22,7 @@ demo: $(READY)
 
 # About ten minutes on two cores, the first time with all set-up.
 test: $(READY)
-	$(MAKE) --jobs=2 --output-sync lint test-cpp
+	$(MAKE) --jobs=2 lint test-cpp
 	$(PYTEST)
 
 test-fast: $(READY)
