@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import setuptools
-from setuptools import find_namespace_packages, find_packages, setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 
@@ -86,8 +86,8 @@ def extension_arguments() -> dict[str, object]:
 
 # csrc/ travels inside the package, for compiling at first use; each of its folders is a package to
 # setuptools.
-SOURCES = ["simclr_ext.csrc"]
-SOURCES += [f"simclr_ext.csrc.{name}" for name in find_namespace_packages(str(ROOT / "csrc"))]
+FOLDERS = [ROOT / "csrc", *(path for path in (ROOT / "csrc").rglob("*") if path.is_dir())]
+SOURCES = [".".join(("simclr_ext", *path.relative_to(ROOT).parts)) for path in FOLDERS]
 
 setup(
     packages=[*find_packages(include=["simclr_ext*"]), *SOURCES],
