@@ -96,7 +96,7 @@ docs: $(READY)
 # The kernels are compiled at first use, so that what runs is always what csrc/ says.
 $(READY): pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt torch torchvision setuptools wheel
+	$(BIN)/pip install --quiet -c constraints.txt torch torchvision 'setuptools>=77' wheel
 	SIMCLR_EXT_BUILD=jit $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation \
 	  -e '.[trainer,onnx,parquet,safetensors,bench,dev]'
 	# CuTe's headers and those that it includes, apart: a toolkit must not find them.
