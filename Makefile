@@ -8,20 +8,25 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 CUTE := $(VENV)/cute
 CMAKE_ARGS = -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_CUTE=$(abspath $(CUTE))
+# Tests of a file share what it compiles or trains, so a file stays with one process.
+PYTEST = $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile \
+	--no-loadscope-reorder
 CPP := $(sort $(shell find csrc tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
-.PHONY: demo test test-fast test-cpp cuda compat lint format bench bench-full docs sanitize mutants \
-	clean
+.PHONY: demo test test-fast test-cpp cuda compat lint format lock bench bench-full docs sanitize \
+	mutants clean
 
 demo: $(READY)
 	$(BIN)/simclr-ext demo
 
-test: $(READY) lint test-cpp
-	$(BIN)/python -m pytest
+# About ten minutes on two cores, the first time with all set-up.
+test: $(READY)
+	$(MAKE) --jobs=2 lint test-cpp
+	$(PYTEST)
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m 'not build'
+	$(PYTEST) -m 'not build'
 
 # The C++ library without Python, its unit tests, and the CUDA kernels run on the CPU.
 test-cpp: $(READY)
@@ -56,6 +61,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.generated
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
 format: $(READY)
@@ -63,19 +69,29 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
+# Pins what is installed: to upgrade, pip install --upgrade in $(VENV), pass the tests, make lock.
+lock: $(READY)
+	{ sed '/^#/!d' constraints.txt; \
+	  { $(BIN)/pip freeze --all --exclude-editable --exclude pip; \
+	    $(BIN)/pip freeze --path $(CUTE); } | sort -fu | \
+	    sed -E '/^(torch|torchvision|nvidia-.*)==/! s/$$/ ; python_version >= "3.11"/'; \
+	} > $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt
+
 # Twelve minutes on two cores; rows are added to benchmarks/results, the report is in build/bench.
 bench: $(BENCH_READY)
-	$(BIN)/python benchmarks/sweep.py --plan quick
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python -m benchmarks.loss.sweep --plan quick
+	$(BIN)/python -m benchmarks.loss.report
 
 # Every size, for an hour.
 bench-full: $(BENCH_READY)
-	$(BIN)/python benchmarks/sweep.py --plan full
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python -m benchmarks.loss.sweep --plan full
+	$(BIN)/python -m benchmarks.loss.report
 
-# The README's chart and table, from the committed results.
+# The README's chart, and all text in the guides that is made from committed results.
 docs: $(READY)
-	$(BIN)/python benchmarks/plot.py
+	$(BIN)/python -m benchmarks.loss.plot
+	$(BIN)/python -m tests.generated --write
 
 # The kernels are compiled at first use, so that what runs is always what csrc/ says.
 $(READY): pyproject.toml constraints.txt setup.py
@@ -84,8 +100,8 @@ $(READY): pyproject.toml constraints.txt setup.py
 	SIMCLR_EXT_BUILD=jit $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation \
 	  -e '.[trainer,onnx,parquet,safetensors,bench,dev]'
 	# CuTe's headers and those that it includes, apart: a toolkit must not find them.
-	$(BIN)/pip install --quiet --no-deps --target $(CUTE) nvidia-cutlass==4.2.0.0 \
-	  'nvidia-cuda-cccl==13.*' 'nvidia-cuda-crt==13.*'
+	$(BIN)/pip install --quiet --no-deps -c constraints.txt --upgrade --target $(CUTE) \
+	  nvidia-cutlass nvidia-cuda-cccl nvidia-cuda-crt
 	touch $(READY)
 
 # The peers that tests do without: JAX alone is 0.4 GB.

@@ -84,13 +84,17 @@ def extension_arguments() -> dict[str, object]:
     }
 
 
+# csrc/ travels inside the package, for compiling at first use; each of its folders is a package to
+# setuptools.
+FOLDERS = [ROOT / "csrc", *(path for path in (ROOT / "csrc").rglob("*") if path.is_dir())]
+SOURCES = [".".join(("simclr_ext", *path.relative_to(ROOT).parts)) for path in FOLDERS]
+
 setup(
-    # csrc/ travels inside the package, for compiling at first use.
-    packages=[*find_packages(include=["simclr_ext*"]), "simclr_ext.csrc"],
+    packages=[*find_packages(include=["simclr_ext*"]), *SOURCES],
     package_dir={"simclr_ext.csrc": "csrc"},
     package_data={
         "simclr_ext": ["py.typed"],
-        "simclr_ext.csrc": ["**/*.cpp", "**/*.h", "**/*.inl", "**/*.cu", "**/*.cuh"],
+        **{name: ["*.cpp", "*.h", "*.inl", "*.cu", "*.cuh"] for name in SOURCES},
     },
     **extension_arguments(),
 )

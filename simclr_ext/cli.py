@@ -70,7 +70,7 @@ _STUDY = f"Run a study of the paper and report on it: {', '.join(STUDIES)}."
 _TRAIN = "Train SimCLR by the paper's recipe, and evaluate it."
 COMMANDS = (
     Command("train", _TRAIN, TrainConfig, train),
-    Command("demo", "Train on scikit-learn's digits, in two minutes.", TrainConfig, train, DEMO),
+    Command("demo", "Train on scikit-learn's digits, offline.", TrainConfig, train, DEMO),
     Command("eval", _EVAL, EvalConfig, evaluate_checkpoint),
     Command("finetune", _FINETUNE, FinetuneConfig, finetune_checkpoint),
     Command("embed", "Write the representations of all images.", EmbedConfig, embed_images),

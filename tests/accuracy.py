@@ -1,18 +1,13 @@
-"""Measures the loss and its gradients against the float64 reference, with an error budget.
-
-The budget: our error is at most twice that of the reference run in our own precision, plus a few
-roundings at the natural size of the quantity.
-"""
+"""Measures the loss and its gradients against the float64 reference, by `error_budget`."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 
 from simclr_ext import nt_xent_loss
 from simclr_ext.reference import compute_dtype
+from simclr_ext.testing import error_budget, error_norm
 
 NAMES = ("loss", "grad_z0", "grad_z1", "grad_temperature")
 
@@ -54,41 +49,18 @@ def check_accuracy(
     truth = loss_and_grads(views, held, backend="reference", dtype=torch.float64, **options)
     for name, value, other, exact in zip(NAMES, ours, eager, truth, strict=True):
         assert value.shape == exact.shape
-        error = (value.double() - exact).norm().item()
-        eager_error = (other.double() - exact).norm().item()
         rounding = torch.finfo(value.dtype).eps
         if weights is not None and name != "loss":
             rounding = max(rounding, torch.finfo(weights).eps)
-        budget = 2 * eager_error + 8 * rounding * natural_size(
-            name, exact, torch.cat(views), temperature, **options
+        budget = error_budget(
+            name,
+            exact,
+            other,
+            torch.cat(views),
+            temperature,
+            rounding=rounding,
+            single_pair=len(views[0]) == 1,
+            **options,
         )
+        error, eager_error = error_norm(value, exact), error_norm(other, exact)
         assert error <= budget, f"{name}: error {error:.2e}, eager {eager_error:.2e}, {budget=:.2e}"
-
-
-def natural_size(
-    name: str,
-    exact: Tensor,
-    rows: Tensor,
-    temperature: float,
-    *,
-    normalize: bool = True,
-    eps: float = 1e-12,
-) -> float:
-    """Return the size of the terms whose sum ``exact`` is: it may be smaller by cancellation.
-
-    Args:
-        name: "loss", "grad_temperature" or another gradient, of rows.
-        exact: The value.
-        rows: Inputs, all of them.
-        temperature: T.
-        normalize: As the loss takes it.
-        eps: As the loss takes it.
-    """
-    norms = rows.double().norm(dim=1)
-    square = 1.0 if normalize else norms.max().item() ** 2
-    if name == "loss":
-        return exact.norm().item() + math.sqrt(len(rows)) * square / temperature
-    if name == "grad_temperature":
-        return square / temperature**2
-    scale = 1 / norms.clamp_min(eps).min().item() if normalize else norms.max().item()
-    return exact.norm().item() + scale / temperature / math.sqrt(len(rows))

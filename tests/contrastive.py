@@ -1,6 +1,6 @@
 """Runs the contrastive operators and their reference on one case, and compares the two.
 
-The error budget is that of tests/accuracy.py.
+The error budget is `simclr_ext.testing.error_budget`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from simclr_ext.reference import compute_dtype, contrastive
-from tests.accuracy import natural_size
+from simclr_ext.testing import ROUNDINGS, error_budget, error_norm
 
 ALL = (True, True, True)
 
@@ -138,19 +138,24 @@ def compare(found: dict[str, Tensor], case: Case, weights: torch.dtype | None = 
     for name, value in found.items():
         exact = truth[name]
         assert value.shape == exact.shape, name
-        error = (value.double() - exact).norm().item()
-        eager_error = (eager[name].double() - exact).norm().item()
-        kind = "loss" if name in ("loss", "lse") else name
         rows_grad = name in ("grad_x", "grad_y")
         rounding = torch.finfo(value.dtype if rows_grad else found["loss"].dtype).eps
-        if weights is not None and kind != "loss":
+        if weights is not None and name not in ("loss", "lse"):
             rounding = max(rounding, torch.finfo(weights).eps)
-        size = natural_size(
-            kind, exact, case.rows, case.temperature, normalize=case.normalize, eps=case.eps
-        )
         # lse, of a size of 1/T, is saved in double, and its rounding that of all weights.
-        units = 8 + 1 / case.temperature if case.x.dtype == torch.float64 else 8
-        budget = 2 * eager_error + units * rounding * size
+        extra = 1 / case.temperature if case.x.dtype == torch.float64 else 0.0
+        budget = error_budget(
+            name,
+            exact,
+            eager[name],
+            case.rows,
+            case.temperature,
+            rounding=rounding,
+            roundings=ROUNDINGS + extra,
+            normalize=case.normalize,
+            eps=case.eps,
+        )
+        error, eager_error = error_norm(value, exact), error_norm(eager[name], exact)
         assert error <= budget, f"{name}: error {error:.2e}, eager {eager_error:.2e}, {budget=:.2e}"
 
 

@@ -46,7 +46,7 @@ def test_cuda_kernels(
     assert re.match(expected, row)
 
 
-@pytest.mark.parametrize("error", [1e-3, math.nan])
+@pytest.mark.parametrize("error", [1.01, math.nan])
 def test_wrong_kernels_are_noticed(
     error: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,11 +68,13 @@ def test_missing_kernels_are_explained(
 
 def test_self_test_compares_the_two_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     for backend in ("fused", "tiled"):
-        assert max(doctor.self_test(backend).values()) < 1e-6
+        assert max(doctor.self_test(backend).values()) <= 1
     real = doctor.simclr_ext.nt_xent_loss
     monkeypatch.setattr(
         doctor.simclr_ext,
         "nt_xent_loss",
-        lambda *args, backend: real(*args, backend=backend) * (1.01 if backend == "fused" else 1),
+        lambda *args, backend, **options: (
+            real(*args, backend=backend, **options) * (1.0001 if backend == "fused" else 1)
+        ),
     )
-    assert min(doctor.self_test().values()) == pytest.approx(0.01, rel=1e-3)
+    assert min(doctor.self_test().values()) > 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.mutants import cpu, cuda, tiled
-from tests.mutants.fault import Fault, misplaced
+from tests.mutants.__main__ import run_suite
+from tests.mutants.fault import ROOT, Fault, misplaced
 
 FAULTS = [*cpu.FAULTS, *tiled.FAULTS, *cuda.FAULTS]
 
@@ -23,3 +26,15 @@ def test_a_fault_whose_text_a_refactoring_changed_is_named() -> None:
 
 def test_names_are_unique() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+
+
+def test_a_run_says_what_found_each_fault() -> None:
+    first, second = FAULTS[:2]
+
+    def first_failure(folder: Path) -> str | None:
+        """Return a failure for the first fault alone."""
+        changed = (folder / first.file).read_text() != (ROOT / first.file).read_text()
+        return "test a" if changed and first.new in (folder / first.file).read_text() else None
+
+    assert run_suite(first_failure, [first, second]) == {first.name: "test a", second.name: ""}
+    assert run_suite(first_failure, []) == {}

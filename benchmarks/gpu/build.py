@@ -23,7 +23,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.job import ROOT, Context, Job, Jobs, Row
+from benchmarks import ROOT
+from benchmarks.gpu.job import Context, Job, Jobs, Row
 from simclr_ext import _build_config
 from simclr_ext._build_config import CudaBuild, NoCuda
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from benchmarks.gpu.precision import PRECISIONS, Precision
 from benchmarks.gpu.sizes import Table
+from simclr_ext.testing import error_budget
 
 NAMES = ("loss", "grad_z0", "grad_z1", "grad_temperature")
-ROUNDINGS = 8
 
 
 @dataclass(frozen=True)
@@ -85,41 +85,29 @@ class Case:
 def budget(
     case: Case, name: str, views: tuple[Tensor, Tensor], exact: Tensor, eager: Tensor
 ) -> float:
-    """Return the largest norm of a quantity's error that passes.
-
-    Twice the error of the dense computation in float32, plus a few roundings at the natural size of
-    the quantity, as in tests/cuda_host/test_fused.cpp. With one pair nothing is rounded: loss and
-    gradients are 0.
+    """Return the largest norm of a quantity's error that passes: see `error_budget`.
 
     Args:
         case: What is computed.
-        name: The quantity, of `NAMES`; "lse" and "positive" have the budget of the loss.
+        name: The quantity, of `NAMES`, "lse" or "positive".
         views: z0 and z1, [N, D].
         exact: The quantity in float64.
         eager: The same by the dense computation in float32.
     """
-    if case.n == 1 and name in NAMES:
-        return 0.0
-    least = case.precision.least * math.sqrt(exact.numel())
-    eager_error = float((eager.double() - exact).norm())
-    return 2 * eager_error + least + ROUNDINGS * _rounding(case, name, views, exact)
-
-
-def _rounding(case: Case, name: str, views: tuple[Tensor, Tensor], exact: Tensor) -> float:
-    """Return one rounding of a quantity: its epsilon times the size of the terms it sums."""
-    norms = torch.cat(views).double().norm(dim=1)
-    rows, t = len(norms), case.temperature
-    product, result = case.precision.product, case.precision.result
-    longest = float(norms.max())
-    square = 1.0 if case.normalize else longest**2
-    if name in ("loss", "lse", "positive"):
-        return product * (float(exact.norm()) + math.sqrt(rows) * square / t)
-    # An error of a similarity is one of 1 / T times its size in a logit, hence in a probability.
-    epsilon = result + product * square / t
-    if name == "grad_temperature":
-        return epsilon * square / t**2
-    length = 1 / float(norms.clamp_min(case.eps).min()) if case.normalize else longest
-    return epsilon * (float(exact.norm()) + length / t / math.sqrt(rows))
+    precision = case.precision
+    return error_budget(
+        name,
+        exact,
+        eager,
+        torch.cat(views),
+        case.temperature,
+        rounding=precision.result if name.startswith("grad") else precision.product,
+        logit_rounding=precision.product,
+        least=precision.least,
+        normalize=case.normalize,
+        eps=case.eps,
+        single_pair=case.n == 1,
+    )
 
 
 def of_table(table: Table, backend: str, precision: str) -> Iterator[Case]:

@@ -1,33 +1,23 @@
-"""Times the peers of benchmarks/peers/ that are installed, each beside the fused kernels."""
+"""Times the peers of benchmarks/loss/peers/ that are installed, each beside the fused kernels."""
 
 from __future__ import annotations
 
 import functools
-import importlib
-import sys
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from benchmarks.gpu import timing
-from benchmarks.gpu.job import ROOT, Context, Job, Jobs, Row, Skipped
+from benchmarks.gpu.job import Context, Job, Jobs, Row, Skipped
 from benchmarks.gpu.own import TEMPERATURE, gradients_of
 from benchmarks.gpu.precision import PRECISIONS, Precision, fp32_precision
+from benchmarks.loss import peers
 from simclr_ext.bench.measure import check, views
 from simclr_ext.bench.memory import attempt
 
 CHECKED = (300, 64)  # N and D of a peer's check
 # Relative, of a peer's loss and gradients: its own rounding, TF32's too, is no fault.
 LARGEST_ERROR = {torch.float32: 1e-2, torch.bfloat16: 0.1}
-
-
-def peers() -> ModuleType:
-    """Return the package of the peers, which lies beside the benchmarks' scripts."""
-    folder = str(ROOT / "benchmarks")
-    if folder not in sys.path:
-        sys.path.append(folder)
-    return importlib.import_module("peers")
 
 
 def jobs(
@@ -51,13 +41,12 @@ def jobs(
         limit: Seconds for a peer at a size: compilers take many.
     """
     device = torch.device(context.device)
-    package = peers()
     wanted = [
         peer
-        for peer in package.PEERS
-        if (peer.name in names if names else peer.name not in (package.OURS, package.TILED))
+        for peer in peers.PEERS
+        if (peer.name in names if names else peer.name not in (peers.OURS, peers.TILED))
     ]
-    found, skipped = package.find(wanted, device.type)
+    found, skipped = peers.find(wanted, device.type)
     for peer in wanted:
         if peer.name in skipped:
             yield Job(peer.name, functools.partial(_skip, skipped[peer.name]))
@@ -79,8 +68,7 @@ def measure(
     """Check a peer against float64, and time it and the fused kernels in the same rounds."""
     peer, loss = found
     torch.compiler.reset()  # else the limit of recompilations turns it into eager, silently
-    package = peers()
-    (ours,) = (p for p in package.PEERS if p.name == package.OURS)
+    (ours,) = (p for p in peers.PEERS if p.name == peers.OURS)
     with fp32_precision(precision.mode):
         checked = views(*CHECKED, precision.dtype, device)
         tolerance = LARGEST_ERROR[precision.dtype]

@@ -17,7 +17,8 @@ def jobs(context: Context, seconds: float, epochs: int | None = None) -> Jobs:
 
 def run(context: Context, epochs: int | None) -> Row:
     """Train on the device and return the accuracies."""
-    from simclr_ext.trainer import DEMO, EXTRA_PACKAGES, train
+    from simclr_ext.options.extras import EXTRA_PACKAGES
+    from simclr_ext.trainer import DEMO, train
 
     missing = [name for module, name in EXTRA_PACKAGES.items() if find_spec(module) is None]
     if missing:

@@ -10,8 +10,9 @@ from datetime import datetime, timezone
 import torch
 
 import simclr_ext
+from benchmarks import ROOT
 from benchmarks.gpu import tools
-from benchmarks.gpu.job import ROOT, Context, Job, Jobs, Row
+from benchmarks.gpu.job import Context, Job, Jobs, Row
 
 _QUERY = (
     *("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.mem", "clocks.sm"),

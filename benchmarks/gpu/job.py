@@ -9,8 +9,6 @@ from typing import Any
 
 Row = dict[str, Any]
 
-ROOT = Path(__file__).resolve().parents[2]  # the checkout
-
 
 class Skipped(Exception):  # noqa: N818 - a result, no error
     """Says why a job cannot be done here."""

@@ -1,11 +1,11 @@
-"""What benchmarks/gpu_model.py predicts for a measurement: the one place that calls it."""
+"""What benchmarks/gpu/model.py predicts for a measurement: the one place that calls it."""
 
 from __future__ import annotations
 
 import csv
 import functools
 
-from benchmarks import gpu_model
+from benchmarks.gpu import model
 
 _NAMES = {
     "bfloat16": "Bf16",
@@ -25,17 +25,17 @@ def milliseconds(card: str, precision: str, n: int, d: int) -> dict[str, float]:
         n: N.
         d: D.
     """
-    model = next((model for name, model in _MODELS.items() if name in card), None)
+    name = next((model for card_name, model in _MODELS.items() if card_name in card), None)
     width = next((width for width in (32, 64, 128, 256) if d <= width), None)
-    if model is None or width is None:
+    if name is None or width is None:
         return {}
-    gpu = gpu_model.GPUS[model]
+    gpu = model.GPUS[name]
     wanted = (gpu.arch, _NAMES.get(precision, ""), str(width))
-    rows = {row["kernel"]: row for row in _instructions() if gpu_model.key(row) == wanted}
-    return gpu_model.of_passes(rows, gpu, n, gpu_model.BUSY) if rows else {}
+    rows = {row["kernel"]: row for row in _instructions() if model.key(row) == wanted}
+    return model.of_passes(rows, gpu, n, model.BUSY) if rows else {}
 
 
 @functools.cache
 def _instructions() -> list[dict[str, str]]:
-    with gpu_model.RESULTS.open(newline="") as file:
+    with model.SASS.open(newline="") as file:
         return [row for row in csv.DictReader(file) if row["shared_shift"] == "True"]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import ROOT
 from benchmarks.gpu import tools
-from benchmarks.gpu.job import ROOT, Context, Job, Jobs, Row
+from benchmarks.gpu.job import Context, Job, Jobs, Row
 
 _MMA = ("bf16", "fp16", "tf32")
 _RATES = ("mma_bf16", "mma_tf32", "ex2", "ldmatrix", "fma")

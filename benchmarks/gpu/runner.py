@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import ROOT
 from benchmarks.gpu import sentences
-from benchmarks.gpu.job import ROOT, Context, Step
+from benchmarks.gpu.job import Context, Step
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.worker import BROKEN, HUNG, PARENT
 

@@ -8,8 +8,9 @@ import re
 import subprocess
 from pathlib import Path
 
+from benchmarks import ROOT
 from benchmarks.gpu import target, tools
-from benchmarks.gpu.job import ROOT, Context, Job, Jobs, Row, Skipped
+from benchmarks.gpu.job import Context, Job, Jobs, Row, Skipped
 from benchmarks.gpu.probes import program
 from benchmarks.gpu.results import Results
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import operators
-from benchmarks.gpu.cases import ROUNDINGS, Case, budget
+from benchmarks.gpu.cases import Case, budget
 from benchmarks.gpu.faults import Comparison
 from benchmarks.gpu.job import Context, Job, Jobs, Row
 from benchmarks.gpu.precision import PRECISIONS, fp32_precision
 from simclr_ext import nt_xent_loss
+from simclr_ext.testing import ROUNDINGS
 
 _FLOAT = 2.0**-23
 

@@ -12,7 +12,7 @@ _HEAD = """# Measured on a GPU
 
 Written by `python benchmarks/gpu_check.py --table FILE`. Times are medians of rounds in which all
 that stands in a line took its turn, quartiles in brackets; predictions those of
-`benchmarks/gpu_model.py`.
+`benchmarks/gpu/model.py`.
 """
 # Of the metrics of Nsight Compute, those that say what a kernel waits for.
 _METRICS = {

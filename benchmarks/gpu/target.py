@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import ROOT
 from benchmarks.gpu import build, operators
-from benchmarks.gpu.job import ROOT, Skipped
+from benchmarks.gpu.job import Skipped
 from benchmarks.gpu.precision import PRECISIONS, fp32_precision
 from benchmarks.gpu.results import Results
 

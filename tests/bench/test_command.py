@@ -23,8 +23,7 @@ def _no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(command.BASELINES, "torch.compile", eager)
 
 
-@pytest.mark.parametrize("backward", [True, False])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("backward", "dtype"), [(True, "float32"), (False, "bfloat16")])
 def test_a_table_and_a_recommendation(backward: bool, dtype: str) -> None:
     threads = torch.get_num_threads()
     result = run_bench(dataclasses.replace(TINY, backward=backward, dtype=dtype, threads=1))

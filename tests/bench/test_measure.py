@@ -1,9 +1,8 @@
-"""Timing and checking, with calls whose time and error are known."""
+"""Timing, by a clock that only the calls move, and checking, with errors that are known."""
 
 from __future__ import annotations
 
 import functools
-import time
 
 import pytest
 import torch
@@ -18,34 +17,71 @@ from simclr_ext.bench.measure import Timing, check, interleaved, views
 TRUTH = functools.partial(nt_xent_loss, backend="reference")
 
 
+class Clock:
+    """Stands in for the module `time`: what the machine does meanwhile moves it not."""
+
+    def __init__(self) -> None:
+        self.now = 10.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(measure, "time", clock)
+    monkeypatch.setattr(measure, "SETTLING", 0.0)
+    return clock
+
+
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure._Load, "foreign_share", lambda self: 0.0)
-    monkeypatch.setattr(measure, "SETTLING", 0.0)
 
 
 @pytest.mark.usefixtures("quiet")
-def test_calls_take_turns() -> None:
+def test_calls_take_turns(clock: Clock) -> None:
     order: list[str] = []
 
     def call(name: str, seconds: float) -> None:
         order.append(name)
-        time.sleep(seconds)
+        clock.sleep(seconds)
 
     calls = {"a": functools.partial(call, "a", 0.011), "b": functools.partial(call, "b", 0.022)}
     timings = interleaved(calls, 4)
     warm = 6
     assert order[:warm] == ["a"] * 3 + ["b"] * 3
     assert order[warm:] == [*"aabb", *"bbaa"] * 2  # untimed, timed; another one first
-    assert 0.011 <= timings["a"].low <= timings["a"].median <= timings["a"].high
-    assert timings["b"].low >= 0.022
-    assert timings["a"].rounds == 4
+    for name, seconds in (("a", 0.011), ("b", 0.022)):
+        spread = (timings[name].low, timings[name].median, timings[name].high)
+        assert spread == pytest.approx((seconds,) * 3)
+        assert timings[name].rounds == 4
 
 
 @pytest.mark.usefixtures("quiet")
-def test_fewer_rounds_in_little_time() -> None:
-    calls = {"a": lambda: time.sleep(0.01)}
-    assert interleaved(calls, 15, seconds=0.11)["a"].rounds in (4, 5)
+def test_a_short_call_is_timed_several_times_at_once_after_a_settling_time(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "SETTLING", 0.01)
+    times: list[float] = []
+
+    def call() -> None:
+        times.append(clock.now)
+        clock.sleep(1e-3)
+
+    assert interleaved({"a": call}, 3)["a"].median == pytest.approx(1e-3)
+    settling, timed = 10, 5  # 10 ms, and the 5 ms of a sample
+    assert len(times) - 3 == pytest.approx(3 * (settling + timed), abs=3)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_fewer_rounds_in_little_time(clock: Clock) -> None:
+    calls = {"a": lambda: clock.sleep(0.01)}
+    assert interleaved(calls, 15, seconds=0.11)["a"].rounds == 5  # each with an untimed call
     assert interleaved(calls, 15, seconds=1e-9)["a"].rounds == measure.FEWEST_ROUNDS
 
 
@@ -56,31 +92,30 @@ def test_the_spread_of_few_rounds_is_their_range() -> None:
     assert (many.low, many.median, many.high, many.rounds) == (3.0, 6.0, 9.0, 13)
 
 
-def test_noisy_rounds_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "SETTLING", 0.0)
+def test_noisy_rounds_are_repeated(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     shares = iter([0.5, 0.0, 0.4, 0.0, 0.0, 1.0])
     monkeypatch.setattr(measure._Load, "foreign_share", lambda self: next(shares))
     pauses = iter([0, 0, 0, *(x for pause in (0.03, 0, 0.03, 0, 0) for x in (pause, pause))])
-    timing = interleaved({"a": lambda: time.sleep(next(pauses) + 6e-3)}, 3)["a"]
+    timing = interleaved({"a": lambda: clock.sleep(next(pauses) + 6e-3)}, 3)["a"]
     assert (timing.rounds, timing.foreign) == (3, 0.0)
-    assert timing.high < 0.03  # the two noisy rounds are not among them
+    assert timing.high == pytest.approx(6e-3)  # the two noisy rounds are not among them
 
 
-def test_no_more_than_twice_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "SETTLING", 0.0)
+def test_no_more_than_twice_the_rounds(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure._Load, "foreign_share", lambda self: 0.25)
-    timing = interleaved({"a": lambda: time.sleep(6e-3)}, 3)["a"]
+    timing = interleaved({"a": lambda: clock.sleep(6e-3)}, 3)["a"]
     assert (timing.rounds, timing.foreign) == (3, 0.25)
+    assert clock.now == pytest.approx(10 + (3 + 2 * 6) * 6e-3)  # warm-up, then six rounds
 
 
-def test_other_processes_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processes_are_noticed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     busy, own = iter([100.0, 101.0]), iter([5.0, 5.2])
     monkeypatch.setattr(measure, "_busy_seconds", lambda: next(busy))
     monkeypatch.setattr(measure, "_own_seconds", lambda: next(own))
     monkeypatch.setattr(measure.os, "cpu_count", lambda: 2)
-    clock = iter([10.0, 11.0])
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
-    assert measure._Load().foreign_share() == pytest.approx(0.4)
+    load = measure._Load()
+    clock.sleep(1.0)
+    assert load.foreign_share() == pytest.approx(0.4)
 
 
 def test_what_runs_out_of_memory_is_left_out() -> None:

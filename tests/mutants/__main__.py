@@ -3,8 +3,8 @@
     python -m tests.mutants [cpu|tiled|cuda ...] [--only TEXT] [--changed REVISION]
 
 Works on a copy. Prints a row of a Markdown table per fault, and fails if one survives, or if the
-text that a fault replaces is no longer there. `--changed` takes the faults of files that differ
-from a revision of git: a quick check of a change.
+text that a fault replaces is no longer there. What found each is kept in found.csv, for the docs.
+`--changed` takes the faults of files that differ from a revision of git: a quick check of a change.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.mutants import cpu, cuda, tiled
 from tests.mutants.fault import ROOT, Fault, copy_project, misplaced
+from tests.mutants.found import record
 
 SUITES = {"cpu": cpu, "tiled": tiled, "cuda": cuda}
 
@@ -37,7 +38,11 @@ def main() -> int:
     }
     if sentences := misplaced([fault for faults in chosen.values() for fault in faults]):
         sys.exit("\n".join(["Update these faults:", *sentences]))
-    survivors = sum(run_suite(SUITES[name].first_failure, chosen[name]) for name in names)
+    survivors = 0
+    for name in names:
+        found = run_suite(SUITES[name].first_failure, chosen[name])
+        record(name, found)
+        survivors += len(chosen[name]) - sum(map(bool, found.values()))
     total = sum(map(len, chosen.values()))
     print(f"\n{total - survivors} of {total} found")
     return survivors
@@ -59,11 +64,11 @@ def select(faults: list[Fault], text: str, files: set[str] | None) -> list[Fault
     ]
 
 
-def run_suite(first_failure: cpu.FirstFailure, faults: list[Fault]) -> int:
-    """Run the tests on a copy with each fault; return the number of survivors."""
+def run_suite(first_failure: cpu.FirstFailure, faults: list[Fault]) -> dict[str, str]:
+    """Run the tests on a copy with each fault; return what found each, "" of survivors."""
+    found: dict[str, str] = {}
     if not faults:
-        return 0
-    survivors = 0
+        return found
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / "copy"
         copy.mkdir()
@@ -73,11 +78,10 @@ def run_suite(first_failure: cpu.FirstFailure, faults: list[Fault]) -> int:
         print("| fault | file | found by |\n|---|---|---|", flush=True)
         for fault in faults:
             fault.plant(copy)
-            killer = first_failure(copy)
-            survivors += killer is None
+            killer = found[fault.name] = first_failure(copy) or ""
             print(f"| {fault.name} | {fault.file} | {killer or '**nothing**'} |", flush=True)
             fault.remove(copy)
-    return survivors
+    return found
 
 
 if __name__ == "__main__":

@@ -174,6 +174,12 @@ FAULTS = [
         "false;",
     ),
     Fault(
+        "gradient of a zero row is 0",
+        "csrc/cpu/simd/kernels.inl",
+        "const T scale = clamped ? -inv_norm[r] : inv_norm[r];",
+        "const T scale = clamped ? T(0) : inv_norm[r];",
+    ),
+    Fault(
         "radial part of the gradient kept",
         "csrc/cpu/simd/kernels.inl",
         "clamped ? T(0) : static_cast<T>(radial)",

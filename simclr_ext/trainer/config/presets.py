@@ -79,6 +79,6 @@ DEMO = TrainConfig(
     epochs=200,
     augment=AugmentConfig(crop_area=(0.2, 1.0), blur_probability=0.5),
 )
-"""Scikit-learn's digits in two minutes on two CPU cores: the paper's recipe but for the least area
-of the crop (a smaller piece of a digit is a stroke that many digits share) and the blur; see
-docs/trainer.md for how they were chosen."""
+"""Scikit-learn's digits: the paper's recipe but for the least area of the crop (a smaller piece of
+a digit is a stroke that many digits share) and the blur; docs/trainer.md says how they were chosen,
+and how long it takes."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.job import ROOT
+from benchmarks import ROOT
 from benchmarks.gpu.plan import FULL, SMALL
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.table import page

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu.job import ROOT
+from benchmarks import ROOT
 
 CUDA, HOST = ROOT / "csrc" / "cuda", ROOT / "tests" / "cuda_host"
 CHECKS = """

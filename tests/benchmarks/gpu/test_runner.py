@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import ROOT
 from benchmarks.gpu import main as command_line
 from benchmarks.gpu import tools
-from benchmarks.gpu.job import ROOT
 from benchmarks.gpu.results import Results
 
 SCRIPT = ROOT / "benchmarks" / "gpu_check.py"

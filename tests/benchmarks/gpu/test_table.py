@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gpu_model
 from benchmarks.gpu import main as command_line
-from benchmarks.gpu import prediction
+from benchmarks.gpu import model, prediction
 from benchmarks.gpu.results import Results
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -100,12 +99,12 @@ def test_predictions_are_those_of_the_model() -> None:
     forward, backward = prediction.milliseconds(H100, "float32", 4096, 100).values()
     rows = {row["kernel"]: row for row in prediction._instructions() if row["arch"] == "sm_90a"
             and row["precision"] == "Tf32x3" and row["dim"] == "128"}  # fmt: skip
-    gpu = gpu_model.GPUS["H100"]
+    gpu = model.GPUS["H100"]
     clocks = [
-        function(rows[name], gpu, 8192, gpu_model.BUSY)
+        function(rows[name], gpu, 8192, model.BUSY)
         for name, function in (
-            ("forward", gpu_model.forward_clocks),
-            ("backward", gpu_model.backward_clocks),
+            ("forward", model.forward_clocks),
+            ("backward", model.backward_clocks),
         )
     ]
     assert [forward, backward] == [1e3 * each / gpu.clock for each in clocks]

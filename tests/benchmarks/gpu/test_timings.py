@@ -16,6 +16,7 @@ from benchmarks.gpu import contestants, own, repeats, timing
 from benchmarks.gpu.job import Context, Skipped
 from benchmarks.gpu.precision import FLOAT32
 from benchmarks.gpu.worker import result_of
+from benchmarks.loss import peers
 from simclr_ext.bench.baselines import eager
 
 CPU = torch.device("cpu")
@@ -55,8 +56,7 @@ def test_out_of_memory_is_a_result() -> None:
 
 
 def peers_of(monkeypatch: pytest.MonkeyPatch, *others: Any) -> None:
-    package = contestants.peers()
-    monkeypatch.setattr(package, "PEERS", (*package.PEERS[:2], *others))
+    monkeypatch.setattr(peers, "PEERS", (*peers.PEERS[:2], *others))
 
 
 def test_peers_are_timed_or_say_why_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_peers_are_timed_or_say_why_not(monkeypatch: pytest.MonkeyPatch, tmp_pat
     def absent() -> None:
         raise ModuleNotFoundError("No module named 'no_such_module'")
 
-    peer = contestants.peers().Peer
+    peer = peers.Peer
     peers_of(
         monkeypatch,
         peer("right", lambda: eager),

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import ROOT
 from benchmarks.gpu import build, counters, sanitizer, tools
-from benchmarks.gpu.job import ROOT, Skipped
+from benchmarks.gpu.job import Skipped
 
 PTXAS = """\
 ptxas info    : 0 bytes gmem

@@ -1,8 +1,0 @@
-"""`torch.compile` of what most people write."""
-
-from __future__ import annotations
-
-from peers.peer import Peer
-from simclr_ext.bench import baselines
-
-PEER = Peer("torch.compile", lambda: baselines.compiled, compiles=True)

@@ -1,8 +1,0 @@
-"""What most people write in PyTorch."""
-
-from __future__ import annotations
-
-from peers.peer import Peer
-from simclr_ext.bench import baselines
-
-PEER = Peer("eager", lambda: baselines.eager)

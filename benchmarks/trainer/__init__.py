@@ -1,0 +1,1 @@
+"""The trainer beside others: steps, augmentation and micro-batches."""

@@ -1,0 +1,162 @@
+"""Text in the guides that is made from data: `make lint` compares it, `make docs` writes it.
+
+    python -m tests.generated [--write]
+
+A block of a page begins with `<!-- generated: NAME -->` and ends with `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import RESULTS, ROOT
+from benchmarks.gpu import model, sass_report
+from benchmarks.loss import rows
+from benchmarks.loss.tables import times
+from simclr_ext.studies.config import STUDIES
+from simclr_ext.studies.engine.study import load_study
+from simclr_ext.trainer.probes.tables import markdown_table
+from tests.mutants import cuda, found
+
+END = "<!-- end -->"
+# The README's peers, by what it calls them, and its sizes.
+PEERS = {
+    "simclr-ext": "simclr-ext",
+    "eager": "eager PyTorch",
+    "torch.compile": "torch.compile",
+    "lightly": "lightly 1.6",
+    "jax": "JAX",
+}
+SIZES = ("16", "256", "1,024", "4,096", "8,192", "16,384", "65,536")
+
+
+def marker(name: str) -> str:
+    """Return the line that a block begins with."""
+    return f"<!-- generated: {name} -->"
+
+
+def replaced(text: str, name: str, block: str) -> str:
+    """Return a page's text with another block in the place of the one of this name.
+
+    Raises:
+        ValueError: If the page lacks the markers, or has them twice.
+    """
+    before, begin, rest = text.partition(marker(name))
+    _, end, after = rest.partition(END)
+    if not begin or not end or marker(name) in after:
+        raise ValueError(f"a page must have {marker(name)} and then {END}, once")
+    return f"{before}{begin}\n\n{block.strip()}\n\n{end}{after}"
+
+
+def benchmark(names: dict[str, str] | None = None) -> str:
+    """Return the times of the last full run, of all peers and sizes or the README's."""
+    _, measured = rows.of_run(rows.last_full())
+    table = times(rows.with_those_measured_alone(measured), names)
+    if names is None:
+        return table.grid()
+    header = ["N", *(names[name] for name in table.header[1:])]
+    body = [["" if cell == "skipped" else cell for cell in row] for row in table.body]
+    chosen = [row for row in body if row[0] in SIZES]
+    return dataclasses.replace(table, header=header, body=chosen).grid()
+
+
+def demo_results() -> dict[str, Any]:
+    """Return what `simclr-ext demo` was measured to take and to reach."""
+    results: dict[str, Any] = json.loads((RESULTS / "demo.json").read_text())
+    return results
+
+
+def demo_time() -> str:
+    """Return the demo's time in words."""
+    minutes, seconds = divmod(demo_results()["seconds"], 60)
+    return f"{minutes} min {seconds} s on {demo_results()['machine']}"
+
+
+def demo_table() -> str:
+    """Return the demo's accuracies as the command prints them."""
+    results = demo_results()
+    return markdown_table(results["columns"], [[n, *v] for n, v in results["accuracies"].items()])
+
+
+def commands() -> str:
+    """Return the README's two commands."""
+    return "\n".join(
+        [
+            "```console",
+            "$ make demo    # sets up, then trains SimCLR on real images, offline",
+            "$ make test    # sets up, then passes the tests",
+            "```",
+            "",
+            f"The training takes {demo_time()}, the tests about ten minutes with all set-up.",
+        ]
+    )
+
+
+def study(name: str) -> str:
+    """Return the head of a study's section in the gallery."""
+    this = load_study(name)
+    return (
+        f"## {this.title}\n\n"
+        f"`simclr-ext study {name}`; the paper's {this.source}. {this.question}\n\n"
+        f"![{this.title}](gallery/{name}.png)"
+    )
+
+
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {
+        "benchmark": lambda: benchmark(PEERS),
+        "commands": commands,
+        "demo": demo_table,
+    },
+    "docs/benchmarks.md": {"times": benchmark},
+    "docs/cuda.md": {
+        "faults": lambda: found.table("cuda", cuda.FAULTS, found.read()),
+        "sass": lambda: sass_report.table(sass_report.shown()),
+        "prediction": model.report,
+    },
+    "docs/gallery.md": {f"study {name}": (lambda name=name: study(name)) for name in STUDIES},
+    "docs/trainer.md": {
+        "demo": lambda: f"A ResNet from scratch in {demo_time()}:\n\n{demo_table()}"
+    },
+}
+
+
+def pages() -> dict[Path, str]:
+    """Return every page with its blocks as they should be.
+
+    Raises:
+        ValueError: If a page lacks a block's markers, or has markers of no block.
+    """
+    made = {}
+    for page, blocks in BLOCKS.items():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        if text.count(marker("").partition(" -->")[0].rstrip()) != len(blocks):
+            raise ValueError(f"{page} must have the markers of {', '.join(blocks)}, and no others")
+        for name, block in blocks.items():
+            text = replaced(text, name, block())
+        made[ROOT / page] = text
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compare the pages with what they should be, or write them; return how many differ."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="write the pages")
+    write = parser.parse_args(argv).write
+    differ = [(page, text) for page, text in pages().items() if page.read_text("utf-8") != text]
+    for page, text in differ:
+        if write:
+            page.write_text(text, encoding="utf-8")
+        else:
+            print(f"{page.relative_to(ROOT)} is not what the data say: make docs writes it")
+    return 0 if write else len(differ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
