@@ -24,7 +24,7 @@ class BenchConfig:
         temperature: T.
         backward: Whether the gradients of both views are part of what is timed.
         device: PyTorch device, such as "cpu" or "cuda".
-        threads: CPU threads of PyTorch; null: PyTorch's own choice.
+        threads: CPU threads of PyTorch, at most one per processor; null: PyTorch's own choice.
         seconds: About how long to measure; three rounds at least.
     """
 

@@ -50,8 +50,8 @@ class TrainConfig:
         compile: Whether torch.compile compiles the network.
         evaluate: Whether the run ends with a comparison with raw pixels and the untrained encoder.
         seed: Seed of the weights, the batches, the views and the evaluation's draws.
-        threads: CPU threads of PyTorch; null: PyTorch's own choice. Results are reproducible bit
-            by bit only between runs with the same number of threads.
+        threads: CPU threads of PyTorch, at most one per processor; null: PyTorch's own choice.
+            Results are reproducible bit by bit only between runs with the same number of threads.
         device: PyTorch device, such as "cpu" or "cuda".
         augment: How views are made.
         model: Encoder and projection head.

@@ -234,6 +234,7 @@ def test_an_encoder_that_cannot_take_the_images(tmp_path: Path) -> None:
 
 
 def test_threads_are_set_for_the_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMCLR_EXT_FORCE_THREADS", "1")  # of a machine with one processor
     seen = []
 
     def stop(*_: object) -> None:
