@@ -43,7 +43,7 @@ def complaints(epoch: Epoch, batch_size: int) -> dict[str, str]:
     return found
 
 
-def warn_of_new_complaints(epochs: Sequence[Epoch], batch_size: int, warmup_epochs: int) -> None:
+def warn_of_new_complaints(epochs: Sequence[Epoch], batch_size: int, warmup_epochs: float) -> None:
     """Warn of what is wrong since the last epoch; during the warmup, the loss may be at chance."""
     if len(epochs) <= max(1, warmup_epochs):
         return

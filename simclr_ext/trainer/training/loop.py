@@ -42,7 +42,7 @@ def pretrain(
         DivergedError: The loss is not finite.
     """
     model, optimizer, scaler = training.model, training.optimizer, training.scaler
-    total_steps, warmup = config.epochs * source.steps, config.optim.warmup_epochs * source.steps
+    total_steps, warmup = config.epochs * source.steps, round(config.warmup_epochs * source.steps)
     peak = peak_learning_rate(config.optim, config.batch_size)
     loss_of = NTXentLoss(config.temperature) if loss is None else loss
     network: Callable[..., Any] = torch.compile(model) if config.compile else model

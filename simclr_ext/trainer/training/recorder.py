@@ -87,7 +87,7 @@ class Recorder:
                 self._folder.keep("best.pt", training, config)
         self._log(training.epochs[-1])
         self._folder.write_metrics(training.epochs)
-        warn_of_new_complaints(training.epochs, config.batch_size, config.optim.warmup_epochs)
+        warn_of_new_complaints(training.epochs, config.batch_size, config.warmup_epochs)
         if monitor.keep_epochs is not None and done % monitor.keep_epochs == 0:
             self._folder.keep(f"epoch-{done:04}.pt", training, config)
 
