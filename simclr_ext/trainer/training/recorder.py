@@ -15,9 +15,10 @@ from simclr_ext.trainer.probes.scores import Scores
 from simclr_ext.trainer.probes.tables import write_scores
 from simclr_ext.trainer.probes.tsne import plot_tsne
 from simclr_ext.trainer.seeds import Stream, derive_seed
-from simclr_ext.trainer.training.health import Knn, ProgressBar, warn_of_new_complaints
+from simclr_ext.trainer.training.health import Knn, warn_of_new_complaints
 from simclr_ext.trainer.training.plots import plot_loss, plot_pairs
 from simclr_ext.trainer.training.process import StopRequest
+from simclr_ext.trainer.training.progress import training_progress
 from simclr_ext.trainer.training.run_folder import RunFolder
 from simclr_ext.trainer.training.state import Epoch, Training
 from simclr_ext.trainer.views.batches import Source
@@ -53,11 +54,11 @@ class Recorder:
         for epoch in training.epochs:
             self._log(epoch)
         self._knn = Knn(data, config.side, config.seed) if config.monitor.knn_every > 0 else None
-        self._bar = ProgressBar(config, config.epochs * source.steps, training.step)
+        self._progress = training_progress(config, source.steps, training.step)
 
     def close(self) -> None:
         """Close what is open; nothing can be recorded any more."""
-        self._bar.close()
+        self._progress.close()
         self._board.close()
 
     def after_step(self, training: Training, stop: StopRequest) -> None:
@@ -66,10 +67,10 @@ class Recorder:
         Raises:
             TrainingInterrupted: A signal has come; the state is saved.
         """
-        self._bar.advance(training)
         epoch_ended = training.step % self._source.steps == 0
         if epoch_ended:
             self._after_epoch(training)
+        self._progress.advance(training)
         if stop.signal is not None or self._checkpoint_is_due(training, epoch_ended):
             self._folder.save(training, self._config, self._source.images)
         if stop.signal is not None:
@@ -98,8 +99,8 @@ class Recorder:
         return (epoch_ended and by_epoch) or (every is not None and training.step % every == 0)
 
     def after_training(self, training: Training) -> None:
-        """Draw the loss, and end the progress bar."""
-        self._bar.close()
+        """Draw the loss, and end the progress."""
+        self._progress.close()
         plot_loss(self._folder.path / "loss.png", training.epochs, self._config.batch_size)
 
     def after_evaluation(self, training: Training, scores: Mapping[str, Scores]) -> None:
