@@ -36,7 +36,8 @@ def pretrain(
             at the run's temperature.
 
     Yields:
-        The state after every step; after an epoch's last step, with its measurements.
+        The state after every step; after an epoch's last step, with its measurements. Setting its
+        `stop` ends the training.
 
     Raises:
         DivergedError: The loss is not finite.
@@ -70,6 +71,8 @@ def pretrain(
             if training.step % source.steps == 0:
                 _finish_epoch(training, z, source.steps, config)
             yield training
+            if training.stop:
+                return
             clock = time.perf_counter()
 
 
