@@ -49,6 +49,20 @@ def test_help_and_errors_do_not_import_torch(arguments: str) -> None:
     assert python(program) == "[]\n"
 
 
+def test_in_a_log_others_draw_no_bars() -> None:
+    program = (
+        "import contextlib, io, sys\n"
+        "from simclr_ext.__main__ import main\n"
+        "sys.argv[1:] = ['--version']\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    main()\n"
+        "from tqdm import tqdm\n"
+        "assert list(tqdm(range(3))) == [0, 1, 2]"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_names_of_the_package_are_there() -> None:
     assert set(simclr_ext.__all__) <= set(dir(simclr_ext))
     for name in simclr_ext.__all__:
