@@ -23,7 +23,6 @@ def python(program: str) -> str:
         "train --help",
         "train --nope 3",
         "train --epochs 0",
-        "train --resume . --epochs 3",
         "demo --help",
         "eval --help",
         "eval",

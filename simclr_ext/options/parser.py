@@ -29,7 +29,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         >>> nearest("warmup", ["epochs", "optim.warmup_epochs"])
         'optim.warmup_epochs'
     """
-    whole = {part: option for option in known for part in (option.rpartition(".")[2], option)}
+    names = sorted(known)
+    whole = {name.rpartition(".")[2]: name for name in names} | {name: name for name in names}
     found = difflib.get_close_matches(name.replace("-", "_"), whole, n=1)
     return whole[found[0]] if found else None
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from simclr_ext.trainer.commands.train import TrainResult
 
 
-def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> TrainResult:
+def train(config: TrainConfig, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     """Train SimCLR, compare the encoder with raw pixels and with itself untrained, write it all.
 
     Args:
@@ -55,7 +55,7 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> TrainResul
     return run_train(config, callbacks)
 
 
-def resume(folder: str | Path, callbacks: Sequence[Callback] = ()) -> TrainResult:
+def resume(folder: str | Path, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     """Resume an interrupted run from its last checkpoint.
 
     On a CPU, with the run's number of threads, the result is bit by bit that of a run that was not
