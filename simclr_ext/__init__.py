@@ -32,9 +32,12 @@ _MODULES = {
     "nt_xent_loss": "losses",
     "select_backend": "selection",
 }
+_SUBMODULES = ("losses", "ops", "reference", "selection", "tiled")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

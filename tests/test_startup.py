@@ -71,6 +71,10 @@ def test_the_names_of_the_package_are_there() -> None:
         _ = simclr_ext.nt_xent
 
 
+def test_a_module_is_there_after_importing_the_package() -> None:
+    assert python("import simclr_ext\nprint(simclr_ext.reference.nt_xent.__name__)") == "nt_xent\n"
+
+
 def test_the_loss_is_first_asked_for_while_dynamo_traces() -> None:
     program = (
         "import torch, simclr_ext\n"
