@@ -1,8 +1,19 @@
-"""SimCLR's NT-Xent loss without the 2N x 2N matrix, and a trainer built on it."""
+"""SimCLR's NT-Xent loss without the 2N x 2N matrix, and a trainer built on it.
 
-from simclr_ext._backend import BackendUnavailableError
-from simclr_ext.losses import NTXentLoss, nt_xent_loss
-from simclr_ext.selection import BackendChoice, select_backend
+What needs torch is imported when it is first asked for: torch takes seconds to import, and the
+command line's help and errors do without it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from simclr_ext._errors import BackendUnavailableError
+
+if TYPE_CHECKING:
+    from simclr_ext.losses import NTXentLoss, nt_xent_loss
+    from simclr_ext.selection import BackendChoice, select_backend
 
 __all__ = [
     "BackendChoice",
@@ -14,3 +25,25 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "BackendChoice": "selection",
+    "NTXentLoss": "losses",
+    "nt_xent_loss": "losses",
+    "select_backend": "selection",
+}
+_SUBMODULES = ("losses", "ops", "reference", "selection", "tiled")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value  # the next time, it is found without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -11,6 +12,8 @@ def main() -> int:
     Returns:
         Exit code, as of :func:`simclr_ext.cli.main`.
     """
+    if not sys.stderr.isatty():  # no bars of others in a log, such as torchvision's of a download
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         from simclr_ext.cli import main as run
     except ModuleNotFoundError as error:

@@ -21,12 +21,9 @@ import torch
 
 from simclr_ext import _build_config
 from simclr_ext._build_config import CudaBuild, NoCuda
+from simclr_ext._errors import BackendUnavailableError
 
 _JIT_NAME = "simclr_ext_jit"
-
-
-class BackendUnavailableError(RuntimeError):
-    """The compiled operators can neither be loaded nor compiled, or do not serve this device."""
 
 
 @functools.cache

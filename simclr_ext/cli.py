@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from simclr_ext import BackendUnavailableError, __version__
 from simclr_ext.bench import BenchConfig, run_bench
 from simclr_ext.options.errors import ConfigError, TrainingInterrupted
+from simclr_ext.options.parser import CommandParser
 from simclr_ext.options.serialize import to_plain
 from simclr_ext.studies import STUDIES, StudyConfig, run_study
 from simclr_ext.trainer import (
@@ -52,6 +53,7 @@ class Command:
         run: The function of that dataclass; str() of the result is printed, and its `exit_code`,
             if it has one, is the program's.
         defaults: Values of the options, if not the dataclass's own.
+        common: The options that `--help` shows; none: it shows all.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Command:
     config: type[Any]
     run: Callable[[Any], object]
     defaults: Any = None
+    common: tuple[str, ...] = ()
 
 
 _BENCH = "Time the backends, eager PyTorch and torch.compile for a shape; recommend one."
@@ -68,9 +71,12 @@ _EXPORT = "Write the encoder for other programs, and check what was written."
 _PAGES = "Draw a map of the representations, and a page of nearest neighbors."
 _STUDY = f"Run a study of the paper and report on it: {', '.join(STUDIES)}."
 _TRAIN = "Train SimCLR by the paper's recipe, and evaluate it."
+_DEMO = "Train on scikit-learn's digits, offline."
+_COMMON = ("data", "out", "epochs", "batch_size", "image_size", "device")
+_COMMON_TRAIN = ("preset", "config", "resume", *_COMMON, "model.encoder")
 COMMANDS = (
-    Command("train", _TRAIN, TrainConfig, train),
-    Command("demo", "Train on scikit-learn's digits, offline.", TrainConfig, train, DEMO),
+    Command("train", _TRAIN, TrainConfig, train, common=_COMMON_TRAIN),
+    Command("demo", _DEMO, TrainConfig, train, DEMO, common=_COMMON),
     Command("eval", _EVAL, EvalConfig, evaluate_checkpoint),
     Command("finetune", _FINETUNE, FinetuneConfig, finetune_checkpoint),
     Command("embed", "Write the representations of all images.", EmbedConfig, embed_images),
@@ -90,29 +96,28 @@ def build_parser(preset: str | None = None) -> ArgumentParser:
     Args:
         preset: The recipe whose values are the defaults of `train`; None: the dataclass's own.
     """
+    set_parsing_settings(add_print_completion_argument=True)
     parser = ArgumentParser(
         prog="simclr-ext",
         description="SimCLR's NT-Xent loss, and a trainer built on it.",
         version=__version__,
         exit_on_error=False,
+        allow_abbrev=False,
     )
     commands = parser.add_subcommands(dest="command", metavar="command")
     for command in COMMANDS:
         if command.name == "train":
             command = replace(command, defaults=PRESETS.get(preset or ""))
         commands.add_subcommand(command.name, _command_parser(command), help=command.help)
-    doctor_parser = ArgumentParser(description=_DOCTOR, exit_on_error=False)
-    commands.add_subcommand("doctor", doctor_parser, help=_DOCTOR)
+    commands.add_subcommand("doctor", CommandParser("doctor", _DOCTOR), help=_DOCTOR)
     return parser
 
 
 def _command_parser(command: Command) -> ArgumentParser:
-    parser = ArgumentParser(description=command.help, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file with any of the options")
+    parser = CommandParser(command.name, command.help, command.config, command.common)
     if command.name == "train":
         parser.add_argument("--preset", choices=list(PRESETS), help=_PRESET)
         parser.add_argument("--resume", metavar="FOLDER", help=_RESUME)
-    parser.add_class_arguments(command.config, as_group=False, as_positional=True)
     if command.defaults is not None:
         parser.set_defaults(to_plain(command.defaults))
     return parser

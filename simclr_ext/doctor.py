@@ -34,7 +34,7 @@ def main() -> int:
     _row("trainer", _trainer())
     try:
         module = _backend.load()
-    except _backend.BackendUnavailableError as error:
+    except simclr_ext.BackendUnavailableError as error:
         _row("kernels", "unavailable")
         print(f"\n{error}")
         return 1

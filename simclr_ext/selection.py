@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from simclr_ext import _backend
-from simclr_ext._backend import BackendUnavailableError
 from simclr_ext._build_config import MIN_CAPABILITY
+from simclr_ext._errors import BackendUnavailableError
 
 Backend = Literal["auto", "fused", "tiled", "reference"]
 BACKENDS = get_args(Backend)

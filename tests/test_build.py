@@ -141,7 +141,7 @@ FAIL = """
 import simclr_ext._backend as backend
 try:
     backend.load()
-except backend.BackendUnavailableError as error:
+except simclr_ext.BackendUnavailableError as error:
     print(error)
 """
 

@@ -96,6 +96,15 @@ def test_preset_then_file_then_options(trained: list[TrainConfig], tmp_path: Pat
     assert trained == [dataclasses.replace(preset, epochs=20, seed=4), preset]
 
 
+def test_an_empty_configuration_file_is_an_empty_configuration(
+    trained: list[TrainConfig], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("# all as it is\n")
+    assert cli.main(["train", "--config", str(path)]) == 0
+    assert trained == [TrainConfig()]
+
+
 def test_help_shows_the_values_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["train", "--preset", "imagenet-r50", "--help"])
@@ -128,8 +137,43 @@ def test_help_comes_from_the_dataclasses(capsys: pytest.CaptureFixture[str]) -> 
         cli.main(["train", "--help"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "--augment.blur_probability" in text
+    assert "--augment.blur_probability" not in text
     assert "N, images per step; the loss sees 2N views. (type: int, default: 256)" in text
+
+
+@pytest.mark.parametrize("command", ["train", "demo"])
+def test_help_starts_with_at_most_ten_options(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def options(page: str) -> list[str]:
+        with pytest.raises(SystemExit):
+            cli.main([command, page])
+        lines = capsys.readouterr().out.splitlines()
+        return [line.split()[0] for line in lines if line.startswith("  -")]
+
+    pages = ["--help-all", "--help-augment", "--help-model", "--help-optim", "--help-monitor"]
+    common = options("--help")
+    assert len(common) - len(["-h", *pages]) <= 10
+    assert common[-5:] == pages
+    found = options("--help-all")
+    assert set(common) <= set(found)
+    for page in pages[1:]:
+        assert set(options(page)) < set(found)
+
+
+def test_completion_is_printed_for_bash(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("shtab")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--print_completion", "shtab-bash"])
+    assert stop.value.code == 0
+    path = tmp_path / "completion.bash"
+    path.write_text(capsys.readouterr().out)
+    program = (
+        f"source {path}; COMP_WORDS=(simclr-ext train --epo); COMP_CWORD=2; "
+        "$(complete -p simclr-ext | sed 's/.*-F \\([^ ]*\\).*/\\1/'); echo ${COMPREPLY[*]}"
+    )
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "--epochs\n"
 
 
 def test_help_lists_the_studies(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +194,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "train,demo,eval"),
         (["fly"], "invalid choice: 'fly'"),
-        (["train", "--nope", "3"], "unrecognized arguments: --nope 3"),
+        (["train", "--nope", "3"], "--nope is not an option; --help-all lists the options"),
+        (["train", "--epoch", "3"], "--epoch is not an option; did you mean --epochs?"),
+        (["train", "--batch-size", "1"], "batch_size must be at least 2, got 1"),
+        (["export", "gone", "--formats", "onnx"], "gone: no such file"),
+        (["export", "gone", "--formats", "onnx,onnx"], "formats must be one or more, each once"),
         (["train", "--epochs", "many"], "\"epochs\": Expected a <class 'int'>. Got value: many"),
         (["train", "--epochs", "0"], "epochs must be at least 1, got 0"),
         (["train", "--augment.blur_probability", "3"], "augment.blur_probability must be"),
@@ -194,7 +242,7 @@ def test_broken_configuration_file(capsys: pytest.CaptureFixture[str], tmp_path:
     assert cli.main(["train", "--config", str(path)]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("simclr-ext: error: ")
-    assert "epohcs" in second
+    assert "epohcs is not an option; did you mean epochs?" in second
 
 
 @pytest.mark.parametrize(

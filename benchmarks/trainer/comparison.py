@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import math
 import os
 import statistics
 from collections.abc import Iterator
@@ -138,7 +139,8 @@ def set_field(plain: dict[str, object], field: str, value: str) -> None:
 
 def time_in_turn(data: Dataset, config: ResolvedConfig, workers: int, rounds: int) -> list[Row]:
     """Train both systems an epoch each per round; the first, with its warm-up, is not counted."""
-    config = dataclasses.replace(config, epochs=max(rounds + 1, config.optim.warmup_epochs + 1))
+    epochs = max(rounds + 1, math.ceil(config.warmup_epochs) + 1)
+    config = dataclasses.replace(config, epochs=epochs)
     trainings = {system: start(system, data, config, workers) for system in TRAINED}
     rows = []
     for epoch in range(rounds + 1):

@@ -1,8 +1,35 @@
 """Times the loss and its alternatives: `simclr-ext bench`, and what benchmarks/ is built on.
 
-Importable with torch alone.
+Importable with the loss's own dependencies; torch is imported when something is timed.
 """
 
-from simclr_ext.bench.command import BenchConfig, BenchResult, run_bench
+from __future__ import annotations
 
-__all__ = ["BenchConfig", "BenchResult", "run_bench"]
+from typing import TYPE_CHECKING
+
+from simclr_ext.bench.config import BenchConfig
+
+if TYPE_CHECKING:
+    from simclr_ext.bench.command import BenchResult
+
+__all__ = ["BenchConfig", "run_bench"]
+
+
+def run_bench(config: BenchConfig) -> BenchResult:
+    """Time the backends that run here, eager PyTorch and `torch.compile`, in the same rounds.
+
+    Each is compared with float64 first; one that is wrong, or runs out of memory, is not timed.
+    With `threads` set, PyTorch has that many threads until it is done.
+
+    Args:
+        config: The shape, and how it is computed.
+
+    Returns:
+        Times, memory and a recommendation.
+
+    Raises:
+        DeviceError: `config.device` cannot be used.
+    """
+    from simclr_ext.bench.command import run
+
+    return run(config)

@@ -6,13 +6,13 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from simclr_ext._backend import BackendUnavailableError
+from simclr_ext._errors import BackendUnavailableError
 from simclr_ext.bench import machine
 from simclr_ext.bench.baselines import Loss, compiled, eager
+from simclr_ext.bench.config import BenchConfig
 from simclr_ext.bench.machine import PASSES
 from simclr_ext.bench.measure import (
     CHECKED,
@@ -25,13 +25,7 @@ from simclr_ext.bench.measure import (
 )
 from simclr_ext.bench.memory import OUT_OF_MEMORY, allowance, attempt, limited, peak
 from simclr_ext.losses import nt_xent_loss
-from simclr_ext.options.checks import (
-    check_at_least,
-    check_device,
-    check_null_or_at_least,
-    check_positive,
-    check_types,
-)
+from simclr_ext.options.checks import check_device
 from simclr_ext.options.threads import threads
 from simclr_ext.selection import select_backend
 
@@ -39,39 +33,6 @@ BACKENDS: dict[str, Loss] = {
     name: functools.partial(nt_xent_loss, backend=name) for name in ("fused", "tiled")
 }
 BASELINES: dict[str, Loss] = {"eager": eager, "torch.compile": compiled}
-
-
-@dataclass(frozen=True)
-class BenchConfig:
-    """The shape to time the loss at.
-
-    Attributes:
-        n: N, pairs in the batch.
-        d: D, size of an embedding.
-        dtype: Of the views.
-        temperature: T.
-        backward: Whether the gradients of both views are part of what is timed.
-        device: PyTorch device, such as "cpu" or "cuda".
-        threads: CPU threads of PyTorch; null: PyTorch's own choice.
-        seconds: About how long to measure; three rounds at least.
-    """
-
-    n: int = 4096
-    d: int = 128
-    dtype: Literal["float64", "float32", "bfloat16", "float16"] = "float32"
-    temperature: float = 0.5
-    backward: bool = True
-    device: str = "cpu"
-    threads: int | None = None
-    seconds: float = 20.0
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        for name in ("n", "d"):
-            check_at_least(name, getattr(self, name), 1)
-        check_positive("temperature", self.temperature)
-        check_positive("seconds", self.seconds)
-        check_null_or_at_least("threads", self.threads, 1)
 
 
 @dataclass(frozen=True)
@@ -176,21 +137,8 @@ def _line(result: Result, best: Result | None, floor: float | None) -> str:
     return f"{result.name:14}{1e3 * timing.median:>10.3g}{spread:>22}{ratio:>8}{limit:>9}{mib:>9}"
 
 
-def run_bench(config: BenchConfig) -> BenchResult:
-    """Time the backends that run here, eager PyTorch and `torch.compile`, in the same rounds.
-
-    Each is compared with float64 first; one that is wrong, or runs out of memory, is not timed.
-    With `threads` set, PyTorch has that many threads until it is done.
-
-    Args:
-        config: The shape, and how it is computed.
-
-    Returns:
-        Times, memory and a recommendation.
-
-    Raises:
-        DeviceError: `config.device` cannot be used.
-    """
+def run(config: BenchConfig) -> BenchResult:
+    """Measure with as many threads as asked for; see `simclr_ext.bench.run_bench`."""
     check_device(config.device)
     with threads(config.threads):
         return _run(config)

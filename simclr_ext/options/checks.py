@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import torch
-
 from simclr_ext.options.errors import ConfigError, DeviceError
 
 
@@ -49,6 +47,8 @@ def check_range(name: str, value: Sequence[float], limit: float = math.inf) -> N
 
 def check_device(device: str) -> None:
     """Raise DeviceError unless PyTorch can use the device here."""
+    import torch  # here: options are checked without it
+
     try:
         torch.empty(0, device=device)
     # AssertionError: how PyTorch says that it was built without CUDA.

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from simclr_ext.options.errors import ConfigError
+
+_FORCE = "SIMCLR_EXT_FORCE_THREADS"  # of this machine, and so no option that a run would keep
+
+
+def check_threads(count: int | None) -> None:
+    """Raise ConfigError if there are more threads than processors, unless the user insists.
+
+    Not where a configuration is made: that of a run on a larger machine must be readable here.
+    """
+    if count is None or os.environ.get(_FORCE) == "1":
+        return
+    there = _processors()
+    if count > there:
+        raise ConfigError(
+            f"threads must be null or at most {there}, this machine's processors, got {count}; "
+            f"{_FORCE}=1 allows more"
+        )
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -18,11 +45,15 @@ def threads(count: int | None) -> Iterator[int]:
     Yields:
         The number.
 
+    Raises:
+        ConfigError: There are fewer processors.
+
     Example:
         >>> with threads(1) as count:
         ...     count, torch.get_num_threads()
         (1, 1)
     """
+    check_threads(count)
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -29,11 +29,13 @@ from simclr_ext.trainer.config import (
     SgdConfig,
     TrainConfig,
 )
+from simclr_ext.trainer.training.callbacks import Callback
 
 __all__ = [
     "DEMO",
     "PRESETS",
     "AugmentConfig",
+    "Callback",
     "EmbedConfig",
     "EvalConfig",
     "ExportConfig",

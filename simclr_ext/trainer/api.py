@@ -6,6 +6,7 @@ needs when it is called.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from simclr_ext.trainer.config.commands import (
     FinetuneConfig,
     PagesConfig,
 )
+from simclr_ext.trainer.training.callbacks import Callback
 
 if TYPE_CHECKING:
     from simclr_ext.trainer.commands.embed import EmbedResult
@@ -28,11 +30,12 @@ if TYPE_CHECKING:
     from simclr_ext.trainer.commands.train import TrainResult
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(config: TrainConfig, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     """Train SimCLR, compare the encoder with raw pixels and with itself untrained, write it all.
 
     Args:
         config: The run. With `threads` set, PyTorch has that many threads until the run ends.
+        callbacks: Are called after steps, epochs and checkpoints, and may end the training early.
 
     Returns:
         The run folder, the resolved configuration, the trained model, every epoch's measurements
@@ -49,17 +52,19 @@ def train(config: TrainConfig) -> TrainResult:
     require_trainer()
     from simclr_ext.trainer.commands.train import run_train
 
-    return run_train(config)
+    return run_train(config, callbacks)
 
 
-def resume(folder: str | Path) -> TrainResult:
+def resume(folder: str | Path, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     """Resume an interrupted run from its last checkpoint.
 
     On a CPU, with the run's number of threads, the result is bit by bit that of a run that was not
-    interrupted. A run that was complete is evaluated again.
+    interrupted. A run that was complete is evaluated again; one that a callback ended early is
+    continued.
 
     Args:
         folder: The run folder.
+        callbacks: As for `train`.
 
     Returns:
         As `train`.
@@ -71,7 +76,7 @@ def resume(folder: str | Path) -> TrainResult:
     require_trainer()
     from simclr_ext.trainer.commands.train import run_resume
 
-    return run_resume(folder)
+    return run_resume(folder, callbacks)
 
 
 def evaluate_checkpoint(config: EvalConfig) -> EvalResult:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from simclr_ext import cli
-from simclr_ext.bench import BenchConfig, BenchResult, command, run_bench
+from simclr_ext.bench import BenchConfig, command, run_bench
 from simclr_ext.bench.baselines import eager
-from simclr_ext.bench.command import Result
+from simclr_ext.bench.command import BenchResult, Result
 from simclr_ext.bench.measure import Timing
 from simclr_ext.options.errors import ConfigError, DeviceError
 

@@ -117,8 +117,15 @@ def test_warmup_must_end_before_the_run() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "size", "flip"),
-    [((1, 8, 8), 16, 0.0), ((3, 32, 24), 32, 0.5), ((1, 28, 30), 30, 0.0)],
-    ids=["digits", "color", "gray"],
+    [
+        ((1, 8, 8), 16, 0.0),
+        ((3, 32, 24), 32, 0.5),
+        ((1, 28, 30), 30, 0.0),
+        ((3, 224, 200), 224, 0.5),
+        ((3, 1600, 1600), 224, 0.5),
+        ((3, 16, 225), 224, 0.5),
+    ],
+    ids=["digits", "color", "gray", "ImageNet's", "large", "wide"],
 )
 def test_resolve_fills_in_what_depends_on_the_images(
     shape: tuple[int, int, int], size: int, flip: float
@@ -128,10 +135,24 @@ def test_resolve_fills_in_what_depends_on_the_images(
 
 
 def test_resolve_keeps_what_is_given() -> None:
-    config = TrainConfig(image_size=20, augment=AugmentConfig(flip_probability=0.0))
+    augment, optim = AugmentConfig(flip_probability=0.0), OptimConfig(warmup_epochs=3)
+    config = TrainConfig(image_size=1600, augment=augment, optim=optim)
     resolved = config.resolve(3, 32, 32)
     assert resolved.options == config
     assert resolved.resolve(3, 64, 64) == resolved
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup"), [(1, 0.1), (5, 0.5), (30, 3), (99, 9.9), (100, 10), (1000, 10)]
+)
+def test_the_warmup_is_ten_epochs_or_a_tenth(epochs: int, warmup: float) -> None:
+    assert TrainConfig(epochs=epochs).resolve(3, 32, 32).warmup_epochs == warmup
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_run_for_as_few_epochs_as_one_likes(name: str) -> None:
+    resolved = dataclasses.replace(PRESETS[name], epochs=1).resolve(3, 32, 32)
+    assert resolved.warmup_epochs == 0.1
 
 
 def test_a_resolved_configuration_leaves_nothing_open() -> None:
@@ -140,6 +161,8 @@ def test_a_resolved_configuration_leaves_nothing_open() -> None:
         dataclasses.replace(resolved, image_size=None)
     with pytest.raises(ConfigError, match=r"augment.flip_probability must be resolved, got None"):
         dataclasses.replace(resolved, augment=AugmentConfig())
+    with pytest.raises(ConfigError, match=r"optim.warmup_epochs must be resolved, got None"):
+        dataclasses.replace(resolved, optim=OptimConfig())
     with pytest.raises(ConfigError, match="channels must be 1 or 3, got 4"):
         TrainConfig().resolve(4, 32, 32)
 
@@ -165,6 +188,8 @@ def test_presets_have_the_papers_numbers() -> None:
     imagenet, cifar = PRESETS["imagenet-r50"], PRESETS["cifar10-r50"]
     assert (imagenet.batch_size, imagenet.temperature, imagenet.image_size) == (4096, 0.1, 224)
     assert peak_learning_rate(imagenet.optim, imagenet.batch_size) == pytest.approx(4.8)
+    warmups = [preset.resolve(3, 32, 32).warmup_epochs for preset in (imagenet, cifar)]
+    assert warmups == [10, 10]
     assert imagenet.augment.jitter_strength == 1
     assert (cifar.batch_size, cifar.epochs, cifar.temperature) == (1024, 1000, 0.5)
     assert peak_learning_rate(cifar.optim, cifar.batch_size) == 1

@@ -13,6 +13,7 @@ import yaml
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import RunFolderError
 from simclr_ext.options.serialize import to_plain
+from simclr_ext.options.threads import check_threads
 from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.engine.report import orderings, reason, write_results
 from simclr_ext.studies.engine.scales import SCALES, open_context
@@ -58,6 +59,7 @@ def run(config: StudyConfig) -> StudyResult:
     seeds = config.seeds or SCALES[config.scale].seeds
     context = open_context(config)
     check_device(config.device)
+    check_threads(config.threads)
     check_loss(context.config.temperature, config.device)
     _claim(config.folder, _description(config, context))
     cells = study.cells(config.scale, seeds)

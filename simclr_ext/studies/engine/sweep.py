@@ -20,7 +20,6 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from simclr_ext.options.errors import RunFolderError, TrainingInterrupted
 from simclr_ext.options.threads import threads
@@ -28,6 +27,7 @@ from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.engine.scales import open_context
 from simclr_ext.studies.engine.study import Cell, Context, Row, load_study
 from simclr_ext.trainer.atomic import write_text
+from simclr_ext.trainer.progress import Progress, say
 from simclr_ext.trainer.training.process import StopRequest, stop_request
 
 _POLL_SECONDS = 0.5  # between looks at whether a signal has come
@@ -69,18 +69,16 @@ def sweep(config: StudyConfig, cells: Sequence[Cell], context: Context, folder: 
     except OSError as error:
         raise RunFolderError(f"out: cannot create {folder / 'cells'}: {error.strerror}") from error
     todo = [cell for cell in cells if not _file(folder, cell, "json").exists()]
-    # Without smoothing: cells differ in length, and their mean says best how long the rest takes.
-    bar = tqdm(total=len(cells), initial=len(cells) - len(todo), desc=config.study, unit=" cells",
-               smoothing=0)  # fmt: skip
-    with bar, stop_request() as stop:
+    progress = Progress(config.study, len(cells), len(cells) - len(todo))
+    with progress, stop_request() as stop:
         if config.jobs == 1:
             done = _run_here(config, todo, context, folder, stop)
         else:
             done = _run_in_processes(config, todo, folder, stop)
         for cell in done:
             if _file(folder, cell, "error").exists():
-                bar.write(f"failed: {cell.id}; the other cells continue")
-            bar.update()
+                say(f"failed: {cell.id}; the other cells continue")
+            progress.advance(cell.id)
     if stop.signal is not None:
         raise TrainingInterrupted(
             f"{len(cells) - len(_missing(folder, cells))} of {len(cells)} cells are finished in "

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from tqdm import tqdm
 
 from simclr_ext.options.serialize import to_plain
 from simclr_ext.trainer.commands.session import Session, open_session
@@ -30,6 +29,7 @@ from simclr_ext.trainer.probes.knn import rank_by_neighbors
 from simclr_ext.trainer.probes.linear import augmented_probe, cached_probe, lbfgs_probe, standardize
 from simclr_ext.trainer.probes.scores import TOP, Accuracy, accuracy
 from simclr_ext.trainer.probes.tables import accuracy_to_plain, markdown_table, percent
+from simclr_ext.trainer.progress import each
 from simclr_ext.trainer.views.augment import crop_and_flip
 
 _TRAINED, _UNTRAINED, _PIXELS = "trained encoder", "untrained encoder", "raw pixels"
@@ -118,7 +118,7 @@ def _evaluate(
     session: Session, config: EvalConfig, chosen: list[float]
 ) -> Iterator[tuple[str, str, Labels]]:
     """Yield representation, probe and ranked classes; add the trained encoder's C to `chosen`."""
-    for name, represent in tqdm(_representations(session, config).items(), desc="evaluating"):
+    for name, represent in each("evaluating", list(_representations(session, config).items())):
         features = functools.cache(represent)  # once, and not at all for a probe on views alone
         for probe in config.probes:
             if probe == "sgd" and config.augment:

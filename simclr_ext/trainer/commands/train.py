@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.comparison import compare
 from simclr_ext.trainer.probes.scores import Scores
 from simclr_ext.trainer.probes.tables import format_table
+from simclr_ext.trainer.training.callbacks import Callback
 from simclr_ext.trainer.training.loop import pretrain
 from simclr_ext.trainer.training.preflight import check_loss, check_model
 from simclr_ext.trainer.training.process import freed_memory_kept, stop_request
@@ -56,7 +58,7 @@ class TrainResult:
         return f"{table}run folder: {self.folder}"
 
 
-def run_train(options: TrainConfig) -> TrainResult:
+def run_train(options: TrainConfig, callbacks: Sequence[Callback] = ()) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
     folder = RunFolder.choose(options)  # first: a run must not end at a folder that is taken
     with threads(options.threads) as count, freed_memory_kept():
@@ -66,10 +68,10 @@ def run_train(options: TrainConfig) -> TrainResult:
         model = build_model(config).to(config.device)
         check_model(model, config)
         folder.create(config)
-        return _train(folder, config, data, source, Training.start(model, config))
+        return _train(folder, config, data, source, Training.start(model, config), callbacks)
 
 
-def run_resume(path: str | Path) -> TrainResult:
+def run_resume(path: str | Path, callbacks: Sequence[Callback] = ()) -> TrainResult:
     """Resume an interrupted run; see `simclr_ext.trainer.resume`."""
     folder = RunFolder(Path(path))
     options, checkpoint = folder.load()
@@ -80,7 +82,7 @@ def run_resume(path: str | Path) -> TrainResult:
         training = Training.start(model.to(config.device), config)
         if checkpoint is not None:
             _restore(training, checkpoint, folder, source)
-        return _train(folder, config, data, source, training)
+        return _train(folder, config, data, source, training, callbacks)
 
 
 def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
@@ -110,8 +112,9 @@ def _train(
     data: Dataset,
     source: Source,
     training: Training,
+    callbacks: Sequence[Callback],
 ) -> TrainResult:
-    with closing(Recorder(folder, config, data, source, training)) as recorder:
+    with closing(Recorder(folder, config, data, source, training, callbacks)) as recorder:
         with stop_request() as stop:
             for _ in pretrain(training, source, config):
                 recorder.after_step(training, stop)

@@ -54,7 +54,7 @@ class CheckpointConfig:
         workers: Threads that decode images of folders; results do not depend on how many.
         out: Folder of the results, made if need be; null: one beside the checkpoint.
         device: PyTorch device, such as "cpu" or "cuda".
-        threads: CPU threads of PyTorch; null: PyTorch's own choice.
+        threads: CPU threads of PyTorch, at most one per processor; null: PyTorch's own choice.
         seed: Seed of everything random.
     """
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from simclr_ext.options.checks import check, check_at_least, check_positive, check_types
+from simclr_ext.options.checks import (
+    check,
+    check_at_least,
+    check_null_or_at_least,
+    check_positive,
+    check_types,
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,8 @@ class OptimConfig:
         scaling: Peak rate from the batch size N: "linear", rate * N / 256 (the paper's base: 0.3),
             "sqrt", rate * sqrt(N) (0.075; better for small batches and short runs), or "none",
             the rate as it is.
-        warmup_epochs: Epochs of linear warmup; a cosine decay to 0 follows, both by step.
+        warmup_epochs: Epochs of linear warmup; a cosine decay to 0 follows, both by step. Null: 10
+            (the paper's), or a tenth of the run's epochs if that is less.
         momentum: Momentum of LARS and SGD.
         nesterov: Whether SGD looks ahead.
         betas: Decay rates of AdamW's moments.
@@ -32,7 +39,7 @@ class OptimConfig:
     name: Literal["lars", "sgd", "adamw"] = "lars"
     learning_rate: float = 0.075
     scaling: Literal["linear", "sqrt", "none"] = "sqrt"
-    warmup_epochs: int = 10
+    warmup_epochs: float | None = None
     momentum: float = 0.9
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
@@ -44,7 +51,7 @@ class OptimConfig:
     def __post_init__(self) -> None:
         check_types(self, "optim.")
         check_positive("optim.learning_rate", self.learning_rate)
-        check_at_least("optim.warmup_epochs", self.warmup_epochs, 0)
+        check_null_or_at_least("optim.warmup_epochs", self.warmup_epochs, 0)
         check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "in [0, 1)")
         if self.nesterov:
             ok = self.name == "sgd" and self.momentum > 0

@@ -24,8 +24,8 @@ _IMAGENET_R50 = TrainConfig(
         projection_dim=128,  # section 2.2; the hidden layer is as wide as h
         projection_batch_norm=True,  # the authors' code
     ),
-    # Section 2.2: 0.3 N / 256 = 4.8, 10 epochs of warmup, decay 1e-6.
-    optim=OptimConfig(learning_rate=0.3, scaling="linear", warmup_epochs=10, weight_decay=1e-6),
+    # Section 2.2: 0.3 N / 256 = 4.8, 10 epochs of warmup (the default), decay 1e-6.
+    optim=OptimConfig(learning_rate=0.3, scaling="linear", weight_decay=1e-6),
 )
 
 _CIFAR10_R50 = TrainConfig(
@@ -45,7 +45,7 @@ _CIFAR10_R50 = TrainConfig(
         projection_batch_norm=True,
     ),
     # Appendix B.9: rate 1.0 as it is, for a batch of 1,024.
-    optim=OptimConfig(learning_rate=1.0, scaling="none", warmup_epochs=10, weight_decay=1e-6),
+    optim=OptimConfig(learning_rate=1.0, scaling="none", weight_decay=1e-6),
 )
 
 _CIFAR10_R18 = TrainConfig(  # ours: the recipe above with the encoder that others compare with
@@ -64,7 +64,7 @@ _CPU_SMALL = TrainConfig(  # ours: what two CPU cores train on 10,000 images in 
     precision="bf16",  # twice as fast as float32 where the processor has AVX512-BF16 or AMX
     model=ModelConfig(width=32, blocks=(1, 1, 1)),
     # Appendix B.1: 0.075 sqrt(N), better for small batches and short runs.
-    optim=OptimConfig(learning_rate=0.075, scaling="sqrt", warmup_epochs=3),
+    optim=OptimConfig(learning_rate=0.075, scaling="sqrt"),
 )
 
 PRESETS = {

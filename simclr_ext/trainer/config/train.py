@@ -23,6 +23,10 @@ from simclr_ext.trainer.config.optim import OptimConfig
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+# Where nobody has chosen the side of the views, in pixels, or the epochs of warmup.
+_LEAST_SIDE, _GREATEST_SIDE = 16, 224
+_WARMUP_EPOCHS = 10
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -36,8 +40,9 @@ class TrainConfig:
         download: Whether a data set that is not there is downloaded.
         workers: Processes that decode images of folders while training, and threads after it.
         out: Run folder, new or empty; null: runs/<data>-<timestamp>.
-        image_size: Side of the views in pixels; null: the images' own, and at least 16, below
-            which a ResNet has nothing left to pool; 224 for folders of images of many sizes.
+        image_size: Side of the views in pixels; null: the images' longer side, but at least 16,
+            below which a ResNet has nothing left to pool, and at most 224, the paper's for
+            ImageNet; 224 if the images have many sizes.
         epochs: Passes over the training images.
         batch_size: N, images per step; the loss sees 2N views.
         micro_batch: Images that the encoder takes at a time; the loss still sees all 2N views. A
@@ -50,8 +55,8 @@ class TrainConfig:
         compile: Whether torch.compile compiles the network.
         evaluate: Whether the run ends with a comparison with raw pixels and the untrained encoder.
         seed: Seed of the weights, the batches, the views and the evaluation's draws.
-        threads: CPU threads of PyTorch; null: PyTorch's own choice. Results are reproducible bit
-            by bit only between runs with the same number of threads.
+        threads: CPU threads of PyTorch, at most one per processor; null: PyTorch's own choice.
+            Results are reproducible bit by bit only between runs with the same number of threads.
         device: PyTorch device, such as "cpu" or "cuda".
         augment: How views are made.
         model: Encoder and projection head.
@@ -98,7 +103,7 @@ class TrainConfig:
         check(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
         check_null_or_at_least("threads", self.threads, 1)
         warmup = self.optim.warmup_epochs
-        ok = warmup < self.epochs or warmup == 0
+        ok = warmup is None or warmup < self.epochs or warmup == 0
         check(ok, "optim.warmup_epochs", warmup, f"below epochs = {self.epochs}")
 
     def resolve(self, channels: int, height: int, width: int) -> ResolvedConfig:
@@ -109,12 +114,16 @@ class TrainConfig:
             height: Their height in pixels.
             width: Their width in pixels.
         """
-        size = self.image_size or max(height, width, 16)
+        size = self.image_size or min(max(height, width, _LEAST_SIDE), _GREATEST_SIDE)
         flip = self.augment.flip_probability
         if flip is None:
             flip = 0.5 if channels == 3 else 0.0
         augment = dataclasses.replace(self.augment, flip_probability=flip)
-        values = {**_values(self), "image_size": size, "augment": augment}
+        warmup = self.optim.warmup_epochs
+        if warmup is None:
+            warmup = min(_WARMUP_EPOCHS, self.epochs / 10)
+        optim = dataclasses.replace(self.optim, warmup_epochs=warmup)
+        values = {**_values(self), "image_size": size, "augment": augment, "optim": optim}
         return ResolvedConfig(**values, channels=channels)
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,11 +156,18 @@ class ResolvedConfig(TrainConfig):
         check(self.image_size is not None, "image_size", self.image_size, "resolved")
         flip = self.augment.flip_probability
         check(flip is not None, "augment.flip_probability", flip, "resolved")
+        warmup = self.optim.warmup_epochs
+        check(warmup is not None, "optim.warmup_epochs", warmup, "resolved")
 
     @property
     def side(self) -> int:
         """Side of the views in pixels."""
         return cast(int, self.image_size)
+
+    @property
+    def warmup_epochs(self) -> float:
+        """Epochs of linear warmup."""
+        return cast(float, self.optim.warmup_epochs)
 
     @property
     def options(self) -> TrainConfig:

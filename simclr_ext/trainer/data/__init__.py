@@ -53,7 +53,7 @@ def load_data(
         root: As for `open_data`.
         download: As for `open_data`.
         side: Side in pixels to which images of folders are resized and cropped if they have many
-            sizes; None: 224.
+            sizes, or are too many to be kept as they are; None: their own, at most 224.
 
     Raises:
         DataError: As for `open_data`, or it does not fit.

@@ -11,7 +11,7 @@ from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.files import ImageFiles, Images
 
 _MEMORY_LIMIT = 4 * 2**30  # bytes
-_FILES_SIDE = 224  # of files whose side nobody has chosen; the paper's, for ImageNet
+FILES_SIDE = 224  # greatest side of files, if nobody has chosen one; the paper's, for ImageNet
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Dataset:
         """Height and width in pixels of the images, or of what files are decoded to."""
         images = self.train_images
         if isinstance(images, ImageFiles):
-            return (images.side or _FILES_SIDE,) * 2
+            return (images.side or FILES_SIDE,) * 2
         return images.shape[2], images.shape[3]
 
     @property

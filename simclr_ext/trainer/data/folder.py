@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data.dataset import Dataset, fits_in_memory
+from simclr_ext.trainer.data.dataset import FILES_SIDE, Dataset, fits_in_memory
 from simclr_ext.trainer.data.files import ImageFiles
 
 _TEST_FOLDERS = ("test", "val", "validation")
@@ -36,8 +36,10 @@ def open_folder(folder: Path, name: str) -> Dataset:
         raise DataError(f"{folder}: train and {tests[0].name} differ in the classes {odd}")
     size = _common_size(train, test)
     data = Dataset(name, train, train_labels, test, test_labels, classes)
-    if size is None or not fits_in_memory(len(train) + len(test), *size):
+    if size is None:
         return data
+    if not fits_in_memory(len(train) + len(test), *size):
+        return data.at(min(max(size), FILES_SIDE))
     train_images, test_images = (
         files.read(slice(None), lambda image, _: image) for files in (train, test)
     )

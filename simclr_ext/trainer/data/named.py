@@ -15,6 +15,7 @@ from torch import Tensor
 from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.dataset import Dataset
 from simclr_ext.trainer.data.idx import DEBIAN, is_idx_folder, load_idx
+from simclr_ext.trainer.progress import say
 
 Part = tuple[Tensor, Tensor]  # images [n, C, H, W] uint8, labels [n] int64
 
@@ -39,6 +40,7 @@ def load_named(name: str, root: Path, download: bool) -> Dataset:
     expected = f"expected {root / files}"
     if download:
         root.mkdir(parents=True, exist_ok=True)
+        say(f"{name}: downloading what is not in {root} yet")
     try:
         return load(root, download)
     except (RuntimeError, OSError) as error:  # URLError is an OSError

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from tqdm import tqdm
 
 from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset, Images
@@ -18,6 +17,7 @@ from simclr_ext.trainer.probes.features import Features, Labels, encode, pixels
 from simclr_ext.trainer.probes.knn import nearest_neighbors
 from simclr_ext.trainer.probes.linear import linear_probe, standardize
 from simclr_ext.trainer.probes.scores import Accuracy, Scores
+from simclr_ext.trainer.progress import each
 
 LABELS_PER_CLASS = 5
 DRAWS = 10
@@ -38,7 +38,7 @@ def compare(model: SimCLR, data: Dataset, config: ResolvedConfig) -> dict[str, S
         representations = {"raw pixels": pixels, **representations}
     return {
         name: evaluate(represent(data.train_images), represent(data.test_images), data, config.seed)
-        for name, represent in tqdm(representations.items(), desc="evaluating")
+        for name, represent in each("evaluating", list(representations.items()))
     }
 
 

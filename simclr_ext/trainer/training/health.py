@@ -1,23 +1,20 @@
-"""Is the training healthy? Warnings, k-NN on the way, the progress bar."""
+"""Is the training healthy? Warnings, and k-NN on the way."""
 
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.knn import nearest_neighbors
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
-from simclr_ext.trainer.training.state import Epoch, Training
+from simclr_ext.trainer.training.state import Epoch
 
 _KEYS, _QUERIES = 5000, 1000  # training images that vote, and that are voted on
 
@@ -43,7 +40,7 @@ def complaints(epoch: Epoch, batch_size: int) -> dict[str, str]:
     return found
 
 
-def warn_of_new_complaints(epochs: Sequence[Epoch], batch_size: int, warmup_epochs: int) -> None:
+def warn_of_new_complaints(epochs: Sequence[Epoch], batch_size: int, warmup_epochs: float) -> None:
     """Warn of what is wrong since the last epoch; during the warmup, the loss may be at chance."""
     if len(epochs) <= max(1, warmup_epochs):
         return
@@ -83,34 +80,3 @@ class Knn:
             features[held_out:], self._labels[held_out:], features[:held_out]
         )
         return float(np.mean(predicted == self._labels[:held_out]))
-
-
-class ProgressBar(tqdm):  # type: ignore[misc]  # tqdm has no types
-    """Images, images per second and time left, with loss, contrastive accuracy, T and rate."""
-
-    def __init__(self, config: ResolvedConfig, steps: int, done: int) -> None:
-        # A log file gets a line now and then, a terminal a bar that moves.
-        seconds = 0.2 if sys.stderr.isatty() else 20
-        super().__init__(
-            desc="training",
-            unit=" images",
-            unit_scale=True,
-            mininterval=seconds,
-            total=steps * config.batch_size,
-            initial=done * config.batch_size,
-        )
-        self._config = config
-
-    def advance(self, training: Training) -> None:
-        """Show a step more."""
-        config, epochs = self._config, training.epochs
-        values = {
-            "epoch": f"{len(epochs)}/{config.epochs}",
-            **{name: f"{value:.3f}" for name, value in training.latest.items()},
-            "T": f"{config.temperature:g}",
-            "lr": f"{training.optimizer.param_groups[0]['lr']:.3g}",
-        }
-        if knn := [e.knn_accuracy for e in epochs if e.knn_accuracy is not None]:
-            values["knn"] = f"{knn[-1]:.3f}"
-        self.set_postfix(values, refresh=False)
-        self.update(config.batch_size)

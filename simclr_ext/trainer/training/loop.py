@@ -36,13 +36,14 @@ def pretrain(
             at the run's temperature.
 
     Yields:
-        The state after every step; after an epoch's last step, with its measurements.
+        The state after every step; after an epoch's last step, with its measurements. Setting its
+        `stop` ends the training.
 
     Raises:
         DivergedError: The loss is not finite.
     """
     model, optimizer, scaler = training.model, training.optimizer, training.scaler
-    total_steps, warmup = config.epochs * source.steps, config.optim.warmup_epochs * source.steps
+    total_steps, warmup = config.epochs * source.steps, round(config.warmup_epochs * source.steps)
     peak = peak_learning_rate(config.optim, config.batch_size)
     loss_of = NTXentLoss(config.temperature) if loss is None else loss
     network: Callable[..., Any] = torch.compile(model) if config.compile else model
@@ -70,6 +71,8 @@ def pretrain(
             if training.step % source.steps == 0:
                 _finish_epoch(training, z, source.steps, config)
             yield training
+            if training.stop:
+                return
             clock = time.perf_counter()
 
 

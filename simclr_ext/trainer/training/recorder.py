@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from simclr_ext.options.errors import TrainingInterrupted
@@ -15,9 +17,11 @@ from simclr_ext.trainer.probes.scores import Scores
 from simclr_ext.trainer.probes.tables import write_scores
 from simclr_ext.trainer.probes.tsne import plot_tsne
 from simclr_ext.trainer.seeds import Stream, derive_seed
-from simclr_ext.trainer.training.health import Knn, ProgressBar, warn_of_new_complaints
+from simclr_ext.trainer.training.callbacks import Callback
+from simclr_ext.trainer.training.health import Knn, warn_of_new_complaints
 from simclr_ext.trainer.training.plots import plot_loss, plot_pairs
 from simclr_ext.trainer.training.process import StopRequest
+from simclr_ext.trainer.training.progress import training_progress
 from simclr_ext.trainer.training.run_folder import RunFolder
 from simclr_ext.trainer.training.state import Epoch, Training
 from simclr_ext.trainer.views.batches import Source
@@ -35,6 +39,7 @@ class Recorder:
         source: Batches and views of the run.
         training: The state from which the run starts or is resumed. What was written after it is
             discarded, because those steps are repeated.
+        callbacks: What is called after steps, epochs and checkpoints, in this order.
     """
 
     def __init__(
@@ -44,20 +49,23 @@ class Recorder:
         data: Dataset,
         source: Source,
         training: Training,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
+        self._callbacks = callbacks
         self._folder, self._config, self._data, self._source = folder, config, data, source
         self._draw_pairs()
         folder.write_metrics(training.epochs)
         folder.remove_events()
         self._board = SummaryWriter(str(folder.path))
+        self._show("pairs", 0)
         for epoch in training.epochs:
             self._log(epoch)
         self._knn = Knn(data, config.side, config.seed) if config.monitor.knn_every > 0 else None
-        self._bar = ProgressBar(config, config.epochs * source.steps, training.step)
+        self._progress = training_progress(config, source.steps, training.step)
 
     def close(self) -> None:
         """Close what is open; nothing can be recorded any more."""
-        self._bar.close()
+        self._progress.close()
         self._board.close()
 
     def after_step(self, training: Training, stop: StopRequest) -> None:
@@ -66,12 +74,18 @@ class Recorder:
         Raises:
             TrainingInterrupted: A signal has come; the state is saved.
         """
-        self._bar.advance(training)
         epoch_ended = training.step % self._source.steps == 0
         if epoch_ended:
             self._after_epoch(training)
-        if stop.signal is not None or self._checkpoint_is_due(training, epoch_ended):
+        self._progress.advance(training)
+        for callback in self._callbacks:
+            callback.on_step(training)
+            if epoch_ended:
+                callback.on_epoch(training)
+        ends = stop.signal is not None or training.stop
+        if ends or self._checkpoint_is_due(training, epoch_ended):
             self._folder.save(training, self._config, self._source.images)
+            self._announce("checkpoint.pt", training)
         if stop.signal is not None:
             raise TrainingInterrupted(
                 f"saved after step {training.step}; to resume: simclr-ext train --resume "
@@ -84,12 +98,21 @@ class Recorder:
         if self._knn is not None and (done % monitor.knn_every == 0 or done == config.epochs):
             training.measure_knn(self._knn(training.model))
             if training.is_best():
-                self._folder.keep("best.pt", training, config)
+                self._keep("best.pt", training)
         self._log(training.epochs[-1])
         self._folder.write_metrics(training.epochs)
-        warn_of_new_complaints(training.epochs, config.batch_size, config.optim.warmup_epochs)
+        warn_of_new_complaints(training.epochs, config.batch_size, config.warmup_epochs)
         if monitor.keep_epochs is not None and done % monitor.keep_epochs == 0:
-            self._folder.keep(f"epoch-{done:04}.pt", training, config)
+            self._keep(f"epoch-{done:04}.pt", training)
+
+    def _keep(self, name: str, training: Training) -> None:
+        self._folder.keep(name, training, self._config)
+        self._announce(name, training)
+
+    def _announce(self, name: str, training: Training) -> None:
+        """Tell the callbacks of a checkpoint."""
+        for callback in self._callbacks:
+            callback.on_checkpoint(training, self._folder.path / name)
 
     def _checkpoint_is_due(self, training: Training, epoch_ended: bool) -> bool:
         monitor, done = self._config.monitor, len(training.epochs)
@@ -98,8 +121,8 @@ class Recorder:
         return (epoch_ended and by_epoch) or (every is not None and training.step % every == 0)
 
     def after_training(self, training: Training) -> None:
-        """Draw the loss, and end the progress bar."""
-        self._bar.close()
+        """Draw the loss, and end the progress."""
+        self._progress.close()
         plot_loss(self._folder.path / "loss.png", training.epochs, self._config.batch_size)
 
     def after_evaluation(self, training: Training, scores: Mapping[str, Scores]) -> None:
@@ -113,12 +136,21 @@ class Recorder:
         h = encode(training.model.encoder, data.test_images, config.side)
         path = self._folder.path / "tsne.png"
         plot_tsne(path, h, data.test_labels, data.class_names, config.seed)
+        self._show("tsne", training.step)
 
     def _draw_pairs(self) -> None:
         """Draw images of the first batch, and two views of each."""
         batch = next(iter(self._source.batches(0)))[:_PAIRS]
         views = self._source.views(batch, derive_seed(self._config.seed, Stream.VIEWS))
         plot_pairs(self._folder.path / "pairs.png", batch[:, 0], *views.chunk(2))
+
+    def _show(self, name: str, step: int) -> None:
+        """Show a picture of the folder in TensorBoard, if it could be drawn."""
+        path = self._folder.path / f"{name}.png"
+        if path.exists():
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def _log(self, epoch: Epoch) -> None:
         """Write an epoch's measurements to TensorBoard."""

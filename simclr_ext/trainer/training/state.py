@@ -67,7 +67,9 @@ class Training:
         totals: Sums over the current epoch: of the loss, and of accuracy, entropy and
             similarities over its measured steps.
         measured: Measured steps of the current epoch.
-        latest: Loss and contrastive accuracy of the last measured step, for the progress bar.
+        latest: Loss and contrastive accuracy of the last measured step, for people to see.
+        stop: Whether the training ends after this step, as a callback may ask; not part of the
+            state to resume from.
     """
 
     model: SimCLR
@@ -80,6 +82,7 @@ class Training:
     totals: Tensor = field(default_factory=lambda: torch.zeros(5, dtype=torch.float64))
     measured: int = 0
     latest: dict[str, float] = field(default_factory=dict)
+    stop: bool = False
 
     @classmethod
     def start(cls, model: SimCLR, config: ResolvedConfig) -> Training:

@@ -2,13 +2,16 @@
 
 import csv
 import dataclasses
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from simclr_ext import BackendUnavailableError
@@ -77,6 +80,19 @@ def test_loss_goes_down_and_is_logged(result: TrainResult) -> None:
     assert [event.value for event in board.Scalars("train/loss")] == pytest.approx(losses)
     (event,) = board.Scalars("test/linear_all/trained_encoder")
     assert event.value == pytest.approx(result.scores["trained encoder"].linear_all.mean)
+
+
+def test_the_board_shows_the_pictures_of_the_folder(result: TrainResult) -> None:
+    board = EventAccumulator(str(result.folder), {"images": 0}).Reload()
+    assert set(board.Tags()["images"]) == {"pairs", "tsne"}
+    for name, step in {"pairs": 0, "tsne": result.epochs[-1].step}.items():
+        (event,) = board.Images(name)
+        with (
+            Image.open(result.folder / f"{name}.png") as drawn,
+            Image.open(io.BytesIO(event.encoded_image_string)) as shown,
+        ):
+            assert np.array_equal(drawn.convert("RGB"), shown)
+        assert event.step == step
 
 
 def test_checkpoint_is_the_trained_model(result: TrainResult) -> None:
@@ -234,6 +250,7 @@ def test_an_encoder_that_cannot_take_the_images(tmp_path: Path) -> None:
 
 
 def test_threads_are_set_for_the_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMCLR_EXT_FORCE_THREADS", "1")  # of a machine with one processor
     seen = []
 
     def stop(*_: object) -> None:

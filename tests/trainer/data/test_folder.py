@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from simclr_ext.options.errors import DataError
+from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.data import ImageFiles, dataset, load_data, open_data
 from tests.trainer.helpers import write_folder
 
@@ -47,8 +48,21 @@ def test_too_many_for_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     data = open_data(str(tmp_path / "pets"))
     assert isinstance(data.train_images, ImageFiles)
     with pytest.raises(DataError, match="pets: 16 images of 8 x 8 take"):
-        data.at(8).in_memory()
+        data.in_memory()
+    assert data.sides == (8, 8)  # their own
     assert data.at(2).too_large is None
+
+
+def test_large_images_of_one_size_are_read_at_224(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of many sizes are; `image_size` null is at most 224 as well."""
+    write_folder(tmp_path / "pets", [(300, 280)], per_class=2)
+    data = open_data(str(tmp_path / "pets"))
+    assert (data.sides, TrainConfig().resolve(3, *data.sides).side) == ((280, 300), 224)
+    monkeypatch.setattr(dataset, "_MEMORY_LIMIT", 3 * 224 * 224 * 8)
+    assert open_data(str(tmp_path / "pets")).sides == (224, 224)
+    assert load_data(str(tmp_path / "pets")).train_images.shape == (4, 3, 224, 224)
 
 
 def test_what_is_wrong_with_a_folder(tmp_path: Path) -> None:

@@ -100,13 +100,17 @@ def test_what_is_not_there_says_where_it_should_be(
     assert not (tmp_path / "data").exists()
 
 
-def test_a_download_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_without_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def offline(*_: object, **__: object) -> None:
         raise URLError("no network")
 
     monkeypatch.setattr(tv.cifar, "download_and_extract_archive", offline)
     with pytest.raises(DataError, match=r"cifar10: cannot be downloaded \(.*no network.*expected"):
         open_data("cifar10", root=str(tmp_path / "data"), download=True)
+    line = f"cifar10: downloading what is not in {tmp_path / 'data'} yet\n"
+    assert capsys.readouterr().err == line
 
 
 def test_imagenet_is_a_folder_that_nobody_may_download(tmp_path: Path) -> None:

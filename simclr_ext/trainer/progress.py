@@ -1,0 +1,81 @@
+"""Progress for people: a bar on a terminal, whole lines where stderr is a file or a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def on_terminal() -> bool:
+    """Return whether stderr is a terminal, where a line can be written over."""
+    return sys.stderr.isatty()
+
+
+def say(line: str) -> None:
+    """Write a line to stderr, at once, below which a bar may go on."""
+    tqdm.write(line, file=sys.stderr)
+    sys.stderr.flush()
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as [h:]mm:ss.
+
+    >>> duration(83), duration(3671)
+    ('01:23', '1:01:11')
+    """
+    text: str = tqdm.format_interval(seconds)
+    return text
+
+
+class Progress:
+    """How many parts of a piece of work are done, and how long the others take.
+
+    Args:
+        doing: What is done, such as "evaluating".
+        total: Its parts.
+        done: Those that were done before.
+    """
+
+    def __init__(self, doing: str, total: int, done: int = 0) -> None:
+        self._doing, self._total, self._done, self._before = doing, total, done, done
+        self._start = time.monotonic()
+        # Without smoothing: parts differ in length, and their mean says best how long the rest
+        # takes.
+        self._bar = tqdm(
+            desc=doing, total=total, initial=done, smoothing=0, disable=not on_terminal()
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def advance(self, part: str) -> None:
+        """Show that a part is done."""
+        self._done += 1
+        self._bar.update()
+        if not on_terminal():
+            seconds = (time.monotonic() - self._start) / (self._done - self._before)
+            left = duration(seconds * (self._total - self._done))
+            say(f"{self._doing}: {part}, {self._done} of {self._total}, {left} left")
+
+
+def each(doing: str, parts: Sequence[tuple[str, T]]) -> Iterator[tuple[str, T]]:
+    """Yield parts, each with its name, and show when it is done."""
+    with Progress(doing, len(parts)) as progress:
+        for name, part in parts:
+            yield name, part
+            progress.advance(name)

@@ -1,0 +1,132 @@
+"""What the terminal, or the log, shows of a training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+from simclr_ext.trainer.config import ResolvedConfig
+from simclr_ext.trainer.progress import duration, on_terminal, say
+from simclr_ext.trainer.training.state import Training
+
+_SECONDS = 30  # between lines within an epoch
+
+
+def headline(config: ResolvedConfig, steps: int, done: int) -> str:
+    """Return what a training begins with.
+
+    Args:
+        config: The run.
+        steps: Steps of an epoch.
+        done: Steps that were done before.
+    """
+    epochs, warmup = config.epochs, config.warmup_epochs
+    share = ", a tenth of the run" if 0 < warmup < 10 and warmup == epochs / 10 else ""
+    resumed = f", resumed after step {done}" if done else ""
+    return (
+        f"training: {epochs} {_plural('epoch', epochs)} of {steps} {_plural('step', steps)}, "
+        f"{config.batch_size} images of {config.side} x {config.side} each; warmup of {warmup:g} "
+        f"{_plural('epoch', warmup)}{share}{resumed}"
+    )
+
+
+def training_progress(config: ResolvedConfig, steps: int, done: int) -> Bar | Log:
+    """Write the headline, and return what shows every step: a bar, or lines.
+
+    Args:
+        config: The run.
+        steps: Steps of an epoch.
+        done: Steps that were done before.
+    """
+    say(headline(config, steps, done))
+    kind = Bar if on_terminal() else Log
+    return kind(config, steps, done)
+
+
+class Bar:
+    """A bar: images, images per second and time left, with loss, accuracy, T and rate."""
+
+    def __init__(self, config: ResolvedConfig, steps: int, done: int) -> None:
+        self._config = config
+        self._bar = tqdm(
+            desc="training",
+            unit=" images",
+            unit_scale=True,
+            mininterval=0.2,
+            total=config.epochs * steps * config.batch_size,
+            initial=done * config.batch_size,
+        )
+
+    def advance(self, training: Training) -> None:
+        """Show a step more."""
+        config, epochs = self._config, training.epochs
+        values = {
+            "epoch": f"{len(epochs)}/{config.epochs}",
+            **{name: f"{value:.3f}" for name, value in training.latest.items()},
+            "T": f"{config.temperature:g}",
+            "lr": f"{training.optimizer.param_groups[0]['lr']:.3g}",
+        }
+        if knn := [e.knn_accuracy for e in epochs if e.knn_accuracy is not None]:
+            values["knn"] = f"{knn[-1]:.3f}"
+        self._bar.set_postfix(values, refresh=False)
+        self._bar.update(config.batch_size)
+
+    def close(self) -> None:
+        """End the bar."""
+        self._bar.close()
+
+
+class Log:
+    """A line for each epoch, and every half minute within one.
+
+    Args:
+        config: The run.
+        steps: Steps of an epoch.
+        done: Steps that were done before.
+        clock: Seconds, from any start.
+    """
+
+    def __init__(
+        self,
+        config: ResolvedConfig,
+        steps: int,
+        done: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config, self._steps, self._before, self._clock = config, steps, done, clock
+        self._start = self._last = clock()
+
+    def advance(self, training: Training) -> None:
+        """Write a line if an epoch has ended, or half a minute has passed without one."""
+        now = self._clock()
+        step_of_epoch = training.step % self._steps
+        if step_of_epoch > 0 and now - self._last < _SECONDS:
+            return
+        self._last = now
+        total = self._config.epochs * self._steps
+        seconds = (now - self._start) / (training.step - self._before)
+        what = self._within(training, step_of_epoch) if step_of_epoch else self._epoch(training)
+        say(f"{what}, {duration(seconds * (total - training.step))} left")
+
+    def _epoch(self, training: Training) -> str:
+        epoch = training.epochs[-1]
+        knn = "" if epoch.knn_accuracy is None else f", k-NN accuracy {epoch.knn_accuracy:.3f}"
+        return (
+            f"epoch {epoch.epoch}/{self._config.epochs}: loss {epoch.loss:.3f}, accuracy "
+            f"{epoch.contrastive_accuracy:.3f}{knn}, {epoch.images_per_second:,.0f} images/s"
+        )
+
+    def _within(self, training: Training, step: int) -> str:
+        values = [f"{name} {value:.3f}" for name, value in training.latest.items()]
+        images = step * self._config.batch_size / training.epoch_seconds
+        place = f"epoch {len(training.epochs) + 1}/{self._config.epochs}, step {step}/{self._steps}"
+        return f"{place}: {', '.join([*values, f'{images:,.0f} images/s'])}"
+
+    def close(self) -> None:
+        """Do nothing: every line is whole."""
+
+
+def _plural(noun: str, count: float) -> str:
+    return noun if count == 1 else f"{noun}s"

@@ -1,0 +1,105 @@
+"""What a training shows: a line per epoch and per half minute, or a bar."""
+
+import dataclasses
+import sys
+from typing import Any
+
+import pytest
+
+from simclr_ext.trainer.config import ModelConfig, ResolvedConfig, TrainConfig
+from simclr_ext.trainer.model.simclr import build_model
+from simclr_ext.trainer.training.progress import Bar, Log, headline, training_progress
+from simclr_ext.trainer.training.state import Training
+from tests.trainer.test_progress import Terminal
+from tests.trainer.training.test_health import HEALTHY
+
+STEPS = 4
+
+
+def resolved(**options: Any) -> ResolvedConfig:
+    model = ModelConfig(width=4, blocks=(1,), projection_dim=8)
+    return TrainConfig(batch_size=10, model=model, **options).resolve(1, 8, 8)
+
+
+CONFIG = resolved(epochs=3)
+
+
+def start() -> Training:
+    return Training.start(build_model(CONFIG), CONFIG)
+
+
+def take_step(training: Training, knn_accuracy: float | None = None) -> None:
+    """Count a step, as the loop does."""
+    training.step += 1
+    training.epoch_seconds += 2.0
+    training.latest = {"loss": 3.25, "accuracy": 0.5}
+    if training.step % STEPS == 0:
+        epoch = dataclasses.replace(
+            HEALTHY, epoch=training.step // STEPS, step=training.step, knn_accuracy=knn_accuracy
+        )
+        training.epochs.append(epoch)
+        training.epoch_seconds = 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"epochs": 5}, "5 epochs of 4 steps, {images}; warmup of 0.5 epochs, a tenth of the run"),
+        ({"epochs": 10}, "10 epochs of 4 steps, {images}; warmup of 1 epoch, a tenth of the run"),
+        ({"epochs": 200}, "200 epochs of 4 steps, {images}; warmup of 10 epochs"),
+    ],
+)
+def test_the_headline_says_how_long_the_warmup_is(options: dict[str, int], expected: str) -> None:
+    line = headline(resolved(**options), STEPS, done=0)
+    assert line == "training: " + expected.format(images="10 images of 16 x 16 each")
+
+
+def test_a_line_per_epoch_and_per_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    log, training = Log(CONFIG, STEPS, 0, lambda: now), start()
+    for seconds in (16, 16, 16, 1, 29, 2, 1, 1, 0, 0, 0, 1):
+        now += seconds
+        take_step(training, knn_accuracy=0.75 if training.step == 11 else None)
+        log.advance(training)
+    log.close()
+    text = capsys.readouterr().err
+    assert "\r" not in text
+    assert text.splitlines() == [
+        "epoch 1/3, step 2/4: loss 3.250, accuracy 0.500, 5 images/s, 02:40 left",
+        "epoch 1/3: loss 3.000, accuracy 0.600, 100 images/s, 01:38 left",
+        "epoch 2/3, step 2/4: loss 3.250, accuracy 0.500, 5 images/s, 01:20 left",
+        "epoch 2/3: loss 3.000, accuracy 0.600, 100 images/s, 00:41 left",
+        "epoch 3/3: loss 3.000, accuracy 0.600, k-NN accuracy 0.750, 100 images/s, 00:00 left",
+    ]
+
+
+def test_a_resumed_run_counts_its_own_steps_for_the_time_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now, training = 0.0, start()
+    for _ in range(7):
+        take_step(training)
+    log = Log(CONFIG, STEPS, training.step, lambda: now)
+    now = 10.0
+    take_step(training)
+    log.advance(training)
+    assert headline(CONFIG, STEPS, done=7).endswith(", resumed after step 7")
+    assert capsys.readouterr().err.endswith("100 images/s, 00:40 left\n")
+
+
+def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert isinstance(training_progress(CONFIG, STEPS, 0), Log)
+    assert capsys.readouterr().err == headline(CONFIG, STEPS, 0) + "\n"
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    bar, training = training_progress(CONFIG, STEPS, 0), start()
+    assert isinstance(bar, Bar)
+    for _ in range(STEPS):
+        take_step(training, knn_accuracy=0.75)
+        bar.advance(training)
+    bar.close()
+    last = terminal.getvalue().split("\r")[-1]
+    for part in ("training:  33%", "40.0/120", "epoch=1/3", "loss=3.250", "knn=0.750", "T=0.5"):
+        assert part in last
