@@ -42,8 +42,8 @@ def main_loop(body: str) -> collections.Counter[str]:
         body: The listing of one kernel.
     """
     loop = _main_loop(_parse(body))
-    rare = max(_skipped_without_work(loop), key=len, default=[])
-    return collections.Counter(i.opcode for i in loop if i not in rare)
+    rare = {i.address for i in max(_skipped_without_work(loop), key=len, default=[])}
+    return collections.Counter(i.opcode for i in loop if i.address not in rare)
 
 
 def _parse(body: str) -> list[Instruction]:

@@ -130,7 +130,8 @@ def describe(
     rows = 16 * warps * row_tiles
     row_bytes = dim * (2 if precision in ("Bf16", "Fp16") else 4)
     # As in csrc/cuda/config.cuh.
-    shared = rows * row_bytes + 2 * (columns * row_bytes + 12 * columns) + 8 * warps * columns
+    in_loop = rows * row_bytes + 2 * (columns * row_bytes + 12 * columns) + 8 * warps * columns
+    shared = max(in_loop, rows * dim * 4)
     per_warp = -(-registers * 32 // 256) * 256
     blocks = min(REGISTERS // (per_warp * warps), SHARED_KIB[arch] * 1024 // (shared + 1024))
     named = {

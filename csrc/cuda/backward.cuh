@@ -57,7 +57,6 @@ class BackwardBlock {
   // From the accumulators, which nobody can walk along a row of, to the beginning of shared
   // memory, [kRows, kDim].
   SIMCLR_DEVICE void share_gradient() {
-    static_assert(C::kRows * C::kDim * 4 <= C::kSharedBytes);
     sync_threads();  // the tiles that lie there may still be read
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {

@@ -40,7 +40,9 @@ struct Config {
   static constexpr int kStageBytes = kTileBytes + kMaxColumnTerms * kColumns * 4;
   static constexpr int kStagesOffset = kRows * kRowBytes;
   static constexpr int kSumsOffset = kStagesOffset + 2 * kStageBytes;
-  static constexpr int kSharedBytes = kSumsOffset + 2 * kWarps * kColumns * 4;
+  static constexpr int kLoopBytes = kSumsOffset + 2 * kWarps * kColumns * 4;
+  static constexpr int kGradientBytes = kRows * kDim * 4;  // lie in the loop's place in the end
+  static constexpr int kSharedBytes = kLoopBytes > kGradientBytes ? kLoopBytes : kGradientBytes;
 
   static_assert(kColumns % 16 == 0 && kColumns <= kThreads && kUnits % 4 == 0);
   static_assert(kSharedBytes <= 80 * 1024);
@@ -65,6 +67,11 @@ template <int kDim>
 struct ConfigFor<Tf32, kDim> : FloatConfig<Tf32, kDim> {};
 template <int kDim>
 struct ConfigFor<Tf32x3, kDim> : FloatConfig<Tf32x3, kDim> {};
+
+// Of the backward pass with labels, which needs registers that half the columns leave.
+template <typename C>
+using LabelConfig = Config<typename C::Element, C::kDim, C::kWarps, C::kRowTiles,
+                           C::kDim == 128 && C::kColumns == 64 ? 32 : C::kColumns>;
 
 constexpr int kRowsOffset = 0;  // in shared memory, of the tile of rows
 

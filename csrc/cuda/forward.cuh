@@ -120,15 +120,17 @@ class ForwardBlock {
     return edge || meets_special<C>(p_.pairing, first_row_, first_column);
   }
 
-  // Keeps the positives' exponents, and makes pairs that do not count vanish.
+  // Keeps the positives' exponents, and makes pairs that do not count vanish. The loop has no
+  // registers for what this rare case needs: nothing of it is to be computed outside.
   SIMCLR_DEVICE void treat_special(Tile& x, int first_column) {
+    const int first_row = opaque(first_row_);
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
       for (int n = 0; n < C::kColumnTiles; ++n) {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
-          const int i = first_row_ + row_of<C>(m, e);
+          const int i = first_row + row_of<C>(m, e);
           const int j = first_column + column_of(n, e);
           const bool inside = i < end_row_ && j < end_column_;
           // Of a triangle, the pair (i, j) counts for both where i < j.
@@ -197,7 +199,7 @@ class ForwardBlock {
 };
 
 template <typename C, bool kSharedShift, bool kLabels>
-SIMCLR_KERNEL(C::kThreads, 2)
+SIMCLR_KERNEL(C::kThreads, 3)
 void forward_kernel(const ForwardParams p) {
   static_assert(!(kSharedShift && kLabels));
   ForwardBlock<C, kSharedShift, kLabels>(p).run();

@@ -107,23 +107,23 @@ class PairWeights {
   // and infinity times the weight 0 is not 0.
   static SIMCLR_DEVICE float softmax(float exponent) { return exp2_fast(fminf(exponent, 0.0f)); }
 
-  // Of pairs of equal labels.
+  // Of pairs of equal labels; a row that meets itself is cleared after this.
   SIMCLR_DEVICE void weigh_positives(Tile& w, int stage, int first_column) const {
-    const float gain = exp2i(gain_exponent(*p_.terms.max_grad));
     const int end_column = to_int(p_.problem.columns.end);
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) {
+      const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
       SIMCLR_UNROLL
       for (int m = 0; m < C::kRowTiles; ++m) {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
-          const int i = first_row_ + row_of<C>(m, e);
+          const int i = first_row + row_of<C>(m, e);
           const int j = first_column + column_of(n, e);
           const bool inside = i < end_row_ && j < end_column;
           if (!inside || p_.pairing.label[i] != p_.pairing.label[j]) continue;
-          if (p_.pairing.skip_self && i == j) continue;
           const PositiveWeight positive = positive_weight(p_.terms, i, j);
           const float factor = shared_load(stage_terms<C>(stage, 0), column_of(n, e % 2));
+          const float gain = exp2i(gain_exponent(*p_.terms.max_grad));
           const float rest = positive.replaces ? 0.0f : w[m][n][e];
           w[m][n][e] = rest + positive.value * gain * factor;
         }
@@ -133,6 +133,7 @@ class PairWeights {
 
   // Rows that meet themselves, and positives by shifts whose whole weight the block adds.
   SIMCLR_DEVICE void clear_special(Tile& w, int first_column) const {
+    const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
     const int end_column = to_int(p_.problem.columns.end);
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
@@ -140,7 +141,7 @@ class PairWeights {
       for (int n = 0; n < C::kColumnTiles; ++n) {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
-          const int i = first_row_ + row_of<C>(m, e);
+          const int i = first_row + row_of<C>(m, e);
           const int j = first_column + column_of(n, e);
           bool clear = p_.pairing.skip_self && i == j;
           SIMCLR_UNROLL

@@ -28,10 +28,11 @@ void prepare_kernel(const PrepareParams p) {
   const int lane = thread_id() % 32;
   const int i = block_id() * (kRowThreads / 32) + thread_id() / 32;
   if (i >= p.count) return;
-  const int side = i < p.rows ? 0 : 1;
-  const int row = i - side * p.rows;
-  const auto* x = static_cast<const Storage*>(p.side[side]) + row * p.row_stride[side];
-  const int64_t column_stride = p.column_stride[side];
+  const bool first = i < p.rows;
+  const int row = first ? i : i - p.rows;
+  const auto* x = static_cast<const Storage*>(first ? p.side[0] : p.side[1]);
+  x += row * (first ? p.row_stride[0] : p.row_stride[1]);
+  const int64_t column_stride = first ? p.column_stride[0] : p.column_stride[1];
   auto* z = static_cast<Storage*>(p.z) + int64_t{i} * p.stride;
 
   float power = 1.0f;
