@@ -36,5 +36,7 @@ def test_a_run_says_what_found_each_fault() -> None:
         changed = (folder / first.file).read_text() != (ROOT / first.file).read_text()
         return "test a" if changed and first.new in (folder / first.file).read_text() else None
 
-    assert run_suite(first_failure, [first, second]) == {first.name: "test a", second.name: ""}
-    assert run_suite(first_failure, []) == {}
+    kept: dict[str, str] = {}
+    found = run_suite(first_failure, [first, second], kept.__setitem__)
+    assert found == kept == {first.name: "test a", second.name: ""}
+    assert run_suite(first_failure, [], kept.__setitem__) == {}

@@ -100,7 +100,13 @@ def report(cuda: _build_config.CudaBuild, source: Path, arch: str, cubin: Path) 
     log = run(
         [
             *(str(cuda.home / "bin" / "nvcc"), "-cubin", str(source), "-o", str(cubin)),
-            *("-std=c++20", "-O3", "--expt-relaxed-constexpr", f"-gencode=arch={virtual},code={arch}", "-Xptxas=-v"),
+            *(
+                "-std=c++20",
+                "-O3",
+                "--expt-relaxed-constexpr",
+                f"-gencode=arch={virtual},code={arch}",
+                "-Xptxas=-v",
+            ),
             *("-I", str(source.parents[1]), "-isystem", str(include)),
             *("-isystem", str(include / "torch/csrc/api/include")),
             *cuda.include_args(),
@@ -200,8 +206,9 @@ def table(rows: list[Kernel]) -> str:
     ]
     for row in rows:
         elements = row.rows // row.warps * row.columns // 32
+        shift = "shared" if row.shared_shift else "labels" if row.labels else "own"
         cells = [
-            row.arch, row.kernel, row.precision, row.dim, "shared" if row.shared_shift else ("labels" if row.labels else "own"),
+            row.arch, row.kernel, row.precision, row.dim, shift,
             row.registers, row.spilled_bytes, f"{row.shared_bytes / 1024:.0f}", row.blocks,
             row.tensor, row.matrices, row.copies, row.loads, row.shuffles, row.exponentials,
             f"{row.exponentials / elements:.2f}", row.floats, row.others,

@@ -13,6 +13,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.mutants import cpu, cuda, tiled
@@ -40,8 +41,11 @@ def main() -> int:
         sys.exit("\n".join(["Update these faults:", *sentences]))
     survivors = 0
     for name in names:
-        found = run_suite(SUITES[name].first_failure, chosen[name])
-        record(name, found)
+        found = run_suite(
+            SUITES[name].first_failure,
+            chosen[name],
+            lambda fault, killer, name=name: record(name, {fault: killer}),
+        )
         survivors += len(chosen[name]) - sum(map(bool, found.values()))
     total = sum(map(len, chosen.values()))
     print(f"\n{total - survivors} of {total} found")
@@ -64,8 +68,16 @@ def select(faults: list[Fault], text: str, files: set[str] | None) -> list[Fault
     ]
 
 
-def run_suite(first_failure: cpu.FirstFailure, faults: list[Fault]) -> dict[str, str]:
-    """Run the tests on a copy with each fault; return what found each, "" of survivors."""
+def run_suite(
+    first_failure: cpu.FirstFailure, faults: list[Fault], keep: Callable[[str, str], None]
+) -> dict[str, str]:
+    """Run the tests on a copy with each fault; return what found each, "" of survivors.
+
+    Args:
+        first_failure: Runs the tests on a copy.
+        faults: Planted one after the other.
+        keep: Called with the name of a fault and what found it, at once: a run of all takes hours.
+    """
     found: dict[str, str] = {}
     if not faults:
         return found
@@ -80,6 +92,7 @@ def run_suite(first_failure: cpu.FirstFailure, faults: list[Fault]) -> dict[str,
             fault.plant(copy)
             killer = found[fault.name] = first_failure(copy) or ""
             print(f"| {fault.name} | {fault.file} | {killer or '**nothing**'} |", flush=True)
+            keep(fault.name, killer)
             fault.remove(copy)
     return found
 

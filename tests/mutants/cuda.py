@@ -161,8 +161,8 @@ FAULTS = [
     Fault(
         "half of a row's lanes not joined",
         "csrc/cuda/row_sums.cuh",
-        "      for (int half = 0; half < 2; ++half) {\n        float sum = sum_[m][half];\n        float largest = max_[m][half];\n        SIMCLR_UNROLL\n        for (int lanes = 1; lanes <= 2;",
-        "      for (int half = 0; half < 2; ++half) {\n        float sum = sum_[m][half];\n        float largest = max_[m][half];\n        SIMCLR_UNROLL\n        for (int lanes = 1; lanes < 2;",
+        "const float other_sum = shuffle_xor(sum, lanes);",
+        "const float other_sum = (lanes == 1) * shuffle_xor(sum, lanes);",
     ),
     Fault(
         "sum not rescaled when the shift rises",
