@@ -8,7 +8,6 @@ A block of a page begins with `<!-- generated: NAME -->` and ends with `<!-- end
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -25,15 +24,6 @@ from simclr_ext.trainer.probes.tables import markdown_table
 from tests.mutants import cuda, found
 
 END = "<!-- end -->"
-# The README's peers, by what it calls them, and its sizes.
-PEERS = {
-    "simclr-ext": "simclr-ext",
-    "eager": "eager PyTorch",
-    "torch.compile": "torch.compile",
-    "lightly": "lightly 1.6",
-    "jax": "JAX",
-}
-SIZES = ("16", "256", "1,024", "4,096", "8,192", "16,384", "65,536")
 
 
 def marker(name: str) -> str:
@@ -54,16 +44,10 @@ def replaced(text: str, name: str, block: str) -> str:
     return f"{before}{begin}\n\n{block.strip()}\n\n{end}{after}"
 
 
-def benchmark(names: dict[str, str] | None = None) -> str:
-    """Return the times of the last full run, of all peers and sizes or the README's."""
+def benchmark() -> str:
+    """Return the times of the last full run."""
     _, measured = rows.of_run(rows.last_full())
-    table = times(rows.with_those_measured_alone(measured), names)
-    if names is None:
-        return table.grid()
-    header = ["N", *(names[name] for name in table.header[1:])]
-    body = [["" if cell == "skipped" else cell for cell in row] for row in table.body]
-    chosen = [row for row in body if row[0] in SIZES]
-    return dataclasses.replace(table, header=header, body=chosen).grid()
+    return times(rows.with_those_measured_alone(measured)).grid()
 
 
 def demo_results() -> dict[str, Any]:
@@ -110,7 +94,6 @@ def study(name: str) -> str:
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {
-        "benchmark": lambda: benchmark(PEERS),
         "commands": commands,
         "demo": demo_table,
     },

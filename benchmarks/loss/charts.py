@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,8 +25,30 @@ OTHER_COLOURS = ("#a96b59", "#94a4a2", "#b9ac70", "#92dadd", "#5b8c5a", "#d16ba5
 MARKERS = "os^Dv<>phX*P"
 
 
-def readme(rows: Sequence[Row], names: Sequence[str]) -> Figure:
-    """Return the README's chart: time and memory of some implementations."""
+def at_sizes(rows: Sequence[Row], names: Mapping[str, str], sizes: Sequence[int]) -> Figure:
+    """Return bars of the time of some implementations at some N, the fastest first."""
+    figure = Figure(figsize=(9, 2.2), layout="constrained")
+    timed = [row for row in main_series(rows) if row.peer in names and row.ms is not None]
+    for axis, n in zip(figure.subplots(1, len(sizes)), sizes, strict=True):
+        bars = sorted((row.ms or 0.0, row.peer) for row in timed if row.n == n)
+        times, peers = zip(*bars, strict=True)
+        colors = [COLOURS[OURS] if peer == OURS else COLOURS["lightly"] for peer in peers]
+        drawn = axis.barh([names[peer] for peer in peers], times, color=colors)
+        axis.bar_label(
+            drawn,
+            [f"{time:,.0f} ms" if time >= 100 else f"{time:.3g} ms" for time in times],
+            padding=3,
+            fontsize=8,
+        )
+        axis.set(title=f"N = {n:,}", xlim=(0, 1.45 * times[-1]), xticks=[])
+        axis.invert_yaxis()
+        axis.tick_params(axis="y", length=0, labelsize=8)
+        axis.spines[["top", "right", "bottom"]].set_visible(False)
+    return figure
+
+
+def over_sizes(rows: Sequence[Row], names: Collection[str]) -> Figure:
+    """Return time and memory of some implementations over N."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     series = [row for row in main_series(rows) if row.peer in names]
