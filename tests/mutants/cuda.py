@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.mutants.fault import Fault
+from tests.tools import CMAKE
 
 SECONDS = 900  # a sound copy takes about one minute per precision
 PRECISIONS = ("bf16", "tf32x3", "fp16", "tf32")
@@ -333,10 +334,10 @@ def first_failure(folder: Path) -> str | None:
     """Build a copy's test and return what it says first, with the precision, or None."""
     build = folder / "build"
     if not build.exists():
-        configure = ["cmake", "-S", str(folder), "-B", str(build), "-DSIMCLR_SANITIZE=ON"]
+        configure = [CMAKE, "-S", str(folder), "-B", str(build), "-DSIMCLR_SANITIZE=ON"]
         _run([*configure, f"-DPython_EXECUTABLE={sys.executable}"])
     tests = ("test_fused", "test_contrastive")
-    _run(["cmake", "--build", str(build), "--parallel", "2", "--target", *tests])
+    _run([CMAKE, "--build", str(build), "--parallel", "2", "--target", *tests])
     for precision, test in itertools.product(PRECISIONS, tests):
         try:
             result = subprocess.run(

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
+from filelock import FileLock
 
 from benchmarks import ROOT
+from tests.tools import CMAKE
 
-CUDA, HOST = ROOT / "csrc" / "cuda", ROOT / "tests" / "cuda_host"
 CHECKS = """
 import sys
 import torch
@@ -48,34 +47,21 @@ assert row["faults"][0]["rows mod 128"] != [], row
 """
 
 
-def compile_source(source: Path, folder: Path) -> Path:
-    home = Path(torch.__file__).parent
-    target = folder / f"{source.name}.o"
-    includes = [str(HOST), str(ROOT / "csrc"), str(home / "include")]
-    includes += [str(home / "include" / "torch" / "csrc" / "api" / "include")]
-    command = [os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-fPIC"]
-    command += [f"-I{include}" for include in includes]
-    subprocess.run([*command, "-x", "c++", "-c", str(source), "-o", str(target)], check=True)
-    return target
-
-
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the operators with the CUDA kernels' sources, compiled as tests/cuda_host does."""
-    folder = tmp_path_factory.mktemp("host")
-    sources = [
-        *CUDA.glob("*.cu"),
-        *CUDA.glob("*.cpp"),
-        ROOT / "csrc" / "ops.cpp",
-        HOST / "simt.cpp",
-    ]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        objects = list(pool.map(lambda source: compile_source(source, folder), sources))
-    target = folder / "host.so"
-    command = [os.environ.get("CXX", "g++"), "-shared", *map(str, objects), "-o", str(target)]
-    command += [f"-L{Path(torch.__file__).parent / 'lib'}", "-lc10", "-ltorch_cpu", "-ltorch"]
-    subprocess.run(command, check=True)
-    return target
+def library() -> Path:
+    """Return the operators with the CUDA kernels' sources, as `make test-cpp` compiles them.
+
+    In its folder, where that has left the objects: they take two minutes of a core.
+    """
+    build = ROOT / "build" / "cmake"
+    build.mkdir(parents=True, exist_ok=True)
+    with FileLock(build / ".lock"):
+        for command in (
+            [CMAKE, "-S", ROOT, "-B", build, f"-DPython_EXECUTABLE={sys.executable}"],
+            [CMAKE, "--build", build, "--parallel", "2", "--target", "fused_host_operators"],
+        ):
+            subprocess.run(command, check=True, capture_output=True)
+    return build / "tests" / "cuda_host" / "libfused_host_operators.so"
 
 
 @pytest.mark.build
