@@ -80,7 +80,7 @@ COMMANDS = (
     Command("bench", _BENCH, BenchConfig, run_bench),
 )
 _PRESET = "Recipe to start from; the file and the other options override it"
-_RESUME = "Resume the run in this folder, whose configuration is taken; no other option"
+_RESUME = "Resume the run in this folder; only device, threads, workers and epochs may be changed"
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
 
@@ -160,11 +160,23 @@ def _run(name: str, parsed: Namespace, arguments: Sequence[str]) -> object:
     folder = options.pop("resume", None)
     if folder is None:
         return command.run(command.config(**options))
-    if len(arguments) != (2 if f"--resume={folder}" in arguments else 3):
+    return resume(folder, **{name: options[name] for name in _resume_changes(arguments)})
+
+
+def _resume_changes(arguments: Sequence[str]) -> list[str]:
+    """Return the options beside `--resume`; a ConfigError if one is not for it."""
+    changeable = ("device", "threads", "workers", "epochs")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("command")
+    for option in ("resume", *changeable):
+        parser.add_argument(f"--{option}")
+    given, others = parser.parse_known_args(arguments)
+    if others:
         raise ConfigError(
-            f"--resume must be the only option: the run's configuration is in {folder}"
+            f"--resume takes the run's own configuration; beside it there may be --"
+            f"{', --'.join(changeable)}, got {' '.join(others)}"
         )
-    return resume(folder)
+    return [name for name in changeable if getattr(given, name) is not None]
 
 
 def _early(arguments: Sequence[str], option: str) -> str | None:

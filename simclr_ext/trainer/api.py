@@ -52,26 +52,40 @@ def train(config: TrainConfig) -> TrainResult:
     return run_train(config)
 
 
-def resume(folder: str | Path) -> TrainResult:
-    """Resume an interrupted run from its last checkpoint.
+def resume(
+    folder: str | Path,
+    *,
+    epochs: int | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    workers: int | None = None,
+) -> TrainResult:
+    """Resume an interrupted run from its last checkpoint, whose configuration is taken.
 
     On a CPU, with the run's number of threads, the result is bit by bit that of a run that was not
     interrupted. A run that was complete is evaluated again.
 
     Args:
         folder: The run folder.
+        epochs: Another number of epochs in all, over which the learning rate then decays; null, as
+            for what follows: the run's.
+        device: Another device.
+        threads: Another number of CPU threads.
+        workers: Another number of processes that decode images.
 
     Returns:
         As `train`.
 
     Raises:
-        CheckpointError: The folder is not that of a run, or its data have changed.
+        CheckpointError: The folder is not that of a run, its checkpoint is missing or damaged,
+            config.yaml was changed, or the data have changed.
         DataError: As for `train`, like the other errors there.
     """
     require_trainer()
     from simclr_ext.trainer.commands.train import run_resume
 
-    return run_resume(folder)
+    given = {"epochs": epochs, "device": device, "threads": threads, "workers": workers}
+    return run_resume(folder, {name: value for name, value in given.items() if value is not None})
 
 
 def evaluate_checkpoint(config: EvalConfig) -> EvalResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import yaml
 
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import RunFolderError
-from simclr_ext.options.serialize import to_plain
+from simclr_ext.options.serialize import differences, to_plain
 from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.engine.report import orderings, reason, write_results
 from simclr_ext.studies.engine.scales import SCALES, open_context
@@ -88,9 +87,12 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
     """
     file = folder / "study.yaml"
     if file.exists():
-        other = _differences(_read(file), description)
+        other = ", ".join(
+            f"{name} ({there} there, {now} now)"
+            for name, (there, now) in differences(_read(file), description).items()
+        )
         if other:
-            raise RunFolderError(f"out: {folder} is that of a study with other {', '.join(other)}")
+            raise RunFolderError(f"out: {folder} is that of a study with other {other}")
         return
     if folder.exists() and (not folder.is_dir() or not _is_fresh(folder)):
         raise RunFolderError(f"out: {folder} exists and is not the folder of a study")
@@ -116,22 +118,3 @@ def _read(file: Path) -> dict[str, Any]:
 def _is_fresh(folder: Path) -> bool:
     """Return whether a folder has at most what a study leaves that is interrupted at its start."""
     return all(path.name == "study.yaml.partial" for path in folder.iterdir())
-
-
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Return the keys whose values differ, each with both values."""
-    old, new = dict(_flat(there)), dict(_flat(here))
-    return [
-        f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)"
-        for key in {**new, **old}
-        if key not in old or key not in new or old[key] != new[key]
-    ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested dictionaries with their keys, such as "recipe.model.width"."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

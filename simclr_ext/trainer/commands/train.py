@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from simclr_ext.options.checks import check_device
-from simclr_ext.options.errors import CheckpointError
+from simclr_ext.options.errors import CheckpointError, ConfigError
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.data import Dataset, open_data
@@ -65,21 +67,29 @@ def run_train(options: TrainConfig) -> TrainResult:
         source = build_source(data, config)
         model = build_model(config).to(config.device)
         check_model(model, config)
-        folder.create(config)
-        return _train(folder, config, data, source, Training.start(model, config))
+        training = Training.start(model, config)
+        folder.create(training, config, source.images)
+        return _train(folder, config, data, source, training)
 
 
-def run_resume(path: str | Path) -> TrainResult:
-    """Resume an interrupted run; see `simclr_ext.trainer.resume`."""
-    folder = RunFolder(Path(path))
-    options, checkpoint = folder.load()
+def run_resume(path: str | Path, changes: Mapping[str, Any]) -> TrainResult:
+    """Resume an interrupted run; see `simclr_ext.trainer.resume`.
+
+    Args:
+        path: The run folder.
+        changes: Options of `CHANGEABLE` with other values than the run had so far.
+    """
+    folder = RunFolder(Path(path).expanduser())
+    checkpoint = folder.load()
+    options = dataclasses.replace(checkpoint.config.options, **changes)
     with threads(options.threads), freed_memory_kept():
         config, data = _open(options)
         source = build_source(data, config)
-        model = build_model(config) if checkpoint is None else checkpoint.model
-        training = Training.start(model.to(config.device), config)
-        if checkpoint is not None:
-            _restore(training, checkpoint, folder, source)
+        training = Training.start(checkpoint.model.to(config.device), config)
+        _restore(training, checkpoint, folder, source, config)
+        if config != checkpoint.config:  # the checkpoint first: it decides
+            folder.save(training, config, source.images)
+            folder.write_config(config)
         return _train(folder, config, data, source, training)
 
 
@@ -92,8 +102,14 @@ def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
     return config, data.at(config.side, max(1, config.workers))
 
 
-def _restore(training: Training, checkpoint: Checkpoint, folder: RunFolder, source: Source) -> None:
-    state = checkpoint.training
+def _restore(
+    training: Training,
+    checkpoint: Checkpoint,
+    folder: RunFolder,
+    source: Source,
+    config: ResolvedConfig,
+) -> None:
+    state, before = checkpoint.training, checkpoint.config
     if state is None:
         raise CheckpointError(f"{folder.path}: checkpoint.pt has no state to resume from")
     if state["images"] != source.images:
@@ -101,7 +117,17 @@ def _restore(training: Training, checkpoint: Checkpoint, folder: RunFolder, sour
             f"{folder.path}: the run has {state['images']} training images, the data set now has "
             f"{source.images}"
         )
+    if config.channels != before.channels:
+        raise CheckpointError(
+            f"{folder.path}: the run has images of {before.channels} channels, the data set now "
+            f"{config.channels}"
+        )
     training.load_state_dict(state)
+    if training.step > config.epochs * source.steps:
+        raise ConfigError(
+            f"epochs must be at least {-(-training.step // source.steps)}, which the run has "
+            f"begun, got {config.epochs}"
+        )
 
 
 def _train(

@@ -12,10 +12,13 @@ from pathlib import Path
 import yaml
 
 from simclr_ext.options.errors import CheckpointError, RunFolderError
+from simclr_ext.options.serialize import differences
 from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simclr_ext.trainer.training.state import Epoch, Training
+
+CHANGEABLE = ("device", "threads", "workers", "epochs")  # when a run is resumed
 
 
 class RunFolder:
@@ -46,8 +49,11 @@ class RunFolder:
             raise RunFolderError(f"out: {path} exists and is not empty; runs are never overwritten")
         return cls(path)
 
-    def create(self, config: ResolvedConfig) -> None:
-        """Create the folder and its parents, with the run's configuration in it.
+    def create(self, training: Training, config: ResolvedConfig, images: int) -> None:
+        """Create the folder and its parents, with the run's configuration and first state in it.
+
+        The state before the first step is a checkpoint like any other: a run can be resumed from
+        the moment on in which it has a folder, and one without a checkpoint has lost it.
 
         Raises:
             RunFolderError: It cannot be created.
@@ -56,23 +62,53 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"out: cannot create {self.path}: {error.strerror}") from error
+        self.write_config(config)
+        self.save(training, config, images)
+
+    def write_config(self, config: ResolvedConfig) -> None:
+        """Write config.yaml, which is for people: the truth is in checkpoint.pt."""
         text = yaml.safe_dump(config.options.to_dict(), sort_keys=False)
         write_text(self.path / "config.yaml", text)
 
-    def load(self) -> tuple[TrainConfig, Checkpoint | None]:
-        """Return the configuration and the last checkpoint, if there is one yet.
+    def load(self) -> Checkpoint:
+        """Return the last checkpoint, after a comparison of config.yaml with its configuration.
 
         Raises:
-            CheckpointError: The folder is not that of a run.
+            CheckpointError: The folder is not that of a run, its checkpoint is missing or cannot be
+                read, or config.yaml says something else.
         """
-        file = self.path / "config.yaml"
-        try:
-            config = TrainConfig.from_dict(yaml.safe_load(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"{self.path}: not a run folder ({reason})") from error
         path = self.path / "checkpoint.pt"
-        return config, load_checkpoint(path) if path.exists() else None
+        if not path.exists():
+            kind = "is missing" if (self.path / "config.yaml").exists() else "is not in it"
+            raise CheckpointError(f"{self.path}: not a run that can be resumed: {path.name} {kind}")
+        checkpoint = load_checkpoint(path)
+        self._compare_config(checkpoint.config)
+        return checkpoint
+
+    def _compare_config(self, config: ResolvedConfig) -> None:
+        """Raise CheckpointError if config.yaml is not the checkpoint's; write it if it is gone."""
+        file = self.path / "config.yaml"
+        advice = "delete config.yaml, and it is written anew from checkpoint.pt"
+        try:
+            written = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            self.write_config(config)
+            return
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{file}: not readable ({reason}); {advice}") from error
+        if not isinstance(written, dict):
+            raise CheckpointError(f"{file}: not a configuration; {advice}")
+        if other := differences(written, config.options.to_dict()):
+            fields = ", ".join(
+                f"{name} ({there} there, {here} in checkpoint.pt)"
+                for name, (there, here) in other.items()
+            )
+            raise CheckpointError(
+                f"{file} differs from the run's configuration in {fields}: a run keeps what it "
+                f"began with, but for {', '.join(CHANGEABLE)}, which are options of --resume; "
+                f"{advice}"
+            )
 
     def save(self, training: Training, config: ResolvedConfig, images: int) -> None:
         """Write checkpoint.pt, from which the run can be resumed."""

@@ -3,10 +3,11 @@
 import csv
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from simclr_ext import cli
-from simclr_ext.options.errors import CheckpointError, TrainingInterrupted
+from simclr_ext.options.errors import CheckpointError, ConfigError, TrainingInterrupted
 from simclr_ext.trainer import ModelConfig, MonitorConfig, OptimConfig, TrainConfig, resume, train
 from simclr_ext.trainer.commands import train as train_command
 from simclr_ext.trainer.model.checkpoint import load_checkpoint, save_checkpoint
@@ -159,8 +160,8 @@ def test_the_command_line_goes_on_and_takes_nothing_else(
         interrupt_after(6, signal.SIGTERM, patch)
         assert cli.main(["train", "--config", str(config)]) == 128 + signal.SIGTERM
     assert f"to resume: simclr-ext train --resume {folder}\n" in capsys.readouterr().err
-    assert cli.main(["train", "--resume", str(folder), "--epochs", "9"]) == 2
-    assert "--resume must be the only option" in capsys.readouterr().err
+    assert cli.main(["train", "--resume", str(folder), "--batch_size", "9"]) == 2
+    assert "--resume takes the run's own configuration" in capsys.readouterr().err
     assert cli.main(["train", "--resume", str(folder)]) == 0
     assert capsys.readouterr().out == f"run folder: {folder}\n"
     assert_same(folder, whole)
@@ -173,11 +174,79 @@ def test_its_own_configuration_repeats_a_run(whole: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_no_run_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="not a run folder"):
+    with pytest.raises(
+        CheckpointError, match=r"gone: not a run that can be resumed: checkpoint.pt"
+    ):
         resume(tmp_path / "gone")
-    (tmp_path / "config.yaml").write_text("epochs: 0\n")
-    with pytest.raises(CheckpointError, match="epochs must be at least 1, got 0"):
-        resume(tmp_path)
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to be damaged."""
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+def test_a_run_whose_checkpoint_is_gone_does_not_start_again(copy: Path) -> None:
+    for path in copy.glob("checkpoint*"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt is missing"):
+        resume(copy)
+    assert len(timeless(copy)) == CONFIG.epochs
+
+
+def test_a_changed_configuration_is_refused_by_field_and_value(copy: Path) -> None:
+    file, before = copy / "config.yaml", (copy / "checkpoint.pt").read_bytes()
+    text = file.read_text()
+    file.write_text(text.replace("width: 4", "width: 16").replace("size: 359", "size: 300"))
+    with pytest.raises(CheckpointError) as error:
+        resume(copy)
+    assert "batch_size (300 there, 359 in checkpoint.pt), model.width (16 there, 4" in str(
+        error.value
+    )
+    assert (copy / "checkpoint.pt").read_bytes() == before
+    file.write_text(text.replace("epochs: 3", "epochs: 5"))
+    with pytest.raises(CheckpointError, match=r"epochs .5 there, 3 .* options of --resume"):
+        resume(copy)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (
+            lambda text: text.partition("model:")[0],
+            r"model.encoder \(missing there, 'small' in check",
+        ),
+        (lambda text: text + "colour: red\n", r"colour \('red' there, missing in checkpoint.pt\)"),
+        (lambda text: "", "not a configuration; delete config.yaml"),
+        (lambda text: "a: [", "not readable .*; delete config.yaml"),
+    ],
+    ids=["half", "unknown field", "empty", "not YAML"],
+)
+def test_a_damaged_configuration_is_refused(
+    copy: Path, contents: Callable[[str], str], message: str
+) -> None:
+    file = copy / "config.yaml"
+    text = file.read_text()
+    file.write_text(contents(text))
+    with pytest.raises(CheckpointError, match=message):
+        resume(copy)
+    file.unlink()
+    resume(copy)
+    assert file.read_text() == text
+
+
+def test_some_options_may_change(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--epochs", "4", "--workers=0", "--threads", "2", "--device", "cpu"]
+    assert cli.main(["train", f"--resume={copy}", *options]) == 0
+    changed = dataclasses.replace(CONFIG, epochs=4, workers=0, threads=2)
+    written = TrainConfig.from_dict(yaml.safe_load((copy / "config.yaml").read_text()))
+    checkpoint = load_checkpoint(copy / "checkpoint.pt")
+    assert written == checkpoint.config.options == changed.resolve(1, 8, 8).options
+    assert [row["epoch"] for row in timeless(copy)] == ["1", "2", "3", "4"]
+    with pytest.raises(ConfigError, match="epochs must be at least 4, which the run has begun"):
+        resume(copy, epochs=3)
+    assert cli.main(["train", "--resume", str(copy), "--epochs", "0"]) == 2
+    assert "epochs must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
