@@ -13,6 +13,7 @@ import torch
 from simclr_ext.options.errors import CheckpointError
 from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.config import ResolvedConfig
+from simclr_ext.trainer.model.layout import memory_format
 from simclr_ext.trainer.model.simclr import SimCLR
 
 _FORMAT = 3
@@ -82,8 +83,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: checkpoint format must be {_FORMAT}, got {found!r}")
     config = ResolvedConfig.from_dict(contents["config"])
     model = SimCLR(config.model, config.channels)
-    if config.channels_last:  # another layout is computed in another order, with other last bits
-        model.to(memory_format=torch.channels_last)
+    # Another layout is computed in another order, with other last bits.
+    model.to(memory_format=memory_format(model, config.channels_last))
     model.encoder.load_state_dict(contents["encoder"])
     model.head.load_state_dict(contents["head"])
     return Checkpoint(model.eval(), config, contents["epoch"], contents["training"])

@@ -10,7 +10,7 @@ from simclr_ext.trainer.config import ModelConfig, TrainConfig
 from simclr_ext.trainer.model.checkpoint import load_checkpoint, save_checkpoint
 from simclr_ext.trainer.model.simclr import SimCLR
 
-CONFIG = TrainConfig(model=ModelConfig(width=4, blocks=(1, 1), projection_dim=8)).resolve(3, 8, 8)
+CONFIG = TrainConfig(model=ModelConfig(width=16, blocks=(1, 1), projection_dim=8)).resolve(3, 8, 8)
 
 
 def test_round_trip(tmp_path: Path) -> None:
