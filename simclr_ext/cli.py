@@ -50,14 +50,14 @@ class Command:
         help: One sentence.
         config: The dataclass of its options; fields without a default are positional arguments.
         run: The function of that dataclass; str() of the result is printed, and its `exit_code`,
-            if it has one, is the program's.
+            if it has one, is the program's. That of a training also gets the function that prints.
         defaults: Values of the options, if not the dataclass's own.
     """
 
     name: str
     help: str
     config: type[Any]
-    run: Callable[[Any], object]
+    run: Callable[..., object]
     defaults: Any = None
 
 
@@ -137,7 +137,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.command == "doctor":
                 return _doctor()
             result = _run(args.command, parser.instantiate(args)[args.command], arguments)
-            print(result)
         return getattr(result, "exit_code", 0)
     except (ArgumentError, UserError) as error:
         print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -158,9 +157,19 @@ def _run(name: str, parsed: Namespace, arguments: Sequence[str]) -> object:
     for option in ("config", "preset"):  # what they say is in the other options
         options.pop(option, None)
     folder = options.pop("resume", None)
-    if folder is None:
-        return command.run(command.config(**options))
-    return resume(folder, **{name: options[name] for name in _resume_changes(arguments)})
+    if folder is not None:
+        changes = {name: options[name] for name in _resume_changes(arguments)}
+        return resume(folder, **changes, report=_show)
+    config = command.config(**options)
+    if isinstance(config, TrainConfig):  # which has something to do after its results
+        return command.run(config, _show)
+    result = command.run(config)
+    _show(result)
+    return result
+
+
+def _show(result: object) -> None:
+    print(result, flush=True)
 
 
 def _resume_changes(arguments: Sequence[str]) -> list[str]:

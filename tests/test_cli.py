@@ -45,7 +45,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
 def replace_functions(
     monkeypatch: pytest.MonkeyPatch, function: Callable[[TrainConfig], object]
 ) -> None:
-    commands = tuple(dataclasses.replace(command, run=function) for command in cli.COMMANDS)
+    def run(config: TrainConfig, show: Callable[[object], None] | None = None) -> object:
+        result = function(config)
+        if show is not None:
+            show(result)
+        return result
+
+    commands = tuple(dataclasses.replace(command, run=run) for command in cli.COMMANDS)
     monkeypatch.setattr(cli, "COMMANDS", commands)
 
 
@@ -161,8 +167,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--out", "."], "exists and is not empty"),
         (["train", "--preset", "cifar11"], "cifar11"),
         (["train", "--preset"], "expected one argument"),
-        (["train", "--resume", "."], "not a run folder"),
-        (["train", "--resume", ".", "--epochs", "3"], "--resume must be the only option"),
+        (["train", "--resume", "."], "not a run that can be resumed"),
+        (["train", "--resume", ".", "--seed", "3"], "--resume takes the run's own"),
         (["study"], "arguments are required"),
         (["study", "alchemy"], "study must be one of augmentations, batch-epochs, "),
         (["study", "losses", "--data", "gone.npz"], "gone.npz: no such file"),

@@ -6,6 +6,7 @@ needs when it is called.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
     from simclr_ext.trainer.commands.train import TrainResult
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(
+    config: TrainConfig, report: Callable[[TrainResult], object] | None = None
+) -> TrainResult:
     """Train SimCLR, compare the encoder with raw pixels and with itself untrained, write it all.
 
     Args:
         config: The run. With `threads` set, PyTorch has that many threads until the run ends.
+        report: Called with the result as soon as it is on disk, before the last picture is drawn,
+            which takes long.
 
     Returns:
         The run folder, the resolved configuration, the trained model, every epoch's measurements
@@ -49,7 +54,7 @@ def train(config: TrainConfig) -> TrainResult:
     require_trainer()
     from simclr_ext.trainer.commands.train import run_train
 
-    return run_train(config)
+    return run_train(config, report)
 
 
 def resume(
@@ -59,6 +64,7 @@ def resume(
     device: str | None = None,
     threads: int | None = None,
     workers: int | None = None,
+    report: Callable[[TrainResult], object] | None = None,
 ) -> TrainResult:
     """Resume an interrupted run from its last checkpoint, whose configuration is taken.
 
@@ -72,6 +78,7 @@ def resume(
         device: Another device.
         threads: Another number of CPU threads.
         workers: Another number of processes that decode images.
+        report: As for `train`.
 
     Returns:
         As `train`.
@@ -85,7 +92,8 @@ def resume(
     from simclr_ext.trainer.commands.train import run_resume
 
     given = {"epochs": epochs, "device": device, "threads": threads, "workers": workers}
-    return run_resume(folder, {name: value for name, value in given.items() if value is not None})
+    changes = {name: value for name, value in given.items() if value is not None}
+    return run_resume(folder, changes, report)
 
 
 def evaluate_checkpoint(config: EvalConfig) -> EvalResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class TrainResult:
         model: The trained model, in evaluation mode.
         epochs: Measurements of every epoch.
         scores: Test accuracies of "raw pixels", "untrained encoder" and "trained encoder"; empty if
-            `config.evaluate` is false.
+            `config.evaluate` is false; without those that could not be evaluated.
     """
 
     folder: Path
@@ -58,7 +58,10 @@ class TrainResult:
         return f"{table}run folder: {self.folder}"
 
 
-def run_train(options: TrainConfig) -> TrainResult:
+Report = Callable[[TrainResult], object]
+
+
+def run_train(options: TrainConfig, report: Report | None) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
     folder = RunFolder.choose(options)  # first: a run must not end at a folder that is taken
     with threads(options.threads) as count, freed_memory_kept():
@@ -69,15 +72,16 @@ def run_train(options: TrainConfig) -> TrainResult:
         check_model(model, config)
         training = Training.start(model, config)
         folder.create(training, config, source.images)
-        return _train(folder, config, data, source, training)
+        return _train(folder, config, data, source, training, report)
 
 
-def run_resume(path: str | Path, changes: Mapping[str, Any]) -> TrainResult:
+def run_resume(path: str | Path, changes: Mapping[str, Any], report: Report | None) -> TrainResult:
     """Resume an interrupted run; see `simclr_ext.trainer.resume`.
 
     Args:
         path: The run folder.
         changes: Options of `CHANGEABLE` with other values than the run had so far.
+        report: As for `simclr_ext.trainer.resume`.
     """
     folder = RunFolder(Path(path).expanduser())
     checkpoint = folder.load()
@@ -90,7 +94,7 @@ def run_resume(path: str | Path, changes: Mapping[str, Any]) -> TrainResult:
         if config != checkpoint.config:  # the checkpoint first: it decides
             folder.save(training, config, source.images)
             folder.write_config(config)
-        return _train(folder, config, data, source, training)
+        return _train(folder, config, data, source, training, report)
 
 
 def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
@@ -136,6 +140,7 @@ def _train(
     data: Dataset,
     source: Source,
     training: Training,
+    report: Report | None,
 ) -> TrainResult:
     with closing(Recorder(folder, config, data, source, training)) as recorder:
         with stop_request() as stop:
@@ -146,4 +151,10 @@ def _train(
         if config.evaluate:
             scores = compare(training.model, data, config)
             recorder.after_evaluation(training, scores)
-    return TrainResult(folder.path, config, training.model.eval(), tuple(training.epochs), scores)
+        model, epochs = training.model.eval(), tuple(training.epochs)
+        result = TrainResult(folder.path, config, model, epochs, scores)
+        if report is not None:
+            report(result)
+        if config.evaluate:
+            recorder.draw_map(training)
+    return result

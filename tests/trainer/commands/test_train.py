@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from simclr_ext import BackendUnavailableError
+from simclr_ext import BackendUnavailableError, cli
 from simclr_ext.options import extras
 from simclr_ext.options.errors import ConfigError, DataError, DeviceError, RunFolderError
 from simclr_ext.trainer import (
@@ -26,8 +27,8 @@ from simclr_ext.trainer import (
 from simclr_ext.trainer.commands.train import TrainResult
 from simclr_ext.trainer.model.checkpoint import load_checkpoint
 from simclr_ext.trainer.model.simclr import build_model
-from simclr_ext.trainer.probes.comparison import EvaluationWarning
 from simclr_ext.trainer.probes.features import encode
+from simclr_ext.trainer.probes.optional import EvaluationWarning
 from tests.trainer.helpers import write_folder
 
 SMALL = TrainConfig(
@@ -39,6 +40,7 @@ SMALL = TrainConfig(
     model=ModelConfig(width=8, blocks=(1, 1), projection_dim=16),
     optim=OptimConfig(warmup_epochs=1),
 )
+SIZES = {"train": 24, "test": 9}  # of what write_npz writes
 ROWS = ["raw pixels", "untrained encoder", "trained encoder"]
 SCORES = ["linear_few", "knn_few", "linear_all", "knn_all"]
 
@@ -224,6 +226,82 @@ def test_a_folder_larger_than_the_memory_is_evaluated_without_raw_pixels(
     assert list(result.scores) == ["untrained encoder", "trained encoder"]
     assert (result.folder / "tsne.png").exists()
     assert result.epochs[-1].knn_accuracy is not None
+
+
+@pytest.mark.filterwarnings("ignore::simclr_ext.trainer.training.health.TrainingWarning")
+def test_blank_images_have_results_but_no_map(
+    write_npz: Callable[..., Path], tmp_path: Path
+) -> None:
+    blank = {f"{part}_images": np.zeros((n, 8, 8), np.uint8) for part, n in SIZES.items()}
+    data, out = str(write_npz("blank", **blank)), str(tmp_path / "run")
+    config = dataclasses.replace(SMALL, data=data, out=out, batch_size=8)
+    with pytest.warns(EvaluationWarning, match=r"tsne.png is left out: .* differ.* got 1 of 9"):
+        result = train(config)
+    assert set(result.scores) == set(ROWS)
+    names = {path.name for path in result.folder.iterdir()}
+    assert "evaluation.json" in names
+    assert "tsne.png" not in names
+
+
+def test_one_class_is_trained_on_and_not_compared(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", sizes=[(8, 8)], classes=["cat"], per_class=10)
+    config = dataclasses.replace(
+        SMALL, data=str(tmp_path / "pets"), out=str(tmp_path / "run"), batch_size=8
+    )
+    with pytest.warns(EvaluationWarning, match="trained encoder is left out: .* two classes"):
+        result = train(config)
+    assert result.scores == {}
+    assert str(result) == f"run folder: {result.folder}"
+    assert (result.folder / "tsne.png").exists()
+
+
+def test_two_images_are_trained_on(write_npz: Callable[..., Path], tmp_path: Path) -> None:
+    labels = {"train_labels": np.arange(2), "test_labels": np.zeros(1, int)}
+    images = {
+        f"{part}_images": np.zeros((n, 8, 8), np.uint8) for part, n in (("train", 2), ("test", 1))
+    }
+    data, out = str(write_npz("two", **labels, **images)), str(tmp_path / "run")
+    with pytest.warns(EvaluationWarning) as caught:
+        train(dataclasses.replace(SMALL, data=data, out=out, batch_size=2))
+    texts = [str(warning.message) for warning in caught]
+    assert any("k-NN accuracy on the way is left out: one training image in 5" in t for t in texts)
+    assert any("tsne.png is left out: t-SNE takes 3" in text for text in texts)
+
+
+def test_pictures_and_probes_that_fail_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of a\nlibrary")
+
+    recorder = "simclr_ext.trainer.training.recorder"
+    for name in ("plot_pairs", "plot_loss", "plot_tsne", "Knn.__call__"):
+        monkeypatch.setattr(f"{recorder}.{name}", fail)
+    monkeypatch.setattr("simclr_ext.trainer.probes.comparison.evaluate", fail)
+    with pytest.warns(EvaluationWarning) as caught:
+        result = train(dataclasses.replace(SMALL, out=str(tmp_path / "run")))
+    assert {str(warning.message) for warning in caught} == {
+        f"{what} is left out: ZeroDivisionError: of a library"
+        for what in (
+            "pairs.png", "loss.png", "tsne.png", "the k-NN accuracy of an epoch",
+            *(f"the evaluation of {name}" for name in ROWS),
+        )
+    }  # fmt: skip
+    assert len(result.epochs) == SMALL.epochs
+
+
+def test_results_are_reported_before_the_map_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("simclr_ext.trainer.training.recorder.plot_tsne", killed)
+    options = ["--epochs", "1", "--optim.warmup_epochs", "0", "--model.width", "4"]
+    assert cli.main(["train", "--out", str(tmp_path / "run"), *options]) == 130
+    out = capsys.readouterr().out
+    assert "trained encoder" in out
+    assert (tmp_path / "run" / "evaluation.json").exists()
 
 
 def test_an_encoder_that_cannot_take_the_images(tmp_path: Path) -> None:
