@@ -49,7 +49,7 @@ def train(
         DeviceError: `config.device` cannot be used.
         BackendUnavailableError: The loss cannot be computed on this device.
         RunFolderError: The run folder exists and is not empty, or cannot be created.
-        DivergedError: The loss is not finite.
+        DivergedError: The loss or a weight is not finite.
     """
     require_trainer()
     from simclr_ext.trainer.commands.train import run_train

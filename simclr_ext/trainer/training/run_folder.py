@@ -111,14 +111,24 @@ class RunFolder:
             )
 
     def save(self, training: Training, config: ResolvedConfig, images: int) -> None:
-        """Write checkpoint.pt, from which the run can be resumed."""
+        """Write checkpoint.pt, from which the run can be resumed.
+
+        Raises:
+            DivergedError: The state is not finite; the checkpoint is left as it is.
+        """
+        training.check_finite()
         epoch = len(training.epochs)
         state = {**training.state_dict(), "images": images}
         path = self.path / "checkpoint.pt"
         save_checkpoint(path, training.model, config, epoch, state)
 
     def keep(self, name: str, training: Training, config: ResolvedConfig) -> None:
-        """Write a checkpoint of the model alone, such as best.pt."""
+        """Write a checkpoint of the model alone, such as best.pt.
+
+        Raises:
+            DivergedError: As for `save`.
+        """
+        training.check_finite()
         epoch = len(training.epochs)
         save_checkpoint(self.path / name, training.model, config, epoch)
 
