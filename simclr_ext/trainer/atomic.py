@@ -10,13 +10,16 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Path, partial: str = ".partial") -> Iterator[BinaryIO]:
+def replacing(
+    path: Path, partial: str = ".partial", previous: Path | None = None
+) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends without an error.
 
     Args:
         path: File to write or replace.
         partial: What its name ends in until then. Of two processes that write the same file at a
             time, each needs one of its own.
+        previous: Where the file that is replaced is kept; None: nowhere.
 
     Example:
         >>> import tempfile
@@ -31,6 +34,8 @@ def replacing(path: Path, partial: str = ".partial") -> Iterator[BinaryIO]:
         yield file
         file.flush()
         os.fsync(file.fileno())  # else the new name may reach the disk before its contents
+    if previous is not None and path.exists():
+        path.replace(previous)  # between this and the next line, the whole new file is `unfinished`
     unfinished.replace(path)
 
 

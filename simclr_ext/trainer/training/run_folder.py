@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +17,10 @@ from simclr_ext.options.serialize import differences
 from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from simclr_ext.trainer.training.health import TrainingWarning
 from simclr_ext.trainer.training.state import Epoch, Training
 
+_CHECKPOINT, _PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"
 CHANGEABLE = ("device", "threads", "workers", "epochs")  # when a run is resumed
 
 
@@ -73,15 +76,25 @@ class RunFolder:
     def load(self) -> Checkpoint:
         """Return the last checkpoint, after a comparison of config.yaml with its configuration.
 
+        If it is missing or damaged, that is the one before it, with a warning.
+
         Raises:
-            CheckpointError: The folder is not that of a run, its checkpoint is missing or cannot be
-                read, or config.yaml says something else.
+            CheckpointError: The folder is not that of a run, its checkpoints are missing or cannot
+                be read, or config.yaml says something else.
         """
-        path = self.path / "checkpoint.pt"
-        if not path.exists():
+        path, previous = self.path / _CHECKPOINT, self.path / _PREVIOUS
+        if not path.exists() and not previous.exists():
             kind = "is missing" if (self.path / "config.yaml").exists() else "is not in it"
             raise CheckpointError(f"{self.path}: not a run that can be resumed: {path.name} {kind}")
-        checkpoint = load_checkpoint(path)
+        try:
+            checkpoint = load_checkpoint(path)
+        except CheckpointError as error:
+            if not previous.exists():
+                raise
+            checkpoint = load_checkpoint(previous)
+            text = f"{error}; the run is resumed from the checkpoint before it, {previous.name}"
+            warnings.warn(text, TrainingWarning, stacklevel=2)
+            path.unlink(missing_ok=True)  # else the next one to be written would keep it
         self._compare_config(checkpoint.config)
         return checkpoint
 
@@ -111,7 +124,7 @@ class RunFolder:
             )
 
     def save(self, training: Training, config: ResolvedConfig, images: int) -> None:
-        """Write checkpoint.pt, from which the run can be resumed.
+        """Write checkpoint.pt, from which the run can be resumed, and keep the one before it.
 
         Raises:
             DivergedError: The state is not finite; the checkpoint is left as it is.
@@ -119,8 +132,8 @@ class RunFolder:
         training.check_finite()
         epoch = len(training.epochs)
         state = {**training.state_dict(), "images": images}
-        path = self.path / "checkpoint.pt"
-        save_checkpoint(path, training.model, config, epoch, state)
+        path, previous = self.path / _CHECKPOINT, self.path / _PREVIOUS
+        save_checkpoint(path, training.model, config, epoch, state, previous)
 
     def keep(self, name: str, training: Training, config: ResolvedConfig) -> None:
         """Write a checkpoint of the model alone, such as best.pt.

@@ -22,6 +22,7 @@ from simclr_ext.options.errors import CheckpointError, ConfigError, TrainingInte
 from simclr_ext.trainer import ModelConfig, MonitorConfig, OptimConfig, TrainConfig, resume, train
 from simclr_ext.trainer.commands import train as train_command
 from simclr_ext.trainer.model.checkpoint import load_checkpoint, save_checkpoint
+from simclr_ext.trainer.training.health import TrainingWarning
 from simclr_ext.trainer.training.state import Training
 
 STEPS = 1437 // 359  # of an epoch: 4
@@ -260,3 +261,26 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     save_checkpoint(path, run.model, run.config, 2)
     with pytest.raises(CheckpointError, match="has no state to resume from"):
         resume(run.folder)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "deleted"])
+def test_a_damaged_checkpoint_is_resumed_from_the_one_before_it(
+    damage: str, copy: Path, whole: Path
+) -> None:
+    path = copy / "checkpoint.pt"
+    contents = bytearray(path.read_bytes())
+    if damage == "deleted":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(contents[: len(contents) // 2])
+    else:
+        contents[len(contents) // 2] ^= 1
+        path.write_bytes(contents)
+    with pytest.warns(
+        TrainingWarning, match=r"resumed from the checkpoint before it, checkpoint-p"
+    ):
+        resume(copy)
+    assert_same(copy, whole)
+    previous = load_checkpoint(copy / "checkpoint-previous.pt").training
+    assert previous is not None
+    assert previous["step"] == 9  # of 12, saved every 3: not the damaged one

@@ -56,7 +56,8 @@ def test_run_folder_holds_every_file(result: TrainResult) -> None:
     (events,) = (name for name in names if name.startswith("events.out.tfevents"))
     pictures = {"pairs.png", "loss.png", "tsne.png"}
     texts = {"config.yaml", "metrics.csv", "evaluation.json"}
-    assert names == pictures | texts | {"checkpoint.pt", "best.pt", events}
+    checkpoints = {"checkpoint.pt", "checkpoint-previous.pt", "best.pt"}
+    assert names == pictures | texts | checkpoints | {events}
     for name in pictures:
         assert (result.folder / name).read_bytes().startswith(b"\x89PNG")
 
@@ -198,7 +199,8 @@ def test_checkpoints_that_are_kept(tmp_path: Path) -> None:
     assert all(accuracy is not None and 0.2 < accuracy <= 1 for accuracy in accuracies)
     found = {path.name: load_checkpoint(path).epoch for path in result.folder.glob("*.pt")}
     best = accuracies.index(max(accuracies)) + 1  # type: ignore[type-var]
-    assert found == {"checkpoint.pt": 4, "best.pt": best, "epoch-0002.pt": 2, "epoch-0004.pt": 4}
+    kept = {"best.pt": best, "epoch-0002.pt": 2, "epoch-0004.pt": 4}
+    assert found == {"checkpoint.pt": 4, "checkpoint-previous.pt": 3, **kept}
 
 
 def test_a_folder_of_files_of_many_sizes(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Checkpoints: what is written comes back, safely, or is an error."""
 
+import hashlib
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +54,13 @@ def test_an_interrupted_write_leaves_the_previous_file(
     assert load_checkpoint(path).epoch == 1
 
 
+def save(contents: object, path: Path) -> None:
+    """Write what torch.save writes, and its digest."""
+    buffer = io.BytesIO()
+    torch.save(contents, buffer)
+    path.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
+
+
 class Payload:
     """An object whose unpickling would run code."""
 
@@ -60,7 +70,7 @@ class Payload:
 
 def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"format": 3, "config": Payload()}, "evil.pt")
+    save({"format": 4, "config": Payload()}, Path("evil.pt"))
     with pytest.raises(CheckpointError, match=r"evil.pt: not a readable checkpoint"):
         load_checkpoint("evil.pt")
     assert not Path("executed").exists()
@@ -73,9 +83,24 @@ def test_other_files_are_errors(tmp_path: Path) -> None:
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match=r"x.pt: not a readable checkpoint"):
         load_checkpoint(path)
-    torch.save({"format": 99}, path)
-    with pytest.raises(CheckpointError, match="format must be 3, got 99"):
+    save({"format": 99}, path)
+    with pytest.raises(CheckpointError, match="format must be 4, got 99"):
         load_checkpoint(path)
-    torch.save(torch.zeros(2), path)
+    save(torch.zeros(2), path)
     with pytest.raises(CheckpointError, match="got 'Tensor'"):
         load_checkpoint(path)
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, SimCLR(CONFIG.model, channels=3), CONFIG, epoch=1)
+    contents, random = path.read_bytes(), np.random.default_rng(0)
+    ends = [0, len(contents) - 33, len(contents) - 32, len(contents) - 1]
+    for place in [*ends, *random.integers(0, len(contents), 100)]:
+        flipped = bytearray(contents)
+        flipped[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match=r"not a readable checkpoint .damaged"):
+            load_checkpoint(path)
+    path.write_bytes(contents)
+    assert torch.load(path, weights_only=True)["epoch"] == 1  # no other program minds the digest
