@@ -10,7 +10,12 @@ ROOT = Path(__file__).parents[1]
 # From the bottom to the top. Of a group, none imports another.
 LAYERS = [
     ["simclr_ext.options", "simclr_ext"],  # the loss: the files of the package itself
-    ["simclr_ext.bench", "simclr_ext.trainer.seeds", "simclr_ext.trainer.atomic"],
+    [
+        "simclr_ext.bench",
+        "simclr_ext.trainer.seeds",
+        "simclr_ext.trainer.atomic",
+        "simclr_ext.trainer.lock",
+    ],
     ["simclr_ext.trainer.config", "simclr_ext.trainer.data"],
     ["simclr_ext.trainer.views", "simclr_ext.trainer.model"],
     ["simclr_ext.trainer.probes"],

@@ -71,8 +71,9 @@ def run_train(options: TrainConfig, report: Report | None) -> TrainResult:
         model = build_model(config).to(config.device)
         check_model(model, config)
         training = Training.start(model, config)
-        folder.create(training, config, source.images)
-        return _train(folder, config, data, source, training, report)
+        with folder.created():
+            folder.start(training, config, source.images)
+            return _train(folder, config, data, source, training, report)
 
 
 def run_resume(path: str | Path, changes: Mapping[str, Any], report: Report | None) -> TrainResult:
@@ -84,7 +85,13 @@ def run_resume(path: str | Path, changes: Mapping[str, Any], report: Report | No
         report: As for `simclr_ext.trainer.resume`.
     """
     folder = RunFolder(Path(path).expanduser())
-    checkpoint = folder.load()
+    with folder.opened() as checkpoint:
+        return _resume(folder, checkpoint, changes, report)
+
+
+def _resume(
+    folder: RunFolder, checkpoint: Checkpoint, changes: Mapping[str, Any], report: Report | None
+) -> TrainResult:
     options = dataclasses.replace(checkpoint.config.options, **changes)
     with threads(options.threads), freed_memory_kept():
         config, data = _open(options)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from simclr_ext.options.errors import CheckpointError, RunFolderError
 from simclr_ext.options.serialize import differences
 from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
+from simclr_ext.trainer.lock import LOCK, locked
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simclr_ext.trainer.training.health import TrainingWarning
 from simclr_ext.trainer.training.state import Epoch, Training
@@ -29,10 +32,14 @@ class RunFolder:
 
     Args:
         path: The folder.
+
+    Attributes:
+        path: Likewise; `create` may give a number to one that is named after the time.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._named_after_time = False
 
     @classmethod
     def choose(cls, config: TrainConfig) -> RunFolder:
@@ -43,28 +50,45 @@ class RunFolder:
         """
         if config.out is None:
             now = datetime.now().strftime("%Y%m%d-%H%M%S")
-            path = Path("runs") / f"{Path(config.data).stem}-{now}"
+            folder = cls(Path("runs") / f"{Path(config.data).stem}-{now}")
+            folder._named_after_time = True
         else:
-            path = Path(config.out).expanduser()
+            folder = cls(Path(config.out).expanduser())
+            folder._check_empty()
+        return folder
+
+    def _check_empty(self) -> None:
+        """Raise RunFolderError if something is there already, but for a lock."""
+        path = self.path
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"out: {path} is a file, not a folder")
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and any(file.name != LOCK for file in path.iterdir()):
             raise RunFolderError(f"out: {path} exists and is not empty; runs are never overwritten")
-        return cls(path)
 
-    def create(self, training: Training, config: ResolvedConfig, images: int) -> None:
-        """Create the folder and its parents, with the run's configuration and first state in it.
-
-        The state before the first step is a checkpoint like any other: a run can be resumed from
-        the moment on in which it has a folder, and one without a checkpoint has lost it.
+    @contextmanager
+    def created(self) -> Iterator[None]:
+        """Create the folder and its parents, and keep other processes out of it.
 
         Raises:
-            RunFolderError: It cannot be created.
+            RunFolderError: It cannot be created, or another run was faster.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if self._named_after_time:
+                self.path = _make_new(self.path)
+            else:
+                self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"out: cannot create {self.path}: {error.strerror}") from error
+        with locked(self.path):
+            self._check_empty()
+            yield
+
+    def start(self, training: Training, config: ResolvedConfig, images: int) -> None:
+        """Write the run's configuration and first state.
+
+        The state before the first step is a checkpoint like any other, so that a run that lacks one
+        has lost it.
+        """
         self.write_config(config)
         self.save(training, config, images)
 
@@ -73,19 +97,31 @@ class RunFolder:
         text = yaml.safe_dump(config.options.to_dict(), sort_keys=False)
         write_text(self.path / "config.yaml", text)
 
+    @contextmanager
+    def opened(self) -> Iterator[Checkpoint]:
+        """Keep other processes out of the folder, and return what `load` returns.
+
+        Raises:
+            CheckpointError: As for `load`, or no checkpoint is there.
+            RunFolderError: Another process is at work there.
+        """
+        if not any((self.path / name).exists() for name in (_CHECKPOINT, _PREVIOUS)):
+            kind = "is missing" if (self.path / "config.yaml").exists() else "is not in it"
+            raise CheckpointError(
+                f"{self.path}: not a run that can be resumed: {_CHECKPOINT} {kind}"
+            )
+        with locked(self.path):
+            yield self.load()
+
     def load(self) -> Checkpoint:
         """Return the last checkpoint, after a comparison of config.yaml with its configuration.
 
         If it is missing or damaged, that is the one before it, with a warning.
 
         Raises:
-            CheckpointError: The folder is not that of a run, its checkpoints are missing or cannot
-                be read, or config.yaml says something else.
+            CheckpointError: The checkpoints cannot be read, or config.yaml says something else.
         """
         path, previous = self.path / _CHECKPOINT, self.path / _PREVIOUS
-        if not path.exists() and not previous.exists():
-            kind = "is missing" if (self.path / "config.yaml").exists() else "is not in it"
-            raise CheckpointError(f"{self.path}: not a run that can be resumed: {path.name} {kind}")
         try:
             checkpoint = load_checkpoint(path)
         except CheckpointError as error:
@@ -157,3 +193,15 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(map(dataclasses.asdict, epochs))
         write_text(self.path / "metrics.csv", text.getvalue())
+
+
+def _make_new(path: Path) -> Path:
+    """Create a folder that was not there, with a number behind its name if need be."""
+    for number in itertools.count(1):
+        numbered = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            numbered.mkdir(parents=True)
+        except FileExistsError:  # of a run that began in the same second
+            continue
+        return numbered
+    raise AssertionError  # there is always another number

@@ -18,9 +18,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from simclr_ext import cli
-from simclr_ext.options.errors import CheckpointError, ConfigError, TrainingInterrupted
+from simclr_ext.options.errors import (
+    CheckpointError,
+    ConfigError,
+    RunFolderError,
+    TrainingInterrupted,
+)
 from simclr_ext.trainer import ModelConfig, MonitorConfig, OptimConfig, TrainConfig, resume, train
 from simclr_ext.trainer.commands import train as train_command
+from simclr_ext.trainer.lock import locked
 from simclr_ext.trainer.model.checkpoint import load_checkpoint, save_checkpoint
 from simclr_ext.trainer.training.health import TrainingWarning
 from simclr_ext.trainer.training.state import Training
@@ -284,3 +290,11 @@ def test_a_damaged_checkpoint_is_resumed_from_the_one_before_it(
     previous = load_checkpoint(copy / "checkpoint-previous.pt").training
     assert previous is not None
     assert previous["step"] == 9  # of 12, saved every 3: not the damaged one
+
+
+def test_a_run_is_resumed_by_one_process_at_a_time(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simclr_ext.trainer.lock._WAIT", 0.0)
+    with locked(copy), pytest.raises(RunFolderError, match="another process is at work"):
+        resume(copy)

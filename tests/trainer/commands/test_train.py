@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from simclr_ext.trainer.model.checkpoint import load_checkpoint
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.optional import EvaluationWarning
+from simclr_ext.trainer.training.run_folder import RunFolder
 from tests.trainer.helpers import write_folder
 
 SMALL = TrainConfig(
@@ -57,7 +59,7 @@ def test_run_folder_holds_every_file(result: TrainResult) -> None:
     pictures = {"pairs.png", "loss.png", "tsne.png"}
     texts = {"config.yaml", "metrics.csv", "evaluation.json"}
     checkpoints = {"checkpoint.pt", "checkpoint-previous.pt", "best.pt"}
-    assert names == pictures | texts | checkpoints | {events}
+    assert names - {".lock"} == pictures | texts | checkpoints | {events}
     for name in pictures:
         assert (result.folder / name).read_bytes().startswith(b"\x89PNG")
 
@@ -136,6 +138,37 @@ def test_default_run_folder_is_named_after_the_data(
     assert result.folder.parent == Path("runs")
     name, day, time = result.folder.name.split("-")
     assert (name, len(day), len(time)) == ("insects", 8, 6)
+
+
+def test_two_runs_of_one_second_have_two_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Stopped":
+            return cls(2025, 1, 1)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("simclr_ext.trainer.training.run_folder.datetime", Stopped)
+    folders = [RunFolder.choose(SMALL) for _ in range(3)]
+    for folder in folders:
+        with folder.created():
+            (folder.path / "mine").touch()
+    assert [folder.path.name for folder in folders] == [
+        f"digits-20250101-000000{number}" for number in ("", "-2", "-3")
+    ]
+
+
+def test_two_runs_with_one_out_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simclr_ext.trainer.lock._WAIT", 0.0)
+    config = dataclasses.replace(SMALL, out=str(tmp_path / "run"))
+    first, second = RunFolder.choose(config), RunFolder.choose(config)
+    with first.created():
+        with pytest.raises(RunFolderError, match="another process is at work"):
+            second.created().__enter__()
+        (first.path / "config.yaml").touch()
+    with pytest.raises(RunFolderError, match="exists and is not empty"):
+        second.created().__enter__()
 
 
 def test_a_taken_run_folder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
