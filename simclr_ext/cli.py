@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -129,7 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupt; `doctor` has its own, and `study` returns 1 if a part of it failed.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    parser = build_parser(_early(arguments, "--preset"))
+    parser = build_parser(
+        _early(arguments, "--preset") or _preset_in(_early(arguments, "--config"))
+    )
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -194,6 +197,20 @@ def _early(arguments: Sequence[str], option: str) -> str | None:
     parser.add_argument(option, dest="value", nargs="?")  # the whole parser asks for the value
     value: str | None = parser.parse_known_args(arguments)[0].value
     return value
+
+
+def _preset_in(file: str | None) -> str | None:
+    """Return the preset that a configuration file names; None: it names none, or is unreadable."""
+    if file is None:
+        return None
+    import yaml  # slow to import, and seldom needed
+
+    try:
+        contents = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):  # of which the parser itself tells
+        return None
+    preset = contents.get("preset") if isinstance(contents, dict) else None
+    return preset if isinstance(preset, str) else None
 
 
 def _show_warning(

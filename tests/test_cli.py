@@ -102,6 +102,19 @@ def test_preset_then_file_then_options(trained: list[TrainConfig], tmp_path: Pat
     assert trained == [dataclasses.replace(preset, epochs=20, seed=4), preset]
 
 
+def test_a_file_may_name_a_preset(trained: list[TrainConfig], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("preset: cifar10-r18\nepochs: 20\n")
+    assert cli.main(["train", "--config", str(path)]) == 0
+    assert cli.main(["train", f"--config={path}", "--preset", "cpu-small", "--seed", "4"]) == 0
+    first, second = PRESETS["cifar10-r18"], PRESETS["cpu-small"]
+    assert trained == [
+        dataclasses.replace(first, epochs=20), dataclasses.replace(second, epochs=20, seed=4)
+    ]  # fmt: skip
+    path.write_text("preset: cifar11\n")
+    assert cli.main(["train", "--config", str(path)]) == 2
+
+
 def test_help_shows_the_values_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["train", "--preset", "imagenet-r50", "--help"])
