@@ -143,6 +143,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return getattr(result, "exit_code", 0)
     except (ArgumentError, UserError) as error:
         print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
+    except OSError as error:  # a full disk, or a folder or device that is not what it was
+        reason = " ".join(str(error.strerror or error).split())
+        print(f"simclr-ext: error: {error.filename or 'a file'}: {reason}", file=sys.stderr)
     except BackendUnavailableError as error:  # with the compiler's own lines
         print(f"simclr-ext: error: {error}", file=sys.stderr)
     except TrainingInterrupted as interruption:

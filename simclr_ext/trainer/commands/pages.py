@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.commands.session import open_session
 from simclr_ext.trainer.config.commands import PagesConfig
 from simclr_ext.trainer.data import Dataset
@@ -71,7 +72,7 @@ def run_pages(config: PagesConfig) -> PagesResult:
     shown = np.random.default_rng(config.seed).permutation(len(test))[: config.queries]
     _, rows = find_neighbors(train, test[shown], config.neighbors)
     page, picture = folder / "neighbors.html", folder / "tsne.png"
-    page.write_text(neighbors_page(data, torch.from_numpy(shown), rows), encoding="utf-8")
+    write_text(page, neighbors_page(data, torch.from_numpy(shown), rows))
     files = [page]
     with left_out(picture.name):
         plot_tsne(picture, test, data.test_labels, data.class_names, config.seed)

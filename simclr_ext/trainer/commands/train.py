@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simclr_ext.options.checks import check_device
-from simclr_ext.options.errors import CheckpointError, ConfigError
+from simclr_ext.options.errors import CheckpointError, ConfigError, StorageError
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.data import Dataset, open_data
@@ -123,9 +124,9 @@ def _restore(
     state, before = checkpoint.training, checkpoint.config
     if state is None:
         raise CheckpointError(f"{folder.path}: checkpoint.pt has no state to resume from")
-    if state["images"] != source.images:
+    if (images := state.get("images")) != source.images:
         raise CheckpointError(
-            f"{folder.path}: the run has {state['images']} training images, the data set now has "
+            f"{folder.path}: the run has {images} training images, the data set now has "
             f"{source.images}"
         )
     if config.channels != before.channels:
@@ -133,7 +134,15 @@ def _restore(
             f"{folder.path}: the run has images of {before.channels} channels, the data set now "
             f"{config.channels}"
         )
-    training.load_state_dict(state)
+    try:
+        training.load_state_dict(state)
+        if training.step < 0 or len(training.epochs) != training.step // source.steps:
+            raise ValueError(f"step {training.step} and {len(training.epochs)} epochs")
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = textwrap.shorten(str(error), 200)
+        raise CheckpointError(
+            f"{folder.path}: checkpoint.pt has no state that fits the run ({reason})"
+        ) from error
     if training.step > config.epochs * source.steps:
         raise ConfigError(
             f"epochs must be at least {-(-training.step // source.steps)}, which the run has "
@@ -150,9 +159,13 @@ def _train(
     report: Report | None,
 ) -> TrainResult:
     with closing(Recorder(folder, config, data, source, training)) as recorder:
-        with stop_request() as stop:
-            for _ in pretrain(training, source, config):
-                recorder.after_step(training, stop)
+        try:
+            with stop_request() as stop:
+                for _ in pretrain(training, source, config):
+                    recorder.after_step(training, stop)
+        except StorageError as error:
+            again = f"simclr-ext train --resume {folder.path}"
+            raise StorageError(f"{error}; when it can be, resume by: {again}") from error
         recorder.after_training(training)
         scores = {}
         if config.evaluate:

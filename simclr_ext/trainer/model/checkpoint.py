@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
-from simclr_ext.options.errors import CheckpointError
+from simclr_ext.options.errors import CheckpointError, MissingExtraError
 from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.layout import memory_format
@@ -92,6 +93,20 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not isinstance(contents, dict) or contents.get("format") != _FORMAT:
         found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
         raise CheckpointError(f"{path}: checkpoint format must be {_FORMAT}, got {found!r}")
+    try:
+        return _build(contents)
+    except MissingExtraError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        short = textwrap.shorten(reason, 200)  # a network's list of its weights is long
+        raise CheckpointError(
+            f"{path}: not a checkpoint that fits this package ({short})"
+        ) from error
+
+
+def _build(contents: dict[str, Any]) -> Checkpoint:
+    """Return the model in a file's contents; any error says that they are not what they should."""
     config = ResolvedConfig.from_dict(contents["config"])
     model = SimCLR(config.model, config.channels)
     # Another layout is computed in another order, with other last bits.

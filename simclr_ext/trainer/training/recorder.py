@@ -110,7 +110,8 @@ class Recorder:
 
     def after_evaluation(self, training: Training, scores: Mapping[str, Scores]) -> None:
         """Write the test accuracies."""
-        write_scores(self._folder.path / "evaluation.json", scores)
+        with left_out("evaluation.json"):
+            write_scores(self._folder.path / "evaluation.json", scores)
         for name, score in scores.items():
             for field in dataclasses.fields(score):
                 tag = f"test/{field.name}/{name.replace(' ', '_')}"

@@ -141,4 +141,4 @@ class Training:
         self.step, self.measured = state["step"], state["measured"]
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
-        self.totals = state["totals"]
+        self.totals = state["totals"].double()

@@ -128,6 +128,42 @@ def test_a_killed_run_goes_on_bit_by_bit(
     assert_same(folder, whole)
 
 
+# Trains by the command line; after a step, no file can be longer than a checkpoint is.
+FULL_DISK = """
+import resource, sys
+from simclr_ext import cli
+from simclr_ext.trainer.commands import train as command
+
+pretrain = command.pretrain
+
+def steps(training, *rest):
+    for state in pretrain(training, *rest):
+        if state.step == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+        yield state
+
+command.pretrain = steps
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_a_run_that_filled_the_disk_is_resumed_when_there_is_space(
+    whole: Path, tmp_path: Path
+) -> None:
+    folder, config = tmp_path / "run", tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(dataclasses.replace(CONFIG, out=str(folder)).to_dict()))
+    command = [sys.executable, "-c", FULL_DISK, "train", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert f"{folder}/checkpoint.pt: cannot be written: File too large; when it can be" in last
+    assert last.endswith(f"resume by: simclr-ext train --resume {folder}")
+    assert not list(folder.glob("*.partial"))
+    resume(folder)
+    assert_same(folder, whole)
+
+
 def interrupt_after(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pretrain = train_command.pretrain
 
@@ -264,6 +300,10 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     save_checkpoint(path, run.model, run.config, 2, {**state, "images": 5})
     with pytest.raises(CheckpointError, match="has 5 training images, the data set now has 1437"):
         resume(run.folder)
+    for change in ({"step": -1}, {"step": 4}, {"epochs": [{}]}, {"optimizer": {}}, {"totals": "x"}):
+        save_checkpoint(path, run.model, run.config, 2, {**state, **change})
+        with pytest.raises(CheckpointError, match=r"checkpoint.pt has no state that fits the run"):
+            resume(run.folder)
     save_checkpoint(path, run.model, run.config, 2)
     with pytest.raises(CheckpointError, match="has no state to resume from"):
         resume(run.folder)

@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +91,33 @@ def test_other_files_are_errors(tmp_path: Path) -> None:
     save(torch.zeros(2), path)
     with pytest.raises(CheckpointError, match="got 'Tensor'"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("encoder"), "'encoder' is missing"),
+        (lambda c: c["config"].pop("channels"), "channels"),
+        (lambda c: c["config"].update(batch_size=0), "batch_size must be at least 2, got 0"),
+        (lambda c: c["config"].update(model=None), "fits this package"),
+        (lambda c: c["encoder"].update(wrong=c["encoder"].pop("conv1.weight")), "conv1.weight"),
+        (lambda c: c["head"].clear(), "Missing key"),
+    ],
+    ids=["no encoder", "no channels", "value", "type", "renamed", "no head"],
+)
+def test_odd_checkpoints_are_one_sentence(
+    change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, SimCLR(CONFIG.model, channels=3), CONFIG, epoch=1)
+    contents = torch.load(path, weights_only=True)
+    change(contents)
+    save(contents, path)
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt: not a checkpoint") as error:
+        load_checkpoint(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
 
 
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
