@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simclr_ext.options.checks import check_device
-from simclr_ext.options.errors import CheckpointError, ConfigError, StorageError
+from simclr_ext.options.errors import CheckpointError, ConfigError, StorageError, WorkerError
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.data import Dataset, open_data
@@ -26,7 +26,7 @@ from simclr_ext.trainer.training.process import freed_memory_kept, stop_request
 from simclr_ext.trainer.training.recorder import Recorder
 from simclr_ext.trainer.training.run_folder import RunFolder
 from simclr_ext.trainer.training.state import Epoch, Training
-from simclr_ext.trainer.views.batches import Source, build_source
+from simclr_ext.trainer.views.batches import Source, build_source, lost_workers
 
 
 @dataclass(frozen=True)
@@ -158,23 +158,21 @@ def _train(
     training: Training,
     report: Report | None,
 ) -> TrainResult:
-    with closing(Recorder(folder, config, data, source, training)) as recorder:
-        try:
+    try:
+        with lost_workers(), closing(Recorder(folder, config, data, source, training)) as recorder:
             with stop_request() as stop:
                 for _ in pretrain(training, source, config):
                     recorder.after_step(training, stop)
-        except StorageError as error:
-            again = f"simclr-ext train --resume {folder.path}"
-            raise StorageError(f"{error}; when it can be, resume by: {again}") from error
-        recorder.after_training(training)
-        scores = {}
-        if config.evaluate:
-            scores = compare(training.model, data, config)
+            recorder.after_training(training)
+            scores = compare(training.model, data, config) if config.evaluate else {}
             recorder.after_evaluation(training, scores)
-        model, epochs = training.model.eval(), tuple(training.epochs)
-        result = TrainResult(folder.path, config, model, epochs, scores)
-        if report is not None:
-            report(result)
-        if config.evaluate:
-            recorder.draw_map(training)
+            model, epochs = training.model.eval(), tuple(training.epochs)
+            result = TrainResult(folder.path, config, model, epochs, scores)
+            if report is not None:
+                report(result)
+            if config.evaluate:
+                recorder.draw_map(training)
+    except (StorageError, WorkerError) as error:
+        again = f"simclr-ext train --resume {folder.path}"
+        raise type(error)(f"{error}; then resume: {again}") from error
     return result

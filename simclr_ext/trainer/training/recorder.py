@@ -109,7 +109,9 @@ class Recorder:
             plot_loss(self._folder.path / "loss.png", training.epochs, self._config.batch_size)
 
     def after_evaluation(self, training: Training, scores: Mapping[str, Scores]) -> None:
-        """Write the test accuracies."""
+        """Write the test accuracies, if there are any."""
+        if not scores:
+            return
         with left_out("evaluation.json"):
             write_scores(self._folder.path / "evaluation.json", scores)
         for name, score in scores.items():

@@ -157,8 +157,8 @@ def test_a_run_that_filled_the_disk_is_resumed_when_there_is_space(
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    assert f"{folder}/checkpoint.pt: cannot be written: File too large; when it can be" in last
-    assert last.endswith(f"resume by: simclr-ext train --resume {folder}")
+    assert f"{folder}/checkpoint.pt: cannot be written: File too large; then resume" in last
+    assert last.endswith(f"then resume: simclr-ext train --resume {folder}")
     assert not list(folder.glob("*.partial"))
     resume(folder)
     assert_same(folder, whole)
@@ -176,7 +176,7 @@ def interrupt_after(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(train_command, "pretrain", steps)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_first(
     number: signal.Signals, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+import os
+import signal
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -15,7 +17,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from simclr_ext import BackendUnavailableError, cli
 from simclr_ext.options import extras
-from simclr_ext.options.errors import ConfigError, DataError, DeviceError, RunFolderError
+from simclr_ext.options.errors import (
+    ConfigError,
+    DataError,
+    DeviceError,
+    RunFolderError,
+    WorkerError,
+)
 from simclr_ext.trainer import (
     AugmentConfig,
     MissingExtraError,
@@ -23,6 +31,7 @@ from simclr_ext.trainer import (
     MonitorConfig,
     OptimConfig,
     TrainConfig,
+    resume,
     train,
 )
 from simclr_ext.trainer.commands.train import TrainResult
@@ -31,6 +40,7 @@ from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.optional import EvaluationWarning
 from simclr_ext.trainer.training.run_folder import RunFolder
+from simclr_ext.trainer.views import batches
 from tests.trainer.helpers import write_folder
 
 SMALL = TrainConfig(
@@ -246,6 +256,46 @@ def test_a_folder_of_files_of_many_sizes(tmp_path: Path) -> None:
     result = train(config)
     assert set(result.scores) == set(ROWS)
     assert (result.folder / "pairs.png").exists()
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> TrainConfig:
+    """A run on files of two sizes, decoded by a worker process."""
+    write_folder(tmp_path / "pets", sizes=[(40, 30), (33, 50)])
+    return dataclasses.replace(
+        SMALL, data=str(tmp_path / "pets"), out=str(tmp_path / "run"), image_size=16,
+        batch_size=12, epochs=2, workers=1, monitor=MonitorConfig(knn_every=0), evaluate=False,
+    )  # fmt: skip
+
+
+def test_a_broken_file_in_a_worker_is_one_short_line(pets: TrainConfig) -> None:
+    image = Path(pets.data) / "train" / "cat" / "3.png"
+    image.write_bytes(image.read_bytes()[:-40])
+    with pytest.raises(DataError) as error:
+        train(pets)
+    text = str(error.value)
+    assert text.startswith(f"{image}: not a readable image (")
+    assert "\n" not in text
+    assert len(text) < len(str(image)) + 100
+
+
+def test_a_killed_worker_is_one_sentence(
+    pets: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, crops = os.getpid(), batches._CropPairs.__getitem__
+
+    def killed(self: batches._CropPairs, index: int) -> torch.Tensor | DataError:
+        if self.epoch == 1 and os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return crops(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches._CropPairs, "__getitem__", killed)
+        with pytest.raises(
+            WorkerError, match=r"was killed.* fewer workers.*; then resume: simclr-"
+        ):
+            train(pets)
+    assert len(resume(str(pets.out)).epochs) == 2
 
 
 def test_a_folder_larger_than_the_memory_is_evaluated_without_raw_pixels(
