@@ -48,7 +48,7 @@ def replacing(
             raise
         with suppress(OSError):  # half a file on a full disk helps nobody
             unfinished.unlink()
-        raise StorageError(f"{path}: cannot be written: {cause.strerror}") from error
+        raise StorageError(f"{path}: cannot be written: {cause.strerror or cause}") from error
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

@@ -113,10 +113,7 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
         if other:
             raise RunFolderError(f"out: {folder} is that of a study with other {other}")
         return
-    try:
-        write_text(file, yaml.safe_dump(description, sort_keys=False))
-    except OSError as error:
-        raise RunFolderError(f"out: cannot create {file}: {error.strerror}") from error
+    write_text(file, yaml.safe_dump(description, sort_keys=False))
 
 
 def _read(file: Path) -> dict[str, Any]:
