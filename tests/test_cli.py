@@ -1,6 +1,8 @@
 """The command line: options, configuration files, errors of one line."""
 
 import dataclasses
+import errno
+import os
 import subprocess
 import sys
 import types
@@ -100,6 +102,17 @@ def test_preset_then_file_then_options(trained: list[TrainConfig], tmp_path: Pat
     assert cli.main(["train", "--preset=cifar10-r18"]) == 0
     preset = PRESETS["cifar10-r18"]
     assert trained == [dataclasses.replace(preset, epochs=20, seed=4), preset]
+
+
+def test_what_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: TrainConfig) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/events")
+
+    replace_functions(monkeypatch, fail)
+    assert cli.main(["train"]) == 2
+    assert capsys.readouterr().err == "simclr-ext: error: runs/a/events: No space left on device\n"
 
 
 def test_a_file_may_name_a_preset(trained: list[TrainConfig], tmp_path: Path) -> None:
