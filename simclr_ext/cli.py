@@ -40,6 +40,7 @@ from simclr_ext.trainer import (
     resume,
     train,
 )
+from simclr_ext.trainer.config import CHANGEABLE
 
 
 @dataclass(frozen=True)
@@ -180,18 +181,17 @@ def _show(result: object) -> None:
 
 def _resume_changes(arguments: Sequence[str]) -> list[str]:
     """Return the options beside `--resume`; a ConfigError if one is not for it."""
-    changeable = ("device", "threads", "workers", "epochs")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("command")
-    for option in ("resume", *changeable):
+    for option in ("resume", *CHANGEABLE):
         parser.add_argument(f"--{option}")
     given, others = parser.parse_known_args(arguments)
     if others:
         raise ConfigError(
             f"--resume takes the run's own configuration; beside it there may be --"
-            f"{', --'.join(changeable)}, got {' '.join(others)}"
+            f"{', --'.join(CHANGEABLE)}, got {' '.join(others)}"
         )
-    return [name for name in changeable if getattr(given, name) is not None]
+    return [name for name in CHANGEABLE if getattr(given, name) is not None]
 
 
 def _early(arguments: Sequence[str], option: str) -> str | None:

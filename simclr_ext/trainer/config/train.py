@@ -23,6 +23,8 @@ from simclr_ext.trainer.config.optim import OptimConfig
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+CHANGEABLE = ("device", "threads", "workers", "epochs")  # options of a run that is resumed
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -17,14 +17,13 @@ import yaml
 from simclr_ext.options.errors import CheckpointError, RunFolderError
 from simclr_ext.options.serialize import differences
 from simclr_ext.trainer.atomic import write_text
-from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
+from simclr_ext.trainer.config import CHANGEABLE, ResolvedConfig, TrainConfig
 from simclr_ext.trainer.lock import LOCK, locked
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simclr_ext.trainer.training.health import TrainingWarning
 from simclr_ext.trainer.training.state import Epoch, Training
 
 _CHECKPOINT, _PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"
-CHANGEABLE = ("device", "threads", "workers", "epochs")  # when a run is resumed
 
 
 class RunFolder:
@@ -34,7 +33,7 @@ class RunFolder:
         path: The folder.
 
     Attributes:
-        path: Likewise; `create` may give a number to one that is named after the time.
+        path: Likewise; `created` may give a number to one that is named after the time.
     """
 
     def __init__(self, path: Path) -> None:
