@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from simclr_ext.trainer.training.health import TrainingWarning
 from simclr_ext.trainer.training.state import Epoch, Training
 
 _CHECKPOINT, _PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"
+_DAMAGED = "checkpoint-damaged.pt"
 
 
 class RunFolder:
@@ -105,9 +105,9 @@ class RunFolder:
             RunFolderError: Another process is at work there.
         """
         if not any((self.path / name).exists() for name in (_CHECKPOINT, _PREVIOUS)):
-            kind = "is missing" if (self.path / "config.yaml").exists() else "is not in it"
             raise CheckpointError(
-                f"{self.path}: not a run that can be resumed: {_CHECKPOINT} {kind}"
+                f"{self.path}: not a run that can be resumed: {_CHECKPOINT} is missing; start "
+                "another one"
             )
         with locked(self.path):
             yield self.load()
@@ -129,7 +129,8 @@ class RunFolder:
             checkpoint = load_checkpoint(previous)
             text = f"{error}; the run is resumed from the checkpoint before it, {previous.name}"
             warnings.warn(text, TrainingWarning, stacklevel=2)
-            path.unlink(missing_ok=True)  # else the next one to be written would keep it
+            if path.exists():  # else the next one to be written would take the good one's place
+                path.replace(self.path / _DAMAGED)
         self._compare_config(checkpoint.config)
         return checkpoint
 
@@ -196,11 +197,12 @@ class RunFolder:
 
 def _make_new(path: Path) -> Path:
     """Create a folder that was not there, with a number behind its name if need be."""
-    for number in itertools.count(1):
-        numbered = path if number == 1 else path.with_name(f"{path.name}-{number}")
+    numbered, number = path, 1
+    while True:
         try:
             numbered.mkdir(parents=True)
         except FileExistsError:  # of a run that began in the same second
-            continue
-        return numbered
-    raise AssertionError  # there is always another number
+            number += 1
+            numbered = path.with_name(f"{path.name}-{number}")
+        else:
+            return numbered

@@ -330,6 +330,7 @@ def test_a_damaged_checkpoint_is_resumed_from_the_one_before_it(
     previous = load_checkpoint(copy / "checkpoint-previous.pt").training
     assert previous is not None
     assert previous["step"] == 9  # of 12, saved every 3: not the damaged one
+    assert (copy / "checkpoint-damaged.pt").exists() == (damage != "deleted")
 
 
 def test_a_run_is_resumed_by_one_process_at_a_time(
