@@ -33,8 +33,8 @@ class StopRequest:
 def stop_request() -> Iterator[StopRequest]:
     """Catch the first SIGINT, SIGTERM or SIGHUP; a second one interrupts at once.
 
-    Signals can be caught in the main thread alone; in another, nothing changes. One that is
-    ignored, as `nohup` has SIGHUP ignored, stays so.
+    Signals can be caught in the main thread alone; in another, nothing changes. SIGHUP stays
+    ignored if it was, as under `nohup`.
     """
     request = StopRequest()
 
@@ -49,7 +49,7 @@ def stop_request() -> Iterator[StopRequest]:
     before = {
         number: signal.signal(number, remember)
         for number in _SIGNALS
-        if signal.getsignal(number) is not signal.SIG_IGN
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
         yield request
