@@ -52,7 +52,8 @@ class Command:
         help: One sentence.
         config: The dataclass of its options; fields without a default are positional arguments.
         run: The function of that dataclass; str() of the result is printed, and its `exit_code`,
-            if it has one, is the program's. That of a training also gets the function that prints.
+            if it has one, is the program's. That of a training gets the function that
+            prints, as `report`.
         defaults: Values of the options, if not the dataclass's own.
     """
 
@@ -169,7 +170,7 @@ def _run(name: str, parsed: Namespace, arguments: Sequence[str]) -> object:
         return resume(folder, **changes, report=_show)
     config = command.config(**options)
     if isinstance(config, TrainConfig):  # which has something to do after its results
-        return command.run(config, _show)
+        return command.run(config, report=_show)
     result = command.run(config)
     _show(result)
     return result

@@ -47,10 +47,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
 def replace_functions(
     monkeypatch: pytest.MonkeyPatch, function: Callable[[TrainConfig], object]
 ) -> None:
-    def run(config: TrainConfig, show: Callable[[object], None] | None = None) -> object:
+    def run(config: TrainConfig, report: Callable[[object], None] | None = None) -> object:
         result = function(config)
-        if show is not None:
-            show(result)
+        if report is not None:
+            report(result)
         return result
 
     commands = tuple(dataclasses.replace(command, run=run) for command in cli.COMMANDS)

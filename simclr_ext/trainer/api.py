@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: TrainConfig, report: Callable[[TrainResult], object] | None = None
+    config: TrainConfig, *, report: Callable[[TrainResult], object] | None = None
 ) -> TrainResult:
     """Train SimCLR, compare the encoder with raw pixels and with itself untrained, write it all.
 
