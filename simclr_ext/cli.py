@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupt; `doctor` has its own, and `study` returns 1 if a part of it failed.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    given = given_options(arguments)  # of some, the parser itself depends
+    given = given_options(arguments)  # the parser itself depends on two of them
     parser = build_parser(given.get("preset") or text_in(given.get("config"), "preset"))
     try:
         with warnings.catch_warnings():
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args = parser.parse_args(arguments)
             if args.command == "doctor":
                 return _doctor()
-            result = _run(args.command, parser.instantiate(args)[args.command], arguments)
+            result = _run(args.command, parser.instantiate(args)[args.command], given)
         return getattr(result, "exit_code", 0)
     except (ArgumentError, UserError) as error:
         print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -161,14 +161,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
 
 
-def _run(name: str, parsed: Namespace, arguments: Sequence[str]) -> object:
+def _run(name: str, parsed: Namespace, given: Collection[str]) -> object:
     (command,) = (command for command in COMMANDS if command.name == name)
     options = dict(vars(parsed))
     for option in ("config", "preset"):  # what they say is in the other options
         options.pop(option, None)
     folder = options.pop("resume", None)
     if folder is not None:
-        changes = {name: options[name] for name in _resume_changes(arguments)}
+        changes = {name: options[name] for name in _resume_changes(given)}
         return resume(folder, **changes, report=_show)
     config = command.config(**options)
     if isinstance(config, TrainConfig):  # which has something to do after its results
@@ -182,9 +182,8 @@ def _show(result: object) -> None:
     print(result, flush=True)
 
 
-def _resume_changes(arguments: Sequence[str]) -> list[str]:
+def _resume_changes(given: Collection[str]) -> list[str]:
     """Return the options beside `--resume`; a ConfigError if one is not for it."""
-    given = given_options(arguments)
     if others := [name for name in given if name not in ("resume", *CHANGEABLE)]:
         raise ConfigError(
             f"--resume takes the run's own configuration; beside it there may be --"
