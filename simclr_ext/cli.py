@@ -7,10 +7,9 @@ needs when it runs.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 from simclr_ext import BackendUnavailableError, __version__
 from simclr_ext.bench import BenchConfig, run_bench
 from simclr_ext.options.errors import ConfigError, TrainingInterrupted
-from simclr_ext.options.parser import CommandParser
+from simclr_ext.options.parser import CommandParser, given_options, text_in
 from simclr_ext.options.serialize import to_plain
 from simclr_ext.studies import STUDIES, StudyConfig, run_study
 from simclr_ext.trainer import (
@@ -40,6 +39,7 @@ from simclr_ext.trainer import (
     resume,
     train,
 )
+from simclr_ext.trainer.config import CHANGEABLE
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Command:
         help: One sentence.
         config: The dataclass of its options; fields without a default are positional arguments.
         run: The function of that dataclass; str() of the result is printed, and its `exit_code`,
-            if it has one, is the program's.
+            if it has one, is the program's. That of a training gets the function that
+            prints, as `report`.
         defaults: Values of the options, if not the dataclass's own.
         common: The options that `--help` shows; none: it shows all.
     """
@@ -59,7 +60,7 @@ class Command:
     name: str
     help: str
     config: type[Any]
-    run: Callable[[Any], object]
+    run: Callable[..., object]
     defaults: Any = None
     common: tuple[str, ...] = ()
 
@@ -86,7 +87,7 @@ COMMANDS = (
     Command("bench", _BENCH, BenchConfig, run_bench),
 )
 _PRESET = "Recipe to start from; the file and the other options override it"
-_RESUME = "Resume the run in this folder, whose configuration is taken; no other option"
+_RESUME = "Resume the run in this folder; only device, threads, workers and epochs may be changed"
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
 
@@ -134,18 +135,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupt; `doctor` has its own, and `study` returns 1 if a part of it failed.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    parser = build_parser(_early(arguments, "--preset"))
+    given = given_options(arguments)  # the parser itself depends on two of them
+    parser = build_parser(given.get("preset") or text_in(given.get("config"), "preset"))
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             args = parser.parse_args(arguments)
             if args.command == "doctor":
                 return _doctor()
-            result = _run(args.command, parser.instantiate(args)[args.command], arguments)
-            print(result)
+            result = _run(args.command, parser.instantiate(args)[args.command], given)
         return getattr(result, "exit_code", 0)
     except (ArgumentError, UserError) as error:
         print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
+    except OSError as error:  # a full disk, or a folder or device that is not what it was
+        reason = " ".join(str(error.strerror or error).split())
+        print(f"simclr-ext: error: {error.filename or 'a file'}: {reason}", file=sys.stderr)
     except BackendUnavailableError as error:  # with the compiler's own lines
         print(f"simclr-ext: error: {error}", file=sys.stderr)
     except TrainingInterrupted as interruption:
@@ -157,27 +161,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
 
 
-def _run(name: str, parsed: Namespace, arguments: Sequence[str]) -> object:
+def _run(name: str, parsed: Namespace, given: Collection[str]) -> object:
     (command,) = (command for command in COMMANDS if command.name == name)
     options = dict(vars(parsed))
     for option in ("config", "preset"):  # what they say is in the other options
         options.pop(option, None)
     folder = options.pop("resume", None)
-    if folder is None:
-        return command.run(command.config(**options))
-    if len(arguments) != (2 if f"--resume={folder}" in arguments else 3):
+    if folder is not None:
+        changes = {name: options[name] for name in _resume_changes(given)}
+        return resume(folder, **changes, report=_show)
+    config = command.config(**options)
+    if isinstance(config, TrainConfig):  # which has something to do after its results
+        return command.run(config, report=_show)
+    result = command.run(config)
+    _show(result)
+    return result
+
+
+def _show(result: object) -> None:
+    print(result, flush=True)
+
+
+def _resume_changes(given: Collection[str]) -> list[str]:
+    """Return the options beside `--resume`; a ConfigError if one is not for it."""
+    if others := [name for name in given if name not in ("resume", *CHANGEABLE)]:
         raise ConfigError(
-            f"--resume must be the only option: the run's configuration is in {folder}"
+            f"--resume takes the run's own configuration; beside it there may be --"
+            f"{', --'.join(CHANGEABLE)}, got --{', --'.join(others)}"
         )
-    return resume(folder)
-
-
-def _early(arguments: Sequence[str], option: str) -> str | None:
-    """Return the value of an option on which the parser itself depends."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument(option, dest="value", nargs="?")  # the whole parser asks for the value
-    value: str | None = parser.parse_known_args(arguments)[0].value
-    return value
+    return [name for name in CHANGEABLE if name in given]
 
 
 def _show_warning(

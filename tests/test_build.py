@@ -138,6 +138,7 @@ def test_prebuilt_module_that_does_not_load_is_reported_and_compiled_again(
 
 
 FAIL = """
+import simclr_ext
 import simclr_ext._backend as backend
 try:
     backend.load()

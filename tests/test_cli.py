@@ -1,6 +1,8 @@
 """The command line: options, configuration files, errors of one line."""
 
 import dataclasses
+import errno
+import os
 import subprocess
 import sys
 import types
@@ -45,7 +47,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
 def replace_functions(
     monkeypatch: pytest.MonkeyPatch, function: Callable[[TrainConfig], object]
 ) -> None:
-    commands = tuple(dataclasses.replace(command, run=function) for command in cli.COMMANDS)
+    def run(config: TrainConfig, report: Callable[[object], None] | None = None) -> object:
+        result = function(config)
+        if report is not None:
+            report(result)
+        return result
+
+    commands = tuple(dataclasses.replace(command, run=run) for command in cli.COMMANDS)
     monkeypatch.setattr(cli, "COMMANDS", commands)
 
 
@@ -102,7 +110,57 @@ def test_an_empty_configuration_file_is_an_empty_configuration(
     path = tmp_path / "config.yaml"
     path.write_text("# all as it is\n")
     assert cli.main(["train", "--config", str(path)]) == 0
-    assert trained == [TrainConfig()]
+    path.write_text("preset:\naugment:\n")
+    assert cli.main(["train", "--config", str(path)]) == 0
+    assert trained == [TrainConfig(), TrainConfig()]
+
+
+def test_what_may_change_beside_resume_is_spelled_as_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resumed: list[dict[str, object]] = []
+
+    def resume(folder: str, *, report: object, **changes: object) -> None:
+        resumed.append({"folder": folder, **changes})
+
+    monkeypatch.setattr(cli, "resume", resume)
+    monkeypatch.setattr(cli, "CHANGEABLE", ("epochs", "threads", "batch_size"))
+    for argument in ("--batch-size=8", "--batch_size=8", "--batch-size 8", "--batch_size 8"):
+        arguments = f"train --epochs=9 --resume=run-of-may {argument} --threads 2"
+        assert cli.main(arguments.split()) == 0
+        expected = {"folder": "run-of-may", "epochs": 9, "batch_size": 8, "threads": 2}
+        assert resumed.pop() == expected
+    for argument in ("--image-size=8", "--image_size 8"):
+        assert cli.main(["train", "--resume", "run", "--epochs", "9", *argument.split()]) == 2
+        assert "--batch_size, got --image_size\n" in capsys.readouterr().err
+    assert resumed == []
+
+
+def test_what_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: TrainConfig) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/events")
+
+    replace_functions(monkeypatch, fail)
+    assert cli.main(["train"]) == 2
+    assert capsys.readouterr().err == "simclr-ext: error: runs/a/events: No space left on device\n"
+
+
+def test_a_file_may_name_a_preset(trained: list[TrainConfig], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("preset: cifar10-r18\nepochs: 20\n")
+    assert cli.main(["train", "--config", str(path)]) == 0
+    assert cli.main(["train", f"--config={path}", "--preset", "cpu-small", "--seed", "4"]) == 0
+    first, second = PRESETS["cifar10-r18"], PRESETS["cpu-small"]
+    assert trained == [
+        dataclasses.replace(first, epochs=20), dataclasses.replace(second, epochs=20, seed=4)
+    ]  # fmt: skip
+    path.write_text("preset: cifar10-r18\noptim:\nmodel:\n  # encoder: small\n")
+    assert cli.main(["train", f"--config={path}"]) == 0
+    assert trained[2:] == [first]
+    path.write_text("preset: cifar11\n")
+    assert cli.main(["train", "--config", str(path)]) == 2
 
 
 def test_help_shows_the_values_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,8 +267,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--out", "."], "exists and is not empty"),
         (["train", "--preset", "cifar11"], "cifar11"),
         (["train", "--preset"], "expected one argument"),
-        (["train", "--resume", "."], "not a run folder"),
-        (["train", "--resume", ".", "--epochs", "3"], "--resume must be the only option"),
+        (["train", "--resume", "."], "not a run that can be resumed"),
+        (["train", "--resume", ".", "--seed", "3"], "--resume takes the run's own"),
         (["study"], "arguments are required"),
         (["study", "alchemy"], "study must be one of augmentations, batch-epochs, "),
         (["study", "losses", "--data", "gone.npz"], "gone.npz: no such file"),

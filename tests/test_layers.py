@@ -14,6 +14,7 @@ LAYERS = [
         "simclr_ext.bench",
         "simclr_ext.trainer.seeds",
         "simclr_ext.trainer.atomic",
+        "simclr_ext.trainer.lock",
         "simclr_ext.trainer.progress",
     ],
     ["simclr_ext.trainer.config", "simclr_ext.trainer.data"],

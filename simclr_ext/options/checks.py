@@ -50,7 +50,7 @@ def check_device(device: str) -> None:
     import torch  # here: options are checked without it
 
     try:
-        torch.empty(0, device=device)
+        torch.zeros((), device=device).item()  # "meta" has no values
     # AssertionError: how PyTorch says that it was built without CUDA.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]

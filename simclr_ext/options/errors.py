@@ -27,6 +27,14 @@ class RunFolderError(UserError, FileExistsError):
     """The run folder is taken, or cannot be created."""
 
 
+class WorkerError(UserError, RuntimeError):
+    """A process that decodes images has ended."""
+
+
+class StorageError(UserError, OSError):
+    """A file cannot be written: the disk is full, or the folder is read-only."""
+
+
 class TrainingInterrupted(KeyboardInterrupt):
     """A signal ended a run, whose state was saved first.
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, get_origin, get_type_hints
 
@@ -19,6 +20,9 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader
 
 from simclr_ext.options.errors import ConfigError
+from simclr_ext.options.serialize import flat
+
+_OPTION = re.compile("--?[a-zA-Z]")  # and no negative number
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -99,14 +103,14 @@ class CommandParser(ArgumentParser):
         """
         option = ""  # of which the next argument is the value
         for argument in arguments:
-            if not re.match("--?[a-zA-Z]", argument):
+            if not _OPTION.match(argument):
                 yield _bracketed(argument) if option in self._lists else argument
                 option = ""
                 continue
             name, equals, value = argument.partition("=")
             option = name
             if name.startswith("--") and name not in self._option_string_actions:
-                option = "--" + name[2:].replace("-", "_")
+                option = f"--{_underscored(name)}"
             if option not in self._option_string_actions:
                 self._unknown(name, "--")
             if equals:
@@ -131,7 +135,7 @@ class CommandParser(ArgumentParser):
         if isinstance(values, dict):
             empty = {key for key in values if values[key] is None and key in self._parts}
             values = {key: value for key, value in values.items() if key not in empty}
-            for key in _flat(values):
+            for key, _ in flat(values):
                 if key not in self._names:
                     self._unknown(key)
             content = yaml.safe_dump(values)
@@ -178,6 +182,44 @@ class _Help(argparse._HelpAction):
         super().__call__(parser, namespace, values, option_string)
 
 
+def given_options(arguments: Iterable[str]) -> dict[str, str | None]:
+    """Return the options among a command's arguments, which need not be valid, and their values.
+
+    Values are as they are written; None: there is none.
+
+    >>> given_options(["train", "--batch-size", "9", "--seed=3", "--help"])
+    {'batch_size': '9', 'seed': '3', 'help': None}
+    """
+    found: dict[str, str | None] = {}
+    option = None  # of which the next argument is the value
+    for argument in arguments:
+        if _OPTION.match(argument):
+            name, equals, value = argument.partition("=")
+            option = _underscored(name)
+            found[option] = value if equals else None
+            option = None if equals else option
+        elif option is not None:
+            found[option], option = argument, None
+    return found
+
+
+def text_in(file: str | None, option: str) -> str | None:
+    """Return the text that a configuration file has for an option.
+
+    None: it has none, or is unreadable, of which the parser tells.
+    """
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8")) if file else None
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    text = values.get(option) if isinstance(values, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def _underscored(option: str) -> str:
+    return option.lstrip("-").replace("-", "_")
+
+
 def _lists(config: type[Any], prefix: str = "--") -> Iterator[str]:
     """Yield the options of a dataclass whose values are tuples."""
     for name, hint in get_type_hints(config).items():
@@ -189,12 +231,3 @@ def _lists(config: type[Any], prefix: str = "--") -> Iterator[str]:
 
 def _bracketed(value: str) -> str:
     return value if value.startswith("[") else f"[{value}]"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the keys of nested mappings, `outer.inner`."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"

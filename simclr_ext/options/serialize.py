@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from simclr_ext.options.errors import ConfigError
@@ -37,6 +37,34 @@ def from_plain(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
             value = from_plain(hints[name], value, f"{prefix}{name}.")
         arguments[name] = tuple(value) if isinstance(value, list) else value
     return cls(**arguments)
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the options that differ between two plain configurations, with both values as text.
+
+    Args:
+        first: What `to_plain` returned, or what is left of it.
+        second: Likewise.
+
+    Example:
+        >>> differences({"model": {"width": 8}}, {"model": {"width": 16}, "seed": 0})
+        {'model.width': ('8', '16'), 'seed': ('missing', '0')}
+    """
+    one, other = ({name: repr(value) for name, value in flat(plain)} for plain in (first, second))
+    return {
+        name: (one.get(name, "missing"), other.get(name, "missing"))
+        for name in {**one, **other}
+        if one.get(name) != other.get(name)
+    }
+
+
+def flat(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested dictionaries with their keys, such as "model.width"."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ needs when it is called.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +30,19 @@ if TYPE_CHECKING:
     from simclr_ext.trainer.commands.train import TrainResult
 
 
-def train(config: TrainConfig, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    callbacks: Sequence[Callback] = (),
+    report: Callable[[TrainResult], object] | None = None,
+) -> TrainResult:
     """Train SimCLR, compare the encoder with raw pixels and with itself untrained, write it all.
 
     Args:
         config: The run. With `threads` set, PyTorch has that many threads until the run ends.
         callbacks: Are called after steps, epochs and checkpoints, and may end the training early.
+        report: Called with the result as soon as it is on disk, before the last picture is drawn,
+            which takes long.
 
     Returns:
         The run folder, the resolved configuration, the trained model, every epoch's measurements
@@ -47,16 +54,25 @@ def train(config: TrainConfig, *, callbacks: Sequence[Callback] = ()) -> TrainRe
         DeviceError: `config.device` cannot be used.
         BackendUnavailableError: The loss cannot be computed on this device.
         RunFolderError: The run folder exists and is not empty, or cannot be created.
-        DivergedError: The loss is not finite.
+        DivergedError: The loss or a weight is not finite.
     """
     require_trainer()
     from simclr_ext.trainer.commands.train import run_train
 
-    return run_train(config, callbacks)
+    return run_train(config, callbacks, report)
 
 
-def resume(folder: str | Path, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
-    """Resume an interrupted run from its last checkpoint.
+def resume(
+    folder: str | Path,
+    *,
+    epochs: int | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    workers: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    report: Callable[[TrainResult], object] | None = None,
+) -> TrainResult:
+    """Resume an interrupted run from its last checkpoint, whose configuration is taken.
 
     On a CPU, with the run's number of threads, the result is bit by bit that of a run that was not
     interrupted. A run that was complete is evaluated again; one that a callback ended early is
@@ -64,19 +80,28 @@ def resume(folder: str | Path, *, callbacks: Sequence[Callback] = ()) -> TrainRe
 
     Args:
         folder: The run folder.
+        epochs: Another number of epochs in all, over which the learning rate then decays, after the
+            warmup that the run began with; null, as for what follows: the run's.
+        device: Another device.
+        threads: Another number of CPU threads.
+        workers: Another number of processes that decode images.
         callbacks: As for `train`.
+        report: As for `train`.
 
     Returns:
         As `train`.
 
     Raises:
-        CheckpointError: The folder is not that of a run, or its data have changed.
+        CheckpointError: The folder is not that of a run, its checkpoint is missing or damaged,
+            config.yaml was changed, or the data have changed.
         DataError: As for `train`, like the other errors there.
     """
     require_trainer()
     from simclr_ext.trainer.commands.train import run_resume
 
-    return run_resume(folder, callbacks)
+    given = {"epochs": epochs, "device": device, "threads": threads, "workers": workers}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return run_resume(folder, changes, callbacks, report)
 
 
 def evaluate_checkpoint(config: EvalConfig) -> EvalResult:

@@ -19,6 +19,7 @@ TESTS = [
     "tests/test_ops.py",
     "tests/test_products.py",
     "tests/test_contrastive.py",
+    "tests/test_guarded.py",
 ]
 
 FAULTS = [
@@ -45,6 +46,12 @@ FAULTS = [
         "csrc/cpu/similarities.cpp",
         "std::fill(row + columns, row + data.columns, kMasked);",
         "",
+    ),
+    Fault(
+        "label read past the end",
+        "csrc/common/positives.h",
+        "++of_label[pairing.label[i]];",
+        "++of_label[pairing.label[i]];\n    of_label[pairing.label[part.end]] += 0;",
     ),
     Fault(
         "positive one column off",

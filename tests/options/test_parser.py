@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from simclr_ext.options.errors import ConfigError
-from simclr_ext.options.parser import CommandParser, nearest
+from simclr_ext.options.parser import CommandParser, given_options, nearest, text_in
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,43 @@ def test_a_misspelled_option_of_a_file(
     with pytest.raises(ConfigError) as error:
         parse("plain", "--config", str(path))
     assert str(error.value) == answer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        ("bake plain", {}),
+        ("--egg-count 5 --oven.peak-heat=2e2", {"egg_count": "5", "oven.peak_heat": "2e2"}),
+        ("--oven.peak_heat -5 a-b --name", {"oven.peak_heat": "-5", "name": None}),
+        ("--egg-count 5 --egg_count=6 -h", {"egg_count": "6", "h": None}),
+        ("--name= --toppings=a=b", {"name": "", "toppings": "a=b"}),
+    ],
+)
+def test_options_are_found_before_they_are_parsed(
+    arguments: str, given: dict[str, str | None]
+) -> None:
+    assert given_options(arguments.split()) == given
+
+
+@pytest.mark.parametrize(
+    ("contents", "text"),
+    [
+        (b"name: tart\noven:\n", "tart"),
+        (b"", None),
+        (b"# name: tart", None),
+        (b"name:", None),
+        (b"name: 3", None),
+        (b"tart", None),
+        (b"name: [", None),
+        (b"name: \xff", None),
+    ],
+)
+def test_one_text_of_a_file(tmp_path: Path, contents: bytes, text: str | None) -> None:
+    path = tmp_path / "cake.yaml"
+    path.write_bytes(contents)
+    assert text_in(str(path), "name") == text
+    assert text_in(str(tmp_path / "gone.yaml"), "name") is None
+    assert text_in(None, "name") is None
 
 
 def page(capsys: pytest.CaptureFixture[str], option: str) -> tuple[str, list[str]]:

@@ -27,7 +27,7 @@ from simclr_ext.trainer.config.commands import (
 )
 from simclr_ext.trainer.data import ImageFiles, load_data, open_data
 from simclr_ext.trainer.probes.classifier import stratified_subset
-from simclr_ext.trainer.probes.comparison import EvaluationWarning
+from simclr_ext.trainer.probes.optional import EvaluationWarning
 from tests.trainer.helpers import write_folder
 
 SIDE = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import RunFolderError
-from simclr_ext.options.serialize import to_plain
+from simclr_ext.options.serialize import differences, to_plain
 from simclr_ext.options.threads import check_threads
 from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.engine.report import orderings, reason, write_results
@@ -20,6 +21,7 @@ from simclr_ext.studies.engine.scales import SCALES, open_context
 from simclr_ext.studies.engine.study import Context, Findings, load_study
 from simclr_ext.studies.engine.sweep import Outcome, outcomes, sweep
 from simclr_ext.trainer.atomic import write_text
+from simclr_ext.trainer.lock import LOCK, locked
 from simclr_ext.trainer.probes.features import fingerprint
 from simclr_ext.trainer.training.preflight import check_loss
 
@@ -61,11 +63,11 @@ def run(config: StudyConfig) -> StudyResult:
     check_device(config.device)
     check_threads(config.threads)
     check_loss(context.config.temperature, config.device)
-    _claim(config.folder, _description(config, context))
     cells = study.cells(config.scale, seeds)
-    sweep(config, cells, context, config.folder)
-    found = outcomes(config.folder, cells)
-    findings = write_results(config.folder, study, config, context, found)
+    with _claimed(config.folder, _description(config, context)):
+        sweep(config, cells, context, config.folder)
+        found = outcomes(config.folder, cells)
+        findings = write_results(config.folder, study, config, context, found)
     failed = tuple(outcome for outcome in found if outcome.error is not None)
     return StudyResult(config.folder, findings, failed)
 
@@ -82,25 +84,38 @@ def _description(config: StudyConfig, context: Context) -> dict[str, Any]:
     }
 
 
-def _claim(folder: Path, description: dict[str, Any]) -> None:
-    """Make the folder that of this study, unless it is that already.
+@contextmanager
+def _claimed(folder: Path, description: dict[str, Any]) -> Iterator[None]:
+    """Make the folder that of this study, and keep other processes out of it.
 
     Raises:
-        RunFolderError: It is that of something else, is damaged, or cannot be created.
+        RunFolderError: It is that of something else, is damaged, or cannot be created; or another
+            process is at work in it.
     """
     file = folder / "study.yaml"
-    if file.exists():
-        other = _differences(_read(file), description)
-        if other:
-            raise RunFolderError(f"out: {folder} is that of a study with other {', '.join(other)}")
-        return
-    if folder.exists() and (not folder.is_dir() or not _is_fresh(folder)):
+    if not file.exists() and folder.exists() and (not folder.is_dir() or not _is_fresh(folder)):
         raise RunFolderError(f"out: {folder} exists and is not the folder of a study")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(file, yaml.safe_dump(description, sort_keys=False))
     except OSError as error:
         raise RunFolderError(f"out: cannot create {file}: {error.strerror}") from error
+    with locked(folder):
+        _claim(folder, description)
+        yield
+
+
+def _claim(folder: Path, description: dict[str, Any]) -> None:
+    """Describe the study in its folder, unless that is done already."""
+    file = folder / "study.yaml"
+    if file.exists():
+        other = ", ".join(
+            f"{name} ({there} there, {now} now)"
+            for name, (there, now) in differences(_read(file), description).items()
+        )
+        if other:
+            raise RunFolderError(f"out: {folder} is that of a study with other {other}")
+        return
+    write_text(file, yaml.safe_dump(description, sort_keys=False))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -117,23 +132,4 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _is_fresh(folder: Path) -> bool:
     """Return whether a folder has at most what a study leaves that is interrupted at its start."""
-    return all(path.name == "study.yaml.partial" for path in folder.iterdir())
-
-
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Return the keys whose values differ, each with both values."""
-    old, new = dict(_flat(there)), dict(_flat(here))
-    return [
-        f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)"
-        for key in {**new, **old}
-        if key not in old or key not in new or old[key] != new[key]
-    ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested dictionaries with their keys, such as "recipe.model.width"."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return all(path.name in ("study.yaml.partial", LOCK) for path in folder.iterdir())

@@ -148,7 +148,8 @@ def _run_in_processes(
 
 
 def _child(config: StudyConfig, cell: Cell, folder: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
+    for number in (signal.SIGINT, signal.SIGHUP):  # the parent decides what a terminal ends
+        signal.signal(number, signal.SIG_IGN)
     with threads(config.threads or max(1, torch.get_num_threads() // config.jobs)):
         _run_cell(config, cell, lambda: open_context(config), folder)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from simclr_ext.options.extras import require
+from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.commands.session import open_session
 from simclr_ext.trainer.config.commands import EmbedConfig
 from simclr_ext.trainer.probes.features import Features, Labels, encode
@@ -61,7 +62,8 @@ def _write_npy(folder: Path, part: str, features: Features, labels: Labels) -> l
     }
     paths = [folder / f"{part}-{name}.npy" for name in arrays]
     for path, array in zip(paths, arrays.values(), strict=True):
-        np.save(path, array)
+        with replacing(path) as file:
+            np.save(file, array)
     return paths
 
 

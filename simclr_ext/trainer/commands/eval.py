@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from simclr_ext.options.serialize import to_plain
+from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.commands.session import Session, open_session
 from simclr_ext.trainer.config.commands import EvalConfig, Probe, SgdConfig
 from simclr_ext.trainer.data import Images
@@ -92,12 +93,13 @@ def run_eval(config: EvalConfig) -> EvalResult:
         with open_session(dataclasses.replace(config, checkpoint=checkpoint)) as session:
             if checkpoint == config.checkpoint:
                 first = session
+                folder = session.folder(config.out, f"eval-{session.data.name}")
             labels = session.data.test_labels.numpy()
             for name, probe, ranking in _evaluate(session, config, chosen):
                 found = accuracy(ranking, labels), accuracy(ranking, labels, TOP)
                 draws.setdefault((name, probe), []).append(found)
     result = EvalResult(
-        first.folder(config.out, f"eval-{first.data.name}"),
+        folder,
         first.data.name,
         _accuracies(draws, 0),
         _accuracies(draws, 1) if first.classes > TOP else {},
@@ -197,8 +199,8 @@ def _write(result: EvalResult, config: EvalConfig, chosen: list[float]) -> None:
         **({"test_top5_accuracy": _plain(result.top5)} if result.top5 else {}),
     }
     text = json.dumps(contents, indent=2) + "\n"
-    (result.folder / "evaluation.json").write_text(text, encoding="utf-8")
-    (result.folder / "evaluation.md").write_text(result.table + "\n", encoding="utf-8")
+    write_text(result.folder / "evaluation.json", text)
+    write_text(result.folder / "evaluation.md", result.table + "\n")
 
 
 def _plain(accuracies: Accuracies) -> dict[str, dict[str, Any]]:

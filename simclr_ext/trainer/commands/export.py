@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from simclr_ext.options.errors import ExportError, RunFolderError
 from simclr_ext.options.extras import require
+from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.commands.session import checkpoint_path
 from simclr_ext.trainer.config.commands import ExportConfig
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint
@@ -125,15 +126,17 @@ def _load(weights: dict[str, Tensor], checkpoint: Checkpoint) -> Callable[[Tenso
 
 @torch.no_grad()
 def _state_dict(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
-    torch.save(_weights(checkpoint.model.encoder), path)
+    with replacing(path) as file:
+        torch.save(_weights(checkpoint.model.encoder), file)
     return _load(torch.load(path, weights_only=True), checkpoint)(images)
 
 
 @torch.no_grad()
 def _safetensors(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
-    save_file(_weights(checkpoint.model.encoder), path)
+    with replacing(path) as file:
+        file.write(save(_weights(checkpoint.model.encoder)))
     return _load(load_file(path), checkpoint)(images)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from simclr_ext.options.serialize import to_plain
+from simclr_ext.trainer.atomic import replacing, write_text
 from simclr_ext.trainer.commands.session import Session, open_session
 from simclr_ext.trainer.config.commands import FinetuneConfig
 from simclr_ext.trainer.probes.classifier import rank_images, stratified_subset, train_classifier
@@ -82,7 +83,8 @@ def run_finetune(config: FinetuneConfig) -> FinetuneResult:
             top1.append(accuracy(ranking, test_labels))
             top5.append(accuracy(ranking, test_labels, TOP))
             if seed == config.seed:
-                torch.save(classifier.cpu().state_dict(), folder / "classifier.pt")
+                with replacing(folder / "classifier.pt") as file:
+                    torch.save(classifier.cpu().state_dict(), file)
         result = FinetuneResult(
             folder,
             session.data.name,
@@ -124,5 +126,5 @@ def _write(result: FinetuneResult, config: FinetuneConfig) -> None:
     if result.top5 is not None:
         contents["test_top5_accuracy"] = accuracy_to_plain(result.top5)
     text = json.dumps(contents, indent=2) + "\n"
-    (result.folder / "finetune.json").write_text(text, encoding="utf-8")
-    (result.folder / "finetune.md").write_text(result.table + "\n", encoding="utf-8")
+    write_text(result.folder / "finetune.json", text)
+    write_text(result.folder / "finetune.md", result.table + "\n")

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.commands.session import open_session
 from simclr_ext.trainer.config.commands import PagesConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.data.png import data_url
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.knn import find_neighbors
+from simclr_ext.trainer.probes.optional import left_out
 from simclr_ext.trainer.probes.tsne import plot_tsne
 
 _PAGE = """<!doctype html>
@@ -49,7 +51,7 @@ class PagesResult:
     """What was drawn.
 
     Attributes:
-        files: neighbors.html and tsne.png.
+        files: neighbors.html and, if there is something to show, tsne.png.
     """
 
     files: tuple[Path, ...]
@@ -70,9 +72,12 @@ def run_pages(config: PagesConfig) -> PagesResult:
     shown = np.random.default_rng(config.seed).permutation(len(test))[: config.queries]
     _, rows = find_neighbors(train, test[shown], config.neighbors)
     page, picture = folder / "neighbors.html", folder / "tsne.png"
-    page.write_text(neighbors_page(data, torch.from_numpy(shown), rows), encoding="utf-8")
-    plot_tsne(picture, test, data.test_labels, data.class_names, config.seed)
-    return PagesResult((page, picture))
+    write_text(page, neighbors_page(data, torch.from_numpy(shown), rows))
+    files = [page]
+    with left_out(picture.name):
+        plot_tsne(picture, test, data.test_labels, data.class_names, config.seed)
+        files.append(picture)
+    return PagesResult(tuple(files))
 
 
 def neighbors_page(data: Dataset, queries: Tensor, neighbors: Tensor) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from contextlib import closing
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from simclr_ext.options.checks import check_device
-from simclr_ext.options.errors import CheckpointError
+from simclr_ext.options.errors import CheckpointError, ConfigError, StorageError, WorkerError
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.data import Dataset, open_data
@@ -25,7 +27,7 @@ from simclr_ext.trainer.training.process import freed_memory_kept, stop_request
 from simclr_ext.trainer.training.recorder import Recorder
 from simclr_ext.trainer.training.run_folder import RunFolder
 from simclr_ext.trainer.training.state import Epoch, Training
-from simclr_ext.trainer.views.batches import Source, build_source
+from simclr_ext.trainer.views.batches import Source, build_source, lost_workers
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class TrainResult:
         model: The trained model, in evaluation mode.
         epochs: Measurements of every epoch.
         scores: Test accuracies of "raw pixels", "untrained encoder" and "trained encoder"; empty if
-            `config.evaluate` is false.
+            `config.evaluate` is false; without those that could not be evaluated.
     """
 
     folder: Path
@@ -58,7 +60,12 @@ class TrainResult:
         return f"{table}run folder: {self.folder}"
 
 
-def run_train(options: TrainConfig, callbacks: Sequence[Callback] = ()) -> TrainResult:
+Report = Callable[[TrainResult], object]
+
+
+def run_train(
+    options: TrainConfig, callbacks: Sequence[Callback], report: Report | None
+) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
     folder = RunFolder.choose(options)  # first: a run must not end at a folder that is taken
     with threads(options.threads) as count, freed_memory_kept():
@@ -67,22 +74,56 @@ def run_train(options: TrainConfig, callbacks: Sequence[Callback] = ()) -> Train
         source = build_source(data, config)
         model = build_model(config).to(config.device)
         check_model(model, config)
-        folder.create(config)
-        return _train(folder, config, data, source, Training.start(model, config), callbacks)
+        training = Training.start(model, config)
+        with folder.created():
+            folder.start(training, config, source.images)
+            return _train(folder, config, data, source, training, callbacks, report)
 
 
-def run_resume(path: str | Path, callbacks: Sequence[Callback] = ()) -> TrainResult:
-    """Resume an interrupted run; see `simclr_ext.trainer.resume`."""
-    folder = RunFolder(Path(path))
-    options, checkpoint = folder.load()
-    with threads(options.threads), freed_memory_kept():
-        config, data = _open(options)
-        source = build_source(data, config)
-        model = build_model(config) if checkpoint is None else checkpoint.model
-        training = Training.start(model.to(config.device), config)
-        if checkpoint is not None:
-            _restore(training, checkpoint, folder, source)
-        return _train(folder, config, data, source, training, callbacks)
+def run_resume(
+    path: str | Path,
+    changes: Mapping[str, Any],
+    callbacks: Sequence[Callback],
+    report: Report | None,
+) -> TrainResult:
+    """Resume an interrupted run; see `simclr_ext.trainer.resume`.
+
+    Args:
+        path: The run folder.
+        changes: Options of `CHANGEABLE` with other values than the run had so far.
+        callbacks: As for `simclr_ext.trainer.resume`.
+        report: Likewise.
+    """
+    folder = RunFolder(Path(path).expanduser())
+    with folder.opened() as checkpoint:
+        options = _changed(checkpoint.config, changes)
+        with threads(options.threads), freed_memory_kept():
+            config, data = _open(options)
+            source = build_source(data, config)
+            training = Training.start(checkpoint.model.to(config.device), config)
+            _restore(training, checkpoint, folder, source, config)
+            if config != checkpoint.config:  # the checkpoint first: it decides
+                folder.save(training, config, source.images)
+                folder.write_config(config)
+            return _train(folder, config, data, source, training, callbacks, report)
+
+
+def _changed(config: ResolvedConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """Return a run's options with some changed.
+
+    The warmup is no part of them, although its default depends on the epochs: most runs have it
+    behind them when they are resumed, and the rate of the others must not jump within it.
+
+    Raises:
+        ConfigError: A value is not allowed, or the warmup does not fit into fewer epochs.
+    """
+    epochs, warmup = changes.get("epochs"), config.warmup_epochs
+    if isinstance(epochs, int) and 0 < epochs <= warmup:
+        raise ConfigError(
+            f"epochs must be above {warmup:g}, the epochs of warmup with which the run began, got "
+            f"{epochs}"
+        )
+    return dataclasses.replace(config.options, **changes)
 
 
 def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
@@ -94,16 +135,40 @@ def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
     return config, data.at(config.side, max(1, config.workers))
 
 
-def _restore(training: Training, checkpoint: Checkpoint, folder: RunFolder, source: Source) -> None:
-    state = checkpoint.training
+def _restore(
+    training: Training,
+    checkpoint: Checkpoint,
+    folder: RunFolder,
+    source: Source,
+    config: ResolvedConfig,
+) -> None:
+    state, before = checkpoint.training, checkpoint.config
     if state is None:
         raise CheckpointError(f"{folder.path}: checkpoint.pt has no state to resume from")
-    if state["images"] != source.images:
+    if (images := state.get("images")) != source.images:
         raise CheckpointError(
-            f"{folder.path}: the run has {state['images']} training images, the data set now has "
+            f"{folder.path}: the run has {images} training images, the data set now has "
             f"{source.images}"
         )
-    training.load_state_dict(state)
+    if config.channels != before.channels:
+        raise CheckpointError(
+            f"{folder.path}: the run has images of {before.channels} channels, the data set now "
+            f"{config.channels}"
+        )
+    try:
+        training.load_state_dict(state)
+        if training.step < 0 or len(training.epochs) != training.step // source.steps:
+            raise ValueError(f"step {training.step} and {len(training.epochs)} epochs")
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = textwrap.shorten(str(error), 200)
+        raise CheckpointError(
+            f"{folder.path}: checkpoint.pt has no state that fits the run ({reason})"
+        ) from error
+    if training.step > config.epochs * source.steps:
+        raise ConfigError(
+            f"epochs must be at least {-(-training.step // source.steps)}, which the run has "
+            f"begun, got {config.epochs}"
+        )
 
 
 def _train(
@@ -113,14 +178,32 @@ def _train(
     source: Source,
     training: Training,
     callbacks: Sequence[Callback],
+    report: Report | None,
 ) -> TrainResult:
-    with closing(Recorder(folder, config, data, source, training, callbacks)) as recorder:
-        with stop_request() as stop:
-            for _ in pretrain(training, source, config):
-                recorder.after_step(training, stop)
-        recorder.after_training(training)
-        scores = {}
-        if config.evaluate:
-            scores = compare(training.model, data, config)
+    with _resumable(folder):
+        recorder = Recorder(folder, config, data, source, training, callbacks)
+        with closing(recorder):
+            with stop_request() as stop:
+                for _ in pretrain(training, source, config):
+                    recorder.after_step(training, stop)
+            recorder.after_training(training)
+            scores = compare(training.model, data, config) if config.evaluate else {}
             recorder.after_evaluation(training, scores)
-    return TrainResult(folder.path, config, training.model.eval(), tuple(training.epochs), scores)
+            model, epochs = training.model.eval(), tuple(training.epochs)
+            result = TrainResult(folder.path, config, model, epochs, scores)
+            if report is not None:
+                report(result)
+            if config.evaluate:
+                recorder.draw_map(training)
+    return result
+
+
+@contextmanager
+def _resumable(folder: RunFolder) -> Iterator[None]:
+    """Say how to resume when the disk or a worker has ended the run."""
+    try:
+        with lost_workers():
+            yield
+    except (StorageError, WorkerError) as error:
+        again = f"simclr-ext train --resume {folder.path}"
+        raise type(error)(f"{error}; then resume: {again}") from error

@@ -17,9 +17,10 @@ from simclr_ext.trainer.config.model import ModelConfig
 from simclr_ext.trainer.config.monitor import MonitorConfig
 from simclr_ext.trainer.config.optim import OptimConfig
 from simclr_ext.trainer.config.presets import DEMO, PRESETS
-from simclr_ext.trainer.config.train import ResolvedConfig, TrainConfig
+from simclr_ext.trainer.config.train import CHANGEABLE, ResolvedConfig, TrainConfig
 
 __all__ = [
+    "CHANGEABLE",
     "DEMO",
     "PRESETS",
     "AugmentConfig",

@@ -23,6 +23,7 @@ from simclr_ext.trainer.config.optim import OptimConfig
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+CHANGEABLE = ("device", "threads", "workers", "epochs")  # options of a run that is resumed
 # Where nobody has chosen the side of the views, in pixels, or the epochs of warmup.
 _LEAST_SIDE, _GREATEST_SIDE = 16, 224
 _WARMUP_EPOCHS = 10
@@ -51,7 +52,8 @@ class TrainConfig:
         precision: What the network computes in: "fp32", or mixed with "bf16" or "fp16". Weights,
             the loss and its gradient are float32.
         channels_last: Whether images lie in memory with the channels of a pixel side by side, which
-            convolutions like.
+            convolutions like; without effect on models of which oneDNN then overwrites memory, see
+            docs/onednn.md.
         compile: Whether torch.compile compiles the network.
         evaluate: Whether the run ends with a comparison with raw pixels and the untrained encoder.
         seed: Seed of the weights, the batches, the views and the evaluation's draws.

@@ -25,7 +25,8 @@ def load_npz(path: Path) -> Dataset:
     Args:
         path: File with `train_images` and `test_images`, [n, H, W, 3] or [n, H, W] uint8,
             `train_labels` and `test_labels`, [n] or [n, 1] integers from 0, and optionally
-            `class_names`.
+            `class_names`, of which the labels are the numbers. Without names, labels may be any
+            integers from 0: the classes are the values that occur, and their names.
 
     Raises:
         DataError: The file is missing or unreadable, lacks a key, or holds other shapes or types.
@@ -52,14 +53,25 @@ def load_npz(path: Path) -> Dataset:
         raise DataError(f"{path}: train images are {train} and test images {test} ([C, H, W])")
     if train_labels.min() == train_labels.max():
         raise DataError(f"{path}: train_labels hold fewer than 2 classes")
-    classes = int(max(train_labels.max(), test_labels.max())) + 1
-    names = tuple(str(name) for name in arrays.get("class_names", range(classes)))
-    if len(names) < classes:
-        raise DataError(f"{path}: {len(names)} class_names for labels up to {classes - 1}")
-    return Dataset(path.stem, train_images, train_labels, test_images, test_labels, names)
+    values = sorted({*train_labels.tolist(), *test_labels.tolist()})
+    names = tuple(map(str, values))
+    if "class_names" in arrays:
+        names = tuple(map(str, np.atleast_1d(arrays["class_names"])))
+        if len(names) <= values[-1]:
+            raise DataError(f"{path}: {len(names)} class_names for labels up to {values[-1]}")
+        values = list(range(len(names)))
+    train_classes, test_classes = _number(train_labels, values), _number(test_labels, values)
+    return Dataset(path.stem, train_images, train_classes, test_images, test_classes, names)
 
 
-def _part(path: Path, arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[Tensor, Tensor]:
+def _number(labels: NDArray[Any], values: list[int]) -> Tensor:
+    """Return the place of each label among the values, [n] int64."""
+    places = {value: place for place, value in enumerate(values)}
+    found, rows = np.unique(labels, return_inverse=True)
+    return torch.tensor([places[value] for value in found.tolist()])[torch.from_numpy(rows)]
+
+
+def _part(path: Path, arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[Tensor, NDArray[Any]]:
     images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
     if images.dtype != np.uint8:
         raise DataError(f"{path}: {part}_images must be uint8, got {images.dtype}")
@@ -80,4 +92,4 @@ def _part(path: Path, arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[Te
         found = labels.min() if whole else labels.dtype
         raise DataError(f"{path}: {part}_labels must be integers from 0, got {found}")
     channels_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return torch.from_numpy(channels_first), torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(channels_first), labels

@@ -1,21 +1,28 @@
-"""Checkpoints: the model's weights, what builds the model, and the state to resume from."""
+"""Checkpoints: the model's weights, what builds the model, and the state to resume from.
+
+A file is what torch.save writes, followed by the SHA-256 of it; torch.load takes no notice of that.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 
-from simclr_ext.options.errors import CheckpointError
+from simclr_ext.options.errors import CheckpointError, MissingExtraError
 from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.config import ResolvedConfig
+from simclr_ext.trainer.model.layout import memory_format
 from simclr_ext.trainer.model.simclr import SimCLR
 
-_FORMAT = 3
+_FORMAT = 4
+_CHUNK = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ def save_checkpoint(
     config: ResolvedConfig,
     epoch: int,
     training: Mapping[str, Any] | None = None,
+    previous: Path | None = None,
 ) -> None:
     """Write a checkpoint; a crash leaves the previous file or the whole new one.
 
@@ -50,6 +58,7 @@ def save_checkpoint(
         config: The configuration that trains it.
         epoch: Epochs done.
         training: State of the training; None: the file serves the model alone.
+        previous: Where the file that is replaced is kept; None: nowhere.
     """
     contents = {
         "format": _FORMAT,
@@ -59,31 +68,79 @@ def save_checkpoint(
         "head": model.head.state_dict(),
         "training": None if training is None else dict(training),
     }
-    with replacing(path) as file:
-        torch.save(contents, file)
+    with replacing(path, previous=previous) as file:
+        hashed = _Hashed(file)
+        torch.save(contents, cast(BinaryIO, hashed))
+        file.write(hashed.digest.digest())
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint onto the CPU, running no code from the file.
 
     Raises:
-        CheckpointError: The file is missing, or no checkpoint of this package and format.
+        CheckpointError: The file is missing or damaged, or no checkpoint of this package and
+            format.
     """
     path = Path(path)
     try:
+        _check_digest(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+    except Exception as error:  # a damaged file makes its readers raise anything
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
     if not isinstance(contents, dict) or contents.get("format") != _FORMAT:
         found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
         raise CheckpointError(f"{path}: checkpoint format must be {_FORMAT}, got {found!r}")
+    try:
+        return _build(contents)
+    except MissingExtraError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        short = textwrap.shorten(reason, 200)  # a network's list of its weights is long
+        raise CheckpointError(
+            f"{path}: not a checkpoint that fits this package ({short})"
+        ) from error
+
+
+def _build(contents: dict[str, Any]) -> Checkpoint:
+    """Return the model in a file's contents; any error says that they are not what they should."""
     config = ResolvedConfig.from_dict(contents["config"])
     model = SimCLR(config.model, config.channels)
-    if config.channels_last:  # another layout is computed in another order, with other last bits
-        model.to(memory_format=torch.channels_last)
+    # Another layout is computed in another order, with other last bits.
+    model.to(memory_format=memory_format(model, config.channels_last))
     model.encoder.load_state_dict(contents["encoder"])
     model.head.load_state_dict(contents["head"])
     return Checkpoint(model.eval(), config, contents["epoch"], contents["training"])
+
+
+class _Hashed:
+    """A file for torch.save, which hashes what is written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, hashlib.sha256()
+
+    def write(self, part: bytes) -> int:
+        self.digest.update(part)
+        return self._file.write(part)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _check_digest(path: Path) -> None:
+    """Raise ValueError unless a file ends in the digest of all that precedes it.
+
+    torch.load takes flipped bits for weights: it looks at no checksum, and those that the zip
+    archive has of its parts say nothing about its directory.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END) - digest.digest_size
+        file.seek(0)
+        for start in range(0, size, _CHUNK):
+            digest.update(file.read(min(_CHUNK, size - start)))
+        if file.read() != digest.digest():
+            raise ValueError("damaged, or written by another program")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from simclr_ext.options.errors import ConfigError
 from simclr_ext.trainer.config import ModelConfig, ResolvedConfig
 from simclr_ext.trainer.model.encoders import Encoder, build_encoder
+from simclr_ext.trainer.model.layout import memory_format
 
 __all__ = ["Encoder", "ProjectionHead", "SimCLR"]
 
@@ -95,6 +96,4 @@ def build_model(config: ResolvedConfig) -> SimCLR:
     with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
         torch.manual_seed(config.seed)
         model = SimCLR(config.model, config.channels)
-    if config.channels_last:
-        model.to(memory_format=torch.channels_last)
-    return model
+    return model.to(memory_format=memory_format(model, config.channels_last))

@@ -16,6 +16,7 @@ from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.features import Features, Labels, encode, pixels
 from simclr_ext.trainer.probes.knn import nearest_neighbors
 from simclr_ext.trainer.probes.linear import linear_probe, standardize
+from simclr_ext.trainer.probes.optional import EvaluationWarning, left_out
 from simclr_ext.trainer.probes.scores import Accuracy, Scores
 from simclr_ext.trainer.progress import each
 
@@ -23,12 +24,11 @@ LABELS_PER_CLASS = 5
 DRAWS = 10
 
 
-class EvaluationWarning(UserWarning):
-    """Something is left out of an evaluation."""
-
-
 def compare(model: SimCLR, data: Dataset, config: ResolvedConfig) -> dict[str, Scores]:
-    """Return the test accuracies of raw pixels, the untrained and the trained encoder."""
+    """Return the test accuracies of raw pixels, the untrained and the trained encoder.
+
+    One that cannot be evaluated is left out, with a warning.
+    """
     untrained = build_model(config).to(config.device)
     representations: dict[str, Callable[[Images], Features]] = {
         "untrained encoder": lambda images: encode(untrained.encoder, images, config.side),
@@ -36,10 +36,12 @@ def compare(model: SimCLR, data: Dataset, config: ResolvedConfig) -> dict[str, S
     }
     if pixels_fit(data):
         representations = {"raw pixels": pixels, **representations}
-    return {
-        name: evaluate(represent(data.train_images), represent(data.test_images), data, config.seed)
-        for name, represent in each("evaluating", list(representations.items()))
-    }
+    scores = {}
+    for name, represent in each("evaluating", list(representations.items())):
+        with left_out(f"the evaluation of {name}"):
+            train, test = represent(data.train_images), represent(data.test_images)
+            scores[name] = evaluate(train, test, data, config.seed)
+    return scores
 
 
 def evaluate(train: Features, test: Features, data: Dataset, seed: int) -> Scores:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.data import ImageFiles, Images
+from simclr_ext.trainer.probes.optional import EvaluationWarning
 from simclr_ext.trainer.views.image_ops import resize
 
 Features = NDArray[np.float32]  # [n, dim]
@@ -80,13 +83,17 @@ class FeatureCache:
         if self._folder is None:
             return compute()
         path = self._folder / f"{key}.npy"
-        if path.exists():
+        with suppress(OSError, ValueError, EOFError):  # not there, or damaged
             kept: Features = np.load(path, allow_pickle=False)
             return kept
         features = compute()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path, f".{os.getpid()}.partial") as file:  # another may compute the same
-            np.save(file, features)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path, f".{os.getpid()}.partial") as file:  # another may compute the same
+                np.save(file, features)
+        except OSError as error:  # they can be computed again
+            text = f"features are not kept: {error.strerror or error}"
+            warnings.warn(f"{self._folder}: {text}", EvaluationWarning, stacklevel=2)
         return features
 
 

@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from torch import Generator, Tensor, nn
 
+from simclr_ext.options.errors import DataError, DivergedError
 from simclr_ext.trainer.config.commands import SgdConfig
 from simclr_ext.trainer.data import Images
 from simclr_ext.trainer.probes.classifier import rank_images, train_classifier
@@ -126,7 +127,13 @@ def linear_classifier(dim: int, classes: int, seed: int) -> nn.Linear:
 
 
 def standardize(train: Features, test: Features) -> tuple[Features, Features]:
-    """Return both with the mean and deviation of `train` taken out, divided by sqrt(dimension)."""
+    """Return both with the mean and deviation of `train` taken out, divided by sqrt(dimension).
+
+    Raises:
+        DivergedError: A feature is not finite.
+    """
+    if not (np.isfinite(train).all() and np.isfinite(test).all()):
+        raise DivergedError("the features of some images are not finite")
     scaler = StandardScaler()
     for start in range(0, len(train), _ROWS):
         scaler.partial_fit(train[start : start + _ROWS])
@@ -154,7 +161,12 @@ def rank_linearly(train: Features, labels: Labels, test: Features, c: float = PR
 
     Returns:
         [m, 5], the likeliest first, or fewer if `labels` has fewer classes.
+
+    Raises:
+        DataError: All labels are of one class.
     """
+    if np.ptp(labels) == 0:
+        raise DataError("a linear probe takes training images of two classes or more, got one")
     probe = LogisticRegression(C=c, max_iter=2000).fit(train, labels)
     scores = torch.from_numpy(probe.decision_function(test))
     if scores.ndim == 1:  # of two classes: the second's, while the first's is 0

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.probes.comparison import DRAWS, LABELS_PER_CLASS
 from simclr_ext.trainer.probes.knn import NEIGHBORS, TEMPERATURE
 from simclr_ext.trainer.probes.linear import PROBE_C
@@ -62,7 +63,7 @@ def write_scores(path: Path, scores: Mapping[str, Scores]) -> None:
         },
         "test_accuracy": {name: _plain(s) for name, s in scores.items()},
     }
-    path.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(contents, indent=2) + "\n")
 
 
 def _plain(scores: Scores) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from torch import Tensor
 
+from simclr_ext.options.errors import DataError
+
 DPI = 150
 # Petroff's sequence of ten, arXiv 2107.02270: distinct for color-blind readers too.
 COLORS = (
@@ -20,6 +22,7 @@ COLORS = (
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+_LEAST_POINTS = 3
 _TSNE_POINTS = 2000  # more take minutes and hide one another
 
 
@@ -38,6 +41,9 @@ def plot_tsne(
         labels: [n] int64.
         class_names: Name of each label.
         seed: Seed of the map.
+
+    Raises:
+        DataError: As for `tsne_map`.
     """
     points, rows = tsne_map(features, seed)
     classes = labels.numpy()[rows]
@@ -55,8 +61,19 @@ def tsne_map(
     """Return the t-SNE map [m, 2] of features [n, dim], and which of them it shows, [m].
 
     All are shown, or a random 2,000 if there are more.
+
+    Raises:
+        DataError: A feature is not finite, or fewer than three rows differ: of equal rows alone,
+            scikit-learn's t-SNE ends the process.
     """
     rows = np.random.default_rng(seed).permutation(len(features))[:_TSNE_POINTS]
+    if not np.isfinite(features[rows]).all():
+        raise DataError("t-SNE takes finite features")
+    if (distinct := len(np.unique(features[rows], axis=0))) < _LEAST_POINTS:
+        raise DataError(
+            f"t-SNE takes {_LEAST_POINTS} images or more that differ in their features, got "
+            f"{distinct} of {len(rows)}"
+        )
     # t-SNE asks for a perplexity below the number of points; 30 is its usual one.
     perplexity = min(30.0, (len(rows) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)

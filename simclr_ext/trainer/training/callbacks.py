@@ -36,4 +36,4 @@ class Callback:
         """Act after an epoch; `training.epochs[-1]` is what it measured, k-NN included."""
 
     def on_checkpoint(self, training: Training, path: Path) -> None:
-        """Act after a checkpoint was written to `path`: checkpoint.pt, best.pt, epoch-NNNN.pt."""
+        """Act after a step that was saved as `path`: checkpoint.pt, best.pt or epoch-NNNN.pt."""

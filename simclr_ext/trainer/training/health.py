@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.probes.features import encode
@@ -17,6 +18,7 @@ from simclr_ext.trainer.seeds import Stream, derive_seed, generator
 from simclr_ext.trainer.training.state import Epoch
 
 _KEYS, _QUERIES = 5000, 1000  # training images that vote, and that are voted on
+_HELD_OUT = 5  # one training image in so many is voted on, at most
 
 
 class TrainingWarning(UserWarning):
@@ -61,13 +63,20 @@ class Knn:
         data: The data set; up to 5,000 of its training images vote on up to 1,000 others.
         side: Side in pixels to which images are resized.
         seed: The run's.
+
+    Raises:
+        DataError: There are fewer than five training images.
     """
 
     def __init__(self, data: Dataset, side: int, seed: int) -> None:
         labels = data.train_labels
+        if len(labels) < _HELD_OUT:
+            raise DataError(
+                f"one training image in {_HELD_OUT} is held out, and there are {len(labels)}"
+            )
         random = generator(derive_seed(seed, Stream.HELD_OUT))
         rows = torch.randperm(len(labels), generator=random)[: _KEYS + _QUERIES]
-        self._queries = min(_QUERIES, len(rows) // 5)
+        self._queries = min(_QUERIES, len(rows) // _HELD_OUT)
         self._labels = labels[rows].numpy()
         self._side = side
         self._images = data.train_images[rows]

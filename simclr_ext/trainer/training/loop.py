@@ -14,6 +14,7 @@ from simclr_ext import NTXentLoss
 from simclr_ext.diagnostics import contrastive_metrics, effective_rank, embedding_std
 from simclr_ext.options.errors import DivergedError
 from simclr_ext.trainer.config import OptimConfig, ResolvedConfig
+from simclr_ext.trainer.model.layout import memory_format
 from simclr_ext.trainer.seeds import Stream, derive_seed, seeded
 from simclr_ext.trainer.training.gradient import Forward, Loss, halves, one_pass, two_pass
 from simclr_ext.trainer.training.optim import peak_learning_rate, schedule
@@ -47,6 +48,7 @@ def pretrain(
     peak = peak_learning_rate(config.optim, config.batch_size)
     loss_of = NTXentLoss(config.temperature) if loss is None else loss
     network: Callable[..., Any] = torch.compile(model) if config.compile else model
+    layout = memory_format(model, config.channels_last)
     while training.step < total_steps:
         epoch, skip = divmod(training.step, source.steps)
         clock = time.perf_counter()
@@ -54,7 +56,7 @@ def pretrain(
             model.train()  # whoever takes the steps may have evaluated in between
             for group in optimizer.param_groups:
                 group["lr"] = peak * schedule(training.step, total_steps, warmup)
-            forward = _forward(network, source, config, training.step)
+            forward = _forward(network, source, config, layout, training.step)
             if config.micro_batch is None:
                 value, z = one_pass(forward, batch, loss_of, scaler)
             else:
@@ -77,7 +79,11 @@ def pretrain(
 
 
 def _forward(
-    network: Callable[..., Any], source: Source, config: ResolvedConfig, step: int
+    network: Callable[..., Any],
+    source: Source,
+    config: ResolvedConfig,
+    layout: torch.memory_format,
+    step: int,
 ) -> Forward:
     """Return the function of a step's chunks to z, [2n, D] float32.
 
@@ -85,7 +91,6 @@ def _forward(
     rounded to half precision before it reaches the network.
     """
     device = torch.device(config.device)
-    layout = torch.channels_last if config.channels_last else torch.contiguous_format
     mixed = config.precision != "fp32"
 
     def forward(chunk: Tensor, index: int) -> Tensor:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Parameters of mallopt, from malloc.h, with the library's defaults; -1 never gives back.
 _TRIM_THRESHOLD, _DEFAULT_TRIM = -1, 128 * 1024
 _MMAP_THRESHOLD, _DEFAULT_MMAP = -3, 128 * 1024
@@ -30,9 +31,10 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Catch the first SIGINT or SIGTERM; a second one interrupts at once.
+    """Catch the first SIGINT, SIGTERM or SIGHUP; a second one interrupts at once.
 
-    Signals can be caught in the main thread alone; in another, nothing changes.
+    Signals can be caught in the main thread alone; in another, nothing changes. SIGHUP stays
+    ignored if it was, as under `nohup`.
     """
     request = StopRequest()
 
@@ -44,7 +46,11 @@ def stop_request() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, remember)
+        for number in _SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield request
     finally:

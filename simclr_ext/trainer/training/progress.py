@@ -5,13 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import torch
 from tqdm import tqdm
 
 from simclr_ext.trainer.config import ResolvedConfig
+from simclr_ext.trainer.model.layout import memory_format
 from simclr_ext.trainer.progress import duration, on_terminal, say
 from simclr_ext.trainer.training.state import Training
 
 _SECONDS = 30  # between lines within an epoch
+_CONTIGUOUS = (
+    "layout: contiguous, not channels_last, in which oneDNN overwrites memory for convolutions as "
+    "narrow as this model's (docs/onednn.md)"
+)
 
 
 def headline(config: ResolvedConfig, steps: int, done: int) -> str:
@@ -32,17 +38,20 @@ def headline(config: ResolvedConfig, steps: int, done: int) -> str:
     )
 
 
-def training_progress(config: ResolvedConfig, steps: int, done: int) -> Bar | Log:
-    """Write the headline, and return what shows every step: a bar, or lines.
+def training_progress(config: ResolvedConfig, steps: int, training: Training) -> Bar | Log:
+    """Write what a training begins with, and return what shows every step: a bar, or lines.
 
     Args:
         config: The run.
         steps: Steps of an epoch.
-        done: Steps that were done before.
+        training: The state from which it starts or is resumed.
     """
-    say(headline(config, steps, done))
+    say(headline(config, steps, training.step))
+    layout = memory_format(training.model, config.channels_last)
+    if config.channels_last and layout == torch.contiguous_format:
+        say(_CONTIGUOUS)
     kind = Bar if on_terminal() else Log
-    return kind(config, steps, done)
+    return kind(config, steps, training.step)
 
 
 class Bar:

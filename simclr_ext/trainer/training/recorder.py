@@ -13,6 +13,7 @@ from simclr_ext.options.errors import TrainingInterrupted
 from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.probes.features import encode
+from simclr_ext.trainer.probes.optional import left_out
 from simclr_ext.trainer.probes.scores import Scores
 from simclr_ext.trainer.probes.tables import write_scores
 from simclr_ext.trainer.probes.tsne import plot_tsne
@@ -57,11 +58,15 @@ class Recorder:
         folder.write_metrics(training.epochs)
         folder.remove_events()
         self._board = SummaryWriter(str(folder.path))
-        self._show("pairs", 0)
+        with left_out("pairs.png in TensorBoard"):
+            self._show("pairs", 0)
         for epoch in training.epochs:
             self._log(epoch)
-        self._knn = Knn(data, config.side, config.seed) if config.monitor.knn_every > 0 else None
-        self._progress = training_progress(config, source.steps, training.step)
+        self._knn = None
+        if config.monitor.knn_every > 0:
+            with left_out("the k-NN accuracy on the way"):
+                self._knn = Knn(data, config.side, config.seed)
+        self._progress = training_progress(config, source.steps, training)
 
     def close(self) -> None:
         """Close what is open; nothing can be recorded any more."""
@@ -96,7 +101,8 @@ class Recorder:
     def _after_epoch(self, training: Training) -> None:
         config, monitor, done = self._config, self._config.monitor, len(training.epochs)
         if self._knn is not None and (done % monitor.knn_every == 0 or done == config.epochs):
-            training.measure_knn(self._knn(training.model))
+            with left_out("the k-NN accuracy of an epoch"):
+                training.measure_knn(self._knn(training.model))
             if training.is_best():
                 self._keep("best.pt", training)
         self._log(training.epochs[-1])
@@ -123,26 +129,35 @@ class Recorder:
     def after_training(self, training: Training) -> None:
         """Draw the loss, and end the progress."""
         self._progress.close()
-        plot_loss(self._folder.path / "loss.png", training.epochs, self._config.batch_size)
+        with left_out("loss.png"):
+            plot_loss(self._folder.path / "loss.png", training.epochs, self._config.batch_size)
 
     def after_evaluation(self, training: Training, scores: Mapping[str, Scores]) -> None:
-        """Write the test accuracies, and draw the map of the test images."""
-        write_scores(self._folder.path / "evaluation.json", scores)
+        """Write the test accuracies, if there are any."""
+        if not scores:
+            return
+        with left_out("evaluation.json"):
+            write_scores(self._folder.path / "evaluation.json", scores)
         for name, score in scores.items():
             for field in dataclasses.fields(score):
                 tag = f"test/{field.name}/{name.replace(' ', '_')}"
                 self._board.add_scalar(tag, getattr(score, field.name).mean, training.step)
-        data, config = self._data, self._config
-        h = encode(training.model.encoder, data.test_images, config.side)
-        path = self._folder.path / "tsne.png"
-        plot_tsne(path, h, data.test_labels, data.class_names, config.seed)
-        self._show("tsne", training.step)
+        self._board.flush()
+
+    def draw_map(self, training: Training) -> None:
+        """Draw the map of the test images."""
+        data, config, path = self._data, self._config, self._folder.path / "tsne.png"
+        with left_out(path.name):
+            h = encode(training.model.encoder, data.test_images, config.side)
+            plot_tsne(path, h, data.test_labels, data.class_names, config.seed)
+            self._show("tsne", training.step)
 
     def _draw_pairs(self) -> None:
         """Draw images of the first batch, and two views of each."""
         batch = next(iter(self._source.batches(0)))[:_PAIRS]
         views = self._source.views(batch, derive_seed(self._config.seed, Stream.VIEWS))
-        plot_pairs(self._folder.path / "pairs.png", batch[:, 0], *views.chunk(2))
+        with left_out("pairs.png"):
+            plot_pairs(self._folder.path / "pairs.png", batch[:, 0], *views.chunk(2))
 
     def _show(self, name: str, step: int) -> None:
         """Show a picture of the folder in TensorBoard, if it could be drawn."""

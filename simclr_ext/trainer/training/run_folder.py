@@ -5,17 +5,25 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import yaml
 
 from simclr_ext.options.errors import CheckpointError, RunFolderError
+from simclr_ext.options.serialize import differences
 from simclr_ext.trainer.atomic import write_text
-from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
+from simclr_ext.trainer.config import CHANGEABLE, ResolvedConfig, TrainConfig
+from simclr_ext.trainer.lock import LOCK, locked
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from simclr_ext.trainer.training.health import TrainingWarning
 from simclr_ext.trainer.training.state import Epoch, Training
+
+_CHECKPOINT, _PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"
+_DAMAGED = "checkpoint-damaged.pt"
 
 
 class RunFolder:
@@ -23,10 +31,14 @@ class RunFolder:
 
     Args:
         path: The folder.
+
+    Attributes:
+        path: Likewise; `created` may give a number to one that is named after the time.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._named_after_time = False
 
     @classmethod
     def choose(cls, config: TrainConfig) -> RunFolder:
@@ -37,52 +49,135 @@ class RunFolder:
         """
         if config.out is None:
             now = datetime.now().strftime("%Y%m%d-%H%M%S")
-            path = Path("runs") / f"{Path(config.data).stem}-{now}"
+            folder = cls(Path("runs") / f"{Path(config.data).stem}-{now}")
+            folder._named_after_time = True
         else:
-            path = Path(config.out).expanduser()
+            folder = cls(Path(config.out).expanduser())
+            folder._check_empty()
+        return folder
+
+    def _check_empty(self) -> None:
+        """Raise RunFolderError if something is there already, but for a lock."""
+        path = self.path
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"out: {path} is a file, not a folder")
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and any(file.name != LOCK for file in path.iterdir()):
             raise RunFolderError(f"out: {path} exists and is not empty; runs are never overwritten")
-        return cls(path)
 
-    def create(self, config: ResolvedConfig) -> None:
-        """Create the folder and its parents, with the run's configuration in it.
+    @contextmanager
+    def created(self) -> Iterator[None]:
+        """Create the folder and its parents, and keep other processes out of it.
 
         Raises:
-            RunFolderError: It cannot be created.
+            RunFolderError: It cannot be created, or another run was faster.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if self._named_after_time:
+                self.path = _make_new(self.path)
+            else:
+                self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"out: cannot create {self.path}: {error.strerror}") from error
+        with locked(self.path):
+            self._check_empty()
+            yield
+
+    def start(self, training: Training, config: ResolvedConfig, images: int) -> None:
+        """Write the run's configuration and first state.
+
+        The state before the first step is a checkpoint like any other, so that a run that lacks one
+        has lost it.
+        """
+        self.write_config(config)
+        self.save(training, config, images)
+
+    def write_config(self, config: ResolvedConfig) -> None:
+        """Write config.yaml, which is for people: the truth is in checkpoint.pt."""
         text = yaml.safe_dump(config.options.to_dict(), sort_keys=False)
         write_text(self.path / "config.yaml", text)
 
-    def load(self) -> tuple[TrainConfig, Checkpoint | None]:
-        """Return the configuration and the last checkpoint, if there is one yet.
+    @contextmanager
+    def opened(self) -> Iterator[Checkpoint]:
+        """Keep other processes out of the folder, and return what `load` returns.
 
         Raises:
-            CheckpointError: The folder is not that of a run.
+            CheckpointError: As for `load`, or no checkpoint is there.
+            RunFolderError: Another process is at work there.
         """
-        file = self.path / "config.yaml"
+        if not any((self.path / name).exists() for name in (_CHECKPOINT, _PREVIOUS)):
+            raise CheckpointError(
+                f"{self.path}: not a run that can be resumed: {_CHECKPOINT} is missing; start "
+                "another one"
+            )
+        with locked(self.path):
+            yield self.load()
+
+    def load(self) -> Checkpoint:
+        """Return the last checkpoint, after a comparison of config.yaml with its configuration.
+
+        If it is missing or damaged, that is the one before it, with a warning.
+
+        Raises:
+            CheckpointError: The checkpoints cannot be read, or config.yaml says something else.
+        """
+        path, previous = self.path / _CHECKPOINT, self.path / _PREVIOUS
         try:
-            config = TrainConfig.from_dict(yaml.safe_load(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+            checkpoint = load_checkpoint(path)
+        except CheckpointError as error:
+            if not previous.exists():
+                raise
+            checkpoint = load_checkpoint(previous)
+            text = f"{error}; the run is resumed from the checkpoint before it, {previous.name}"
+            warnings.warn(text, TrainingWarning, stacklevel=2)
+            if path.exists():  # else the next one to be written would take the good one's place
+                path.replace(self.path / _DAMAGED)
+        self._compare_config(checkpoint.config)
+        return checkpoint
+
+    def _compare_config(self, config: ResolvedConfig) -> None:
+        """Raise CheckpointError if config.yaml is not the checkpoint's; write it if it is gone."""
+        file = self.path / "config.yaml"
+        advice = "delete config.yaml, and it is written anew from checkpoint.pt"
+        try:
+            written = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            self.write_config(config)
+            return
+        except (OSError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
-            raise CheckpointError(f"{self.path}: not a run folder ({reason})") from error
-        path = self.path / "checkpoint.pt"
-        return config, load_checkpoint(path) if path.exists() else None
+            raise CheckpointError(f"{file}: not readable ({reason}); {advice}") from error
+        if not isinstance(written, dict):
+            raise CheckpointError(f"{file}: not a configuration; {advice}")
+        if other := differences(written, config.options.to_dict()):
+            fields = ", ".join(
+                f"{name} ({there} there, {here} in checkpoint.pt)"
+                for name, (there, here) in other.items()
+            )
+            raise CheckpointError(
+                f"{file} differs from the run's configuration in {fields}: a run keeps what it "
+                f"began with, but for {', '.join(CHANGEABLE)}, which are options of --resume; "
+                f"{advice}"
+            )
 
     def save(self, training: Training, config: ResolvedConfig, images: int) -> None:
-        """Write checkpoint.pt, from which the run can be resumed."""
+        """Write checkpoint.pt, from which the run can be resumed, and keep the one before it.
+
+        Raises:
+            DivergedError: The state is not finite; the checkpoint is left as it is.
+        """
+        training.check_finite()
         epoch = len(training.epochs)
         state = {**training.state_dict(), "images": images}
-        path = self.path / "checkpoint.pt"
-        save_checkpoint(path, training.model, config, epoch, state)
+        path, previous = self.path / _CHECKPOINT, self.path / _PREVIOUS
+        save_checkpoint(path, training.model, config, epoch, state, previous)
 
     def keep(self, name: str, training: Training, config: ResolvedConfig) -> None:
-        """Write a checkpoint of the model alone, such as best.pt."""
+        """Write a checkpoint of the model alone, such as best.pt.
+
+        Raises:
+            DivergedError: As for `save`.
+        """
+        training.check_finite()
         epoch = len(training.epochs)
         save_checkpoint(self.path / name, training.model, config, epoch)
 
@@ -98,3 +193,16 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(map(dataclasses.asdict, epochs))
         write_text(self.path / "metrics.csv", text.getvalue())
+
+
+def _make_new(path: Path) -> Path:
+    """Create a folder that was not there, with a number behind its name if need be."""
+    numbered, number = path, 1
+    while True:
+        try:
+            numbered.mkdir(parents=True)
+        except FileExistsError:  # of a run that began in the same second
+            number += 1
+            numbered = path.with_name(f"{path.name}-{number}")
+        else:
+            return numbered

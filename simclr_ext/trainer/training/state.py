@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
+from simclr_ext.options.errors import DivergedError
 from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.training.optim import build_optimizer, peak_learning_rate
@@ -101,6 +102,28 @@ class Training:
         found = [epoch.knn_accuracy or 0.0 for epoch in self.epochs]
         return found[-1] > max(found[:-1], default=-1.0)
 
+    def check_finite(self) -> None:
+        """Raise DivergedError unless weights, their averages and the optimizer's state are finite.
+
+        Buffers other than a batch norm's averages are left out: a mask may hold infinities.
+        """
+        tensors: dict[str, Tensor] = dict(self.model.named_parameters())
+        for name, buffer in self.model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                tensors[name] = buffer
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"{key} of {name}"] = value
+        finite = torch.stack([value.isfinite().all() for value in tensors.values()])
+        broken = [name for name, ok in zip(tensors, finite.tolist(), strict=True) if not ok]
+        if broken:
+            more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+            raise DivergedError(
+                f"after step {self.step}, {broken[0]}{more} are not finite and are not saved, the "
+                "last checkpoint is kept: try a lower optim.learning_rate"
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the model's weights, for a checkpoint."""
         return {
@@ -121,4 +144,4 @@ class Training:
         self.step, self.measured = state["step"], state["measured"]
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
-        self.totals = state["totals"]
+        self.totals = state["totals"].double()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
-from simclr_ext.options.errors import DataError
+from simclr_ext.options.errors import DataError, WorkerError
 from simclr_ext.trainer.config import AugmentConfig, ResolvedConfig
 from simclr_ext.trainer.data import Dataset, ImageFiles, Images
 from simclr_ext.trainer.data.files import to_tensor
@@ -125,21 +126,27 @@ class FileSource(Source):
         """Yield batches; see `Source`."""
         config = self._config
         crops = _CropPairs(self._files, config.augment, config.side, config.seed, epoch)
-        loader = DataLoader(
+        loader: DataLoader[Tensor | DataError] = DataLoader(
             crops,
             config.batch_size,
             sampler=self._order(epoch)[skip:].flatten().tolist(),
             num_workers=config.workers,
+            collate_fn=_collate,
             pin_memory=torch.device(config.device).type == "cuda",
             generator=generator(0),  # else the loader draws from the global random state
         )
         for batch in loader:
+            if isinstance(batch, DataError):
+                raise batch
             yield batch.to(config.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
-class _CropPairs(TorchDataset[Tensor]):
-    """Two random crops of each file, [2, 3, side, side] uint8, the same ones for the same epoch."""
+class _CropPairs(TorchDataset["Tensor | DataError"]):
+    """Two random crops of each file, [2, 3, side, side] uint8, the same ones for the same epoch.
+
+    What is wrong with a file is returned: an error that a worker raises arrives as its traceback.
+    """
 
     files: ImageFiles
     augment: AugmentConfig
@@ -150,11 +157,42 @@ class _CropPairs(TorchDataset[Tensor]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> Tensor:
-        image = self.files.open(index)
+    def __getitem__(self, index: int) -> Tensor | DataError:
+        try:
+            image = self.files.open(index)
+        except DataError as error:
+            return DataError(str(error))  # without what cannot be sent to another process
         random = generator(derive_seed(self.seed, Stream.CROPS, self.epoch, index))
         crops = (crop_image(image, self.augment, self.side, random) for _ in range(2))
         return torch.stack([to_tensor(crop) for crop in crops])
+
+
+def _collate(crops: list[Tensor | DataError]) -> Tensor | DataError:
+    """Return the batch of crops, or the first error among them."""
+    good = []
+    for crop in crops:
+        if isinstance(crop, DataError):
+            return crop
+        good.append(crop)
+    batch: Tensor = default_collate(good)
+    return batch
+
+
+@contextmanager
+def lost_workers() -> Iterator[None]:
+    """Turn the error of a worker process that was killed into a WorkerError.
+
+    A signal handler of torch raises it wherever the main process happens to be.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkerError(
+            "a process that decodes images was killed, as happens when memory runs out: try fewer "
+            "workers, or a smaller batch_size"
+        ) from error
 
 
 def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> Tensor:

@@ -22,6 +22,7 @@ from simclr_ext.studies.engine.scales import open_context
 from simclr_ext.studies.engine.study import load_study
 from simclr_ext.studies.engine.sweep import Outcome, outcomes
 from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.lock import locked
 
 
 @pytest.fixture(scope="module", params=STUDIES)
@@ -256,3 +257,12 @@ def test_a_failed_cell_makes_the_exit_code_1(
     assert "`head=mlp,dim=32,seed=0`: ArithmeticError" in (out / "report.md").read_text()
     assert cli.main(["study", "projection-head", "--out", str(out), "--threads", "1"]) == 0
     assert "failed" not in (out / "report.md").read_text()
+
+
+def test_a_study_runs_in_one_process_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simclr_ext.trainer.lock._WAIT", 0.0)
+    config = dataclasses.replace(HEAD, out=str(tmp_path))
+    with locked(tmp_path), pytest.raises(RunFolderError, match="another process is at work"):
+        run_study(config)

@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 
 from simclr_ext.cli import main
-from simclr_ext.options.errors import CheckpointError, ConfigError, DataError, DeviceError
+from simclr_ext.options.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DeviceError,
+    RunFolderError,
+)
 from simclr_ext.trainer.api import evaluate_checkpoint
 from simclr_ext.trainer.commands import eval as eval_command
 from simclr_ext.trainer.config.commands import EvalConfig, SgdConfig
+from simclr_ext.trainer.probes.optional import EvaluationWarning
 
 ALL = ("knn", "lbfgs", "sgd")
 SHORT = SgdConfig(epochs=2, batch_size=8)
@@ -121,3 +128,27 @@ def test_command(write_checkpoint: Callable[..., Path], capsys: pytest.CaptureFi
     assert "| trained encoder " in capsys.readouterr().out
     assert main(["eval", str(path), "--probes", "[oracle]"]) == 2
     assert "probes" in capsys.readouterr().err
+
+
+def test_a_folder_that_takes_no_features_does_without(
+    write_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_checkpoint()
+    (path.parent / "features").touch()  # as if nothing could be written beside the checkpoint
+    config = EvalConfig(str(path), out=str(tmp_path / "elsewhere"), probes=("knn",))
+    with pytest.warns(EvaluationWarning, match="features are not kept: File exists"):
+        result = evaluate_checkpoint(config)
+    assert result.folder == tmp_path / "elsewhere"
+    assert (result.folder / "evaluation.json").exists()
+
+
+def test_a_folder_that_cannot_be_created_costs_no_evaluation(
+    write_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_work(*_: object) -> None:
+        raise AssertionError("the folder must be created first")
+
+    monkeypatch.setattr("simclr_ext.trainer.commands.eval._evaluate", no_work)
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match="out: cannot create"):
+        evaluate_checkpoint(EvalConfig(str(write_checkpoint()), out=str(tmp_path / "file" / "a")))

@@ -3,10 +3,11 @@
 import csv
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,26 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from simclr_ext import cli
-from simclr_ext.options.errors import CheckpointError, TrainingInterrupted
-from simclr_ext.trainer import ModelConfig, MonitorConfig, OptimConfig, TrainConfig, resume, train
+from simclr_ext.options.errors import (
+    CheckpointError,
+    ConfigError,
+    RunFolderError,
+    TrainingInterrupted,
+)
+from simclr_ext.trainer import (
+    Callback,
+    ModelConfig,
+    MonitorConfig,
+    OptimConfig,
+    TrainConfig,
+    resume,
+    train,
+)
 from simclr_ext.trainer.commands import train as train_command
+from simclr_ext.trainer.lock import locked
 from simclr_ext.trainer.model.checkpoint import load_checkpoint, save_checkpoint
+from simclr_ext.trainer.training.health import TrainingWarning
+from simclr_ext.trainer.training.optim import peak_learning_rate, schedule
 from simclr_ext.trainer.training.state import Training
 
 STEPS = 1437 // 359  # of an epoch: 4
@@ -120,6 +137,42 @@ def test_a_killed_run_goes_on_bit_by_bit(
     assert_same(folder, whole)
 
 
+# Trains by the command line; after a step, no file can be longer than a checkpoint is.
+FULL_DISK = """
+import resource, sys
+from simclr_ext import cli
+from simclr_ext.trainer.commands import train as command
+
+pretrain = command.pretrain
+
+def steps(training, *rest):
+    for state in pretrain(training, *rest):
+        if state.step == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+        yield state
+
+command.pretrain = steps
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_a_run_that_filled_the_disk_is_resumed_when_there_is_space(
+    whole: Path, tmp_path: Path
+) -> None:
+    folder, config = tmp_path / "run", tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(dataclasses.replace(CONFIG, out=str(folder)).to_dict()))
+    command = [sys.executable, "-c", FULL_DISK, "train", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert f"{folder}/checkpoint.pt: cannot be written: File too large; then resume" in last
+    assert last.endswith(f"then resume: simclr-ext train --resume {folder}")
+    assert not list(folder.glob("*.partial"))
+    resume(folder)
+    assert_same(folder, whole)
+
+
 def interrupt_after(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pretrain = train_command.pretrain
 
@@ -132,16 +185,17 @@ def interrupt_after(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(train_command, "pretrain", steps)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_first(
     number: signal.Signals, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handler = signal.getsignal(number)
+    handler = signal.default_int_handler  # whatever it is: nohup has SIGHUP ignored
+    before = signal.signal(number, handler)
     with monkeypatch.context() as patch:
         interrupt_after(5, number, patch)
         with pytest.raises(TrainingInterrupted, match="saved after step 5; to resume: simclr-ext"):
             train(dataclasses.replace(CONFIG, out=str(tmp_path / "run")))
-    assert signal.getsignal(number) is handler
+    assert signal.signal(number, before) is handler
     state = load_checkpoint(tmp_path / "run" / "checkpoint.pt").training
     assert state is not None
     assert state["step"] == 5
@@ -159,8 +213,8 @@ def test_the_command_line_goes_on_and_takes_nothing_else(
         interrupt_after(6, signal.SIGTERM, patch)
         assert cli.main(["train", "--config", str(config)]) == 128 + signal.SIGTERM
     assert f"to resume: simclr-ext train --resume {folder}\n" in capsys.readouterr().err
-    assert cli.main(["train", "--resume", str(folder), "--epochs", "9"]) == 2
-    assert "--resume must be the only option" in capsys.readouterr().err
+    assert cli.main(["train", "--resume", str(folder), "--batch_size", "9"]) == 2
+    assert "--resume takes the run's own configuration" in capsys.readouterr().err
     assert cli.main(["train", "--resume", str(folder)]) == 0
     assert capsys.readouterr().out == f"run folder: {folder}\n"
     assert_same(folder, whole)
@@ -173,11 +227,116 @@ def test_its_own_configuration_repeats_a_run(whole: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_no_run_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="not a run folder"):
+    with pytest.raises(
+        CheckpointError, match=r"gone: not a run that can be resumed: checkpoint.pt"
+    ):
         resume(tmp_path / "gone")
-    (tmp_path / "config.yaml").write_text("epochs: 0\n")
-    with pytest.raises(CheckpointError, match="epochs must be at least 1, got 0"):
-        resume(tmp_path)
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to be damaged."""
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+def test_a_run_whose_checkpoint_is_gone_does_not_start_again(copy: Path) -> None:
+    for path in copy.glob("checkpoint*"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt is missing"):
+        resume(copy)
+    assert len(timeless(copy)) == CONFIG.epochs
+
+
+def test_a_changed_configuration_is_refused_by_field_and_value(copy: Path) -> None:
+    file, before = copy / "config.yaml", (copy / "checkpoint.pt").read_bytes()
+    text = file.read_text()
+    file.write_text(text.replace("width: 4", "width: 16").replace("size: 359", "size: 300"))
+    with pytest.raises(CheckpointError) as error:
+        resume(copy)
+    assert "batch_size (300 there, 359 in checkpoint.pt), model.width (16 there, 4" in str(
+        error.value
+    )
+    assert (copy / "checkpoint.pt").read_bytes() == before
+    file.write_text(text.replace("epochs: 3", "epochs: 5"))
+    with pytest.raises(CheckpointError, match=r"epochs .5 there, 3 .* options of --resume"):
+        resume(copy)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (
+            lambda text: text.partition("model:")[0],
+            r"model.encoder \(missing there, 'small' in check",
+        ),
+        (lambda text: text + "colour: red\n", r"colour \('red' there, missing in checkpoint.pt\)"),
+        (lambda text: "", "not a configuration; delete config.yaml"),
+        (lambda text: "a: [", "not readable .*; delete config.yaml"),
+    ],
+    ids=["half", "unknown field", "empty", "not YAML"],
+)
+def test_a_damaged_configuration_is_refused(
+    copy: Path, contents: Callable[[str], str], message: str
+) -> None:
+    file = copy / "config.yaml"
+    text = file.read_text()
+    file.write_text(contents(text))
+    with pytest.raises(CheckpointError, match=message):
+        resume(copy)
+    file.unlink()
+    resume(copy)
+    assert file.read_text() == text
+
+
+def test_some_options_may_change(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--epochs", "4", "--workers=0", "--threads", "2", "--device", "cpu"]
+    assert cli.main(["train", f"--resume={copy}", *options]) == 0
+    changed = dataclasses.replace(CONFIG, epochs=4, workers=0, threads=2)
+    written = TrainConfig.from_dict(yaml.safe_load((copy / "config.yaml").read_text()))
+    checkpoint = load_checkpoint(copy / "checkpoint.pt")
+    assert written == checkpoint.config.options == changed.resolve(1, 8, 8).options
+    assert [row["epoch"] for row in timeless(copy)] == ["1", "2", "3", "4"]
+    with pytest.raises(ConfigError, match="epochs must be at least 4, which the run has begun"):
+        resume(copy, epochs=3)
+    assert cli.main(["train", "--resume", str(copy), "--epochs", "0"]) == 2
+    assert "epochs must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_the_warmup_is_that_with_which_the_run_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default a tenth of the epochs, but of the first number: there is no second warmup."""
+    config = dataclasses.replace(CONFIG, epochs=20, optim=OptimConfig(), out=str(tmp_path / "run"))
+    with monkeypatch.context() as patch:
+        interrupt_after(5, signal.SIGTERM, patch)  # within the warmup of 2 epochs
+        with pytest.raises(TrainingInterrupted):
+            train(config)
+    within = Path(shutil.copytree(tmp_path / "run", tmp_path / "within"))
+    assert resume(tmp_path / "run", epochs=3).config.warmup_epochs == 2
+    longer = resume(tmp_path / "run", epochs=4)
+    peak = peak_learning_rate(longer.config.optim, longer.config.batch_size)
+    shares = [schedule(step, 4 * STEPS, 2 * STEPS) for step in (1 * STEPS - 1, 2 * STEPS - 1)]
+    rates = [epoch.learning_rate / peak for epoch in longer.epochs]
+    assert rates[:2] == pytest.approx(shares) == [0.5, 1]
+    assert rates[2] == pytest.approx(schedule(3 * STEPS - 1, 3 * STEPS, 2 * STEPS))
+    assert rates[3] == pytest.approx(schedule(4 * STEPS - 1, 4 * STEPS, 2 * STEPS))
+    before = (within / "checkpoint.pt").read_bytes()
+    with pytest.raises(ConfigError, match=r"epochs must be above 2, the epochs of warmup .* got 2"):
+        resume(within, epochs=2)
+    assert (within / "checkpoint.pt").read_bytes() == before
+
+
+def test_callbacks_and_report_of_a_resumed_run(tmp_path: Path) -> None:
+    told: list[object] = []
+
+    class Tell(Callback):
+        def on_checkpoint(self, training: Training, path: Path) -> None:
+            told.append(path.name)
+
+    monitor = MonitorConfig(knn_every=0, checkpoint_steps=3)
+    run = train(dataclasses.replace(CONFIG, out=str(tmp_path / "run"), monitor=monitor))
+    result = resume(run.folder, epochs=4, callbacks=[Tell()], report=told.append)
+    assert told == ["checkpoint.pt", "checkpoint.pt", result]  # after steps 15 and 16
 
 
 def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
@@ -188,6 +347,42 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     save_checkpoint(path, run.model, run.config, 2, {**state, "images": 5})
     with pytest.raises(CheckpointError, match="has 5 training images, the data set now has 1437"):
         resume(run.folder)
+    for change in ({"step": -1}, {"step": 4}, {"epochs": [{}]}, {"optimizer": {}}, {"totals": "x"}):
+        save_checkpoint(path, run.model, run.config, 2, {**state, **change})
+        with pytest.raises(CheckpointError, match=r"checkpoint.pt has no state that fits the run"):
+            resume(run.folder)
     save_checkpoint(path, run.model, run.config, 2)
     with pytest.raises(CheckpointError, match="has no state to resume from"):
         resume(run.folder)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "deleted"])
+def test_a_damaged_checkpoint_is_resumed_from_the_one_before_it(
+    damage: str, copy: Path, whole: Path
+) -> None:
+    path = copy / "checkpoint.pt"
+    contents = bytearray(path.read_bytes())
+    if damage == "deleted":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(contents[: len(contents) // 2])
+    else:
+        contents[len(contents) // 2] ^= 1
+        path.write_bytes(contents)
+    with pytest.warns(
+        TrainingWarning, match=r"resumed from the checkpoint before it, checkpoint-p"
+    ):
+        resume(copy)
+    assert_same(copy, whole)
+    previous = load_checkpoint(copy / "checkpoint-previous.pt").training
+    assert previous is not None
+    assert previous["step"] == 9  # of 12, saved every 3: not the damaged one
+    assert (copy / "checkpoint-damaged.pt").exists() == (damage != "deleted")
+
+
+def test_a_run_is_resumed_by_one_process_at_a_time(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simclr_ext.trainer.lock._WAIT", 0.0)
+    with locked(copy), pytest.raises(RunFolderError, match="another process is at work"):
+        resume(copy)

@@ -4,7 +4,10 @@ import csv
 import dataclasses
 import io
 import json
+import os
+import signal
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +17,15 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from simclr_ext import BackendUnavailableError
+from simclr_ext import BackendUnavailableError, cli
 from simclr_ext.options import extras
-from simclr_ext.options.errors import ConfigError, DataError, DeviceError, RunFolderError
+from simclr_ext.options.errors import (
+    ConfigError,
+    DataError,
+    DeviceError,
+    RunFolderError,
+    WorkerError,
+)
 from simclr_ext.trainer import (
     AugmentConfig,
     MissingExtraError,
@@ -24,13 +33,16 @@ from simclr_ext.trainer import (
     MonitorConfig,
     OptimConfig,
     TrainConfig,
+    resume,
     train,
 )
 from simclr_ext.trainer.commands.train import TrainResult
 from simclr_ext.trainer.model.checkpoint import load_checkpoint
 from simclr_ext.trainer.model.simclr import build_model
-from simclr_ext.trainer.probes.comparison import EvaluationWarning
 from simclr_ext.trainer.probes.features import encode
+from simclr_ext.trainer.probes.optional import EvaluationWarning
+from simclr_ext.trainer.training.run_folder import RunFolder
+from simclr_ext.trainer.views import batches
 from tests.trainer.helpers import write_folder
 
 SMALL = TrainConfig(
@@ -42,6 +54,7 @@ SMALL = TrainConfig(
     model=ModelConfig(width=8, blocks=(1, 1), projection_dim=16),
     optim=OptimConfig(warmup_epochs=1),
 )
+SIZES = {"train": 24, "test": 9}  # of what write_npz writes
 ROWS = ["raw pixels", "untrained encoder", "trained encoder"]
 SCORES = ["linear_few", "knn_few", "linear_all", "knn_all"]
 
@@ -57,7 +70,8 @@ def test_run_folder_holds_every_file(result: TrainResult) -> None:
     (events,) = (name for name in names if name.startswith("events.out.tfevents"))
     pictures = {"pairs.png", "loss.png", "tsne.png"}
     texts = {"config.yaml", "metrics.csv", "evaluation.json"}
-    assert names == pictures | texts | {"checkpoint.pt", "best.pt", events}
+    checkpoints = {"checkpoint.pt", "checkpoint-previous.pt", "best.pt"}
+    assert names - {".lock"} == pictures | texts | checkpoints | {events}
     for name in pictures:
         assert (result.folder / name).read_bytes().startswith(b"\x89PNG")
 
@@ -151,6 +165,37 @@ def test_default_run_folder_is_named_after_the_data(
     assert (name, len(day), len(time)) == ("insects", 8, 6)
 
 
+def test_two_runs_of_one_second_have_two_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Stopped":
+            return cls(2025, 1, 1)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("simclr_ext.trainer.training.run_folder.datetime", Stopped)
+    folders = [RunFolder.choose(SMALL) for _ in range(3)]
+    for folder in folders:
+        with folder.created():
+            (folder.path / "mine").touch()
+    assert [folder.path.name for folder in folders] == [
+        f"digits-20250101-000000{number}" for number in ("", "-2", "-3")
+    ]
+
+
+def test_two_runs_with_one_out_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simclr_ext.trainer.lock._WAIT", 0.0)
+    config = dataclasses.replace(SMALL, out=str(tmp_path / "run"))
+    first, second = RunFolder.choose(config), RunFolder.choose(config)
+    with first.created():
+        with pytest.raises(RunFolderError, match="another process is at work"):
+            second.created().__enter__()
+        (first.path / "config.yaml").touch()
+    with pytest.raises(RunFolderError, match="exists and is not empty"):
+        second.created().__enter__()
+
+
 def test_a_taken_run_folder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_work(*_: object) -> None:
         raise AssertionError("the folder must be checked first")
@@ -176,8 +221,9 @@ def test_a_run_folder_that_cannot_be_created(tmp_path: Path) -> None:
         ({"data": "gone.npz"}, DataError, "gone.npz: no such file"),
         ({"batch_size": 1438}, DataError, "batch_size must be at most the 1437 training images"),
         ({"device": "abacus"}, DeviceError, "device 'abacus' cannot be used"),
+        ({"device": "meta"}, DeviceError, "device 'meta' cannot be used"),
     ],
-    ids=["data", "batch", "device"],
+    ids=["data", "batch", "device", "meta"],
 )
 def test_wrong_input_leaves_no_folder(
     tmp_path: Path, changes: dict[str, object], error: type[Exception], message: str
@@ -212,7 +258,8 @@ def test_checkpoints_that_are_kept(tmp_path: Path) -> None:
     assert all(accuracy is not None and 0.2 < accuracy <= 1 for accuracy in accuracies)
     found = {path.name: load_checkpoint(path).epoch for path in result.folder.glob("*.pt")}
     best = accuracies.index(max(accuracies)) + 1  # type: ignore[type-var]
-    assert found == {"checkpoint.pt": 4, "best.pt": best, "epoch-0002.pt": 2, "epoch-0004.pt": 4}
+    kept = {"best.pt": best, "epoch-0002.pt": 2, "epoch-0004.pt": 4}
+    assert found == {"checkpoint.pt": 4, "checkpoint-previous.pt": 3, **kept}
 
 
 def test_a_folder_of_files_of_many_sizes(tmp_path: Path) -> None:
@@ -224,6 +271,46 @@ def test_a_folder_of_files_of_many_sizes(tmp_path: Path) -> None:
     result = train(config)
     assert set(result.scores) == set(ROWS)
     assert (result.folder / "pairs.png").exists()
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> TrainConfig:
+    """A run on files of two sizes, decoded by a worker process."""
+    write_folder(tmp_path / "pets", sizes=[(40, 30), (33, 50)])
+    return dataclasses.replace(
+        SMALL, data=str(tmp_path / "pets"), out=str(tmp_path / "run"), image_size=16,
+        batch_size=12, epochs=2, workers=1, monitor=MonitorConfig(knn_every=0), evaluate=False,
+    )  # fmt: skip
+
+
+def test_a_broken_file_in_a_worker_is_one_short_line(pets: TrainConfig) -> None:
+    image = Path(pets.data) / "train" / "cat" / "3.png"
+    image.write_bytes(image.read_bytes()[:-40])
+    with pytest.raises(DataError) as error:
+        train(pets)
+    text = str(error.value)
+    assert text.startswith(f"{image}: not a readable image (")
+    assert "\n" not in text
+    assert len(text) < len(str(image)) + 100
+
+
+def test_a_killed_worker_is_one_sentence(
+    pets: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, crops = os.getpid(), batches._CropPairs.__getitem__
+
+    def killed(self: batches._CropPairs, index: int) -> torch.Tensor | DataError:
+        if self.epoch == 1 and os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return crops(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches._CropPairs, "__getitem__", killed)
+        with pytest.raises(
+            WorkerError, match=r"was killed.* fewer workers.*; then resume: simclr-"
+        ):
+            train(pets)
+    assert len(resume(str(pets.out)).epochs) == 2
 
 
 def test_a_folder_larger_than_the_memory_is_evaluated_without_raw_pixels(
@@ -240,6 +327,82 @@ def test_a_folder_larger_than_the_memory_is_evaluated_without_raw_pixels(
     assert list(result.scores) == ["untrained encoder", "trained encoder"]
     assert (result.folder / "tsne.png").exists()
     assert result.epochs[-1].knn_accuracy is not None
+
+
+@pytest.mark.filterwarnings("ignore::simclr_ext.trainer.training.health.TrainingWarning")
+def test_blank_images_have_results_but_no_map(
+    write_npz: Callable[..., Path], tmp_path: Path
+) -> None:
+    blank = {f"{part}_images": np.zeros((n, 8, 8), np.uint8) for part, n in SIZES.items()}
+    data, out = str(write_npz("blank", **blank)), str(tmp_path / "run")
+    config = dataclasses.replace(SMALL, data=data, out=out, batch_size=8)
+    with pytest.warns(EvaluationWarning, match=r"tsne.png is left out: .* differ.* got 1 of 9"):
+        result = train(config)
+    assert set(result.scores) == set(ROWS)
+    names = {path.name for path in result.folder.iterdir()}
+    assert "evaluation.json" in names
+    assert "tsne.png" not in names
+
+
+def test_one_class_is_trained_on_and_not_compared(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", sizes=[(8, 8)], classes=["cat"], per_class=10)
+    config = dataclasses.replace(
+        SMALL, data=str(tmp_path / "pets"), out=str(tmp_path / "run"), batch_size=8
+    )
+    with pytest.warns(EvaluationWarning, match="trained encoder is left out: .* two classes"):
+        result = train(config)
+    assert result.scores == {}
+    assert str(result) == f"run folder: {result.folder}"
+    assert (result.folder / "tsne.png").exists()
+
+
+def test_two_images_are_trained_on(write_npz: Callable[..., Path], tmp_path: Path) -> None:
+    labels = {"train_labels": np.arange(2), "test_labels": np.zeros(1, int)}
+    images = {
+        f"{part}_images": np.zeros((n, 8, 8), np.uint8) for part, n in (("train", 2), ("test", 1))
+    }
+    data, out = str(write_npz("two", **labels, **images)), str(tmp_path / "run")
+    with pytest.warns(EvaluationWarning) as caught:
+        train(dataclasses.replace(SMALL, data=data, out=out, batch_size=2))
+    texts = [str(warning.message) for warning in caught]
+    assert any("k-NN accuracy on the way is left out: one training image in 5" in t for t in texts)
+    assert any("tsne.png is left out: t-SNE takes 3" in text for text in texts)
+
+
+def test_pictures_and_probes_that_fail_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of a\nlibrary")
+
+    recorder = "simclr_ext.trainer.training.recorder"
+    for name in ("plot_pairs", "plot_loss", "plot_tsne", "Knn.__call__"):
+        monkeypatch.setattr(f"{recorder}.{name}", fail)
+    monkeypatch.setattr("simclr_ext.trainer.probes.comparison.evaluate", fail)
+    with pytest.warns(EvaluationWarning) as caught:
+        result = train(dataclasses.replace(SMALL, out=str(tmp_path / "run")))
+    assert {str(warning.message) for warning in caught} == {
+        f"{what} is left out: ZeroDivisionError: of a library"
+        for what in (
+            "pairs.png", "loss.png", "tsne.png", "the k-NN accuracy of an epoch",
+            *(f"the evaluation of {name}" for name in ROWS),
+        )
+    }  # fmt: skip
+    assert len(result.epochs) == SMALL.epochs
+
+
+def test_results_are_reported_before_the_map_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("simclr_ext.trainer.training.recorder.plot_tsne", killed)
+    options = ["--epochs", "1", "--optim.warmup_epochs", "0", "--model.width", "4"]
+    assert cli.main(["train", "--out", str(tmp_path / "run"), *options]) == 130
+    out = capsys.readouterr().out
+    assert "trained encoder" in out
+    assert (tmp_path / "run" / "evaluation.json").exists()
 
 
 def test_an_encoder_that_cannot_take_the_images(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 """Data sets in .npz files, and what is wrong with other files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data import load_data
+from simclr_ext.trainer.data.npz import load_npz
 
 
 def test_npz_color_images(write_npz: Callable[..., Path]) -> None:
@@ -73,3 +75,34 @@ def test_file_that_is_no_npz(tmp_path: Path) -> None:
         load_data(str(path))
     with pytest.raises(DataError, match=r"gone.npz: no such file"):
         load_data(str(tmp_path / "gone.npz"))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([0, 2**40, 5], np.int64),
+        ([0, 2**63 + 1, 2**64 - 1], np.uint64),
+        (range(0, 10000, 1000), np.int32),
+        ([3, 4], np.uint8),
+    ],
+    ids=["huge", "uint64", "sparse", "not from 0"],
+)
+def test_labels_are_numbered_and_their_values_are_names(
+    values: Sequence[int], dtype: type, write_npz: Callable[..., Path]
+) -> None:
+    train = np.array(values, dtype)[np.arange(24) % len(values)]
+    test = train[:9].astype(np.uint64)  # with int64 labels, numpy would compute in floats
+    data = load_npz(write_npz(train_labels=train, test_labels=test, class_names=None))
+    assert data.class_names == tuple(map(str, sorted(values)))
+    for labels, expected in ((data.train_labels, train), (data.test_labels, test)):
+        assert labels.dtype == torch.int64
+        assert [int(data.class_names[label]) for label in labels] == expected.tolist()
+
+
+def test_labels_with_names_are_their_numbers(write_npz: Callable[..., Path]) -> None:
+    labels = np.arange(24) % 2 * 2  # the class in the middle has no images
+    data = load_npz(write_npz(train_labels=labels))
+    assert data.class_names == ("ant", "bee", "cat")
+    assert data.train_labels.tolist() == labels.tolist()
+    with pytest.raises(DataError, match="3 class_names for labels up to 1099511627776"):
+        load_npz(write_npz(train_labels=labels * 2**39))

@@ -66,6 +66,14 @@ def test_cache_computes_once(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "features").iterdir()] == ["one.npy"]
 
 
+def test_damaged_features_are_computed_again(tmp_path: Path) -> None:
+    (tmp_path / "one.npy").write_bytes(b"half")
+    features = np.ones((2, 3), np.float32)
+    cache = FeatureCache(tmp_path)
+    assert cache.get("one", lambda: features) is features
+    assert np.array_equal(cache.get("one", fail), features)
+
+
 def test_without_a_folder_nothing_is_kept() -> None:
     cache = FeatureCache(None)
     cache.get("one", lambda: np.zeros((1, 1), np.float32))

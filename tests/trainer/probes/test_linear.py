@@ -6,6 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from simclr_ext.options.errors import DataError, DivergedError
 from simclr_ext.trainer.config import AugmentConfig
 from simclr_ext.trainer.config.commands import SgdConfig
 from simclr_ext.trainer.probes.features import Features, Labels
@@ -119,3 +120,11 @@ def test_standardize_sums_up_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> 
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, (given - mean) / std / 2, rtol=1e-5, atol=1e-6)
     assert np.array_equal(train, before)
+
+
+def test_features_that_no_probe_can_use_are_errors() -> None:
+    features = np.ones((3, 2), np.float32)
+    with pytest.raises(DataError, match="two classes or more, got one"):
+        linear_probe(features, np.array([4, 4, 4]), features)
+    with pytest.raises(DivergedError, match="not finite"):
+        standardize(features, np.full((3, 2), np.inf, np.float32))

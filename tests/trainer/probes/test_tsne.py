@@ -8,7 +8,8 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from simclr_ext.trainer.probes.tsne import draw_map, plot_tsne
+from simclr_ext.options.errors import DataError
+from simclr_ext.trainer.probes.tsne import draw_map, plot_tsne, tsne_map
 from tests.trainer.helpers import colors
 
 
@@ -47,3 +48,23 @@ def test_only_classes_among_their_own_points_are_named() -> None:
     axes = Figure().subplots()
     draw_map(axes, points, np.arange(300) // 100, ["apart", "mixed", "mixed too"])
     assert [text.get_text() for text in axes.texts] == ["apart"]
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.ones((50, 4)), "got 1 of 50"),
+        (np.repeat(np.eye(2, 4), 20, axis=0), "got 2 of 40"),
+        (np.eye(2), "got 2 of 2"),
+        (np.array([[1.0, np.nan], [0, 1], [2, 3]]), "finite features"),
+    ],
+    ids=["equal", "two of many", "two", "NaN"],
+)
+def test_what_has_no_map_is_an_error(features: NDArray[np.float64], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        tsne_map(features.astype(np.float32), seed=0)
+
+
+def test_three_distinct_points_are_enough() -> None:
+    points, _ = tsne_map(np.repeat(np.eye(3, dtype=np.float32), 9, axis=0), seed=0)
+    assert np.isfinite(points).all()

@@ -1,6 +1,8 @@
 """What a training does to its process: memory that is kept."""
 
+import os
 import platform
+import signal
 import subprocess
 import sys
 
@@ -43,3 +45,15 @@ def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(process.ctypes, "CDLL", lambda name: pytest.fail(f"{name} was loaded"))
     with process.freed_memory_kept():
         pass
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with process.stop_request() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -16,16 +16,17 @@ from tests.trainer.training.test_health import HEALTHY
 STEPS = 4
 
 
-def resolved(**options: Any) -> ResolvedConfig:
-    model = ModelConfig(width=4, blocks=(1,), projection_dim=8)
+def resolved(width: int = 4, **options: Any) -> ResolvedConfig:
+    model = ModelConfig(width=width, blocks=(1, 1), projection_dim=8)
     return TrainConfig(batch_size=10, model=model, **options).resolve(1, 8, 8)
 
 
 CONFIG = resolved(epochs=3)
+WIDE = resolved(width=16, epochs=3)  # of which images may lie by pixels
 
 
-def start() -> Training:
-    return Training.start(build_model(CONFIG), CONFIG)
+def start(config: ResolvedConfig = CONFIG) -> Training:
+    return Training.start(build_model(config), config)
 
 
 def take_step(training: Training, knn_accuracy: float | None = None) -> None:
@@ -88,13 +89,25 @@ def test_a_resumed_run_counts_its_own_steps_for_the_time_left(
 
 
 def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert isinstance(training_progress(CONFIG, STEPS, 0), Log)
-    assert capsys.readouterr().err == headline(CONFIG, STEPS, 0) + "\n"
+    assert isinstance(training_progress(WIDE, STEPS, start(WIDE)), Log)
+    assert capsys.readouterr().err == headline(WIDE, STEPS, 0) + "\n"
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_layout_that_was_not_asked_for_is_told(
+    channels_last: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dataclasses.replace(CONFIG, channels_last=channels_last)
+    training_progress(config, STEPS, start(config))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == headline(config, STEPS, 0)
+    assert [line.startswith("layout: contiguous, ") for line in lines[1:]] == [True] * channels_last
 
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    bar, training = training_progress(CONFIG, STEPS, 0), start()
+    training = start(WIDE)
+    bar = training_progress(WIDE, STEPS, training)
     assert isinstance(bar, Bar)
     for _ in range(STEPS):
         take_step(training, knn_accuracy=0.75)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from simclr_ext.options.errors import TrainingInterrupted
+from simclr_ext.options.errors import DivergedError, TrainingInterrupted
 from simclr_ext.trainer.config import ModelConfig, MonitorConfig, OptimConfig, TrainConfig
 from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.model.checkpoint import load_checkpoint
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.training.loop import pretrain
 from simclr_ext.trainer.training.process import StopRequest
@@ -94,3 +95,28 @@ def test_measurements_are_in_the_folder_after_every_epoch(tmp_path: Path) -> Non
     assert [row.split(",")[:2] for row in rows[1:]] == [["1", "2"], ["2", "4"], ["3", "6"]]
     assert (tmp_path / "pairs.png").stat().st_size > 1000
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
+
+
+@pytest.mark.parametrize("part", ["weight", "average", "optimizer"])
+def test_a_state_that_is_not_finite_never_overwrites_a_checkpoint(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_step = Recorder.after_step
+
+    def broken(self: Recorder, training: Training, stop: StopRequest) -> None:
+        if training.step == 3:
+            weight = next(training.model.parameters())
+            tensor = {
+                "weight": weight.data,
+                "average": next(training.model.buffers()),
+                "optimizer": training.optimizer.state[weight]["momentum_buffer"],
+            }[part]
+            tensor.view(-1)[0] = torch.inf if part == "average" else torch.nan
+        after_step(self, training, stop)
+
+    monkeypatch.setattr(Recorder, "after_step", broken)
+    with pytest.raises(DivergedError, match=r"after step 3, .* not finite .* checkpoint is kept"):
+        record(RunFolder(tmp_path), checkpoint_steps=1)
+    state = load_checkpoint(tmp_path / "checkpoint.pt").training
+    assert state is not None
+    assert state["step"] == 2
