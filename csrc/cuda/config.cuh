@@ -68,10 +68,11 @@ struct ConfigFor<Tf32, kDim> : FloatConfig<Tf32, kDim> {};
 template <int kDim>
 struct ConfigFor<Tf32x3, kDim> : FloatConfig<Tf32x3, kDim> {};
 
-// Of the backward pass with labels, which needs registers that half the columns leave.
+// Of the backward pass where each row has its own shift, which needs registers that half the
+// columns leave.
 template <typename C>
-using LabelConfig = Config<typename C::Element, C::kDim, C::kWarps, C::kRowTiles,
-                           C::kDim == 128 && C::kColumns == 64 ? 32 : C::kColumns>;
+using OwnShiftConfig = Config<typename C::Element, C::kDim, C::kWarps, C::kRowTiles,
+                              C::kDim == 128 && C::kColumns == 64 ? 32 : C::kColumns>;
 
 constexpr int kRowsOffset = 0;  // in shared memory, of the tile of rows
 

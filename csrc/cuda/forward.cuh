@@ -120,9 +120,10 @@ class ForwardBlock {
     return edge || meets_special<C>(p_.pairing, first_row_, first_column);
   }
 
-  // Keeps the positives' exponents, and makes pairs that do not count vanish. The loop has no
-  // registers for what this rare case needs: nothing of it is to be computed outside.
-  SIMCLR_DEVICE void treat_special(Tile& x, int first_column) {
+  // Calls visit(x, i, j) for the tile's elements, in a rare case: the loop has no registers for
+  // what it needs, and nothing of it is to be computed outside.
+  template <typename Visit>
+  SIMCLR_DEVICE void for_each_rarely(Tile& x, int first_column, const Visit& visit) const {
     const int first_row = opaque(first_row_);
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
@@ -130,19 +131,26 @@ class ForwardBlock {
       for (int n = 0; n < C::kColumnTiles; ++n) {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
-          const int i = first_row + row_of<C>(m, e);
-          const int j = first_column + column_of(n, e);
-          const bool inside = i < end_row_ && j < end_column_;
-          // Of a triangle, the pair (i, j) counts for both where i < j.
-          const bool counts = inside && (triangle_ ? i < j : !(p_.pairing.skip_self && i == j));
-          if (counts) {
-            store_positive(i, j, x[m][n][e]);
-          } else {
-            x[m][n][e] = -INFINITY;
-          }
+          visit(x[m][n][e], first_row + row_of<C>(m, e), first_column + column_of(n, e));
         }
       }
     }
+  }
+
+  // Of a triangle, the pair (i, j) counts for both where i < j.
+  SIMCLR_DEVICE bool counts(int i, int j) const {
+    const bool inside = i < end_row_ && j < end_column_;
+    return inside && (triangle_ ? i < j : !(p_.pairing.skip_self && i == j));
+  }
+
+  // Keeps the positives' exponents, and makes pairs that do not count vanish: one after the other,
+  // or the branches of the first would have all elements moved to other registers.
+  SIMCLR_DEVICE void treat_special(Tile& x, int first_column) const {
+    for_each_rarely(x, first_column, [&](float value, int i, int j) {
+      if (counts(i, j)) store_positive(i, j, value);
+    });
+    for_each_rarely(x, first_column,
+                    [&](float& value, int i, int j) { value = counts(i, j) ? value : -INFINITY; });
   }
 
   SIMCLR_DEVICE void store_positive(int i, int j, float x) const {

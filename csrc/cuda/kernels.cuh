@@ -42,15 +42,15 @@ template <typename Element>
 void launch_backward(const BackwardParams& p, Stream stream) {
   dispatch_dim<Element>(p.rows.dim, [&](auto config) {
     using C = decltype(config);
-    using L = LabelConfig<C>;
     const int64_t blocks = divide_up(p.problem.rows.size(), C::kRows);
-    if (p.pairing.label != nullptr) {
-      launch(backward_kernel<L, false, true>, blocks, L::kThreads, L::kSharedBytes, stream, p);
-    } else {
-      const auto kernel =
-          p.shared_shift ? backward_kernel<C, true, false> : backward_kernel<C, false, false>;
-      launch(kernel, blocks, C::kThreads, C::kSharedBytes, stream, p);
+    if (p.shared_shift) {
+      launch(backward_kernel<C, true, false>, blocks, C::kThreads, C::kSharedBytes, stream, p);
+      return;
     }
+    using Own = OwnShiftConfig<C>;
+    const auto kernel =
+        p.pairing.label ? backward_kernel<Own, false, true> : backward_kernel<Own, false, false>;
+    launch(kernel, blocks, Own::kThreads, Own::kSharedBytes, stream, p);
   });
 }
 

@@ -131,29 +131,38 @@ class PairWeights {
     }
   }
 
-  // Rows that meet themselves, and positives by shifts whose whole weight the block adds.
+  // Clears rows that meet themselves, and positives by shifts whose whole weight the block adds.
+  // First it finds out which: branches around the weights would have them moved to other registers.
   SIMCLR_DEVICE void clear_special(Tile& w, int first_column) const {
+    static_assert(4 * C::kColumnTiles <= 32);
     const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
-    const int end_column = to_int(p_.problem.columns.end);
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
+      uint32_t cleared = 0;
       SIMCLR_UNROLL
       for (int n = 0; n < C::kColumnTiles; ++n) {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
           const int i = first_row + row_of<C>(m, e);
-          const int j = first_column + column_of(n, e);
-          bool clear = p_.pairing.skip_self && i == j;
-          SIMCLR_UNROLL
-          for (int k = 0; k < Pairing::kMaxShifts; ++k) {
-            if (k >= p_.pairing.shifts || j != i + to_int(p_.pairing.shift[k])) continue;
-            const bool inside = i < end_row_ && j < end_column;
-            clear |= inside && positive_weight(p_.terms, i, j).replaces;
-          }
-          if (clear) w[m][n][e] = 0.0f;
+          if (clears(i, first_column + column_of(n, e))) cleared |= 1u << (4 * n + e);
         }
       }
+      SIMCLR_UNROLL
+      for (int n = 0; n < C::kColumnTiles; ++n) {
+        SIMCLR_UNROLL
+        for (int e = 0; e < 4; ++e) w[m][n][e] = cleared >> (4 * n + e) & 1 ? 0.0f : w[m][n][e];
+      }
     }
+  }
+  SIMCLR_DEVICE bool clears(int i, int j) const {
+    if (p_.pairing.skip_self && i == j) return true;
+    if (i >= end_row_ || j >= to_int(p_.problem.columns.end)) return false;
+    SIMCLR_UNROLL
+    for (int k = 0; k < Pairing::kMaxShifts; ++k) {
+      const bool positive = k < p_.pairing.shifts && j == i + to_int(p_.pairing.shift[k]);
+      if (positive && positive_weight(p_.terms, i, j).replaces) return true;
+    }
+    return false;
   }
 
   const BackwardParams& p_;

@@ -126,8 +126,8 @@ FAULTS = [
     Fault(
         "columns past the last count",
         "csrc/cuda/forward.cuh",
-        "i < end_row_ && j < end_column_;",
-        "i < end_row_;",
+        "const bool inside = i < end_row_ && j < end_column_;",
+        "const bool inside = i < end_row_;",
     ),
     Fault(
         "edge not seen",
@@ -192,8 +192,8 @@ FAULTS = [
     Fault(
         "positive counts as a negative too",
         "csrc/cuda/pair_weights.cuh",
-        "            clear |= inside && positive_weight(p_.terms, i, j).replaces;\n",
-        "            (void)inside;\n",
+        "if (positive && positive_weight(p_.terms, i, j).replaces) return true;",
+        "(void)positive;",
     ),
     Fault(
         "gradient of the column's loss left out",
