@@ -14,10 +14,10 @@ namespace simclr {
 // What the forward pass returns. The last three are what the backward pass needs.
 //   loss      [2N] NT-Xent loss of each row, those of z0 first; float, or double for double views
 //   lse       [2N] log sum_{j != i} exp(s_ij / T), double
-//   z         on the CPU [2N, D], the rows of both views, normalised if asked for, of the dtype of
+//   z         on the CPU [2N, D], the rows of both views, normalized if asked for, of the dtype of
 //             loss; on CUDA [2N, D padded to 16 bytes], of the dtype of the views, scaled by powers
 //             of two
-//   inv_norm  [2N] 1 / max(|row|, eps), negative where eps was the larger; [0] if not normalised
+//   inv_norm  [2N] 1 / max(|row|, eps), negative where eps was the larger; [0] if not normalized
 using ForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 //   z0, z1       [N, D] views of one floating dtype; half types are computed in float

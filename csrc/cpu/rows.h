@@ -1,4 +1,4 @@
-// The rows of a batch in one buffer z: joining them, normalising, and undoing that for gradients.
+// The rows of a batch in one buffer z: joining them, normalizing, and undoing that for gradients.
 
 #pragma once
 
@@ -14,7 +14,7 @@
 
 namespace simclr {
 
-// Copies x [rows, D] and y [columns, D] into one buffer z [rows + columns, D] of T and normalises
+// Copies x [rows, D] and y [columns, D] into one buffer z [rows + columns, D] of T and normalizes
 // the rows of `blocks`, all of them, there. Returns it, and inv_norm as normalize_rows says,
 // [rows + columns]; or [0] if the rows are to stay as they are. y may be undefined: no rows.
 template <typename T>
@@ -42,7 +42,7 @@ std::pair<at::Tensor, at::Tensor> join_rows(const at::Tensor& x, const at::Tenso
 // Turns dL/dZ of the rows `wanted`, in `grad_z` [wanted, D], into the gradient of the raw rows, and
 // returns sum_i z_i . dL/dz_i over those of them that are in `counted`.
 template <typename T>
-double undo_normalisation(const at::Tensor& z, const at::Tensor& inv_norm,
+double undo_normalization(const at::Tensor& z, const at::Tensor& inv_norm,
                           const std::vector<Range>& blocks, Range wanted, Range counted,
                           const at::Tensor& grad_z) {
   const int64_t dim = z.size(1);

@@ -4,7 +4,7 @@
 // A block owns kRows rows and visits all columns. The rows' gradient stays in registers, and only
 // the block that owns it ever touches it: no atomics, and the same bits every time. Columns get
 // their gradient as the rows of the transposed problem. Positives by shifts, the largest terms, are
-// added as floats. Then the normalisation is undone and the temperature's share taken:
+// added as floats. Then the normalization is undone and the temperature's share taken:
 // dL/dT = -1/T sum_i z_i . dL/dz_i over the rows, and half of that where rows are columns, too.
 
 #pragma once
@@ -88,7 +88,7 @@ class BackwardBlock {
     return {row(column), positive_weight(p_.terms, i, column).value * p_.rows.factor[column]};
   }
 
-  // Adds the positives to the gradient of row i, undoes the normalisation and stores it: a warp's
+  // Adds the positives to the gradient of row i, undoes the normalization and stores it: a warp's
   // work.
   SIMCLR_DEVICE void finish_row(int i, int grad) {
     using Element = typename C::Element;

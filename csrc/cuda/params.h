@@ -107,7 +107,7 @@ struct TermsParams {
   int64_t grad_loss_stride;
   const float* loss;
   const double* lse;
-  const float* inv_norm;  // [count], or null: the rows are not normalised
+  const float* inv_norm;  // [count], or null: the rows are not normalized
   int count;
   float shift;  // of x, where it is shared
   bool shared_shift;
@@ -135,7 +135,7 @@ struct BackwardParams {
   Problem problem;  // its rows are those whose gradient is wanted
   Pairing pairing;
   Terms terms;
-  const float* inv_norm;  // [count], or null: the rows are not normalised
+  const float* inv_norm;  // [count], or null: the rows are not normalized
   float scale;
   float shift;  // of x, where it is shared
   bool shared_shift;

@@ -1,4 +1,4 @@
-// The vectorised inner loops of the CPU path, one table of functions per instruction set.
+// The vectorized inner loops of the CPU path, one table of functions per instruction set.
 //
 // Exponentials are taken in base 2, of x = scale (s - shift) with scale = log2(e) / T. The shift is
 // subtracted first: near it the difference is exact, with or without fused multiply-add.
