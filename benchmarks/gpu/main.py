@@ -25,8 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the steps, one of them, or print the table.
 
     Returns:
-        0: all that ran is right, and all ran; 1: something failed or was lost; 3: time was up
-        before the end, ``--resume`` goes on.
+        0: everything ran and passed; 1: something failed or was lost; 3: time ran out;
+        ``--resume`` runs the rest.
     """
     args = _parser().parse_args(argv)
     if args.table is not None:
@@ -87,7 +87,7 @@ def _work(steps: tuple[Step, ...], name: str, context: Context, results: Results
 
 
 def _stop_without(device: str) -> None:
-    """End with one line if what everything needs is missing; name what single steps lack."""
+    """Exit with one line if a requirement of all steps is missing; list those of single steps."""
     needed, wanted = tools.missing(device)
     if needed:
         sys.exit(f"gpu_check needs {', '.join(needed)}: not found")

@@ -12,7 +12,7 @@ from benchmarks.loss.analysis import by_peer, by_shape, efficiency, main_series,
 from benchmarks.loss.peers import OURS, TILED
 from benchmarks.loss.rows import Row
 
-# Peers beyond these take turns with the rest of the colors.
+# Other peers use the other colors in turn.
 COLORS = {
     OURS: "#bd1f01",
     TILED: "#e76300",
@@ -26,7 +26,7 @@ MARKERS = "os^Dv<>phX*P"
 
 
 def at_sizes(rows: Sequence[Row], names: Mapping[str, str], sizes: Sequence[int]) -> Figure:
-    """Return bars of the time of some implementations at some N, the fastest first."""
+    """Return bar charts of the time of some implementations at some N, the fastest first."""
     figure = Figure(figsize=(9, 2.2), layout="constrained")
     timed = [row for row in main_series(rows) if row.peer in names and row.ms is not None]
     for axis, n in zip(figure.subplots(1, len(sizes)), sizes, strict=True):
@@ -71,7 +71,7 @@ def report(rows: Sequence[Row]) -> Figure:
 
 
 def svg(figure: Figure) -> str:
-    """Return a figure as an SVG element, to be put into a page."""
+    """Return a figure as an SVG element, to embed in a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
@@ -79,7 +79,7 @@ def svg(figure: Figure) -> str:
 
 
 def time(axis: Axes, series: Sequence[Row]) -> None:
-    """Draw forward + backward of each implementation, and the floor."""
+    """Draw the time of forward + backward of each implementation, and the lower bound."""
     for index, (name, rows) in enumerate(by_peer(series).items()):
         timed = [(row.n, row.ms) for row in rows if row.ms is not None]
         _line(axis, index, name, timed)

@@ -1,4 +1,4 @@
-// NT-Xent by the fused CUDA kernels, run on the miniature GPU, against the dense computation in
+// NT-Xent by the fused CUDA kernels, run on the simulated GPU, against the dense computation in
 // double.
 //
 //   test_fused PRECISION [SEED]      bf16, fp16, tf32 or tf32x3
