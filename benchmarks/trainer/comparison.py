@@ -101,7 +101,7 @@ def main() -> None:
     """Measure what is missing from the file, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", help="an .npz file of color images, see docs/trainer.md")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file, new or to go on with")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file, new or to resume")
     parser.add_argument("--rounds", type=int, default=10, help="epochs in turn, for the speed")
     parser.add_argument("--seeds", type=int, default=3, help="whole runs of each system")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of lightly's loader")
