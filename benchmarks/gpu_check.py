@@ -1,6 +1,6 @@
 """Checks and times the loss on an NVIDIA GPU: python benchmarks/gpu_check.py --minutes 8.
 
-Runs in a bare checkout, with torch and a CUDA toolkit. docs/gpu.md says what it does and writes;
+Runs in a fresh checkout, with torch and a CUDA toolkit. docs/gpu.md says what it does and writes;
 the parts are in benchmarks/gpu/.
 """
 

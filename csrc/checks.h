@@ -1,4 +1,4 @@
-// Every input check of the operators, once, for all devices.
+// All input checks of the operators, for all devices.
 
 #pragma once
 
@@ -31,8 +31,8 @@ inline void check_views(const at::Tensor& z0, const at::Tensor& z1) {
                     ", got ", z1.device());
 }
 
-// Returns the value of the 0-d tensor `temperature`, which is in the host's memory: no device is
-// waited for.
+// Returns the value of the 0-d tensor `temperature`, which must be in host memory, so that reading
+// it does not synchronize with a device.
 inline double check_temperature(const at::Tensor& temperature) {
   TORCH_CHECK_VALUE(temperature.dim() == 0, "temperature must be 0-d, got shape ",
                     temperature.sizes());
@@ -67,7 +67,8 @@ inline void check_sides(const at::Tensor& x, const std::optional<at::Tensor>& y)
                     ", got ", y->device());
 }
 
-// What the forward pass saved, and the gradient of its losses; `count` names the number of rows.
+// Checks what the forward pass saved and the gradient of its losses; `count` is the name of the
+// number of rows.
 inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
                         const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim,
                         const char* count) {
@@ -97,25 +98,25 @@ inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, con
                    inv_norm.dtype());
 }
 
-// That saved rows are those of N pairs.
+// Checks that saved rows are those of N pairs.
 inline void check_pairs(const at::Tensor& z) {
   TORCH_CHECK_VALUE(z.dim() == 2 && z.size(0) >= 2 && z.size(0) % 2 == 0,
                     "z must be [2N, D] with N >= 1 and D >= 1, got shape ", z.sizes());
 }
 
-// That saved rows are R of x, and those of y if there are more.
+// Checks that z has at least the R rows of x; the others are those of y.
 inline void check_side(const at::Tensor& z, int64_t rows) {
   TORCH_CHECK_VALUE(1 <= rows && rows <= z.size(0), "rows must be 1 to ", z.size(0),
                     ", the rows of z, got ", rows);
 }
 
-// That saved rows are stored without padding.
+// Checks that saved rows are stored without padding.
 inline void check_unpadded(const at::Tensor& z, int64_t dim) {
   TORCH_CHECK_VALUE(dim == z.size(1), "z must be [rows, D] with D = dim = ", dim, ", got shape ",
                     z.sizes());
 }
 
-// The dtype that the loss of these views is computed in: half types widen to float.
+// The dtype to compute the loss in: float for half types.
 inline at::ScalarType compute_dtype(const at::Tensor& z0) {
   return z0.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }

@@ -1,4 +1,4 @@
-// The Python module: importing it registers the operators, and it tells how they will run.
+// The Python module: importing it registers the operators; its attributes say how they run.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -35,10 +35,10 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.attr("compiler") = __VERSION__;
   m.attr("cuda_version") = SIMCLR_TO_STRING(SIMCLR_CUDA_VERSION);
   m.attr("cuda_architectures") = cuda_architectures();
-  // For the tests: the Python side has these, too, and must know them before this is loaded.
+  // For the tests: Python has its own copies, since it needs these before this module is loaded.
   m.attr("cuda_max_dim") = simclr::fused::kMaxDim;
   m.attr("safe_ranges") = std::vector<double>{simclr::kSafeFloatRange, simclr::kSafeDoubleRange};
-  m.def("active_isa", &simclr::simd::active_isa, "Instruction set that the CPU kernels run with.");
+  m.def("active_isa", &simclr::simd::active_isa, "Instruction set that the CPU kernels use.");
   m.def("available_isas", &simclr::simd::available_isas,
         "Instruction sets that this processor can run, best last.");
 }

@@ -1,4 +1,4 @@
-// What the operators are told of a problem, checked, and as the kernels take it.
+// Checks the operators' description of a problem and converts it to what the kernels take.
 
 #pragma once
 
@@ -20,7 +20,7 @@ class Operands {
     return Operands(2 * n, 0, shifts, std::nullopt, std::nullopt, {}, at::kCPU);
   }
 
-  // columns: C, or 0 where the rows are the columns, too. See simclr_ext.h for the rest.
+  // columns: C, or 0 if the columns are the rows. See simclr_ext.h for the rest.
   Operands(int64_t rows, int64_t columns, at::IntArrayRef shifts,
            const std::optional<at::Tensor>& x_label, const std::optional<at::Tensor>& y_label,
            at::IntArrayRef owned, at::Device device)
@@ -44,10 +44,10 @@ class Operands {
 
   const Problem& problem() const { return problem_; }
   const Pairing& pairing() const { return pairing_; }
-  // [count] of all rows of z, or undefined.
+  // [count], for all rows of z, or undefined.
   const at::Tensor& label() const { return label_; }
 
-  // The rows of z whose gradient is computed if those of x, y and the temperature are wanted.
+  // The rows of z whose gradient is computed, given whether x, y and the temperature need one.
   Range wanted(std::array<bool, 3> needs_grad) const {
     const bool x = needs_grad[0] || needs_grad[2];
     if (problem_.same()) return x ? problem_.rows : Range{0, 0};
@@ -55,7 +55,7 @@ class Operands {
             needs_grad[1] ? problem_.columns.end : problem_.rows.end};
   }
 
-  // The results of the owned rows, of those of all rows of z.
+  // Selects the results of the owned rows from those of all rows of z.
   at::Tensor results(const at::Tensor& of_all) const {
     if (problem_.has_column_results()) return of_all;
     return of_all.narrow(0, problem_.rows.begin, problem_.rows.size()).clone();
@@ -84,7 +84,7 @@ class Operands {
     }
     TORCH_CHECK_VALUE(shifts.size() < 2 || shifts[0] != shifts[1], "shifts must differ, got ",
                       shifts);
-    // The caller counts columns, the kernels rows of z; a shift out of the matrix is left out.
+    // The caller's j is a column, the kernels' j a row of z. Shifts outside the matrix are dropped.
     const int64_t rows = problem_.same() ? problem_.columns.size() : problem_.rows.size();
     for (const int64_t shift : shifts) {
       if (shift <= -rows || shift >= problem_.columns.size()) continue;

@@ -1,5 +1,4 @@
-// Schemas of the operators, and the C++ functions that call them on whatever device the tensors
-// are.
+// Schemas of the operators, and the C++ functions that call them for the tensors' device.
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>

@@ -1,4 +1,4 @@
-// The operators for C++ users: link the library, and call these with tensors of any supported
+// The operators for C++ users: link the library and call these with tensors on any supported
 // device.
 
 #pragma once
@@ -11,54 +11,55 @@
 
 namespace simclr {
 
-// What the forward pass returns. The last three are what the backward pass needs.
+// The results of the forward pass. The backward pass needs all of them.
 //   loss      [2N] NT-Xent loss of each row, those of z0 first; float, or double for double views
 //   lse       [2N] log sum_{j != i} exp(s_ij / T), double
-//   z         on the CPU [2N, D], the rows of both views, normalised if asked for, of the dtype of
+//   z         the rows of both views. On the CPU [2N, D], normalized on request, of the dtype of
 //             loss; on CUDA [2N, D padded to 16 bytes], of the dtype of the views, scaled by powers
 //             of two
-//   inv_norm  [2N] 1 / max(|row|, eps), negative where eps was the larger; [0] if not normalised
+//   inv_norm  [2N] 1 / max(|row|, eps), negative where eps was the larger; [0] if not normalized
 using ForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 //   z0, z1       [N, D] views of one floating dtype; half types are computed in float
-//   temperature  0-d, double, on the CPU whatever the device of the views; positive
+//   temperature  0-d, double, positive; on the CPU for views on any device
 //   normalize    divide each row by max(|row|, eps) first: s_ij is the cosine similarity
 ForwardResult nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
                               const at::Tensor& temperature, bool normalize, double eps);
 
-// Returns the gradients of sum_i grad_loss[i] * loss[i], given what the forward pass returned and
+// Returns the gradients of sum_i grad_loss[i] * loss[i], given the results of the forward pass and
 // D:
-//   grad_z            with respect to the raw rows of both views, [2N, D]; or of the one view that
-//                     needs_grad names, [N, D], where that spares the work on the other
-//   grad_temperature  0-d, double; [0] where needs_grad does not name it
+//   grad_z            with respect to the raw rows of both views, [2N, D]; or [N, D] if only one
+//                     view needs a gradient and the work for the other can be skipped
+//   grad_temperature  0-d, double; [0] if it is not needed
 std::tuple<at::Tensor, at::Tensor> nt_xent_backward(
     const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
     const at::Tensor& inv_norm, int64_t dim, const at::Tensor& temperature,
     std::array<bool, 3> needs_grad /* z0, z1, temperature */);
 
-// The primitive of which NT-Xent is a case. Row i of x meets all columns, the rows of y:
+// The general operator; NT-Xent is a special case. Row i of x is compared with all columns, which
+// are the rows of y:
 //
 //   lse_i  = log sum_j exp(s_ij / T),   loss_i = lse_i - mean of s_ij / T over its positives,
 //
-// 0 without positives; and column j meets all rows in the same way. loss and lse are [R + C], those
-// of the rows first; z and inv_norm are of [R + C] rows, x first.
+// where the loss is 0 without positives; and column j is compared with all rows in the same way.
+// loss and lse are [R + C], those of the rows first; z and inv_norm have R + C rows, x first.
 //
-//   x, y     [R, D], [C, D]. Without y the rows are the columns, too: a row does not meet itself,
-//            and loss, lse, z and inv_norm are of R
+//   x, y     [R, D], [C, D]. Without y the columns are the rows, the pairs (i, i) do not count, and
+//            loss, lse, z and inv_norm have R rows
 //   shifts   the positives of row i are the columns i + shift; without y [k, -k] or []. NT-Xent
-//            is [N, -N], InfoNCE [0], a queue of negatives alone []
-//   x_label, y_label  [R], [C] int32, in the place of shifts: the positives of a row are the
-//            columns of its label; without y x_label is that of the columns, too
-//   owned    [begin, end): the losses of these rows alone, [end - begin], over all columns: a part
-//            of a larger batch; [] for all. Without y only
+//            is [N, -N], InfoNCE [0], a queue of negatives only []
+//   x_label, y_label  [R], [C] int32, instead of shifts: the positives of a row are the columns
+//            with its label; without y the columns have x_label too
+//   owned    [begin, end): only the losses of these rows, [end - begin], over all columns: a part
+//            of a larger batch; [] for all. Only without y
 ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::Tensor>& y,
                                   const at::Tensor& temperature, bool normalize, double eps,
                                   at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
                                   const std::optional<at::Tensor>& y_label, at::IntArrayRef owned);
 
-// As nt_xent_backward; `rows` is R. The gradient is that of the raw rows of x and y, or of those
-// that needs_grad names; of the owned rows, given grad_loss, loss and lse of all, [R]: the parts
-// then add up to the gradients of the whole.
+// Like nt_xent_backward; `rows` is R. The gradient is that of the raw rows of x and y, or of the
+// one that needs it. With `owned`, it is that of the owned rows, and grad_loss, loss and lse are
+// those of all rows, [R]; the parts then add up to the gradients of the whole.
 std::tuple<at::Tensor, at::Tensor> contrastive_backward(
     const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
     const at::Tensor& inv_norm, int64_t dim, int64_t rows, const at::Tensor& temperature,

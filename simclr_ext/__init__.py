@@ -1,7 +1,7 @@
 """SimCLR's NT-Xent loss without the 2N x 2N matrix, and a trainer built on it.
 
-What needs torch is imported when it is first asked for: torch takes seconds to import, and the
-command line's help and errors do without it.
+Everything that needs torch is imported on first access: torch takes seconds to import, and the
+command line's help and errors do not need it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value  # the next time, it is found without this function
+    globals()[name] = value  # so that Python does not call this function for it again
     return value
 
 

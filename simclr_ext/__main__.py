@@ -1,4 +1,4 @@
-"""`simclr-ext`, and `python -m simclr_ext`: the command line, or what can be done without it."""
+"""`simclr-ext` and `python -m simclr_ext`: all commands, or only doctor without jsonargparse."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 
 def main() -> int:
-    """Run a command; without the command line's extra, only `doctor`.
+    """Run a command; without the extra `cli`, only `doctor`.
 
     Returns:
         Exit code, as of :func:`simclr_ext.cli.main`.
     """
-    if not sys.stderr.isatty():  # no bars of others in a log, such as torchvision's of a download
+    if not sys.stderr.isatty():  # no progress bars in a log, such as those of torchvision
         os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         from simclr_ext.cli import main as run

@@ -1,4 +1,4 @@
-"""Finds the compiled operators: built ahead of time, else compiled now, else one typed error."""
+"""Find the compiled operators: built ahead of time, else compiled now, else one typed error."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def load() -> ModuleType:
 
     Raises:
         BackendUnavailableError: If there is no usable prebuilt module and compiling one fails; the
-            message carries both causes, and the compiler's own words.
+            message contains both causes and the compiler's output.
     """
     prebuilt_error = "not built ahead of time"
     try:
         return importlib.import_module("simclr_ext._C")
     except ModuleNotFoundError:
-        pass  # a pure wheel: compile at first use
+        pass  # a pure Python wheel: compile at first use
     except ImportError as error:
         prebuilt_error = str(error)
         warnings.warn(
             f"The prebuilt simclr_ext._C does not load with torch {torch.__version__}, so it is "
-            f"compiled again. Reinstall simclr-ext to be rid of this. Cause: {error}",
+            f"compiled again. Reinstall simclr-ext to avoid this. Cause: {error}",
             stacklevel=2,
         )
     try:
@@ -54,10 +54,10 @@ def load() -> ModuleType:
             "The compiled NT-Xent operators are unavailable.\n"
             f"prebuilt: {prebuilt_error}\n"
             f"compiling at first use: {error}\n"
-            "What compiling needs: g++ 11 or clang++ 14 or newer, Python's headers (Debian: "
+            "Compiling needs g++ 11 or clang++ 14 or newer, Python's headers (Debian: "
             "apt-get install g++ python3-dev) and ninja (pip install ninja). SIMCLR_EXT_CUDA=0 "
-            "leaves out the CUDA kernels. Without the operators, nt_xent_loss(..., "
-            "backend='tiled') runs in those of PyTorch."
+            "leaves out the CUDA kernels. nt_xent_loss(..., backend='tiled') needs no compiled "
+            "operators."
         ) from error
 
 
@@ -69,8 +69,8 @@ def how_built(module: ModuleType) -> str:
 def jit_folder(cuda: CudaBuild | NoCuda) -> Path:
     """Return the folder for operators compiled at first use.
 
-    Its name holds a hash of all that the binary depends on: a new version of the sources, of torch
-    or of Python compiles afresh, and an old one stays valid for those who still use it.
+    Its name contains a hash of everything that the binary depends on: a new version of the sources,
+    torch or Python is compiled into a new folder, and old folders stay valid.
     """
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
     digest = hashlib.sha256()
@@ -87,8 +87,8 @@ def jit_folder(cuda: CudaBuild | NoCuda) -> Path:
 def cuda_build() -> CudaBuild | NoCuda:
     """Return whether and how a compilation at first use includes the CUDA kernels.
 
-    For the GPUs of this machine alone, to be quick. Without any, only if SIMCLR_EXT_CUDA is 1, and
-    then for all that the kernels support.
+    Only for the GPUs of this machine, to be quick. Without one, only if SIMCLR_EXT_CUDA is 1, and
+    then for all architectures that the kernels support.
 
     Raises:
         BuildConfigError: As in :func:`_build_config.cuda_build`.
@@ -98,7 +98,7 @@ def cuda_build() -> CudaBuild | NoCuda:
         return NoCuda(
             "no GPU that they run on is visible; SIMCLR_EXT_CUDA=1 compiles them regardless"
         )
-    # 9.0a: with the instructions that only GPUs of 9.0 have.
+    # 9.0a: with the instructions that only GPUs of compute capability 9.0 have.
     names = sorted({f"sm_{major}{minor}{'a' if major == 9 else ''}" for major, minor in served})
     torch_home = Path(torch.__file__).parent
     return _build_config.cuda_build(torch_home, names or _build_config.CUDA_ARCHITECTURES)
@@ -126,10 +126,10 @@ def _load_or_compile(folder: Path, cuda: CudaBuild | NoCuda) -> ModuleType:
 def _compile_once(folder: Path, cuda: CudaBuild | NoCuda) -> None:
     """Compile into ``folder``, in one process at a time.
 
-    The folder appears when it is complete. Until then a new one is compiled in, under whatever name
-    is free: nothing that a killed compilation left, such as torch's own lock, is met again.
+    The folder appears when it is complete. Until then a temporary one is used, so that the remains
+    of a killed compilation, such as torch's own lock, do no harm.
     """
-    import filelock  # only here, so that a module built ahead of time does without it
+    import filelock  # only here: a module built ahead of time does not need it
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(f"{folder}.lock")
@@ -144,7 +144,7 @@ def _compile_once(folder: Path, cuda: CudaBuild | NoCuda) -> None:
         for left_behind in folder.parent.glob(f"{folder.name}-*"):
             shutil.rmtree(left_behind)
         with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as name:
-            complete = Path(name) / "build"  # with the rights that new folders have
+            complete = Path(name) / "build"  # with the default permissions, unlike mkdtemp's
             complete.mkdir()
             _say_and_compile(folder, complete, cuda)
             complete.rename(folder)
@@ -167,7 +167,7 @@ def _compile(build: Path, cuda: CudaBuild | NoCuda) -> None:
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None:
         raise RuntimeError(f"no C++ compiler: {compiler!r} is not on the PATH")
-    # Python may run from an environment that is not activated: its ninja is not on the PATH then.
+    # If Python runs from an environment that is not activated, its ninja is not on the PATH.
     path = os.environ.get("PATH", "")
     os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, path])
     compile_args, nvcc_args, link_args = _build_config.COMPILE_ARGS, [], _build_config.LINK_ARGS
@@ -188,7 +188,7 @@ def _compile(build: Path, cuda: CudaBuild | NoCuda) -> None:
             with_cuda=isinstance(cuda, CudaBuild),
             is_python_module=False,
         )
-    except Exception as error:  # torch lets through what it did not expect of a compiler
+    except Exception as error:  # torch does not wrap every error of a compiler
         output: bytes = getattr(error, "output", None) or b""
         raise RuntimeError(f"{error}\n{output.decode(errors='replace')}".rstrip()) from error
     finally:
@@ -200,7 +200,7 @@ def _quoted(arguments: list[str]) -> list[str]:
 
 
 def _import(library: Path) -> ModuleType:
-    # Of this name but for torch, which numbers what a process compiles a second time.
+    # torch adds a number to the name if a process compiles it a second time.
     spec = importlib.util.spec_from_file_location(library.stem, library)
     if spec is None or spec.loader is None:
         raise ImportError(f"{library} is not an extension module")

@@ -1,14 +1,14 @@
 """Sources and flags of the compiled extension: one list for every way of building it.
 
 ``setup.py`` (ahead of time) and ``_backend.py`` (at first use) read it as Python,
-``CMakeLists.txt`` as the JSON that running this file prints. Standard library only: ``setup.py``
+``CMakeLists.txt`` as the JSON that this file prints when run. Standard library only: ``setup.py``
 and CMake run it where the package, or torch, cannot be imported.
 
-``SIMCLR_EXT_CUDA`` says whether the CUDA kernels are compiled:
+``SIMCLR_EXT_CUDA`` decides whether the CUDA kernels are compiled:
     unset  if torch was built for CUDA and there is an nvcc of the same major version
     1      compile them, or fail
     0      leave them out
-``TORCH_CUDA_ARCH_LIST`` says for which GPUs, as in "8.0;9.0a;12.0+PTX".
+``TORCH_CUDA_ARCH_LIST`` decides for which GPUs, as in "8.0;9.0a;12.0+PTX".
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Portable code: the instruction set is chosen at run time (csrc/cpu/simd), so no -march here.
-# Contraction lets a * b + c become one instruction where there is one; no other fast-math.
-# The standard: that of torch's own flags is older before 2.12.
+# Contraction allows fused multiply-add for a * b + c; no other fast-math.
+# -std is set here because torch's own flags have an older standard before 2.12.
 COMPILE_ARGS = ["-std=c++20", "-O3", "-fopenmp", "-ffp-contract=fast"]
 LINK_ARGS = ["-fopenmp"]
 
@@ -33,27 +33,27 @@ NVCC_ARGS = [
     "-O3",
     "-std=c++20",
     "--expt-relaxed-constexpr",
-    "--threads=0",  # one per processor: an architecture each
-    # torch defines these for the CUDA files that it compiles, and CMake does not.
+    "--threads=0",  # compile architectures in parallel, one thread per processor
+    # torch defines these for the CUDA files that it compiles; CMake does not.
     "-U__CUDA_NO_HALF_OPERATORS__",
     "-U__CUDA_NO_HALF_CONVERSIONS__",
     "-U__CUDA_NO_HALF2_OPERATORS__",
     "-U__CUDA_NO_BFLOAT16_CONVERSIONS__",
 ]
-# Machine code for these GPUs, and PTX for those to come, as far as nvcc knows them. Older ones have
-# no kernels of their own: the tiled backend's are torch's.
+# Machine code for these GPUs, and PTX for later ones, as far as nvcc supports them. Older GPUs use
+# the tiled backend.
 CUDA_ARCHITECTURES = (
     *("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120"),
     "compute_120",
 )
 
 
-# Of the oldest GPUs that the fused kernels run on.
+# The compute capability of the oldest GPUs that the fused kernels run on.
 MIN_CAPABILITY = (8, 0)
 
 
 class BuildConfigError(RuntimeError):
-    """An environment variable asks for what is unknown, or cannot be had."""
+    """An environment variable has an unknown value, or asks for something unavailable."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class CudaBuild:
     """How the CUDA kernels are compiled.
 
     Args:
-        home: The toolkit: bin/nvcc, include/ and lib64/ lie there.
-        version: Of the toolkit, as in ``"13.0"``.
+        home: The toolkit's folder, with bin/nvcc, include/ and lib64/.
+        version: Version of the toolkit, as in ``"13.0"``.
         architectures: What nvcc generates: ``"sm_90a"`` (machine code), ``"compute_120"`` (PTX).
-        torch_cuda: Folders of CUDA's headers and libraries that came with torch, in include/ and
-            lib/ of each: the toolkit may lack those of cuSPARSE and others, which torch's own
-            headers include.
+        torch_cuda: Folders with the CUDA headers (include/) and libraries (lib/) that came with
+            torch: the toolkit may lack those of cuSPARSE and others, which torch's own headers
+            include.
     """
 
     home: Path
@@ -75,9 +75,9 @@ class CudaBuild:
     torch_cuda: tuple[Path, ...]
 
     def compile_args(self) -> list[str]:
-        """Return what the C++ compiler takes in addition."""
+        """Return additional arguments of the C++ compiler."""
         return [
-            # For the built module, to tell of itself.
+            # The built module reports these.
             f"-DSIMCLR_CUDA_VERSION={self.version}",
             f"-DSIMCLR_CUDA_ARCHITECTURES={','.join(self.architectures)}",
             *self.include_args(),
@@ -85,23 +85,23 @@ class CudaBuild:
 
     def nvcc_args(self) -> list[str]:
         """Return the arguments of nvcc."""
-        # Given this, torch adds no architectures of its own.
+        # With -gencode given, torch adds no architectures of its own.
         targets = [
             f"-gencode=arch={name.replace('sm_', 'compute_')},code={name}"
             for name in self.architectures
         ]
-        # torch passes on CC; nvcc takes one host compiler.
+        # torch passes CC as -ccbin itself, and nvcc accepts only one host compiler.
         host = [] if "CC" in os.environ else [f"-ccbin={os.environ.get('CXX', 'g++')}"]
         return [*NVCC_ARGS, *targets, *host, *self.include_args()]
 
     def include_args(self) -> list[str]:
-        """Return where CUDA's headers lie."""
-        # The toolkit's first: they belong to its nvcc.
+        """Return the include folders of CUDA."""
+        # The toolkit's headers first: they match its nvcc.
         roots = (self.home, *self.torch_cuda)
         return [word for root in roots for word in ("-isystem", str(root / "include"))]
 
     def library_dirs(self) -> list[Path]:
-        """Return where CUDA's libraries lie, if they are there."""
+        """Return the folders that may hold CUDA's libraries."""
         return [
             *(self.home / "lib64", self.home / "lib"),
             *(root / "lib" for root in self.torch_cuda),
@@ -111,7 +111,8 @@ class CudaBuild:
         """Return where the linker finds the CUDA runtime, if not in the toolkit.
 
         Args:
-            folder: For a link to the library that came with torch, which lacks the plain name.
+            folder: Where to put a link to the library that came with torch, which has only a
+                versioned name.
         """
         if any((self.home / lib / "libcudart.so").exists() for lib in ("lib64", "lib")):
             return []
@@ -170,11 +171,11 @@ def cuda_mode() -> str:
 def cuda_build(
     torch_home: Path, architectures: Sequence[str] = CUDA_ARCHITECTURES
 ) -> CudaBuild | NoCuda:
-    """Decide whether and how the CUDA kernels are compiled. Asks for no GPU.
+    """Decide whether and how the CUDA kernels are compiled. Needs no GPU.
 
     Args:
         torch_home: The folder of the torch package.
-        architectures: For which GPUs, where TORCH_CUDA_ARCH_LIST does not say.
+        architectures: Used if TORCH_CUDA_ARCH_LIST is not set.
 
     Raises:
         BuildConfigError: If SIMCLR_EXT_CUDA or TORCH_CUDA_ARCH_LIST has a value that is not
@@ -199,13 +200,13 @@ def _find_cuda(torch_home: Path, architectures: Sequence[str]) -> CudaBuild | No
     nvcc = f"{home}/bin/nvcc" if home else "nvcc"
     path = shutil.which(nvcc)
     if path is None:
-        where = "is no program" if home else "is not on the PATH, and CUDA_HOME is not set"
+        where = "is not executable" if home else "is not on the PATH, and CUDA_HOME is not set"
         return NoCuda(f"there is no CUDA toolkit: {nvcc} {where}")
     version = re.search(r"release ([\d.]+)", _output(path, "--version"))
-    # nvcc on the PATH may be a script that runs the toolkit's.
+    # nvcc on the PATH may be a script that runs the toolkit's nvcc.
     top = re.search(r"^#\$ TOP=(.+)$", _output(path, "--dryrun", "-E", "-x", "cu", "-"), re.M)
     if version is None or top is None:
-        return NoCuda(f"{path} does not tell its version and its folder")
+        return NoCuda(f"{path} does not print its version and its folder")
     if version[1].split(".")[0] != torch_version[1].split(".")[0]:
         return NoCuda(f"{path} is of CUDA {version[1]}, and torch of CUDA {torch_version[1]}")
     names = _architectures_from_environment() or _known(path, architectures)
@@ -228,7 +229,7 @@ def _cuda_of_torch(wheels: Path, major: str) -> tuple[Path, ...]:
 
 
 def _known(nvcc: str, architectures: Sequence[str]) -> tuple[str, ...]:
-    """Return those that nvcc knows; in the place of PTX that it does not, PTX of its newest."""
+    """Return those that nvcc supports; PTX that it does not becomes PTX of its newest one."""
     listed = _output(nvcc, "--list-gpu-code").split()
     names = [name for name in architectures if re.sub(r"\D+(\d+).*", r"sm_\1", name) in listed]
     if names and len(names) < len(architectures) and architectures[-1].startswith("compute_"):
@@ -237,7 +238,7 @@ def _known(nvcc: str, architectures: Sequence[str]) -> tuple[str, ...]:
 
 
 def _architectures_from_environment() -> tuple[str, ...]:
-    """Return what TORCH_CUDA_ARCH_LIST names, () if it is not set."""
+    """Return the architectures of TORCH_CUDA_ARCH_LIST, () if it is not set."""
     names: list[str] = []
     for item in re.split(r"[;,\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip("; ")):
         match = re.fullmatch(r"(\d+)\.(\d[af]?)(\+PTX)?", item)
@@ -259,7 +260,7 @@ def _output(*command: str) -> str:
 
 
 def _for_cmake(torch_home: str) -> str:
-    """Return the configuration as JSON; CMake reads lists as words between semicolons."""
+    """Return the configuration as JSON, with lists as CMake has them: separated by semicolons."""
     cuda = cuda_build(Path(torch_home))
     config = {
         "sources": [str(source) for source in sources(cuda)],

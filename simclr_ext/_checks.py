@@ -1,4 +1,4 @@
-"""The input checks that the public function and the operators written in Python share."""
+"""The input checks shared by the public function and the operators written in Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EPS_ALLOWED = f"at least {_SMALLEST_EPS:.1e} and finite"
 
 
 def check_views(z0: Tensor, z1: Tensor) -> None:
-    """Raise TypeError or ValueError unless both are [N, D], of one of DTYPES, and alike."""
+    """Raise TypeError or ValueError unless both are [N, D] of one dtype (in DTYPES) and device."""
     _check_matrix("z0", z0, "N")
     _check_floating("z1", z1)
     if z1.shape != z0.shape:
@@ -23,7 +23,7 @@ def check_views(z0: Tensor, z1: Tensor) -> None:
 
 
 def check_rows(x: Tensor, y: Tensor | None) -> None:
-    """Raise TypeError or ValueError unless x is [R, D], y [C, D] or None, and they are alike."""
+    """Raise TypeError or ValueError unless x is [R, D], and y is None or [C, D] and matches x."""
     _check_matrix("x", x, "R")
     if y is None:
         return
@@ -62,7 +62,7 @@ def _check_alike(name: str, z: Tensor, other_name: str, other: Tensor) -> None:
 def check_temperature(temperature: float | Tensor) -> None:
     """Raise TypeError or ValueError unless it is a positive float or a 0-d floating tensor.
 
-    The value of a tensor is not looked at: it may be on another device, which would be waited for.
+    The value of a tensor is not checked: reading it from another device would synchronize.
     """
     if isinstance(temperature, Tensor):
         if temperature.ndim != 0:
@@ -89,7 +89,7 @@ def check_temperature_value(temperature: Tensor) -> float:
 def operator_temperature(temperature: float | Tensor, device: torch.device) -> Tensor:
     """Return a temperature as the operators take it: 0-d, float64, on the CPU.
 
-    For a tensor on a device of its own this is the only time that the host waits for that device.
+    For a tensor on another device, this is the only time that the host waits for that device.
 
     Raises:
         ValueError: If it is neither on the CPU nor on the ``device`` of the views.
@@ -101,7 +101,7 @@ def operator_temperature(temperature: float | Tensor, device: torch.device) -> T
             f"temperature must be on the CPU or on the device of z0, {device}, got "
             f"{temperature.device}"
         )
-    if temperature.device.type == "meta":  # has no value, and nobody needs one
+    if temperature.device.type == "meta":  # has no value, and none is needed
         return torch.ones((), dtype=torch.float64, device="cpu")
     return temperature.detach().to("cpu", torch.float64)
 
@@ -129,15 +129,15 @@ def check_pairing(
     y_label: Tensor | None,
     device: torch.device,
 ) -> None:
-    """Raise TypeError or ValueError unless they say which of the pairs are positive.
+    """Raise TypeError or ValueError unless shifts and labels define the positive pairs.
 
     Args:
         rows: R.
-        columns: C; None where the columns are the rows.
-        shifts: Of the positives.
+        columns: C; None if the columns are the rows.
+        shifts: Shifts of the positives.
         x_label: Labels of the rows.
         y_label: Labels of the columns.
-        device: Of the rows.
+        device: Device of the rows.
     """
     shifts = list(shifts)
     if len(shifts) > 2:
@@ -173,7 +173,7 @@ def _check_label(name: str, label: Tensor, size: int | None, device: torch.devic
 
 
 def check_owned(owned: Sequence[int], rows: int, columns: int | None) -> None:
-    """Raise ValueError unless these are () or, where the columns are the rows, a part of these."""
+    """Raise ValueError unless ``owned`` is () or, if the columns are the rows, a range of these."""
     owned = list(owned)
     if not owned:
         return
@@ -248,8 +248,8 @@ def _check_dtype(name: str, values: Tensor) -> None:
 
 
 def _check_number(name: str, value: float, least: float, allowed: str) -> None:
-    # A number that may change between calls of compiled code has no value while it is compiled;
-    # the operator checks it when it runs.
+    # While code is compiled, a number that may change between calls has no value; the operator
+    # checks it when it runs.
     if torch.compiler.is_compiling():
         return
     if not (math.isfinite(value) and value >= least and value > 0):

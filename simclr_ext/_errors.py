@@ -2,4 +2,4 @@
 
 
 class BackendUnavailableError(RuntimeError):
-    """The compiled operators can neither be loaded nor compiled, or do not serve this device."""
+    """The compiled operators cannot be loaded or compiled, or do not support these views."""

@@ -1,15 +1,15 @@
-"""Every concession to an older torch, with the version from which it can go away.
+"""All workarounds for older versions of torch, each with the version that makes it unnecessary.
 
-The lowest is that of pyproject.toml; csrc/common/torch_compat.h has those of C++.
+The oldest supported version is in pyproject.toml; csrc/common/torch_compat.h has the C++ part.
 """
 
 from __future__ import annotations
 
 import torch
 
-# torch 2.8. The operators read the temperature in the host's memory, which a CUDA graph would keep
-# as it was. Before the tag, torch.compile(mode="reduce-overhead") takes no graph with a tensor on
-# the CPU.
+# torch 2.8. The operators read the temperature from host memory, which a CUDA graph would record as
+# a constant. Without the tag, torch.compile(mode="reduce-overhead") already refuses CUDA graphs
+# with a tensor on the CPU.
 OPERATOR_TAGS: tuple[torch.Tag, ...] = (
     (torch.Tag.cudagraph_unsafe,) if hasattr(torch.Tag, "cudagraph_unsafe") else ()
 )

@@ -1,4 +1,4 @@
-"""What contrastive training looks like from the embeddings, beside its loss."""
+"""Measurements of contrastive training on the embeddings, in addition to the loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ContrastiveMetrics(NamedTuple):
     Attributes:
         accuracy: Share of rows that are closer to their positive than to every other row.
         entropy: Entropy of the softmax over the other 2N - 1 rows, in nats; log(2N - 1) if it
-            tells nothing apart.
+            is uniform.
         positive_similarity: Similarity to the positive.
         negative_similarity: Similarity to the other 2N - 2 rows; NaN for N = 1.
     """
@@ -37,13 +37,14 @@ def contrastive_metrics(
 
     .. math:: P_{ij} = \exp(s_{ij} / T) / \sum_{k \ne i} \exp(s_{ik} / T), \qquad j \ne i
 
-    a row is accurate if its positive has the greatest P, and its entropy is -sum_j P_ij log P_ij.
+    a row counts as accurate if its positive has the largest P, and its entropy is
+    -sum_j P_ij log P_ij.
 
     Args:
         z0: Embeddings of the first views, [N, D], floating; half types are computed in float32.
         z1: Embeddings of the second views, [N, D].
         temperature: T > 0.
-        chunk: Rows at a time.
+        chunk: Number of rows processed at a time.
         normalize: Whether similarities are cosines. If not, they are dot products.
 
     Returns:
@@ -78,7 +79,7 @@ def contrastive_metrics(
         similarity = z[own] @ z.mT  # [chunk, 2N]
         positive = similarity.gather(1, positives[own, None])  # [chunk, 1]
         others = similarity.sum(dim=1) - similarity.gather(1, own[:, None]).squeeze(1)
-        similarity.scatter_(1, own[:, None], -torch.inf)  # a row is no candidate of its own
+        similarity.scatter_(1, own[:, None], -torch.inf)  # mask the row itself
         best = similarity.argmax(dim=1) == positives[own]
         log_p = similarity.div_(temperature).log_softmax(dim=1)
         entropy = torch.special.entr(log_p.exp_()).sum(dim=1)
@@ -104,7 +105,7 @@ def embedding_std(z: Tensor) -> float:
 def effective_rank(z: Tensor) -> float:
     """Return how many dimensions embeddings [B, D] use: the exponential of the spectrum's entropy.
 
-    The spectrum is that of the centred unit rows, its singular values divided by their sum.
+    The spectrum: the singular values of the centered unit rows, divided by their sum.
 
     Source: Roy and Vetterli, The effective rank, EUSIPCO 2007.
     """

@@ -1,4 +1,4 @@
-"""``simclr-ext doctor``: what is installed, what will run, whether it is right, what to do."""
+"""``simclr-ext doctor``: what is installed, what runs, whether it is correct, what to do."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from simclr_ext.selection import Backend, select_backend
 from simclr_ext.testing import error_budget, error_norm
 
 _QUANTITIES = ("loss", "grad_z0", "grad_z1", "grad_temperature")
-# Of float32's 24 bits the fused CUDA kernels multiply 22, as three products in TF32.
+# The fused CUDA kernels multiply 22 of float32's 24 bits (3xTF32).
 _ROUNDING = 2.0**-22
 
 
 def main() -> int:
-    """Print the report; return 0 if the loss is right with every backend that runs here, else 1."""
+    """Print the report; return 0 if every backend that runs here is correct, else 1."""
     _row("simclr-ext", simclr_ext.__version__)
     _row("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     _row("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
@@ -46,7 +46,7 @@ def main() -> int:
     _row("instruction set", f"{module.active_isa()} of {', '.join(module.available_isas())}")
     _row("CUDA kernels", _cuda_kernels(module))
     worst = max(self_test_row(device) for device in [torch.device("cpu"), *_gpus()])
-    if not worst <= 1:  # NaN is no pass
+    if not worst <= 1:  # NaN fails
         print("\nThe loss is wrong here. Please report this with the lines above.")
         return 1
     print("\nAll is well.")
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def self_test_row(device: torch.device) -> float:
-    """Print which backend a device uses and the errors of all it can use; return the worst."""
+    """Print which backend a device uses and the errors of all it can run; return the largest."""
     choice = select_backend(torch.empty(1, 1, device=device))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "float32 views"
     _row(str(device), f"{name}: {choice.name}, since {choice.reason}")
@@ -68,9 +68,9 @@ def self_test_row(device: torch.device) -> float:
 
 
 def self_test(backend: Backend = "fused", device: torch.device | str = "cpu") -> dict[str, float]:
-    """Return the errors of loss and gradients as shares of their error budgets; above 1 is wrong.
+    """Return the errors of loss and gradients divided by their error budgets; above 1 is wrong.
 
-    The truth is the float64 reference on the CPU, the budget `simclr_ext.testing.error_budget`.
+    Errors are against the float64 reference on the CPU; budgets are from `simclr_ext.testing`.
     """
     generator = torch.Generator().manual_seed(0)
     views = torch.randn(2, 300, 33, generator=generator)

@@ -1,7 +1,7 @@
 """Fake kernels: what the operators return, without data, for torch.compile and torch.export.
 
-``forward`` and ``contrastive_forward`` are those of the compiled operators, whose layout on CUDA is
-their own; the backward operators' results are alike on all backends.
+``forward`` and ``contrastive_forward`` are those of the compiled operators, which have their own
+layout of z on CUDA; the backward operators' results have the same layout on all backends.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _contrastive_sizes(
     y_label: Tensor | None,
     owned: Sequence[int],
 ) -> tuple[int, int]:
-    """Return the number of losses, and of the rows of z."""
+    """Return the number of losses and the number of rows of z."""
     check_rows(x, y)
     check_operator_temperature(temperature)
     rows, columns = x.shape[0], None if y is None else y.shape[0]

@@ -57,9 +57,9 @@ def nt_xent_loss(
         backend: ``"fused"``: compiled kernels. ``"tiled"``: the same algorithm in PyTorch
             operations, for any device and without a compiler. Both are differentiable once.
             ``"reference"``: plain PyTorch with the 2N x 2N matrix in memory; differentiable any
-            number of times. ``"auto"``: the kernels on the CPU and, where they serve the views, on
-            CUDA; else tiled, of which a warning tells on CUDA. :func:`simclr_ext.select_backend`
-            tells which one runs and why.
+            number of times. ``"auto"``: fused on the CPU and, where the kernels support the views,
+            on CUDA; else tiled, with a warning on CUDA. :func:`simclr_ext.select_backend` returns
+            which one runs and why.
 
     Returns:
         A scalar, or [2N] losses; float32, or float64 for float64 views.
@@ -67,8 +67,8 @@ def nt_xent_loss(
     Raises:
         TypeError: If an argument has the wrong type, or a view the wrong dtype.
         ValueError: If a shape, device, temperature, eps or name is not as above.
-        BackendUnavailableError: If ``"fused"`` is asked for and cannot serve these views, or the
-            kernels of the CPU cannot be compiled.
+        BackendUnavailableError: If ``"fused"`` is requested and does not support these views, or
+            the CPU kernels cannot be compiled.
 
     Example:
         >>> z0, z1 = torch.eye(4, requires_grad=True), torch.eye(4)
@@ -86,7 +86,7 @@ def nt_xent_loss(
     choice = select_backend(z0, backend)
     if choice.name == "reference":
         value = operator_temperature(temperature, z0.device)
-        if not torch.compiler.is_compiling():  # a value would break the graph
+        if not torch.compiler.is_compiling():  # reading the value would break the graph
             check_temperature_value(value)
         return reference.nt_xent(
             z0, z1, temperature, reduction=reduction, normalize=normalize, eps=eps
@@ -122,7 +122,7 @@ class NTXentLoss(nn.Module):
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument has a value that is not allowed.
-        NotImplementedError: If a memory bank or distributed gathering is asked for.
+        NotImplementedError: If a memory bank or distributed gathering is requested.
 
     Example:
         >>> criterion = NTXentLoss(temperature=0.1)

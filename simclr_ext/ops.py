@@ -1,9 +1,9 @@
 """The operators in Python: their registration and autograd.
 
 ``torch.ops.simclr_ext.nt_xent_forward`` and ``nt_xent_backward`` are compiled, and documented in
-csrc/simclr_ext.h. ``nt_xent_tiled_forward`` and ``nt_xent_tiled_backward`` are those of
-:mod:`simclr_ext.tiled`, under the same schemas; so are ``contrastive_tiled_forward`` and
-``contrastive_tiled_backward``, the losses of any rows and columns.
+csrc/simclr_ext.h. ``nt_xent_tiled_forward`` and ``nt_xent_tiled_backward`` are their counterparts
+in :mod:`simclr_ext.tiled`, with the same schemas; so are ``contrastive_tiled_forward`` and
+``contrastive_tiled_backward``, for any rows and columns.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class _OncePerSample(torch.autograd.Function):
 
 
 class _NTXent(_OncePerSample):
-    # The reduction is done here: at small N, autograd nodes of its own would cost as much again.
+    # The reduction is done here: at small N, its own autograd nodes would double the cost.
     @staticmethod
     def forward(
         z0: Tensor,
@@ -120,7 +120,7 @@ class _NTXent(_OncePerSample):
         z0, z1, temperature, value, ctx.reduction, _, _, ctx.backend = inputs
         _, *saved = output
         ctx.mark_non_differentiable(*saved)
-        ctx.set_materialize_grads(False)  # no zeros in the place of their gradients
+        ctx.set_materialize_grads(False)  # no zero gradients for these outputs
         learned = temperature if isinstance(temperature, Tensor) else None
         ctx.save_for_backward(*saved, value, learned, z0, z1)
 
@@ -134,7 +134,7 @@ class _NTXent(_OncePerSample):
         needs_z0, needs_z1, needs_temperature = needs_grad = list(ctx.needs_input_grad[:3])
         saved = (rows, lse, z, inv_norm, z0.shape[1], value)
         args = (grad_loss.expand(len(rows)), *saved, needs_grad)
-        # Only a graph of the gradient, which create_graph asks for, has a use for its Function.
+        # The Function is needed only if the gradient's own graph is recorded (create_graph).
         grad_z, grad_temperature = (
             _NTXentGrads.apply(z0, z1, ctx.backend, *args)
             if torch.is_grad_enabled()
@@ -153,7 +153,7 @@ class _NTXent(_OncePerSample):
         )
 
 
-# Function.apply would work out this signature on every call, at a third of its whole cost.
+# Otherwise Function.apply computes this signature on every call, a third of its whole cost.
 _NTXent.forward.__signature__ = inspect.signature(_NTXent.forward)  # type: ignore[attr-defined]
 
 
@@ -174,7 +174,7 @@ def _backward_op(backend: str, *args: Any) -> tuple[Tensor, Tensor]:
 
 
 class _NTXentGrads(_OncePerSample):
-    # z0 and z1 are what the gradient depends on; the operator has their rows already, as z.
+    # z0 and z1 are inputs because the gradient depends on them; the operator uses their rows in z.
     @staticmethod
     def forward(
         z0: Tensor,

@@ -1,4 +1,4 @@
-"""The readable oracle: the losses in pure PyTorch, with the whole matrix in memory.
+"""The reference: the losses in plain PyTorch, with the whole matrix in memory.
 
 Every other implementation in this package is tested against this one in float64.
 """
@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Reduction = Literal["mean", "sum", "none"]
-REDUCTIONS = get_args(Reduction)  # here, since Dynamo of torch 2.6 does not trace get_args
+REDUCTIONS = get_args(Reduction)  # at import: Dynamo of torch 2.6 does not trace get_args
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype that views of ``dtype`` are computed in: half types widen to float32."""
+    """Return the dtype to compute in for views of ``dtype``: float32 for half types."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -64,8 +64,8 @@ def nt_xent(
     if normalize:
         z = F.normalize(z, dim=1, eps=eps)
     if not isinstance(temperature, Tensor):
-        # Of two floats that change between the calls of a compiled training step, this one and eps,
-        # Inductor (seen in 2.14) takes one for the other.
+        # If two floats, this one and eps, change between calls of a compiled training step,
+        # Inductor confuses them (seen in 2.14).
         temperature = torch.scalar_tensor(temperature, dtype=z.dtype, device=z.device)
     temperature = temperature.to(z)
     rows = torch.arange(len(z), device=z.device)
@@ -84,26 +84,26 @@ def contrastive(
     x_label: Tensor | None = None,
     y_label: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Return loss and log-sum-exp of all rows x_i over the columns, and of the columns y_j.
+    r"""Return loss and log-sum-exp of each row x_i over the columns, and of each column y_j.
 
     .. math:: \mathrm{lse}_i = \log \sum_j \exp(s_{ij} / T), \qquad
               \ell_i = \mathrm{lse}_i - \frac{1}{n_i T} \sum_{j \in p(i)} s_{ij},
               \qquad n_i = |p(i)|
 
-    and 0 where a row has no positive; for the columns the same of the transposed matrix.
+    and a loss of 0 for a row without positives; for the columns the same on the transposed matrix.
 
     Args:
         x: Rows, [R, D], floating.
-        y: Columns, [C, D], of the dtype of ``x``; None: the rows, where none meets itself.
+        y: Columns, [C, D], of the dtype of ``x``; None: the rows x, without the pairs (i, i).
         temperature: T > 0, a float or a 0-d tensor.
         normalize: Whether s is the cosine similarity rather than the dot product.
         eps: Rows shorter than this are divided by it instead of by their norm.
-        shifts: The positives p(i) are the columns i + shift, of those that exist.
-        x_label: In the place of shifts, int32 [R]: the columns of the same label are positive.
-        y_label: int32 [C]; None where ``y`` is.
+        shifts: The positives p(i) are the columns i + shift that exist.
+        x_label: Instead of shifts, int32 [R]: the columns with the same label are positive.
+        y_label: int32 [C]; None if ``y`` is None.
 
     Returns:
-        loss and lse, each [R + C], those of the rows first, or [R] where y is None; float32, or
+        loss and lse, each [R + C], those of the rows first, or [R] if y is None; float32, or
         float64 for float64 inputs.
 
     Example:
@@ -111,8 +111,8 @@ def contrastive(
         >>> contrastive(x, x, 0.5, normalize=True, eps=1e-12, shifts=[0])[0]
         tensor([0.1269, 0.1269, 0.1269, 0.1269])
 
-    Source: of shifts (0,), CLIP (arXiv 2103.00020), figure 3; of labels, SupCon (arXiv 2004.11362),
-    equation 2.
+    Source: for shifts (0,), CLIP (arXiv 2103.00020), figure 3; for labels, SupCon
+    (arXiv 2004.11362), equation 2.
     """
     rows = x.to(compute_dtype(x.dtype))
     columns = rows if y is None else y.to(rows.dtype)

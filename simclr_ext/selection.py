@@ -1,4 +1,4 @@
-"""Which backend computes the loss of given views, and why."""
+"""Which backend computes the loss for given views, and why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simclr_ext._errors import BackendUnavailableError
 Backend = Literal["auto", "fused", "tiled", "reference"]
 BACKENDS = get_args(Backend)
 
-# What the kernels of csrc/cuda take.
+# What the kernels of csrc/cuda support.
 _CUDA_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _CUDA_MAX_DIM = 256
 
@@ -28,7 +28,7 @@ class BackendChoice:
 
     Args:
         name: ``"fused"``, ``"tiled"`` or ``"reference"``.
-        reason: Why it is this one, for people to read.
+        reason: Why this one, as text for people.
     """
 
     name: Literal["fused", "tiled", "reference"]
@@ -36,23 +36,23 @@ class BackendChoice:
 
 
 def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
-    """Tell which backend ``nt_xent_loss(z0, z1, backend=backend)`` runs, and why.
+    """Return which backend ``nt_xent_loss(z0, z1, backend=backend)`` runs, and why.
 
     ``"auto"`` is ``"fused"`` on the CPU, and on CUDA devices of compute capability 8.0 or newer for
     float32, bfloat16 and float16 views with D <= 256, if the kernels were compiled for them; else
-    ``"tiled"``, on every device that torch knows. It is ``"reference"`` while a model is exported
-    to ONNX, which has no operators like those of the others.
+    ``"tiled"``, on every device that torch supports. It is ``"reference"`` while a model is
+    exported to ONNX, which lacks the operators of the other backends.
 
     Args:
         z0: Embeddings of the first views, [N, D].
-        backend: What is asked for.
+        backend: The requested backend.
 
     Returns:
         The choice.
 
     Raises:
         ValueError: If there is no backend of that name.
-        BackendUnavailableError: If the backend that is asked for cannot serve these views.
+        BackendUnavailableError: If the requested backend does not support these views.
 
     Example:
         >>> select_backend(torch.randn(8, 4)).name
@@ -84,10 +84,10 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
 
 
-# Dynamo runs it while it traces: a warning is no part of the graph.
+# Dynamo runs this while tracing: a warning cannot be part of the graph.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def warn_of_tiled_on_cuda(reason: str) -> None:
-    """Warn, once per reason, that a CUDA device does without the fused kernels."""
+    """Warn, once per reason, that a CUDA device does not use the fused kernels."""
     _warn_once(reason)
 
 
@@ -95,33 +95,34 @@ def warn_of_tiled_on_cuda(reason: str) -> None:
 def _warn_once(reason: str) -> None:
     warnings.warn(
         f"NT-Xent runs as backend='tiled' on CUDA, slower than its fused kernels: {reason}. Pass "
-        "backend='tiled' to say that this is intended.",
+        "backend='tiled' if this is intended.",
         stacklevel=4,
     )
 
 
 def _fused_obstacle(z0: Tensor) -> str | None:
-    """Return why the fused kernels cannot serve these views, or None."""
+    """Return why the fused kernels do not support these views, or None."""
     if z0.device.type in ("cpu", "meta"):
         return None
     if z0.device.type != "cuda":
         return f"there are no fused kernels for device {z0.device}"
     if z0.dtype not in _CUDA_DTYPES:
         return f"the fused CUDA kernels take float32, bfloat16 and float16 views, got {z0.dtype}"
-    if z0.shape[1] > _CUDA_MAX_DIM:  # its value would tie compiled code to it
+    # The message does not contain D: compiled code would be specialized for its value.
+    if z0.shape[1] > _CUDA_MAX_DIM:
         return f"the views are wider than the fused CUDA kernels take, D <= {_CUDA_MAX_DIM}"
     obstacle: str | None = _cuda_obstacle(z0.device)
     return obstacle
 
 
-# Dynamo runs it while it traces, instead of tracing into the loader.
+# Dynamo runs this while tracing, instead of tracing into the loader.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _cuda_obstacle(device: torch.device) -> str | None:
     """Return why there are no fused kernels for a CUDA device, or None."""
     return _cached_cuda_obstacle(device)
 
 
-@functools.cache  # a compilation that failed is not tried again at every step
+@functools.cache  # so that a failed compilation is not repeated at every step
 def _cached_cuda_obstacle(device: torch.device) -> str | None:
     capability = torch.cuda.get_device_capability(device)
     if capability < MIN_CAPABILITY:
@@ -134,7 +135,7 @@ def _cached_cuda_obstacle(device: torch.device) -> str | None:
     except BackendUnavailableError as error:
         return str(error)
     if not architectures:
-        return "the kernels were compiled without CUDA; simclr-ext doctor tells why"
+        return "the kernels were compiled without CUDA; simclr-ext doctor says why"
     if not any(runs_on(name, capability) for name in architectures):
         return (
             f"the kernels were compiled for {', '.join(architectures)}, and the compute capability "
@@ -151,8 +152,9 @@ def runs_on(architecture: str, capability: tuple[int, int]) -> bool:
     """Return whether a GPU of this compute capability runs code for ``architecture``.
 
     Args:
-        architecture: ``"sm_86"``: machine code, for this major version from this minor one on;
-            ``"sm_90a"``: for exactly this one; ``"compute_120"``: PTX, for this one and all newer.
+        architecture: ``"sm_86"``: machine code, for this and later minor versions of the same major
+            version; ``"sm_90a"``: for exactly this one; ``"compute_120"``: PTX, for this one and
+            all newer ones.
         capability: Major and minor version.
     """
     kind, _, digits = architecture.partition("_")

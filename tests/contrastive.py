@@ -31,7 +31,7 @@ class Case:
         x_label: [R] int32 or None.
         y_label: [C] int32 or None.
         normalize: Whether s is the cosine similarity.
-        eps: Of the normalisation.
+        eps: Smallest norm in the normalization.
         one_sided: Whether the columns' losses have no weight in the objective.
         needs_grad: Of x, y and the temperature.
     """

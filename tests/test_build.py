@@ -191,13 +191,13 @@ def test_what_a_killed_compilation_left_is_not_waited_for(checkout: Path, tmp_pa
 
 def test_compiler_that_fails_at_all_is_quoted_each_time(checkout: Path, tmp_path: Path) -> None:
     compiler = tmp_path / "c++"
-    compiler.write_text("#!/bin/sh\necho 'the licence has expired' >&2\nexit 1\n")
+    compiler.write_text("#!/bin/sh\necho 'the license has expired' >&2\nexit 1\n")
     compiler.chmod(0o755)
     env = {"TORCH_EXTENSIONS_DIR": str(tmp_path / "cache"), "CXX": str(compiler)}
     out, _ = finish(python(f"{FAIL}\n{FAIL}", checkout, **env))
     first, second = out.split("The compiled NT-Xent operators are unavailable.")[1:]
-    assert "the licence has expired" in first
-    assert "the licence has expired" in second
+    assert "the license has expired" in first
+    assert "the license has expired" in second
 
 
 def test_cache_that_cannot_be_written_is_named(checkout: Path, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def imported(source: str) -> Iterator[str]:
 
 
 def upward(module: str, source: str) -> list[str]:
-    """Return what a module imports from above, or from a neighbour."""
+    """Return what a module imports from above, or from a neighbor."""
     own, place = layer(module)
     names = {name for name in imported(source) if name.split(".")[0] == "simclr_ext"}
     found = {name: layer(name) for name in names}

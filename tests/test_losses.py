@@ -62,7 +62,7 @@ def test_module_takes_the_positional_arguments_of_lightly() -> None:
         NTXentLoss(0.1, gather_distributed=True)
 
 
-def test_temperature_can_be_learnt() -> None:
+def test_temperature_can_be_learned() -> None:
     module = NTXentLoss(nn.Parameter(torch.tensor(0.5)))
     assert [name for name, _ in module.named_parameters()] == ["temperature"]
     z0, z1 = torch.randn(2, 16, 4)

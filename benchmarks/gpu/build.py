@@ -1,9 +1,9 @@
-"""Compiles the extension for the GPU that is there, file by file, without ninja or an installation.
+"""Compiles the extension for the GPU of this machine, without ninja or an installation.
 
     python -m benchmarks.gpu.build      compiles, and prints seconds and registers
 
-SIMCLR_EXT_CUDA and TORCH_CUDA_ARCH_LIST count as in simclr_ext/_build_config.py. Objects lie in
-build/gpu_check/, in a folder named by all that they depend on: what was cut goes on there.
+SIMCLR_EXT_CUDA and TORCH_CUDA_ARCH_LIST work as in simclr_ext/_build_config.py. Objects are in
+build/gpu_check/, in a folder named by a hash of their inputs: an interrupted build resumes there.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from simclr_ext._build_config import CudaBuild, NoCuda
 
 FOLDER = ROOT / "build" / "gpu_check"
 LIMIT = 300.0
-_MODULE = "simclr_ext._C"  # what simclr_ext/_backend.py looks for first
+_MODULE = "simclr_ext._C"  # the module that simclr_ext/_backend.py tries first
 # These take longest, so they begin first.
 _SLOW = ("kernels_tf32x3", "kernels_tf32", "kernels_bf16", "kernels_fp16", "kernels_avx512")
 
 
 class BuildError(RuntimeError):
-    """A compiler or the linker failed; carries its words."""
+    """A compiler or the linker failed; contains its output."""
 
 
 def jobs(context: Context) -> Jobs:
@@ -78,7 +78,7 @@ class Unit:
     target: Path
 
     def compile(self) -> tuple[str, float]:
-        """Return what the compiler said, and its seconds; at once if the object is there."""
+        """Return the compiler's output and its seconds; returns at once if the object exists."""
         log = self.target.with_suffix(".log")
         if self.target.exists():
             return log.read_text(), 0.0
@@ -86,16 +86,16 @@ class Unit:
         part = self.target.with_suffix(".part.o")
         said = _run([*self.command, "-c", str(self.source), "-o", str(part)])
         log.write_text(said)
-        part.replace(self.target)  # whole, or not there
+        part.replace(self.target)  # atomically: complete or absent
         return said, time.perf_counter() - start
 
 
 def build(cuda: CudaBuild | NoCuda, folder: Path = FOLDER, log: object = None) -> Row:
-    """Compile and link what is not there yet.
+    """Compile and link what does not exist yet.
 
     Args:
         cuda: Whether and how the CUDA kernels are compiled.
-        folder: Where; a folder of its own for each version of the sources is made in it.
+        folder: Where to create a folder per version of the sources.
         log: Called with a line for each file, if given.
 
     Returns:
@@ -169,7 +169,7 @@ def _link_command(
 
 
 def _digest(cuda: CudaBuild | NoCuda) -> str:
-    """Return a hash of all that the objects depend on."""
+    """Return a hash of everything that the objects depend on."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for path in [*_build_config.sources(cuda), *_build_config.headers(cuda)]:
         digest.update(path.read_bytes())
@@ -192,7 +192,7 @@ def _run(command: Sequence[str]) -> str:
 
 
 def registers(said: str) -> list[Row]:
-    """Return name, registers and spilled bytes of each kernel, from what ptxas said."""
+    """Return name, registers and spilled bytes of each kernel, from the output of ptxas."""
     entries = re.findall(
         r"Compiling entry function '(\S+)' for '(\S+)'.*?\n(.*?)(?=Compiling entry|\Z)",
         said,

@@ -1,4 +1,4 @@
-"""The cases in which the loss is checked, their views, and the budget of an error."""
+"""The cases in which the loss is checked, their views, and their error budgets."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NAMES = ("loss", "grad_z0", "grad_z1", "grad_temperature")
 
 @dataclass(frozen=True)
 class Case:
-    """One pair of views [N, D] and how its loss is asked for.
+    """One pair of views [N, D] and the arguments of its loss.
 
     Attributes:
         backend: "fused" or "tiled".
         precision: Of the views.
         n: N.
         d: D.
-        temperature: T, of which the nearest float32 is used.
+        temperature: T, rounded to float32.
         normalize: Whether similarities are cosines.
         kind: "related": random views; "strided": views that are not contiguous; "zero row": the
             first row is 0; "large": too many pairs for a dense reference.
@@ -57,18 +57,18 @@ class Case:
 
     @property
     def held(self) -> float:
-        """The temperature that float32 holds, not its decimal."""
+        """The temperature as rounded to float32."""
         return torch.tensor(self.temperature, dtype=torch.float32).item()
 
     @property
     def configuration(self) -> str:
-        """Name the kernels' configuration that serves the case."""
+        """Name the kernels' configuration that the case uses."""
         width = next((c for c in (32, 64, 128, 256) if self.d <= c), self.d)
         shared = self.normalize and 2 * math.log2(math.e) / self.temperature <= 115
         return f"{self.precision.name}, D class {width}, {'shared' if shared else 'own'} shift"
 
     def views(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return views as similar as those of a half-trained encoder, rows of many lengths."""
+        """Return views as similar as those of a half-trained encoder, with rows of many norms."""
         generator = torch.Generator().manual_seed(self.n * 1000 + self.d)
         z0 = torch.randn(self.n, self.d, generator=generator)
         z1 = z0 + 0.8 * torch.randn(self.n, self.d, generator=generator)
@@ -85,7 +85,7 @@ class Case:
 def budget(
     case: Case, name: str, views: tuple[Tensor, Tensor], exact: Tensor, eager: Tensor
 ) -> float:
-    """Return the largest norm of a quantity's error that passes: see `error_budget`.
+    """Return the largest allowed norm of a quantity's error: see `error_budget`.
 
     Args:
         case: What is computed.
@@ -111,7 +111,7 @@ def budget(
 
 
 def of_table(table: Table, backend: str, precision: str) -> Iterator[Case]:
-    """Yield the cases of a backend in a precision, those that are quick first."""
+    """Yield the cases of a backend in a precision, quick ones first."""
     stored = PRECISIONS[precision]
     for kind in ("strided", "zero row"):
         yield Case(backend, stored, 50, 14, kind=kind)

@@ -1,4 +1,4 @@
-"""Checks the loss of a case and its gradients against float64, as its users call it."""
+"""Checks loss and gradients of a case against float64, through the public function."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def jobs(context: Context, table: Table, backend: str, precisions: tuple[str, ..
 
 
 def check(case: Case, device: torch.device) -> Row:
-    """Compute a case twice and compare it with float64; a fused case that fails, stage by stage."""
+    """Compute a case twice and compare with float64; if a fused case fails, stage by stage."""
     views = case.views(device)
     mode = case.precision.mode
     ours, again = (
         loss_and_grads(case, views, case.backend, case.precision.dtype, mode) for _ in range(2)
     )
-    # A dense reference of the large case fits no memory. Tiles in float64 pass all other cases.
+    # A dense reference of the large case exceeds memory. Tiles in float64 pass all other cases.
     large = case.kind == "large"
     truth = loss_and_grads(case, views, "tiled" if large else "reference", torch.float64)
-    # The reference's error in float32 would allow everything to float64.
+    # The error of a float32 reference would be a meaningless budget for float64.
     exactly = large or case.precision.dtype == torch.float64
     eager = truth if exactly else loss_and_grads(case, views, "reference", torch.float32)
     comparison = Comparison(case.configuration)
@@ -56,7 +56,7 @@ def loss_and_grads(
     case: Case, views: tuple[Tensor, Tensor], backend: str, dtype: torch.dtype, mode: str = "ieee"
 ) -> list[Tensor]:
     """Return the losses [2N], and the gradients of their weighted sum."""
-    # No copy for the dtype that the views have, so strides stay.
+    # No copy if the dtype is the same, so strides stay.
     z0, z1 = (z.detach().to(dtype).requires_grad_() for z in views)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     t = torch.tensor(case.held, dtype=wide, device=z0.device, requires_grad=True)
@@ -75,7 +75,7 @@ def loss_and_grads(
 
 
 def check_zero_row(case: Case, device: torch.device, comparison: Comparison) -> None:
-    """Check that a row of zeros gives numbers under the default eps too."""
+    """Check that a row of zeros gives finite numbers with the default eps too."""
     z0, z1 = (z.requires_grad_() for z in case.views(device))
     with fp32_precision(case.precision.mode):
         loss = nt_xent_loss(z0, z1, case.temperature, backend=cast(Backend, case.backend))

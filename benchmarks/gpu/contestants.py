@@ -16,7 +16,7 @@ from simclr_ext.bench.measure import check, views
 from simclr_ext.bench.memory import attempt
 
 CHECKED = (300, 64)  # N and D of a peer's check
-# Relative, of a peer's loss and gradients: its own rounding, TF32's too, is no fault.
+# Relative, of a peer's loss and gradients: large enough for its rounding, TF32's included.
 LARGEST_ERROR = {torch.float32: 1e-2, torch.bfloat16: 0.1}
 
 
@@ -29,16 +29,16 @@ def jobs(
     rounds: int,
     limit: float,
 ) -> Jobs:
-    """Yield a job for each peer and size; a peer that cannot run here has one, with the reason.
+    """Yield a job for each peer and size; one with the reason for a peer that cannot run here.
 
     Args:
         context: Device and folder.
-        names: Of the peers; none: all but our own.
+        names: Names of the peers; (): all but our own.
         precision: Of the views.
         sizes: N.
         d: D.
         rounds: Samples.
-        limit: Seconds for a peer at a size: compilers take many.
+        limit: Seconds for a peer at a size; compiling takes long.
     """
     device = torch.device(context.device)
     wanted = [
@@ -67,7 +67,7 @@ def measure(
 ) -> Row:
     """Check a peer against float64, and time it and the fused kernels in the same rounds."""
     peer, loss = found
-    torch.compiler.reset()  # else the limit of recompilations turns it into eager, silently
+    torch.compiler.reset()  # otherwise beyond the recompilation limit it silently runs eagerly
     (ours,) = (p for p in peers.PEERS if p.name == peers.OURS)
     with fp32_precision(precision.mode):
         checked = views(*CHECKED, precision.dtype, device)
@@ -75,7 +75,7 @@ def measure(
         status = attempt(
             functools.partial(check, loss, peer.truth, checked, TEMPERATURE, tolerance)
         )
-        if status != "ok":  # what a peer cannot do is no fault of ours
+        if status != "ok":  # a peer's failure is not ours
             raise Skipped(status)
         z0, z1 = views(n, d, precision.dtype, device)
         calls = {

@@ -11,7 +11,7 @@ from benchmarks.gpu.job import Context, Job, Jobs, Row, Skipped
 
 
 def jobs(context: Context, seconds: float, epochs: int | None = None) -> Jobs:
-    """Yield the one job; `epochs` None: as many as the demo has."""
+    """Yield the one job; `epochs` None: the demo's own number."""
     yield Job("demo", functools.partial(run, context, epochs), seconds)
 
 
@@ -24,7 +24,7 @@ def run(context: Context, epochs: int | None) -> Row:
     if missing:
         raise Skipped(f"the trainer needs {', '.join(missing)}")
     folder = context.folder / "demo"
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut
+    shutil.rmtree(folder, ignore_errors=True)  # from an interrupted run
     config = dataclasses.replace(
         DEMO, device=context.device, out=str(folder), epochs=epochs or DEMO.epochs
     )

@@ -1,4 +1,4 @@
-"""What the numbers are measured on: the card, its clocks, the versions."""
+"""The measurement environment: the card, its clocks, the versions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def jobs(context: Context) -> Jobs:
 
 
 def describe(context: Context) -> Row:
-    """Return everything that a number may depend on."""
+    """Return everything that a measurement may depend on."""
     found: Row = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "simclr-ext": simclr_ext.__version__,
@@ -58,7 +58,7 @@ def nvidia_smi(names: tuple[str, ...]) -> Row:
     command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
     uuid = torch.cuda.get_device_properties(0).uuid  # an index would count the hidden cards too
     answer = tools.output_of(*command, f"--id=GPU-{uuid}")
-    if answer is None and len(names) > 1:  # a driver that does not know one name answers none
+    if answer is None and len(names) > 1:  # one unknown name makes the driver fail for all
         return {k: v for name in names for k, v in nvidia_smi((name,)).items()}
     values = (answer or "unknown").split(", ")
     return {f"nvidia-smi {name}": value for name, value in zip(names, values, strict=False)}

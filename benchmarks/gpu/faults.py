@@ -1,4 +1,4 @@
-"""Compares a quantity with the truth, and says where it is wrong."""
+"""Compares a quantity with its exact value, and says where it is wrong."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmarks.gpu.job import Row
 
-TILE_ROWS, TILE_COLUMNS = 128, 64  # of the largest configuration: what a pattern repeats with
+TILE_ROWS, TILE_COLUMNS = 128, 64  # of the largest configuration: periods of a faulty pattern
 _LISTED = 16
 
 
@@ -15,7 +15,7 @@ class Comparison:
     """Collects the faults of a case, and each error as a share of its budget.
 
     Args:
-        configuration: Of the kernels; part of every fault.
+        configuration: The kernels' configuration; part of every fault.
     """
 
     def __init__(self, configuration: str) -> None:
@@ -30,13 +30,13 @@ class Comparison:
             return False
         error = (found.double() - exact).norm().item()
         self.used[name] = error / budget if budget > 0 else (0.0 if error == 0 else float("inf"))
-        if error <= budget:  # NaN is no pass
+        if error <= budget:  # NaN fails
             return True
         self.fault(name, kernel, error=error, budget=budget, **where(found, exact, budget))
         return False
 
     def fault(self, name: str, kernel: str = "", **details: object) -> None:
-        """Write down what is wrong with a quantity."""
+        """Record what is wrong with a quantity."""
         row = {"quantity": name, "configuration": self.configuration}
         self.faults.append(row | ({"kernel": kernel} if kernel else {}) | details)
 

@@ -1,4 +1,4 @@
-"""What a step consists of: jobs, each with a name, a result and a limit of its own."""
+"""A step consists of jobs, each with its own name, result and time limit."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Skipped(Exception):  # noqa: N818 - a result, no error
 
 @dataclass(frozen=True)
 class Job:
-    """The smallest part of a step whose result is written down.
+    """The smallest part of a step that has a recorded result.
 
     Attributes:
-        key: Names it within its step; a job whose key has a result is not done again.
-        run: Returns the result, ``status`` among it if that is not "ok"; may raise anything.
-        limit: Seconds, after which the process is ended and the job counts as lost.
+        key: Unique within its step; a job whose key has a result is not run again.
+        run: Returns the result, with a ``status`` if that is not "ok"; may raise anything.
+        limit: Seconds after which the process is killed and the job counts as lost.
     """
 
     key: str
@@ -31,11 +31,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Context:
-    """What every job is told.
+    """What every job gets.
 
     Attributes:
         device: "cuda" or "cpu".
-        folder: Of the results; logs and the output of other programs go there.
+        folder: For the results, logs and the output of other programs.
     """
 
     device: str
@@ -55,10 +55,10 @@ class Step:
         name: Of the step, in the results.
         jobs: The module whose function ``jobs(context, **options)`` yields them.
         limit: Seconds for all of them.
-        options: What else that function takes.
-        environment: Variables of the process.
-        needs_kernels: Whether it is left out if the kernels could not be built.
-        needs_gpu: Whether it is left out on a CPU.
+        options: Further arguments of that function.
+        environment: Environment variables of the process.
+        needs_kernels: Whether it is skipped if the kernels could not be built.
+        needs_gpu: Whether it is skipped on a CPU.
     """
 
     name: str

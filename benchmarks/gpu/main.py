@@ -25,8 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the steps, one of them, or print the table.
 
     Returns:
-        0: all that ran is right, and all ran; 1: something failed or was lost; 3: time was up
-        before the end, ``--resume`` goes on.
+        0: everything ran and passed; 1: something failed or was lost; 3: time ran out;
+        ``--resume`` runs the rest.
     """
     args = _parser().parse_args(argv)
     if args.table is not None:
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.worker is not None:
         return _work(steps, args.worker, context, results)
     if results.path.exists() and not args.resume:
-        sys.exit(f"{results.path} is there already: --resume goes on with it, --out names another")
+        sys.exit(f"{results.path} exists already: --resume resumes it, --out names another")
     _stop_without(args.device)
     context.folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=8.0, help="for all steps together")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help=_DEVICE)
     parser.add_argument("--out", type=Path, default=Path("gpu_check"), help="folder of the results")
-    parser.add_argument("--resume", action="store_true", help="go on with what is in the folder")
+    parser.add_argument("--resume", action="store_true", help="resume the run in the folder")
     parser.add_argument(
         "--plan", help=f"{', '.join(PLANS)} or MODULE:NAME; by default full on CUDA"
     )
@@ -87,7 +87,7 @@ def _work(steps: tuple[Step, ...], name: str, context: Context, results: Results
 
 
 def _stop_without(device: str) -> None:
-    """End with one line if what everything needs is missing; name what single steps lack."""
+    """Exit with one line if a requirement of all steps is missing; list those of single steps."""
     needed, wanted = tools.missing(device)
     if needed:
         sys.exit(f"gpu_check needs {', '.join(needed)}: not found")
@@ -108,7 +108,7 @@ def _report(steps: tuple[Step, ...], results: Results) -> int:
     left = [step.name for step in steps if status.get(step.name, "cut") == "cut"]
     print(f"{len(rows)} results in {results.path}, {len(bad)} of them failed or lost")
     if left:
-        print(f"not done: {', '.join(left)}; --resume goes on")
+        print(f"not done: {', '.join(left)}; --resume runs the rest")
     if bad or "gave up" in status.values():
         return WRONG
     return UNFINISHED if left else RIGHT

@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu.model [--sass benchmarks/results/sass.csv]
 
-Reads what sass_report.py wrote, and compares what a tile asks of a multiprocessor's units with
-what they do per clock. The busiest unit would be the limit if it never waited; how much it does
-wait, and what the ends of a block cost, are guesses from kernels like these.
+Reads the output of sass_report.py, and divides a tile's work for each unit of a multiprocessor by
+the unit's rate per clock. The busiest unit would be the limit if it never waited; how much it
+waits, and what start and end of a block cost, are guesses from similar kernels.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from pathlib import Path
 from benchmarks import RESULTS
 
 SASS = RESULTS / "sass.csv"
-# The classes of D that docs/cuda.md shows of a precision; the CSV has them all.
+# The classes of D that docs/cuda.md shows per precision; the CSV has all of them.
 SHOWN_DIMS = {"Bf16": (64, 128, 256), "Tf32x3": (128,)}
 SIZES = (256, 1024, 4096, 16_384, 65_536, 131_072)
-# Reading or writing the M x M matrix: what eager PyTorch does, forward and backward, at least.
+# How often eager PyTorch reads or writes the M x M matrix, forward and backward, at least.
 EAGER_PASSES = 14
-# The busiest unit's share of the time. FlashAttention-2, which is built in the same way, reaches
-# 324 to 370 TFLOP/s of the 630 at which mma.sync ends on an H100, and up to 73 % of an A100's peak.
+# The busiest unit's share of the time. FlashAttention-2, which has the same structure, reaches
+# 324 to 370 of the 630 TFLOP/s possible with mma.sync on an H100, and up to 73 % of an A100's peak.
 BUSY = 0.65
-ERROR = 0.3  # of a prediction: it may be so much less or more
+ERROR = 0.3  # relative error of a prediction
 # Clocks from a load from global memory to its use, L2 cache or DRAM.
 LATENCY = 400
 PROLOGUE_LOADS = 2  # one after the other, before a tile of rows begins
 # One after the other for each row of a warp, when a block of the backward pass ends.
 EPILOGUE_LOADS = 4
-KERNELS = 10  # of a step
-LAUNCH = 2.5e-6  # seconds that one takes at least
+KERNELS = 10  # launched per step
+LAUNCH = 2.5e-6  # minimum seconds of one
 MAX_STRIPS = 64  # as in csrc/cuda/stream.h
 
 
@@ -42,7 +42,7 @@ class Gpu:
     """Rates per multiprocessor and clock, from NVIDIA's whitepapers of A100 and H100.
 
     Attributes:
-        arch: Whose machine code runs there.
+        arch: Architecture whose machine code it runs.
         multiprocessors: Their number.
         clock: Clocks per second.
         tensor: Clocks per HMMA of 2048 half or 1024 TF32 multiplications, at the chip's peak.
@@ -127,12 +127,12 @@ def times_table(rows: list[Row]) -> str:
 
 
 def digits(value: float) -> str:
-    """Return a positive number with the two digits that it is worth."""
+    """Return a positive number with two significant digits."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def key(row: Row) -> tuple[str, str, str]:
-    """Return what tells a configuration from others."""
+    """Return what identifies a configuration."""
     return row["arch"], row["precision"], row["dim"]
 
 
@@ -157,7 +157,7 @@ def limits(row: Row, gpu: Gpu) -> dict[str, float]:
 
 
 def tile_clocks(row: Row, gpu: Gpu) -> float:
-    """Return the least clocks per tile, with as many blocks at once as fit.
+    """Return the minimum clocks per tile, with as many blocks at once as fit.
 
     One block alone does its products and its exponentials one after the other.
     """

@@ -1,6 +1,6 @@
-"""The operators below autograd, alone: the one place that knows their schemas.
+"""The operators without autograd: the only file that knows their schemas.
 
-What the forward pass hands to the backward pass differs between devices. On the CPU z holds unit
+What the forward pass saves for the backward pass differs between devices. On the CPU z holds unit
 rows. On CUDA it holds rows scaled by a power of two, row_i = x_i 2^e_i with the unit row
 z_i = factor_i row_i and 1 <= factor_i < 2, padded with zeros to a multiple of 16 bytes.
 """
@@ -83,7 +83,7 @@ def unit_rows(saved: Saved, dim: int) -> Tensor:
 
 
 def factors(inv_norm: Tensor) -> Tensor | float:
-    """Return what turns stored rows into unit rows, [2N, 1], or 1 without normalization."""
+    """Return the factors from stored rows to unit rows, [2N, 1], or 1 without normalization."""
     if inv_norm.numel() == 0:
         return 1.0
     length = inv_norm.abs()
@@ -91,12 +91,12 @@ def factors(inv_norm: Tensor) -> Tensor | float:
 
 
 def padding(saved: Saved, dim: int) -> Tensor:
-    """Return what z holds behind the rows' ends, [2N, stride - D]."""
+    """Return the padding of z, [2N, stride - D]."""
     return saved.z[:, dim:]
 
 
 def saved_exactly(case: Case, views: tuple[Tensor, Tensor], loss: Tensor, lse: Tensor) -> Saved:
-    """Return what a forward pass without errors hands to the backward pass.
+    """Return what a forward pass without errors saves for the backward pass.
 
     Args:
         case: What is computed.
@@ -124,7 +124,7 @@ def stored_rows(x: Tensor, inv_norm: Tensor, mode: str) -> Tensor:
     Args:
         x: The views' rows, [2N, D].
         inv_norm: As in `Saved`.
-        mode: "tf32": rounded to what a tensor core multiplies; or "ieee".
+        mode: "tf32": rounded to TF32; or "ieee".
     """
     power = _power_of_two(inv_norm.abs())[:, None] if inv_norm.numel() > 0 else 1.0
     rows = (x.double() * power).to(x.dtype)

@@ -19,7 +19,7 @@ TEMPERATURE = 0.5
 Point = tuple[str, int, int]  # precision, N, D
 _LIMIT = 60.0  # seconds of a job
 _OURS: Loss = functools.partial(nt_xent_loss, backend="fused")
-# Bytes that eager takes for each element of the matrix, forward and backward: at least.
+# Minimum bytes that eager takes per element of the matrix, forward and backward.
 _EAGER_BYTES = {torch.bfloat16: 10, torch.float16: 10, torch.float32: 16}
 
 
@@ -36,8 +36,8 @@ def jobs(
         context: Device and folder.
         points: Precision, N and D.
         rounds: Samples.
-        beside: Empty: the operators alone. "eager", "triton": a whole step of ours beside these.
-        profiled: Points with another job, for the time of each kernel.
+        beside: (): the operators alone. "eager", "triton": a whole step compared with these.
+        profiled: Points with an additional job for the time of each kernel.
     """
     device = torch.device(context.device)
     for name, n, d in points:
@@ -84,7 +84,7 @@ def measure_beside(
                     calls |= _other_calls(name, z0, z1)
                 else:
                     skipped[name] = {"status": "skipped", "reason": reason}
-            except Exception as error:  # a compiler's, as it may be: the others are timed anyway
+            except Exception as error:  # such as a compiler's: time the others anyway
                 skipped[name] = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         timings = timing.interleaved(calls, device, rounds) | skipped
     return {"precision": precision.name, "n": n, "d": d, "timings": timings}
@@ -107,7 +107,7 @@ def gradients_of(loss: Loss, z0: torch.Tensor, z1: torch.Tensor) -> timing.Call:
 
 
 def _obstacle(name: str, precision: Precision, n: int, device: torch.device) -> str | None:
-    """Return why something is not timed beside the operators, None if it can be."""
+    """Return why something cannot be timed beside the operators, or None."""
     if name == "triton":
         if device.type != "cuda":
             return "Triton's kernels are for a GPU"
@@ -139,7 +139,7 @@ def _other_calls(name: str, z0: torch.Tensor, z1: torch.Tensor) -> dict[str, tim
 
 
 def executed_flop(name: str, precision: Precision, n: int, d: int) -> float:
-    """Return the operations that the tensor cores execute, on D as it is: padding is no work.
+    """Return the FLOP that the tensor cores execute for D columns; padding is not counted.
 
     Forward: half of the square of S, as one shift serves all rows. Backward: S again, and the
     weights' product. 3xTF32 multiplies three times.

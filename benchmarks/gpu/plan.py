@@ -1,4 +1,4 @@
-"""The steps, in the order of what is worth knowing first, and the sizes of each."""
+"""The steps, most important first, and the sizes of each."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ FULL = (
     ),
 )
 
-# The same flow on the CPU, in a minute or two: what the tests run.
+# The same steps on the CPU, in a minute or two; used by the tests.
 SMALL = (
     Step("build", f"{_HERE}.build", 300, needs_kernels=False),
     Step("environment", f"{_HERE}.environment", 60, needs_kernels=False),

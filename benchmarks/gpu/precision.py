@@ -15,8 +15,8 @@ class Precision:
 
     Attributes:
         name: For people, and in the results.
-        dtype: Of the views.
-        product: Relative rounding of what is multiplied first, the similarities' factors.
+        dtype: Dtype of the views.
+        product: Relative rounding of the operands of the similarities.
         result: Relative rounding of the weights and of the result.
         least: Smallest positive number of the result.
         mode: ``torch.backends.cuda.matmul.fp32_precision``.
@@ -30,7 +30,7 @@ class Precision:
     mode: str = "ieee"
 
 
-# Of float32's 24 bits the fused CUDA kernels multiply 22, as three products in TF32.
+# The fused CUDA kernels multiply 22 of float32's 24 bits (3xTF32).
 FLOAT32 = Precision("float32", torch.float32, 2**-22, 2**-23)
 TF32 = Precision("float32 (tf32)", torch.float32, 2**-11, 2**-11, mode="tf32")
 BFLOAT16 = Precision("bfloat16", torch.bfloat16, 2**-23, 2**-8)

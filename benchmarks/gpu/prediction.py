@@ -1,4 +1,4 @@
-"""What benchmarks/gpu/model.py predicts for a measurement: the one place that calls it."""
+"""What benchmarks/gpu/model.py predicts for a measurement: the only file that calls it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiles and runs probes.cu: what teaches the host twins and the model how the machine is."""
+"""Compiles and runs probes.cu: hardware behavior that the simulated GPU and the model assume."""
 
 from __future__ import annotations
 

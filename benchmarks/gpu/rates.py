@@ -19,7 +19,7 @@ def jobs(context: Context, side: int, depth: int, copied: int, rounds: int) -> J
 
     Args:
         context: Device and folder.
-        side: Of the square product, and of the product with the loss's shape.
+        side: Size of the square product, and of the product with the loss's shape.
         depth: D of the latter: [side, D] times [D, side].
         copied: Bytes of the copy.
         rounds: Samples.
@@ -62,7 +62,7 @@ def clocks(side: int, device: torch.device) -> Row:
     a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
     out = torch.empty_like(a)
     once = timing.seconds(lambda: torch.mm(a, a, out=out), 3)
-    for _ in range(int(2.0 / once)):  # two seconds of work, which nobody waits for
+    for _ in range(int(2.0 / once)):  # two seconds of work, not waited for
         torch.mm(a, a, out=out)
     found = nvidia_smi(_QUERY)
     torch.cuda.synchronize()

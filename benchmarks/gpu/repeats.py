@@ -22,7 +22,7 @@ def jobs(context: Context, points: tuple[tuple[str, int, int], ...], times: int)
 
 
 def repeat(precision: Precision, n: int, d: int, device: torch.device, times: int) -> Row:
-    """Compare every repetition with the first; say which elements of what differed."""
+    """Compare every repetition with the first; report which elements differ."""
     z0, z1 = (z.detach() for z in views(n, d, precision.dtype, device))
     first: dict[str, torch.Tensor] = {}
     differing = {}

@@ -1,7 +1,7 @@
-"""The file of results: a JSON object a line, on the disk before the next job begins.
+"""The file of results: one JSON object per line, on disk before the next job begins.
 
     {"step": S, "event": "start"}                                       a process for a step
-    {"step": S, "event": "begin", "job": J}                             a job is under way
+    {"step": S, "event": "begin", "job": J}                             a job is running
     {"step": S, "job": J, "status": "ok", "seconds": 1.2, ...}          its result
     {"step": S, "event": "end", "status": "done", "seconds": 3.4}       no job of the step is left
 
@@ -21,13 +21,13 @@ BAD = ("failed", "lost")
 
 
 def last_of_each(rows: list[Row]) -> list[Row]:
-    """Return the results of jobs; of a job that was done twice, the last."""
+    """Return the results of jobs; the last one of a job that ran twice."""
     found = {(row["step"], row["job"]): row for row in rows if "event" not in row}
     return list(found.values())
 
 
 class Results:
-    """Appends to the file, and tells what it holds.
+    """Appends to the file, and reads it.
 
     Args:
         path: The file; need not exist.
@@ -39,7 +39,7 @@ class Results:
     def append(self, row: Row) -> None:
         """Write a row to the disk."""
         with self.path.open("a+b") as file:
-            # Who was killed while it wrote left half a line.
+            # A process that was killed while writing left an incomplete line.
             if file.seek(0, os.SEEK_END) > 0:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
@@ -49,7 +49,7 @@ class Results:
             os.fsync(file.fileno())
 
     def rows(self) -> list[Row]:
-        """Return all rows; half a line, left by a process that was killed, is none."""
+        """Return all rows; ignores an incomplete line of a process that was killed."""
         if not self.path.exists():
             return []
         rows = []
@@ -74,7 +74,7 @@ class Results:
         return Path(found[-1]) if found else None
 
     def under_way(self, step: str) -> str | None:
-        """Return the job of a step that was begun last, if it has no result."""
+        """Return the last started job of a step, if it has no result."""
         begun = [
             row["job"] for row in self.rows() if row["step"] == step and row.get("event") == "begin"
         ]

@@ -1,6 +1,6 @@
-"""Runs the steps, a process each, within their limits and the time that there is.
+"""Runs the steps, each in its own process, within their limits and the total time.
 
-Needs the standard library alone: what hangs or dies is a process that this one watches.
+Needs only the standard library: this process watches those that may hang or die.
 """
 
 from __future__ import annotations

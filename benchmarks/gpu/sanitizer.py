@@ -15,7 +15,7 @@ from benchmarks.gpu.probes import program
 from benchmarks.gpu.results import Results
 
 _FOUND = 9  # its exit code if it finds something
-# What each tool must find, to show that it looks at these kernels.
+# What each tool must find, to show that it checks these kernels.
 _PLANTED = {"memcheck": "memory", "racecheck": "race"}
 
 
@@ -39,22 +39,22 @@ def jobs(
 
 
 def check(context: Context, tool: str, points: tuple[target.Point, ...], seconds: float) -> Row:
-    """Run our kernels under a tool; what it finds is a fault."""
+    """Run our kernels under a tool; they fail if it finds anything."""
     command = target.command(Results(context.folder / "results.jsonl"), points)
     return watch(context.folder / f"{tool}.txt", tool, command, seconds, expected=False)
 
 
 def find_planted(context: Context, tool: str) -> Row:
-    """Run a kernel with a fault under a tool; that it finds nothing is a fault."""
+    """Run a kernel with a planted fault under a tool; fails if the tool finds nothing."""
     command = [str(program(context)), "plant", _PLANTED[tool]]
     return watch(context.folder / f"{tool}_planted.txt", tool, command, 40, expected=True)
 
 
 def watch(log: Path, tool: str, command: list[str], seconds: float, *, expected: bool) -> Row:
-    """Run a command under a tool and return what it found, its log and its words on that."""
+    """Run a command under a tool; return whether it found anything, its log and its message."""
     watched = [tools.require("compute-sanitizer"), "--tool", tool, "--log-file", str(log)]
     watched += ["--error-exitcode", str(_FOUND), "--print-limit", "20"]
-    # Only ours: torch's own copies and fills would take most of the time.
+    # Only our kernels: torch's own copies and fills would take most of the time.
     watched += ["--kernel-name", "kernel_substring=simclr", *command]
     # Without the variable, an access beyond a tensor may stay within the allocator's block.
     environ = os.environ | target.environment() | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}

@@ -1,4 +1,4 @@
-"""Reads the machine code of a kernel, as cuobjdump lists it, and counts what its main loop does."""
+"""Reads the machine code of a kernel from cuobjdump, and counts its main loop's instructions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 # /*1050*/  @P1 BRA 0x65c0 ;
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P[\dT])\s+)?([A-Z][A-Z0-9_.]*)([^;]*);")
-NEVER = "!PT"  # the predicate of an instruction that only takes its turn
-# A tile's work: products, and whatever goes through shared memory or the unit of exponentials.
+NEVER = "!PT"  # the predicate of an instruction that is never executed
+# A tile's work: products, accesses to shared memory, and exponentials.
 WORK = frozenset(("HMMA", "LDSM", "LDGSTS", "LDS", "STS", "SHFL", "MUFU.EX2"))
 
 
@@ -31,12 +31,11 @@ class Instruction:
 
 
 def main_loop(body: str) -> collections.Counter[str]:
-    """Count the opcodes of a kernel's main loop, in a turn for a tile like most.
+    """Count the opcodes of one iteration of a kernel's main loop, for a typical tile.
 
-    The loop is the smallest that holds all of the most HMMA of any loop. A tile with positives or
-    elements of the diagonal is rare, and the branch around its treatment is taken for all others:
-    the largest block that a conditional branch skips, and that does none of a tile's work, does not
-    count.
+    The main loop is the smallest loop with the most HMMA. Tiles with positives or elements of the
+    diagonal are rare, and all others branch around their treatment: so the largest block that a
+    conditional branch skips, and that does none of a tile's work, does not count.
 
     Args:
         body: The listing of one kernel.
@@ -67,7 +66,7 @@ def _main_loop(code: list[Instruction]) -> list[Instruction]:
 
 
 def _skipped_without_work(loop: list[Instruction]) -> list[list[Instruction]]:
-    """Return the blocks that a conditional branch inside of the loop jumps over."""
+    """Return the blocks that a conditional branch inside the loop jumps over."""
     blocks = []
     for branch in loop:
         if branch.conditional and branch.target is not None and branch.target <= loop[-1].address:

@@ -1,9 +1,9 @@
-"""Reports what nvcc makes of the fused CUDA kernels: needs a CUDA toolkit, and no GPU.
+"""Reports how nvcc compiles the fused CUDA kernels: needs a CUDA toolkit, and no GPU.
 
     python -m benchmarks.gpu.sass_report [--out benchmarks/results/sass.csv] [--arch sm_80 ...]
 
 Per kernel and architecture: registers, spilled bytes, shared memory, blocks that fit on a
-multiprocessor, and the instructions of the main loop, the one that holds the tensor cores' work,
+multiprocessor, and the instructions of the main loop, the one with the tensor cores' work,
 for a tile without positives. Prints a Markdown table, and fails if a kernel spills or touches local
 memory in its main loop.
 """
@@ -30,7 +30,7 @@ from benchmarks.gpu.sass import main_loop
 from simclr_ext import _build_config
 
 # Shared memory of a multiprocessor in KiB, from the CUDA programming guide, table of compute
-# capabilities; a block has 1 KiB of it for itself.
+# capabilities; 1 KiB per block is reserved.
 SHARED_KIB = {"sm_80": 164, "sm_86": 100, "sm_89": 100, "sm_90a": 228, "sm_100": 228, "sm_120": 100}
 REGISTERS = 65536  # of a multiprocessor, on all of them
 KERNEL = re.compile(
@@ -159,7 +159,7 @@ def describe(
 
 
 def disassembler(cuda: _build_config.CudaBuild) -> str:
-    """Return the path of cuobjdump, of the toolkit or of the triton that comes with torch."""
+    """Return the path of cuobjdump, from the toolkit or from torch's triton."""
     candidates = [cuda.home / "bin" / "cuobjdump"]
     triton = importlib.util.find_spec("triton")
     if triton is not None and triton.origin is not None:
@@ -179,7 +179,7 @@ def run(command: list[str]) -> str:
 
 
 def shown(path: Path = SASS) -> list[Kernel]:
-    """Return the rows of a CSV file that the docs show."""
+    """Return the rows of a CSV file that are shown in the docs."""
     with path.open(newline="") as file:
         rows = [
             Kernel(**{k: _parsed(k, v) for k, v in row.items()}) for row in csv.DictReader(file)

@@ -12,7 +12,7 @@ class Table:
     Attributes:
         dims: D, every class of the kernels, padded and full.
         sizes: N, ragged: one tile, several, strips of several tiles.
-        temperatures: T, on both sides of where one shift serves all rows.
+        temperatures: T, with and without a shared shift.
         large: N and D of a case with offsets beyond 2^31, or none.
     """
 

@@ -1,4 +1,4 @@
-"""Checks the fused kernels one after the other, each from exact inputs: a fault hides no other.
+"""Checks the fused kernels separately, each from exact inputs: one fault does not hide another.
 
 prepare    rows, norms and padding against the views
 forward    sums and positives against the rows that prepare stored, right or wrong
@@ -41,7 +41,7 @@ def jobs(
 
 
 def check_uninitialized(case: Case, device: torch.device) -> Row:
-    """Check a case while memory that nobody wrote is NaN."""
+    """Check a case with unwritten memory filled with NaN."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
@@ -86,7 +86,7 @@ def check_prepare(
 def check_forward(
     case: Case, views: tuple[Tensor, Tensor], saved: operators.Saved, comparison: Comparison
 ) -> None:
-    """Compare lse, positives and losses with those of the rows that were stored."""
+    """Compare lse, positives and losses with those computed from the stored rows."""
     rows = operators.unit_rows(saved, case.d)
     lse, positive = dense_sums(rows, case.held)
     eager_lse, eager_positive = dense_sums(rows.float(), case.held)
@@ -113,7 +113,7 @@ def dense_sums(rows: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 
 
 def check_backward(case: Case, views: tuple[Tensor, Tensor], comparison: Comparison) -> None:
-    """Compare the gradients that the backward operator makes of exact inputs."""
+    """Compare the gradients that the backward operator computes from exact inputs."""
     (loss, lse), exact = dense_gradients(case, views, torch.float64)
     _, eager = dense_gradients(case, views, torch.float32)
     saved = operators.saved_exactly(case, views, loss, lse)
@@ -151,5 +151,5 @@ def dense_gradients(
 
 
 def row_weights(rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return weights [2N] of the losses that tell every row from the others."""
+    """Return weights [2N] of the losses, different for every row."""
     return torch.linspace(0.5, 1.5, rows, dtype=dtype, device=device) / rows

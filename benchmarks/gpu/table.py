@@ -1,4 +1,4 @@
-"""Writes the page for the docs from a file of results: what was measured, beside predictions."""
+"""Writes the page for the docs from a file of results: measurements beside predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Written by `python benchmarks/gpu_check.py --table FILE`. Times are medians of r
 that stands in a line took its turn, quartiles in brackets; predictions those of
 `benchmarks/gpu/model.py`.
 """
-# Of the metrics of Nsight Compute, those that say what a kernel waits for.
+# The metrics of Nsight Compute that say what a kernel waits for.
 _METRICS = {
     "gpu__time_duration.sum": "time",
     "sm__throughput.avg.pct_of_peak_sustained_elapsed": "SM, %",
@@ -100,7 +100,7 @@ def _timings(jobs: list[Row]) -> Iterable[str]:
     for row in jobs:
         if "timings" in row and "peer" not in row:
             point = found.setdefault((row["precision"], row["d"], row["n"]), {"timings": {}})
-            # The operators' own step comes first, and its times count.
+            # The operators' own step comes first; its times are used.
             point["timings"] = row["timings"] | point["timings"]
             point |= {k: v for k, v in row.items() if k in ("tflops", "peak_mib")}
     if not found:
@@ -136,7 +136,7 @@ def _precision_of(job: str) -> str:
 
 
 def _other_methods(rows: list[Row]) -> Iterable[str]:
-    """Say which times are not those of graphs."""
+    """Say which times were not measured with graphs."""
     methods: dict[str, set[str]] = {}
     for row in rows:
         for name, timing in row["timings"].items():

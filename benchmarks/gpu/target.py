@@ -1,4 +1,4 @@
-"""A process that runs the fused operators and little else, for tools that watch it.
+"""A process that runs the fused operators and little else, to be run under tools.
 
 python -m benchmarks.gpu.target LIBRARY PRECISION:N:D:T ...
 """
@@ -44,7 +44,7 @@ def main(library: str, points: list[str]) -> None:
     for point in points:
         name, n, d, temperature = point.split(":")
         precision = PRECISIONS[name]
-        # Made on the CPU: no kernels but ours and the copies.
+        # Created on the CPU, so that only our kernels and the copies run on the GPU.
         views = torch.randn(2, int(n), int(d)).to(precision.dtype).cuda()
         with fp32_precision(precision.mode):
             saved = operators.forward(views[0], views[1], float(temperature))

@@ -1,6 +1,6 @@
 """Times calls on a GPU by replaying CUDA graphs of them, and on the CPU by the clock.
 
-A single call between two events measures Python where the kernels are short; a replay does not.
+For short kernels, a single call between two events measures Python; a replay does not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from simclr_ext.bench.memory import is_out_of_memory
 
 Call = Callable[[], object]
 _SAMPLE = 5e-3  # seconds; shorter calls are replayed several times between two events
-_SHORT = 3e-4  # seconds; of shorter calls a graph holds several
+_SHORT = 3e-4  # seconds; a graph has several calls if they are shorter
 _IN_GRAPH = 10
 _LONG = 1e-2  # seconds; of longer calls Python takes no part, and a graph would take their memory
 
@@ -29,9 +29,9 @@ class Replay:
     """How a call is repeated.
 
     Attributes:
-        run: Does it.
-        calls: How many calls that is.
-        method: "graph", or "calls", and why no graph could be captured if that is the reason.
+        run: Runs the calls.
+        calls: Number of calls.
+        method: "graph", or "calls", with the reason if no graph could be captured.
     """
 
     run: Call
@@ -62,7 +62,7 @@ def interleaved(calls: Mapping[str, Call], device: torch.device, rounds: int) ->
     for name, call in calls.items():
         try:
             replays[name] = replay_of(call)
-        except Exception as error:  # one that does not run is a result beside the others
+        except Exception as error:  # a call that fails is a result too
             torch.cuda.empty_cache()
             status = "out of memory" if is_out_of_memory(error) else "failed"
             rows[name] = {"status": status, "error": f"{type(error).__name__}: {error}"[:500]}
@@ -70,7 +70,7 @@ def interleaved(calls: Mapping[str, Call], device: torch.device, rounds: int) ->
     repeats = {name: max(1, math.ceil(_SAMPLE / seconds(r.run, 1))) for name, r in replays.items()}
     for _ in range(rounds):
         for name, replay in replays.items():
-            replay.run()  # untimed: the caches are this call's own then
+            replay.run()  # untimed: fill the caches with this call's data
             samples[name].append(1e3 * seconds(replay.run, repeats[name]) / replay.calls)
     for name, replay in replays.items():
         rows[name] = _row(samples[name], replay.method)
@@ -99,7 +99,7 @@ def _event() -> torch.cuda.Event:
 
 def replay_of(call: Call) -> Replay:
     """Return a replay of a call: of a CUDA graph, or if it cannot be captured, of calls."""
-    for _ in range(3):  # compiles, tunes and allocates; an error here is the call's own
+    for _ in range(3):  # compiles, tunes and allocates; errors are the call's own
         call()
     torch.cuda.synchronize()
     if seconds(call, 1) > _LONG:
@@ -116,14 +116,14 @@ def replay_of(call: Call) -> Replay:
 
 
 def capture(call: Call, times: int) -> Call:
-    """Return what replays a graph of several calls."""
+    """Return a function that replays a graph of several calls."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         call()
     torch.cuda.current_stream().wait_stream(stream)
     torch.cuda.synchronize()
-    torch.cuda.empty_cache()  # a graph has memory of its own
+    torch.cuda.empty_cache()  # a graph has its own memory pool
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for _ in range(times):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.gpu.job import Skipped
 
-# Where toolkits put what is not on the PATH, below the root.
+# Usual places of toolkits' programs, below the root.
 _PLACES = (
     "usr/local/cuda/bin",
     "usr/local/cuda/compute-sanitizer",
@@ -21,7 +21,7 @@ _PLACES = (
 
 
 def find(program: str) -> str | None:
-    """Return the path of a program, on the PATH or in a toolkit's usual place; None: not there."""
+    """Return the path of a program, from the PATH or a toolkit's usual place; None: not found."""
     newest_first = (sorted(Path("/").glob(place), reverse=True) for place in _PLACES)
     folders = [str(folder) for found in newest_first for folder in found]
     return shutil.which(program) or shutil.which(program, path=os.pathsep.join(folders))
@@ -41,14 +41,14 @@ def require(program: str) -> str:
 
 
 def on_path(program: str) -> None:
-    """Put the folder of a program on this process's PATH, if it is there."""
+    """Put the folder of a program on this process's PATH, if it is found."""
     path = find(program)
     if path is not None and shutil.which(program) is None:
         os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), str(Path(path).parent)])
 
 
 def missing(device: str) -> tuple[list[str], list[str]]:
-    """Return what is missing without which nothing runs, and what single steps go without."""
+    """Return which requirements of all steps are missing, and which of single steps."""
     needed = ["torch", *(["nvcc", os.environ.get("CXX", "g++")] if device != "cpu" else [])]
     wanted = ["triton"]
     wanted += ["ncu", "compute-sanitizer", "nvidia-smi"] if device != "cpu" else []

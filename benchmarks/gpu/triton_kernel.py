@@ -1,7 +1,7 @@
-"""A plain Triton kernel of the same algorithm: what a good afternoon's work gives.
+"""A plain Triton kernel of the same algorithm, without tuning.
 
-Row-wise log-sum-exp over all columns with a running maximum, and a backward pass that computes the
-tiles again; neither stores the matrix. It differs from the CUDA kernels where a plain kernel would:
+Row-wise log-sum-exp over all columns with a running maximum, and a backward pass that recomputes
+the tiles; neither stores the matrix. It differs from the CUDA kernels where a plain kernel would:
 normalized rows are rounded to the views' dtype, the forward pass visits every pair twice, and the
 normalization is left to autograd. bfloat16 and float32, the latter as 3xTF32.
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 def forward_kernel(  # type: ignore[no-untyped-def]
     z,  # [M, D]
     lse,  # [M], of exponents of two
-    positive,  # [M], exponents of two
+    positive,  # [M], in base 2
     rows,
     pairs,
     dim,
@@ -96,7 +96,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True)
 class Blocks:
-    """Tile and launch of a kernel."""
+    """Tile sizes and launch parameters of a kernel."""
 
     rows: int
     columns: int
@@ -105,7 +105,7 @@ class Blocks:
     stages: int
 
     def arguments(self, dtype: torch.dtype) -> dict[str, Any]:
-        """Return what the kernels are launched with."""
+        """Return the arguments of the kernels."""
         return {
             "BLOCK_ROWS": self.rows,
             "BLOCK_COLUMNS": self.columns,
@@ -125,7 +125,7 @@ def blocks(dim: int, dtype: torch.dtype) -> Blocks:
 
 
 def row_sums(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return lse and the positives' logits of unit rows [M, D], as exponents of two, [M] each."""
+    """Return lse and the positives' logits of unit rows [M, D], in base 2, [M] each."""
     rows, dim = z.shape
     lse, positive = (z.new_empty(rows, dtype=torch.float32) for _ in range(2))
     tile = blocks(dim, z.dtype)

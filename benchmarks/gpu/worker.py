@@ -15,16 +15,16 @@ from benchmarks.gpu.job import Context, Job, Row, Skipped, Step
 from benchmarks.gpu.results import Results
 
 BROKEN = 70  # exit code: a CUDA error that no call of this process will survive
-HUNG = 1  # exit code of faulthandler, during a job: whatever the job raises ends no process
+HUNG = 1  # exit code of faulthandler during a job; exceptions of a job do not end the process
 PARENT = "GPU_CHECK_PARENT"  # variable: the process that watches this one
 _PR_SET_PDEATHSIG = 1
 
 
 def work(step: Step, context: Context, results: Results) -> int:
-    """Do the jobs; return the exit code: 0 if none is left, BROKEN if another process must go on.
+    """Run the jobs; return the exit code: 0 if none is left, BROKEN to continue in a new process.
 
-    A job beyond its limit ends the process, wherever it hangs: the thread of faulthandler needs
-    neither Python's lock nor an answer from the GPU.
+    A job beyond its time limit ends the process, wherever it hangs: the thread of faulthandler
+    needs neither Python's lock nor an answer from the GPU.
     """
     _die_with_parent()
     done = results.done(step.name)
@@ -48,10 +48,10 @@ def result_of(job: Job, step: str) -> Row:
     try:
         found = job.run()
         if _cuda_is_used():
-            sys.modules["torch"].cuda.synchronize()  # its kernels' errors belong to it
+            sys.modules["torch"].cuda.synchronize()  # so that errors of its kernels are raised here
     except Skipped as reason:
         found = {"status": "skipped", "reason": str(reason)}
-    except Exception as error:  # any failure is a result, and the other jobs are still of interest
+    except Exception as error:  # any failure is a result; continue with the other jobs
         status = "out of memory" if _is_out_of_memory(error) else "failed"
         found = {"status": status, "error": f"{type(error).__name__}: {error}"}
         found["traceback"] = traceback.format_exc().splitlines()[-12:]
@@ -87,7 +87,7 @@ def _broken() -> bool:
 
 
 def _die_with_parent() -> None:
-    """End this process with the one that started it: else two would write after --resume."""
+    """End this process with the one that started it: else two processes write after --resume."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if str(os.getppid()) != os.environ.get(PARENT, str(os.getppid())):

@@ -1,4 +1,4 @@
-"""What the rows of a run say: growth, the largest batch, the best peer, where a peer is faster."""
+"""Analyzes the rows of a run: growth, the largest batch, the best peer, where a peer is faster."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def own(rows: Iterable[Row]) -> Row | None:
 
 
 def others(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows of those peers that were timed, the fastest first; our backends are none."""
+    """Return the rows of the peers that were timed, without our backends, the fastest first."""
     timed = [row for row in rows if row.peer not in (OURS, TILED) and row.ms is not None]
     return sorted(timed, key=lambda row: row.ms or 0.0)
 
 
 def efficiency(row: Row) -> float:
-    """Return the share of the machine's matrix product rate that a time amounts to.
+    """Return the efficiency: the rate of a time as a share of the rate of `torch.mm`.
 
     4 (2N)^2 D FLOP for forward and backward, as docs/math.md counts, over the time and the rate.
     """
@@ -67,7 +67,7 @@ class Growth:
     largest: int  # N measured
 
     def size(self, value: float) -> int:
-        """Return the largest N whose value is not above this one, if it grows linearly at least."""
+        """Return the largest N with values up to this one, assuming at least linear growth."""
         at_largest = self.factor * self.largest**self.exponent
         factor: float = (value / at_largest) ** (1 / max(1.0, self.exponent))
         return math.floor(self.largest * factor)
@@ -97,7 +97,7 @@ def time_growth(rows: Iterable[Row]) -> Growth | None:
 def memory_growth(rows: Iterable[Row]) -> Growth | None:
     """Fit the growth of one implementation's peak memory.
 
-    As torch's allocator counts it, which is exact; of those that do without it the resident memory.
+    As counted by torch's allocator, which is exact; outside torch the resident memory.
     """
     peaks = ((r.n, r.allocated_mib if r.allocated_mib is not None else r.rss_mib) for r in rows)
     return growth([(n, peak) for n, peak in peaks if peak is not None])

@@ -20,7 +20,7 @@ class Case:
     Attributes:
         n: N, pairs of the batch.
         d: D, size of an embedding.
-        dtype: Of the views, a name in torch.
+        dtype: Dtype of the views, its name in torch.
         threads: CPU threads of torch.
         temperature: T.
         what: The passes that are timed.
@@ -43,7 +43,7 @@ class Plan:
     Attributes:
         name: For people.
         sizes: N of the main series, D = 128.
-        memory_from: The least N at which memory is measured too.
+        memory_from: The smallest N at which memory is measured too.
         memory_beside: Whether it is in the series over D, dtype and temperature as well.
         both: N of that series whose forward pass is timed alone as well.
         dims: D of a series at N = `side`, and at N = `small`.

@@ -12,8 +12,8 @@ from benchmarks.loss.analysis import by_peer, by_shape, efficiency, main_series,
 from benchmarks.loss.peers import OURS, TILED
 from benchmarks.loss.rows import Row
 
-# Peers beyond these take turns with the rest of the colours.
-COLOURS = {
+# Other peers use the other colors in turn.
+COLORS = {
     OURS: "#bd1f01",
     TILED: "#e76300",
     "eager": "#3f90da",
@@ -21,18 +21,18 @@ COLOURS = {
     "lightly": "#717581",
     "chunked": "#832db6",
 }
-OTHER_COLOURS = ("#a96b59", "#94a4a2", "#b9ac70", "#92dadd", "#5b8c5a", "#d16ba5", "#3b3b98")
+OTHER_COLORS = ("#a96b59", "#94a4a2", "#b9ac70", "#92dadd", "#5b8c5a", "#d16ba5", "#3b3b98")
 MARKERS = "os^Dv<>phX*P"
 
 
 def at_sizes(rows: Sequence[Row], names: Mapping[str, str], sizes: Sequence[int]) -> Figure:
-    """Return bars of the time of some implementations at some N, the fastest first."""
+    """Return bar charts of the time of some implementations at some N, the fastest first."""
     figure = Figure(figsize=(9, 2.2), layout="constrained")
     timed = [row for row in main_series(rows) if row.peer in names and row.ms is not None]
     for axis, n in zip(figure.subplots(1, len(sizes)), sizes, strict=True):
         bars = sorted((row.ms or 0.0, row.peer) for row in timed if row.n == n)
         times, peers = zip(*bars, strict=True)
-        colors = [COLOURS[OURS] if peer == OURS else COLOURS["lightly"] for peer in peers]
+        colors = [COLORS[OURS] if peer == OURS else COLORS["lightly"] for peer in peers]
         drawn = axis.barh([names[peer] for peer in peers], times, color=colors)
         axis.bar_label(
             drawn,
@@ -71,7 +71,7 @@ def report(rows: Sequence[Row]) -> Figure:
 
 
 def svg(figure: Figure) -> str:
-    """Return a figure as an SVG element, to be put into a page."""
+    """Return a figure as an SVG element, to embed in a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
@@ -79,7 +79,7 @@ def svg(figure: Figure) -> str:
 
 
 def time(axis: Axes, series: Sequence[Row]) -> None:
-    """Draw forward + backward of each implementation, and the floor."""
+    """Draw the time of forward + backward of each implementation, and the lower bound."""
     for index, (name, rows) in enumerate(by_peer(series).items()):
         timed = [(row.n, row.ms) for row in rows if row.ms is not None]
         _line(axis, index, name, timed)
@@ -103,7 +103,7 @@ def speed_up(axis: Axes, series: Sequence[Row]) -> None:
         ours, peers = own(shape), others(shape)
         if ours is not None and peers:
             best.append((ours.n, (peers[0].ms or 0) / (ours.ms or 1)))
-    axis.semilogx(*zip(*best, strict=True), "o-", color=COLOURS[OURS])
+    axis.semilogx(*zip(*best, strict=True), "o-", color=COLORS[OURS])
     axis.axhline(1, color="k", linewidth=0.8)
     axis.set_ylim(bottom=0)
     _label(axis, f"Time of the best peer / {OURS}", "", series)
@@ -121,10 +121,10 @@ def rates(axis: Axes, series: Sequence[Row]) -> None:
 def _line(axis: Axes, index: int, name: str, points: Sequence[tuple[int, float]]) -> None:
     if not points:
         return
-    colour = COLOURS.get(name, OTHER_COLOURS[index % len(OTHER_COLOURS)])
+    color = COLORS.get(name, OTHER_COLORS[index % len(OTHER_COLORS)])
     marker = MARKERS[index % len(MARKERS)]
     width = 2.0 if name == OURS else 1.0
-    style = {"color": colour, "marker": marker, "linewidth": width, "markersize": 4}
+    style = {"color": color, "marker": marker, "linewidth": width, "markersize": 4}
     axis.loglog(*zip(*points, strict=True), label=name, **style)
 
 

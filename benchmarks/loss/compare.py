@@ -2,7 +2,8 @@
 
     python -m benchmarks.loss.compare BEFORE [AFTER] [--relative] [--results results/speed.csv]
 
-A time has changed if the spreads of the two runs lie apart, and the medians by more than 5 %.
+A time has changed if the spreads of the two runs do not overlap, and the medians differ by more
+than 5 %.
 With --relative, times are compared as multiples of the time of the machine's matrix product in the
 same rounds, since a machine may be slower as a whole on another day. The exit code is 1 if one of
 our backends got slower, or is no longer timed where it was.
@@ -22,7 +23,7 @@ from benchmarks.loss.peers import OURS, TILED
 from benchmarks.loss.rows import Row
 from benchmarks.loss.tables import Table, shape_text
 
-LEAST = 0.05  # that a time must change by: the spread of three rounds is too narrow now and then
+LEAST = 0.05  # minimum relative change: the spread of three rounds is sometimes too narrow
 Verdict = Literal["slower", "faster", "same", "gone", "new"]
 
 
@@ -31,8 +32,8 @@ class Change:
     """One measurement in two runs; a run that has no time for it has a status instead.
 
     Attributes:
-        before: Its row in the first run, if there is one.
-        after: Its row in the second run, if there is one.
+        before: Its row in the first run, or None.
+        after: Its row in the second run, or None.
         ratio: Time after / before, if both were timed.
         verdict: "gone" and "new": timed in the first or in the second run alone.
     """

@@ -1,10 +1,10 @@
-"""Peak memory of one implementation in a process of its own, where running out of it is a result.
+"""Peak memory of one implementation in its own process, where out of memory is a result.
 
     python -m benchmarks.loss.memory PEER N D DTYPE THREADS TEMPERATURE LIMIT
 
 Prints, as JSON, a status, and in MiB beyond inputs and gradients: the peak of resident memory, and
-the peak of what torch's allocator held. The process may take LIMIT bytes more than it has when the
-libraries are loaded; beyond, allocations fail.
+the peak of torch's allocator. The process may allocate LIMIT bytes more than it has when the
+libraries are loaded; beyond that, allocations fail.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def usage(peer: str, case: Case, limit: int, timeout: float = 300) -> Usage:
     Args:
         peer: Its name.
         case: The shape.
-        limit: Bytes that it may take.
-        timeout: Seconds, after which it is given up.
+        limit: Bytes that it may allocate.
+        timeout: Seconds after which it is killed.
 
     Returns:
-        "status", and unless that is a failure "rss_mib", and in torch "allocated_mib".
+        "status", and unless that is a failure "rss_mib", and for peers in torch "allocated_mib".
     """
     values = (case.n, case.d, case.dtype, case.threads, case.temperature, limit)
     command = [sys.executable, "-m", "benchmarks.loss.memory", peer, *map(str, values)]
-    # Compilers run in processes of their own, which would take the memory of others unseen.
+    # Compilers run in their own processes, whose memory would not be counted.
     environ = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
     try:
         done = subprocess.run(
@@ -62,14 +62,14 @@ def usage(peer: str, case: Case, limit: int, timeout: float = 300) -> Usage:
     if done.returncode == 0:
         result: Usage = json.loads(done.stdout.splitlines()[-1])
         return result
-    # A library that ends the process instead of raising.
+    # A library ended the process instead of raising.
     last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
     failure = RuntimeError(done.stderr)
     return {"status": OUT_OF_MEMORY if is_out_of_memory(failure) else f"failed: {last}"}
 
 
 def main(argv: list[str]) -> None:
-    """Measure in this process, print the result."""
+    """Measure in this process and print the result."""
     name, *words, temperature, limit = argv
     n, d, threads = int(words[0]), int(words[1]), int(words[3])
     dtype: torch.dtype = getattr(torch, words[2])
@@ -87,9 +87,9 @@ def main(argv: list[str]) -> None:
     result: Usage = {}
     with limited(int(limit)):
         if peer.compiles:
-            result["status"] = attempt(step)  # the compiler's memory is not the loss's
+            result["status"] = attempt(step)  # so that the compiler's memory does not count
             gc.collect()
-            time.sleep(1)  # XLA frees in threads of its own
+            time.sleep(1)  # XLA frees memory in its own threads
         if result.setdefault("status", "ok") == "ok":
             result["status"] = attempt(
                 lambda: result.update(_peaks(step, inputs, gradients, peer.in_torch))

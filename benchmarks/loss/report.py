@@ -1,4 +1,4 @@
-"""Writes the report of a run: one Markdown file, and one HTML page that needs no other file.
+"""Writes the report of a run: one Markdown file, and one self-contained HTML page.
 
 python -m benchmarks.loss.report [--run NAME] [--results results/speed.csv] [--out build/bench]
 """

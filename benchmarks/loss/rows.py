@@ -1,6 +1,6 @@
-"""The files of results: a row per measurement, and a row per run for what they have in common.
+"""The files of results: a row per measurement, and a row per run with what they have in common.
 
-Raw results are only ever added to; reports, charts and comparisons are made from them.
+Results are only ever appended; reports, charts and comparisons are made from them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ RUN_COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A measurement, as the files have it; numbers are None where nothing was measured."""
+    """A measurement as in the files; numbers are None where nothing was measured."""
 
     run: str
     peer: str
@@ -97,7 +97,7 @@ _TEXT = ("run", "peer", "what", "dtype", "problem", "status")
 
 
 def append(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows to a CSV file, which is made if need be; numbers with five digits."""
+    """Append rows to a CSV file, created if it does not exist; numbers with five digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns), lineterminator="\n")
@@ -132,14 +132,14 @@ def read_runs(path: Path = SPEED) -> dict[str, dict[str, str]]:
 
 
 class NoSuchRun(LookupError):  # noqa: N818
-    """A run was asked for that is not in the results."""
+    """The requested run is not in the results."""
 
 
 def of_run(name: str | None, path: Path = SPEED) -> tuple[dict[str, str], list[Row]]:
     """Return a run and its measurements.
 
     Args:
-        name: The run's name, or its beginning, of which the latest counts; None: the last run.
+        name: The run's name, or a prefix, for the latest such run; None: the last run.
         path: The file of measurements.
 
     Raises:

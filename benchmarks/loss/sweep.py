@@ -4,8 +4,8 @@
 
 Every implementation is checked against float64 before it is timed, all are timed in the same
 rounds, with the machine's own rates beside them, and memory is measured in processes of their own.
-A row is added to the file as soon as it is there; running out of memory is a row, too. The caches
-are warm: short calls come after 20 ms of untimed ones.
+A row is appended as soon as it is measured; out of memory is a row too. Caches are warm: short
+calls follow 20 ms of untimed ones.
 """
 
 from __future__ import annotations
@@ -90,12 +90,12 @@ class Sweep:
     def measure(self, case: Case) -> list[dict[str, Any]]:
         """Return the rows of a case, one for each implementation and pass."""
         torch.set_num_threads(case.threads)
-        torch.compiler.reset()  # else the limit of recompilations turns it into eager, silently
+        torch.compiler.reset()  # otherwise beyond the recompilation limit it silently runs eagerly
         used = {name: self._prepare(name, case) for name in self.contestants}
         return [row for what in case.what for row in self._time(case, what, used)]
 
     def _prepare(self, name: str, case: Case) -> dict[str, Any]:
-        """Return an implementation's status, and its memory if that was asked for."""
+        """Return an implementation's status, and its memory if requested."""
         peer, loss = self.contestants[name]
         reason = self._obstacle(peer, case)
         if reason is not None:
@@ -170,7 +170,7 @@ class Sweep:
         if what == "forward + backward":  # memory is that of both
             row |= used[name]
         if (timing := timings.get(name)) is None:
-            if row["status"] == "ok":  # it fitted alone, but not beside the others
+            if row["status"] == "ok":  # it fits alone, but not beside the others
                 row["status"] = OUT_OF_MEMORY
             if row["status"] == OUT_OF_MEMORY:
                 key = (name, case.d, case.dtype)
@@ -187,7 +187,7 @@ class Sweep:
 
 
 def environment(chosen: list[peers.Peer], skipped: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the numbers are measured on."""
+    """Return the measurement environment."""
     module = _backend.load()
     found = peers.versions(chosen)
     return {

@@ -1,4 +1,4 @@
-"""Tables of a run: what the report, in both its forms, and the README show."""
+"""Tables of a run, for both forms of the report and the README."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.loss.peers import OURS
 from benchmarks.loss.rows import Row
 
 BUDGETS = (1, 4, 16)  # GiB
-# What the project set itself, with as many threads as processors: peer, N, times faster.
+# The project's goals, with as many threads as processors: peer, N, times faster.
 GOALS = (
     ("eager", 4096, 6.0),
     ("torch.compile", 4096, 3.5),
@@ -34,7 +34,7 @@ GOAL_EFFICIENCY = (4096, 0.90)
 
 @dataclass(frozen=True)
 class Table:
-    """A table and what it shows; cells are texts."""
+    """A table and its title; cells are text."""
 
     title: str
     header: Sequence[str]
@@ -77,7 +77,7 @@ def all_tables(run: Mapping[str, str], rows: Sequence[Row]) -> list[Table]:
 
 
 def environment(run: Mapping[str, str], rows: Sequence[Row]) -> Table:
-    """Return what the run was measured on, and its machine's rates."""
+    """Return the environment of the run, and its machine's rates."""
     body = [[name, value.replace("; ", ";  ")] for name, value in run.items() if value]
     series = main_series(rows)
     for name, column in (
@@ -147,7 +147,7 @@ def _multiple(row: Row | None) -> str:
 
 
 def goals(rows: Sequence[Row]) -> Table:
-    """Return the project's goals, and what the run says."""
+    """Return the project's goals, and the run's results."""
     cells = {(row.peer, row.n): row for row in main_series(rows)}
     body = []
     for peer, n, goal in GOALS:
@@ -231,7 +231,7 @@ def every_shape(rows: Sequence[Row]) -> Table:
         peer = [best.peer, f"{best.ms / ours.ms:.2f}x"] if best and best.ms else ["", ""]
         spread = f"{ours.ms:.3g} [{ours.ms_low:.3g}, {ours.ms_high:.3g}]"
         rates = ["", ""]
-        if ours.dtype == "float32":  # whose rates the machine's are
+        if ours.dtype == "float32":  # the machine's rates are in float32
             rates = [_multiple(ours), f"{efficiency(ours):.2f}"]
         body.append([shape_text(ours), spread, *rates, *peer])
     return Table(
@@ -242,7 +242,7 @@ def every_shape(rows: Sequence[Row]) -> Table:
 
 
 def shape_text(row: Row) -> str:
-    """Return a measurement's shape and pass in words; what is usual is left out."""
+    """Return a measurement's shape and pass in words, without default values."""
     parts = [f"N = {row.n:,}", f"D = {row.d}"]
     parts += [row.dtype] if row.dtype != "float32" else []
     parts += [f"T = {row.temperature:g}"] if row.temperature != 0.5 else []

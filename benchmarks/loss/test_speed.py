@@ -1,9 +1,9 @@
-"""The same measurements as a pytest-benchmark suite: to pick some, repeat them, keep and compare.
+"""The same measurements as a pytest-benchmark suite, to select, repeat, save and compare some.
 
     pytest benchmarks/test_speed.py -k "simclr-ext and n1024-d128" --benchmark-autosave
 
-Unlike sweep.py it takes one implementation after the other, so that a disturbance may hit one
-alone: for differences of a few per cent use that.
+Unlike sweep.py it times one implementation after the other, so that a disturbance may affect only
+one: for differences of a few percent use sweep.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ THREADS = tuple(dict.fromkeys((1, torch.get_num_threads())))
 
 
 def all_cases() -> Iterator[Case]:
-    """Yield every combination; all but a few are left out with -k."""
+    """Yield every combination; select some with -k."""
     for n, d, dtype, threads, t in itertools.product(SIZES, DIMS, DTYPES, THREADS, TEMPERATURES):
         yield Case(n, d, dtype, threads, t)
 
@@ -59,7 +59,7 @@ def test_speed(peer: peers.Peer, case: Case, what: Pass, benchmark: BenchmarkFix
         pytest.skip(obstacle)
     loss = found[peer.name][1]
     dtype: torch.dtype = getattr(torch, case.dtype)
-    torch.compiler.reset()  # else the limit of recompilations turns it into eager, silently
+    torch.compiler.reset()  # otherwise beyond the recompilation limit it silently runs eagerly
     inputs = views(case.n, case.d, dtype)
     call = peer.timed(loss, inputs, case.temperature, what)
     with limited(allowance()):

@@ -1,1 +1,1 @@
-"""The trainer beside others: steps, augmentation and micro-batches."""
+"""The trainer compared with others: steps, augmentation and micro-batches."""

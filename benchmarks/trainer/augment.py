@@ -33,7 +33,7 @@ from simclr_ext.trainer.config import AugmentConfig
 from simclr_ext.trainer.views.augment import Augment
 
 CHECKED = 512  # views of each whose statistics are compared
-LARGEST_GAP = 0.03  # of their mean and of their deviation; colors are in [0, 1]
+LARGEST_GAP = 0.03  # of their mean and standard deviation; colors are in [0, 1]
 Row = dict[str, object]
 
 
@@ -42,7 +42,7 @@ class Case:
     """Images and views of one size.
 
     Attributes:
-        name: What the settings are the paper's for.
+        name: The data set for which these are the paper's settings.
         height: Rows of the images.
         width: Columns of the images.
         size: Side of the views.
@@ -74,7 +74,7 @@ class Case:
         return Augment(config, self.size)
 
     def theirs(self) -> SimCLRViewTransform:
-        """Return lightly's transformation of the same settings."""
+        """Return lightly's transformation with the same settings."""
         return SimCLRViewTransform(
             self.size, cj_strength=self.strength, gaussian_blur=self.blur, normalize=None
         )
@@ -122,7 +122,7 @@ def time_case(case: Case, rounds: int) -> list[Row]:
     def theirs() -> Tensor:
         return torch.stack([transform(picture) for picture in pictures])
 
-    np.random.seed(0)  # lightly's blur draws from there
+    np.random.seed(0)  # lightly's blur uses NumPy's generator
     torch.manual_seed(0)
     batches = -(-CHECKED // case.batch)
     check(*(torch.cat([make() for _ in range(batches)]) for make in (ours, theirs)))
@@ -143,7 +143,7 @@ def time_case(case: Case, rounds: int) -> list[Row]:
 
 
 def check(ours: Tensor, theirs: Tensor) -> None:
-    """Raise ValueError if the views [n, C, H, W] of both differ in what they are like."""
+    """Raise ValueError if the statistics of both's views [n, C, H, W] differ."""
 
     def statistics(views: Tensor) -> dict[str, Tensor]:
         return {

@@ -6,10 +6,10 @@ The `cpu-small` preset, once with this package's augmentation and loss, and once
 SimCLRTransform in a DataLoader that has a worker per core, and lightly's NTXentLoss; model,
 optimizer, schedule, precision and everything else are the same code.
 
-Speed is measured first: both train in turn, an epoch each per round, so that what disturbs one
-disturbs the other. Then each trains to the end with every seed, and the encoders, raw pixels and
-the untrained encoder are evaluated by one protocol on all labels. What is in the CSV file is not
-measured again, so that the script can be cut off.
+Speed is measured first: both train in turn, an epoch each per round, so that a disturbance affects
+both. Then each trains to the end with every seed, and the encoders, raw pixels and the untrained
+encoder are evaluated by one protocol on all labels. Rows in the CSV file are not measured again,
+so that an interrupted script resumes.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class LightlySource(Source):
     """Batches of lightly's views [N, 2, C, side, side], in the place of this package's source."""
 
     def __init__(self, images: Tensor, config: ResolvedConfig, workers: int) -> None:
-        super().__init__(len(images), config, lambda views, _: views)  # which they are already
+        super().__init__(len(images), config, lambda views, _: views)  # they are views already
         self.loader = DataLoader(
             Pictures(images, config),
             config.batch_size,
@@ -101,7 +101,7 @@ def main() -> None:
     """Measure what is missing from the file, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", help="an .npz file of color images, see docs/trainer.md")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file, new or to go on with")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file, new or to resume")
     parser.add_argument("--rounds", type=int, default=10, help="epochs in turn, for the speed")
     parser.add_argument("--seeds", type=int, default=3, help="whole runs of each system")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of lightly's loader")
@@ -130,7 +130,7 @@ def main() -> None:
 
 
 def set_field(plain: dict[str, object], field: str, value: str) -> None:
-    """Set a field such as "optim.warmup_epochs" of a configuration's plain values."""
+    """Set a field such as "optim.warmup_epochs" in a configuration given as plain values."""
     *parents, name = field.split(".")
     for parent in parents:
         plain = plain[parent]  # type: ignore[assignment]
@@ -198,7 +198,7 @@ def row_of(system: str, measured: str, repetition: int, value: str) -> Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a file that may not be there."""
+    """Return the rows of a file that may not exist."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -206,7 +206,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def append_rows(path: Path, rows: list[Row]) -> list[Row]:
-    """Add rows to a file, which is made if need be, and return them."""
+    """Append rows to a file, created if it does not exist, and return them."""
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         if file.tell() == 0:

@@ -1,6 +1,6 @@
 """One training step on a batch of 8,192 pairs: time and peak memory, in one pass and in two.
 
-Every measurement has a process of its own, whose peak resident memory is read at its end. Before
+Every measurement has its own process, whose peak resident memory is read at its end. Before
 anything is timed, the two-pass gradient is checked against the one-pass one in float64.
 """
 
@@ -89,12 +89,12 @@ def measure(batch: int, chunk: int, threads: int) -> dict[str, float]:
 
 
 def peak_memory() -> float:
-    """Return the process's greatest resident memory so far in MiB (Linux counts in KiB)."""
+    """Return the process's peak resident memory in MiB (Linux reports KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def check_gradients() -> None:
-    """Assert that both ways have one gradient where images are independent of each other."""
+    """Assert that both ways give the same gradient where images are independent of each other."""
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 5)).double()
     batch = torch.rand(24, 3, 8, 8, dtype=torch.float64)
     off = GradScaler("cpu", enabled=False)

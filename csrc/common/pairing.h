@@ -1,7 +1,7 @@
-// Which rows are compared, which of their pairs count, and which are positives: what tells one
-// contrastive loss from another.
+// Which rows are compared, which of their pairs count, and which are positives: in this the
+// contrastive losses differ.
 //
-// All rows lie in one buffer z, and i and j are rows of z:
+// All rows are in one buffer z, and i and j are rows of z:
 //
 //   NT-Xent, SupCon   z = [z0; z1]: rows and columns are all of z
 //   InfoNCE, a queue  z = [x; y]: the rows are x, the columns y
@@ -19,13 +19,13 @@ struct Problem {
   Range rows;     // of z
   Range columns;  // of z
 
-  // The rows of z.
+  // The number of rows of z.
   constexpr int64_t count() const { return std::max(rows.end, columns.end); }
   // Rows and columns are the same: S is symmetric, and half of it is enough.
   constexpr bool symmetric() const { return rows == columns; }
-  // Whether rows are columns, too: a row does not meet itself then.
+  // Whether the rows are also columns; then the pairs (i, i) do not count.
   constexpr bool same() const { return columns.contains(rows.begin); }
-  // Whether columns have losses of their own: in a rank's share, they are other ranks' rows.
+  // Whether columns have losses too; in a rank's share they are rows of other ranks.
   constexpr bool has_column_results() const { return symmetric() || !same(); }
   // How many columns count for a row, and how many rows for a column.
   constexpr int64_t counted_columns() const { return columns.size() - (same() ? 1 : 0); }
@@ -37,10 +37,10 @@ struct Problem {
 struct Pairing {
   static constexpr int kMaxShifts = 2;
 
-  bool skip_self;             // a row does not count for itself
+  bool skip_self;             // the pairs (i, i) do not count
   int shifts;                 // how many of `shift` there are
   int64_t shift[kMaxShifts];  // row i's positives are the columns i + shift[k]
-  const int32_t* label;       // [count] or null: the positives are the columns of an equal label
+  const int32_t* label;       // [count] or null: the positives are the columns with an equal label
 
   constexpr bool counts(int64_t i, int64_t j) const { return !(skip_self && i == j); }
   constexpr bool positive(int64_t i, int64_t j) const {
@@ -51,7 +51,7 @@ struct Pairing {
     }
     return false;
   }
-  // Of the columns as rows.
+  // The pairing of the transposed problem.
   constexpr Pairing transposed() const {
     Pairing other = *this;
     for (int k = 0; k < shifts; ++k) other.shift[k] = -shift[k];

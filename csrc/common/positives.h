@@ -1,4 +1,4 @@
-// How many positives each row has: known from the pairing, before anything is multiplied.
+// How many positives each row has, computed from the pairing.
 
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace simclr {
 
-// Of a rank's share: of all rows, with the columns of all.
+// In a rank's share: for all rows of the batch, over all columns.
 inline std::vector<int64_t> count_positives(const Problem& problem, const Pairing& pairing) {
   std::vector<int64_t> positives(problem.count(), 0);
   const Range rows = problem.same() ? problem.columns : problem.rows;

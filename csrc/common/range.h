@@ -21,7 +21,7 @@ constexpr Range intersect(Range x, Range y) {
   return {std::max(x.begin, y.begin), std::min(x.end, y.end)};
 }
 
-// A tile's place in the matrix of similarities, by rows of the buffer z that holds both sides.
+// A tile's place in the matrix of similarities; both ranges are of rows of z.
 struct Tile {
   Range rows;
   Range columns;

@@ -1,10 +1,10 @@
 // How the matrix of similarities is cut into tiles, and in which order they are visited.
 //
-// Rows and columns are split into blocks of nearly equal size. A symmetric matrix is visited on and
-// above the diagonal alone, by a tournament; any other is a grid. In each round a block of rows
-// meets one block of columns at most, and a block of columns one of rows: so the tiles of a round
-// may be visited at the same time, each adding to its rows and to its columns, without atomics and
-// without copies per thread.
+// Rows and columns are split into blocks of nearly equal size. A symmetric matrix is visited only
+// on and above the diagonal, by a tournament; any other is a grid. In each round a block of rows is
+// paired with at most one block of columns, and vice versa. So the tiles of a round may be visited
+// at the same time, each adding to its rows and to its columns, without atomics and without copies
+// per thread.
 
 #pragma once
 
@@ -22,16 +22,16 @@ namespace simclr {
 // A tile of 512 x 512 floats is 1 MiB: it stays in a core's L2 cache between the matrix product
 // that writes it and the passes that read it.
 constexpr int64_t kMaxBlockRows = 512;
-// Smaller blocks waste less on the diagonal, whose tiles hold every pair twice, and leave more to
-// share between threads; below 256 rows the matrix products slow down.
+// Smaller blocks waste less on the diagonal, whose tiles hold every pair twice, and give more
+// threads something to do; below 256 rows the matrix products slow down.
 constexpr int64_t kGoodBlockRows = 256;
 constexpr int64_t kGoodBlocks = 8;
 constexpr int64_t kMinBlocks = 4;
-// Up to here one tile is faster than the schedule and the wake-up of other threads.
+// Up to this many rows, one tile is faster than the schedule and waking other threads.
 constexpr int64_t kMaxSingleTile = 128;
 
-// Splits rows into `count` blocks. The number depends on numbers of rows alone, never on the number
-// of threads: the order of summation, hence every bit of the result, follows from it.
+// Splits rows into `count` blocks. The count depends only on numbers of rows, never on the number
+// of threads: it determines the order of summation, hence every bit of the result.
 class Blocks {
  public:
   Blocks(Range rows, int64_t count) : rows_(rows), count_(count) {}
@@ -48,8 +48,8 @@ class Blocks {
   int64_t count_;
 };
 
-// Round-robin tournament over B blocks, B even or 1 (circle method): every pair a <= b plays
-// exactly once, and in every round each block plays once.
+// Round-robin tournament over B blocks, B even or 1 (circle method): every pair a <= b occurs
+// exactly once, and every round has each block once.
 //
 // Round 0 holds the diagonal pairs (b, b); the rounds after it hold the rest.
 class Tournament {
@@ -68,7 +68,7 @@ class Tournament {
   Match match(int64_t k) const {
     if (k < num_blocks_) return {0, k, k};
     const int64_t per_round = num_blocks_ / 2;
-    const int64_t ring = num_blocks_ - 1;  // all blocks but the last sit on a ring that turns
+    const int64_t ring = num_blocks_ - 1;  // all blocks except the last form a ring that rotates
     const int64_t turn = (k - num_blocks_) / per_round;
     const int64_t seat = (k - num_blocks_) % per_round;
     const int64_t x = seat == 0 ? ring : (turn + seat) % ring;
@@ -80,15 +80,15 @@ class Tournament {
   int64_t num_blocks_;
 };
 
-// Every pair of two kinds of blocks once: in round r, block i of the fewer kind meets block
-// (i + r) mod B of the more numerous one, of which there are B.
+// Every pair of a block of rows and a block of columns once. The side with more blocks has B; in
+// round r, block i of the other side is paired with its block (i + r) mod B.
 class Grid {
  public:
   struct Match {
     int64_t round;
     int64_t few;
     int64_t many;
-    int64_t many_before;  // earlier matches of the block `many`, which rests in some rounds
+    int64_t many_before;  // earlier matches of the block `many`, which is idle in some rounds
   };
 
   Grid(int64_t few, int64_t many) : few_(few), many_(many) {}
@@ -99,7 +99,7 @@ class Grid {
     const int64_t round = k / few_;
     const int64_t i = k % few_;
     const int64_t j = (i + round) % many_;
-    // Block j meets i = few - 1, ..., 0 in the rounds j - i mod B: a run that may wrap around.
+    // Block j is paired with i = few - 1, ..., 0 in rounds (j - i) mod B, which may wrap around.
     const int64_t first = j - few_ + 1;
     const int64_t before =
         first >= 0 ? round - first
@@ -135,14 +135,14 @@ class Schedule {
     }
     return ranges;
   }
-  // What is visited at the same time, at the most.
+  // The most matches that can be visited at the same time.
   int64_t width() const { return std::max<int64_t>(1, std::min(rows_.count(), columns_.count())); }
 
-  // Who may add to rows or columns: the blocks of rows, then those of columns if they are others.
+  // One slot per block that is added to: the blocks of rows, then those of columns if they differ.
   int64_t num_slots() const { return rows_.count() + (symmetric_ ? 0 : columns_.count()); }
 
-  // A block of rows that meets one of columns. Its turn comes after `row_turn` earlier matches of
-  // the one and `column_turn` of the other.
+  // A block of rows paired with a block of columns. It is visited after `row_turn` earlier matches
+  // of the former and `column_turn` of the latter.
   struct Match {
     int64_t row_block;
     int64_t column_block;
@@ -171,8 +171,8 @@ class Schedule {
     return {many, few, many, row_blocks + few, before, round};
   }
 
-  // The tiles of a match. Half of a diagonal tile repeats the other half, so the diagonal of a
-  // large block is cut once more: what is left out below it is a quarter of the block's square.
+  // The tiles of a match. Half of a diagonal tile repeats the other half, so a large diagonal block
+  // is cut into four, of which the lower left one, a quarter of the work, is left out.
   std::vector<Tile> tiles(const Match& match) const {
     const Range rows = rows_[match.row_block];
     const Range columns = columns_[match.column_block];
@@ -192,9 +192,9 @@ class Schedule {
   static int64_t triangle_count(int64_t size) {
     if (size <= kMaxSingleTile) return 1;
     const int64_t blocks = good_count(size);
-    return blocks + blocks % 2;  // even: as the tournament asks, and no block straddles the views
+    return blocks + blocks % 2;  // even, for the tournament; and no block is in both views
   }
-  // Few rows that meet many columns are split, too: each block of rows is one thread's at a time.
+  // A side of few rows is split too: only one thread at a time can work on a block.
   static int64_t grid_count(Range side, Range other) {
     const bool single = side.size() <= kMaxSingleTile && other.size() <= kMaxSingleTile;
     return single ? 1 : std::min(good_count(side.size()), side.size());

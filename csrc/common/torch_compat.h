@@ -1,5 +1,5 @@
-// Every concession to an older torch, with the version from which it can go away. The lowest is
-// that of pyproject.toml; simclr_ext/_torch_compat.py has those of Python.
+// All workarounds for older versions of torch, each with the version that makes it unnecessary. The
+// oldest supported version is in pyproject.toml; simclr_ext/_torch_compat.py has the Python part.
 
 #pragma once
 
@@ -16,8 +16,8 @@
 
 namespace simclr {
 
-// Whether torch.mm of floats may round to TF32 on CUDA: what
-// torch.backends.cuda.matmul.fp32_precision says, and until torch 2.9 only its older switches.
+// Whether torch.mm of floats may round to TF32 on CUDA, as set by
+// torch.backends.cuda.matmul.fp32_precision, or before torch 2.9 by its older switches.
 inline bool matmul_may_use_tf32() {
 #if SIMCLR_TORCH_AT_LEAST(2, 10)
   return at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) ==
@@ -29,9 +29,9 @@ inline bool matmul_may_use_tf32() {
 #endif
 }
 
-// The operators read the temperature in the host's memory, which a CUDA graph would keep as it was.
-// The tag is torch 2.8's; before it, torch.compile(mode="reduce-overhead") takes no graph with a
-// tensor on the CPU.
+// The operators read the temperature from host memory, which a CUDA graph would record as a
+// constant. The tag exists since torch 2.8; before, torch.compile(mode="reduce-overhead") refuses
+// CUDA graphs with a tensor on the CPU anyway.
 inline const std::vector<at::Tag> kOperatorTags = {
 #if SIMCLR_TORCH_AT_LEAST(2, 8)
     at::Tag::cudagraph_unsafe,

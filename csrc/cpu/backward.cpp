@@ -1,9 +1,9 @@
-// Gradients of sum_i g_i loss_i, with the tiles of S computed again:
+// Gradients of sum_i g_i loss_i, with recomputed tiles of S:
 //
 //   dL/dx_i = sum_j W_ij y_j,  dL/dy_j = sum_i W_ij x_i,  W as in pair_weights.h
 //
 // A symmetric W serves both rows of a pair: the tile of blocks (a, b) adds to dZ_a and to dZ_b.
-// The temperature's gradient is a by-product of normalising: dL/dT = -1/T sum_i x_i . dL/dx_i, and
+// The temperature's gradient is a by-product of normalizing: dL/dT = -1/T sum_i x_i . dL/dx_i, and
 // half of that where rows and columns are the same.
 
 #include <ATen/Dispatch.h>
@@ -37,7 +37,7 @@ std::vector<double> to_doubles(const at::Tensor& rows) {
   return values;
 }
 
-// Writes dL/dZ of the rows `wanted` to `grad_z` [wanted, D], zeros before.
+// Adds dL/dZ of the rows `wanted` to `grad_z` [wanted, D], which must be zero.
 template <typename T>
 void accumulate_grad(Similarities<T>& s, const PairWeights<T>& weights, Range wanted,
                      const at::Tensor& grad_z) {
@@ -83,10 +83,10 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
     const PairWeights<scalar_t> weights(s, to_doubles(grad_loss), to_doubles(loss), to_doubles(lse),
                                         count_positives(problem, operands.pairing()));
     accumulate_grad(s, weights, wanted, grad_z);
-    radial = undo_normalisation<scalar_t>(z.contiguous(), inv_norm.contiguous(), s.blocks(), wanted,
+    radial = undo_normalization<scalar_t>(z.contiguous(), inv_norm.contiguous(), s.blocks(), wanted,
                                           problem.rows, grad_z);
   });
-  const double times = problem.same() ? 2 : 1;  // that a pair is in the sum
+  const double times = problem.same() ? 2 : 1;  // how often a pair is in the sum
   at::Tensor grad_temperature =
       needs_temperature ? at::scalar_tensor(-radial / (times * temperature_value), doubles)
                         : at::empty({0}, doubles);

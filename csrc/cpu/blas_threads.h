@@ -1,18 +1,18 @@
-// Keeps the matrix products of the calling thread on that thread.
+// Restricts the matrix products of the calling thread to that thread.
 
 #pragma once
 
-// In the MKL that torch is linked with, where it is.
+// From the MKL that torch is linked with; null without MKL.
 extern "C" int MKL_Set_Num_Threads_Local(int num_threads) __attribute__((weak));
 
 namespace simclr {
 
-// Each thread multiplies its own tiles. BLAS threads of their own would only get in the way, and
-// their number could change the rounding.
+// Each thread multiplies its own tiles. Additional BLAS threads would compete with these, and their
+// number could change the rounding.
 class SingleThreadedBlas {
  public:
-  // Whether this has an effect. Where not, products are single-threaded only inside of a parallel
-  // region of more than one thread.
+  // Whether this has an effect. If not, products are single-threaded only inside a parallel region
+  // of more than one thread.
   static bool available() { return MKL_Set_Num_Threads_Local != nullptr; }
 
   SingleThreadedBlas() : previous_(available() ? MKL_Set_Num_Threads_Local(1) : 0) {}

@@ -4,7 +4,7 @@
 //   loss_i = lse_i - mean of s_ij / T over the positives of i
 //
 // Each tile adds its row sums to the rows of one block and its column sums to those of the other. A
-// symmetric S is visited on and above its diagonal alone.
+// symmetric S is visited only on and above its diagonal.
 
 #include <ATen/Dispatch.h>
 #include <ATen/ops/empty.h>

@@ -39,14 +39,14 @@ class PairWeights {
       for (int64_t i = rows.begin; i < rows.end; ++i) {
         const auto positives = static_cast<double>(positives_[i]);
         const double grad = positives > 0 ? grad_loss[i] : 0;  // without positives, no loss
-        // A row that nothing counts for has no lse: its weight, 0, is to meet no infinity.
+        // A row without columns has lse = -inf; its weight 0 must not be multiplied by infinity.
         const double lse_base2 =
             lse[i] == -std::numeric_limits<double>::infinity() ? 0 : lse[i] * std::numbers::log2e;
         shift_[i] = exponents_.shared ? exponents_.shift : static_cast<T>(lse_base2 / scale);
-        // What the shift lacks of lse_i goes here, in double: P_ij keeps its last bits.
+        // The rounding error of the shift is compensated here, in double: P_ij keeps its last bits.
         weight_[i] = static_cast<T>(inv_t_ * grad * std::exp2(scale * shift_[i] - lse_base2));
         share_[i] = positives > 0 ? grad / positives : 0;
-        // P_ip - 1 = expm1(-loss_i): exact where P_ip is so near 1 that a difference would be
+        // P_ip - 1 = expm1(-loss_i): exact even where P_ip is so near 1 that a difference would be
         // noise.
         single_[i] = grad * std::expm1(-loss[i]);
       }

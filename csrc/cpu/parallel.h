@@ -22,12 +22,12 @@ struct PlainDispatch {
   c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
 };
 
-// The costs of visit_blocks, in simple operations on floats: what is done before another thread has
-// woken up, and a few exponentials or logarithms in double, one at a time.
+// Costs for visit_blocks, in simple operations on floats: the time to wake another thread, and a
+// few exponentials or logarithms in double, not vectorized.
 constexpr int64_t kWakeUpCost = 128 * 1024;
 constexpr int64_t kScalarCost = 128;
 
-// Calls visit(rows) for blocks of rows, in parallel where that is worth it; `cost` is that of a
+// Calls visit(rows) for blocks of rows, in parallel where that is worth it; `cost` is the cost per
 // row.
 template <typename Visit>
 void visit_blocks(const std::vector<Range>& blocks, int64_t cost, const Visit& visit) {
@@ -42,24 +42,24 @@ void visit_blocks(const std::vector<Range>& blocks, int64_t cost, const Visit& v
 
 // The number of workers that visit_tiles uses.
 inline int64_t num_workers(const Schedule& schedule) {
-  // Where BLAS cannot be told to stay on its thread, two at least, if need be an idle one: inside a
-  // parallel region of more than one thread it does.
+  // If BLAS cannot be restricted to its thread, at least two workers, one of which may be idle:
+  // inside a parallel region of more than one thread BLAS is single-threaded.
   const int64_t least = SingleThreadedBlas::available() ? 1 : 2;
   return std::max(least, std::min<int64_t>(at::get_num_threads(), schedule.width()));
 }
 
-// Calls visit(tile, worker) for every tile, in parallel; a worker visits one tile at a time. The
-// tiles that share a block are visited one after the other in the order of the schedule, whatever
-// the number of threads: visit may add to what belongs to its rows and its columns, and the sums
-// come out the same to the last bit.
+// Calls visit(tile, worker) for every tile, in parallel; a worker visits one tile at a time. Tiles
+// that share a block are visited one after the other in the order of the schedule, for any number
+// of threads. So visit may add to the results of the tile's rows and columns, and the sums are the
+// same bit for bit.
 template <typename Visit>
 void visit_tiles(const Schedule& schedule, const Visit& visit) {
   std::vector<std::atomic<int64_t>> turns_done(schedule.num_slots());
   std::atomic<int64_t> next{0};
   std::atomic<bool> failed{false};
 
-  // Takes the matches in order. Those it waits for were taken earlier, by threads that run: no
-  // thread can wait for ever.
+  // Takes the matches in order. Those it waits for were taken earlier, by threads that are running,
+  // so there is no deadlock.
   const auto work = [&](int64_t worker) {
     const auto wait = [&](int64_t slot, int64_t turn) {
       while (turns_done[slot].load(std::memory_order_acquire) < turn && !failed) {

@@ -31,11 +31,11 @@ void micro_kernel(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix
                               out.data);
 }
 
-// Doubles have none; never called.
+// Doubles have no micro-kernel; never called.
 void micro_kernel(int64_t, int64_t, int64_t, Matrix<const double>, Matrix<const double>,
                   Matrix<double>, bool) {}
 
-// There is no other way to ask than to try.
+// torch has no query for this, so try it.
 bool probe_micro_kernel() {
   const float one = 1;
   float result = 0;
@@ -120,7 +120,7 @@ void Products<T>::add_columns(const at::Tensor& w, Range rows, at::Tensor grad, 
     grad.addmm_(w.t(), this->rows(rows));
     return;
   }
-  // (W^T Z)^T = Z^T W, a panel at a time, which stays in L2 until it is added.
+  // (W^T Z)^T = Z^T W, one panel at a time, which stays in L2 until it is added.
   T* turned = turned_.template mutable_data_ptr<T>() + worker * turned_.stride(0);
   for_panels([&](Range d) {
     const auto [z, stride] = transposed(rows, d.begin);

@@ -1,9 +1,9 @@
-// The three matrix products of a tile, by the faster of two libraries that come with torch.
+// The three matrix products of a tile, with the faster of two libraries that come with torch.
 //
-// Floats: oneDNN's micro-kernel, where this processor and this build of torch have it. It
+// Floats: oneDNN's micro-kernel, if this processor and this build of torch have it. It
 // multiplies on the calling thread and packs nothing, so small products are as fast as large ones;
-// and it uses AVX-512 on every processor that has it, which MKL does not. It takes no operand that
-// is transposed, so this keeps a transposed copy of Z, and turns around what W^T gives. Doubles,
+// and it uses AVX-512 on every processor that has it, which MKL does not. It takes no transposed
+// operands, so this keeps a transposed copy of Z, and transposes the product with W^T. Doubles,
 // and floats otherwise: at::mm.
 
 #pragma once
@@ -20,19 +20,19 @@ namespace simclr {
 template <typename T>
 class Products {
  public:
-  // z: [rows, D], contiguous; `blocks` are all of its rows.
+  // z: [rows, D], contiguous; `blocks` cover all of its rows.
   Products(at::Tensor z, const Schedule& schedule, std::vector<Range> blocks);
 
   // tile [rows, columns] = Z_rows Z_columns^T
   void similarities(const Tile& place, at::Tensor tile) const;
   // grad [rows of w, D] += w Z_columns; rows of w and of grad are contiguous.
   void add_rows(const at::Tensor& w, Range columns, at::Tensor grad);
-  // grad [columns of w, D] += w^T Z_rows, for the rows of a block or a half of one.
+  // grad [columns of w, D] += w^T Z_rows, for the rows of a block or of half a block.
   void add_columns(const at::Tensor& w, Range rows, at::Tensor grad, int64_t worker);
 
  private:
-  // Columns of Z that are multiplied at a time: what a product reads again and again, this many
-  // rows of 512 floats or as many columns, stays in L2.
+  // Columns of Z that are multiplied at a time: the operand that a product reads repeatedly, this
+  // many rows of 512 floats or as many columns, stays in L2.
   static constexpr int64_t kPanel = 256;
 
   at::Tensor rows(Range range) const { return z_.narrow(0, range.begin, range.size()); }
@@ -40,14 +40,14 @@ class Products {
   // Calls visit(d) for every range of columns of Z that is multiplied at a time.
   template <typename Visit>
   void for_panels(const Visit& visit) const;
-  // Z_rows^T from column d on, and the distance between its rows.
+  // Z_rows^T from column d of Z on, and its row stride in elements.
   std::pair<const T*, int64_t> transposed(Range rows, int64_t d) const;
 
   at::Tensor z_;
   std::vector<Range> blocks_;
   bool micro_;             // whether the micro-kernel is used
   at::Tensor transposed_;  // Z_b^T [D, rows of b] of every block b, one after the other
-  at::Tensor turned_;      // [workers, D of a panel, rows of a block]: a piece of W^T Z, transposed
+  at::Tensor turned_;      // [workers, D of a panel, rows of a block]: a panel of (W^T Z)^T
 };
 
 extern template class Products<float>;

@@ -1,4 +1,4 @@
-// What a loss needs of each row: the sum of its exponentials, and the sum over its positives.
+// Per row: the sum of its exponentials, and the sum of the similarities of its positives.
 
 #pragma once
 
@@ -14,9 +14,9 @@
 
 namespace simclr {
 
-// Running sums sum_j 2^(scale (s_ij - shift_i)) of all rows of z, and sum of s_ij over positives.
-// Where no shift is known to suit all rows, a row's shift is its largest similarity so far, and the
-// sum follows when that rises.
+// Running sums sum_j 2^(scale (s_ij - shift_i)) of all rows of z, and sums of s_ij over positives.
+// Without a shared shift, a row's shift is its largest similarity so far, and the sum is rescaled
+// when the shift rises.
 template <typename T>
 class RowSums {
  public:
@@ -26,7 +26,7 @@ class RowSums {
         pairing_(s.pairing()),
         exponents_(s.exponents()),
         positives_(std::move(positives)),
-        // Below every similarity, yet finite: for a row that is all masked, -inf - (-inf) is NaN.
+        // Below every similarity, yet finite: for a fully masked row, -inf - (-inf) is NaN.
         shift_(s.count() + simd::kColumnPadding,
                exponents_.shared ? exponents_.shift : std::numeric_limits<T>::lowest()),
         sum_(s.count(), 0.0),
@@ -54,21 +54,21 @@ class RowSums {
     const double scale = exponents_.scale;
     const int64_t positives = positives_[i];
     const T positive = static_cast<T>(positive_sum_[i] / static_cast<double>(positives));
-    // Relative to the shift, as the sum is: where the positive dominates it, they cancel.
+    // Relative to the shift, like the sum, so that both cancel where the positive dominates.
     const double exponent = scale * (positive - shift_[i]);
     const int64_t counted =
         problem_.rows.contains(i) ? problem_.counted_columns() : problem_.counted_rows();
-    // The positive may be the whole sum, and the logarithm of a power is rounded.
+    // If the positive is the only column, its exponent is the exact logarithm of the sum.
     const double log_sum = positives == 1 && counted == 1 ? exponent : std::log2(sum_[i]);
     const double lse = std::numbers::ln2 * (scale * shift_[i] + log_sum);
     if (positives == 0) return {lse, 0};
     const double loss = std::numbers::ln2 * (log_sum - exponent);
-    // The positives are terms of the sum and cannot exceed it: what is negative is rounding.
+    // The positives are terms of the sum and cannot exceed it: a negative loss is rounding.
     return {lse, loss < 0 ? 0 : loss};
   }
 
  private:
-  // Of a diagonal tile the upper half, for both rows: some BLAS round s_ij and s_ji differently.
+  // A diagonal tile's upper half serves both rows: some BLAS round s_ij and s_ji differently.
   void add_positives(const simd::TileData<T>& data, const Tile& tile) {
     pairing_.for_each_positive(tile, [&](int64_t i, int64_t j) {
       if (tile.diagonal && i > j) return;

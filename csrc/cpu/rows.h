@@ -1,4 +1,4 @@
-// The rows of a batch in one buffer z: joining them, normalising, and undoing that for gradients.
+// The rows of a batch in one buffer z: joining them, normalizing, and undoing that for gradients.
 
 #pragma once
 
@@ -14,9 +14,9 @@
 
 namespace simclr {
 
-// Copies x [rows, D] and y [columns, D] into one buffer z [rows + columns, D] of T and normalises
-// the rows of `blocks`, all of them, there. Returns it, and inv_norm as normalize_rows says,
-// [rows + columns]; or [0] if the rows are to stay as they are. y may be undefined: no rows.
+// Copies x [rows, D] and y [columns, D] into one buffer z [rows + columns, D] of T and, on request,
+// normalizes its rows; `blocks` cover all of them. Returns z and the inv_norm of normalize_rows,
+// [rows + columns], or [0] if not normalized. y may be undefined.
 template <typename T>
 std::pair<at::Tensor, at::Tensor> join_rows(const at::Tensor& x, const at::Tensor& y,
                                             const std::vector<Range>& blocks, bool normalize,
@@ -40,9 +40,9 @@ std::pair<at::Tensor, at::Tensor> join_rows(const at::Tensor& x, const at::Tenso
 }
 
 // Turns dL/dZ of the rows `wanted`, in `grad_z` [wanted, D], into the gradient of the raw rows, and
-// returns sum_i z_i . dL/dz_i over those of them that are in `counted`.
+// returns sum_i z_i . dL/dz_i over the rows that are also in `counted`.
 template <typename T>
-double undo_normalisation(const at::Tensor& z, const at::Tensor& inv_norm,
+double undo_normalization(const at::Tensor& z, const at::Tensor& inv_norm,
                           const std::vector<Range>& blocks, Range wanted, Range counted,
                           const at::Tensor& grad_z) {
   const int64_t dim = z.size(1);

@@ -62,7 +62,7 @@ simd::TileData<T> Similarities<T>::compute(const Tile& tile, int64_t worker) {
   const simd::TileData<T> data{out.template mutable_data_ptr<T>(), tile.rows.size(), pad(columns),
                                out.stride(0)};
   // Some BLAS round s_ij and s_ji differently. Where exponents may be so large that this matters, a
-  // row must not see another similarity than the one that its lse is made of.
+  // row must see the same similarity that its lse was computed from.
   if (tile.diagonal && !exponents_.shared) {
     for (int64_t r = 1; r < data.rows; ++r) {
       for (int64_t c = 0; c < r; ++c) data.s[r * data.stride + c] = data.s[c * data.stride + r];

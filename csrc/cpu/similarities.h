@@ -1,5 +1,4 @@
-// The matrix S = X Y^T of the rows and columns of a problem, which exists one tile per worker at a
-// time.
+// The matrix S = X Y^T of a problem's rows and columns; one tile per worker exists at a time.
 
 #pragma once
 
@@ -12,12 +11,12 @@
 
 namespace simclr {
 
-// Similarities as exponents of two: x = scale s. Where `shared`, all |s| <= shift with a range over
-// which 2^(scale (s - shift)) cannot underflow: one shift then serves all rows, and one exponential
-// both rows of a pair.
+// Base-2 logits x = scale s. If `shared`, all |s| <= shift, and the shift is so small that
+// 2^(scale (s - shift)) cannot underflow: one shift then serves all rows, and one exponential both
+// rows of a pair.
 template <typename T>
 struct Exponents {
-  // z: [rows, D], of length 1 at most if `normalized`.
+  // z: [rows, D], with norms of at most 1 if `normalized`.
   Exponents(const at::Tensor& z, double temperature, bool normalized);
 
   T scale;  // log2(e) / temperature
@@ -37,12 +36,12 @@ class Similarities {
   const Schedule& schedule() const { return schedule_; }
   const std::vector<Range>& blocks() const { return blocks_; }  // of all rows of z
   const Exponents<T>& exponents() const { return exponents_; }
-  int64_t count() const { return z_.size(0); }  // of the rows of z
+  int64_t count() const { return z_.size(0); }  // rows of z
   int64_t dim() const { return z_.size(1); }    // D
   const T* row(int64_t i) const { return z_.template const_data_ptr<T>() + i * dim(); }
   Products<T>& products() { return products_; }
 
-  // Computes a tile in the worker's scratch: pairs that do not count and the padding are -inf.
+  // Computes a tile in the worker's scratch memory: pairs that do not count and padding are -inf.
   // Valid until the worker's next call.
   simd::TileData<T> compute(const Tile& tile, int64_t worker);
   // The same tile as a matrix without the padding, [rows, columns].

@@ -1,6 +1,7 @@
-// The backward operators on CUDA tensors: what is allocated, and which kernels run on it.
+// The backward operators on CUDA tensors: allocations and kernel launches.
 //
-// Beyond inputs and results: 6 numbers per row of both sides, and one more per row of the gradient.
+// Memory beyond inputs and results: 6 numbers per row of both sides, and one more per row of the
+// gradient.
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -17,15 +18,15 @@
 namespace simclr::fused {
 namespace {
 
-// The rows as the kernels copy them: contiguous, and beginning at a multiple of 16 bytes. Only
-// those that somebody else copied are not.
+// Returns the rows as the kernels copy them: contiguous and aligned to 16 bytes. Only tensors that
+// were copied or sliced in between are not.
 at::Tensor in_units(const at::Tensor& z) {
   const at::Tensor contiguous = z.contiguous();
   const auto address = reinterpret_cast<uintptr_t>(contiguous.const_data_ptr());
   return address % kUnitBytes == 0 ? contiguous : contiguous.clone();
 }
 
-// Terms of the weights of all rows of z, in memory of their own.
+// Allocates and computes the terms of the weights of all rows of z.
 class SavedTerms {
  public:
   SavedTerms(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
@@ -36,7 +37,7 @@ class SavedTerms {
         max_grad_(at::zeros({1}, loss.options().dtype(at::kInt))) {
     const int64_t count = loss.size(0);
     if (!positives_.defined()) positives_ = at::empty({count}, max_grad_.options());
-    // Of a rank's share, the weights of a pair need the terms of all rows.
+    // In a rank's share too, the weights of a pair need the terms of all rows.
     Problem whole = operands.problem();
     if (whole.same()) whole.rows = whole.columns;
     auto* floats = floats_.mutable_data_ptr<float>();
@@ -123,7 +124,7 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   if (!problem.same()) run(problem.transposed(), operands.pairing().transposed());
   if (!needs_temperature) return {grad_z, at::empty({0}, doubles)};
   const Range rows = intersect(problem.rows, wanted);
-  const double times = problem.same() ? 2 : 1;  // that a pair is in the sum
+  const double times = problem.same() ? 2 : 1;  // how often a pair is in the sum
   return {grad_z, radial.narrow(0, rows.begin - wanted.begin, rows.size())
                       .sum(at::kDouble)
                       .div_(-times * temperature_value)};

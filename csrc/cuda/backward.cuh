@@ -1,11 +1,11 @@
-// Gradients of sum_i g_i loss_i, with the tiles of S computed again: dL/dz_i = sum_j W_ij z_j, W as
-// in pair_weights.cuh.
+// Gradients of sum_i g_i loss_i, with recomputed tiles of S: dL/dz_i = sum_j W_ij z_j, W as in
+// pair_weights.cuh.
 //
-// A block owns kRows rows and visits all columns. The rows' gradient stays in registers, and only
-// the block that owns it ever touches it: no atomics, and the same bits every time. Columns get
-// their gradient as the rows of the transposed problem. Positives by shifts, the largest terms, are
-// added as floats. Then the normalisation is undone and the temperature's share taken:
-// dL/dT = -1/T sum_i z_i . dL/dz_i over the rows, and half of that where rows are columns, too.
+// A block owns kRows rows and visits all columns. The rows' gradient stays in the registers of the
+// block that owns them: no atomics, and the same bits every time. Columns get their gradient as the
+// rows of the transposed problem. Positives by shifts, the largest terms, are added in float. Then
+// the normalization is undone and the temperature's gradient computed:
+// dL/dT = -1/T sum_i z_i . dL/dz_i over the rows, and half of that if the rows are also columns.
 
 #pragma once
 
@@ -54,8 +54,8 @@ class BackwardBlock {
     }
   }
 
-  // From the accumulators, which nobody can walk along a row of, to the beginning of shared
-  // memory, [kRows, kDim].
+  // From the accumulators, in which a row is spread over lanes, to the beginning of shared memory,
+  // [kRows, kDim].
   SIMCLR_DEVICE void share_gradient() {
     sync_threads();  // the tiles that lie there may still be read
     SIMCLR_UNROLL
@@ -75,7 +75,8 @@ class BackwardBlock {
     return static_cast<const Storage*>(p_.rows.z) + int64_t{i} * p_.rows.stride;
   }
 
-  // A positive of a row by a shift: its row, and T times what its weight lacks, times its factor.
+  // A positive of a row by a shift: its row, and T times the missing part of its weight, times its
+  // factor.
   struct Positive {
     const Storage* row;
     float weight;
@@ -88,8 +89,8 @@ class BackwardBlock {
     return {row(column), positive_weight(p_.terms, i, column).value * p_.rows.factor[column]};
   }
 
-  // Adds the positives to the gradient of row i, undoes the normalisation and stores it: a warp's
-  // work.
+  // Adds the positives to the gradient of row i, undoes the normalization and stores it. Called by
+  // a whole warp.
   SIMCLR_DEVICE void finish_row(int i, int grad) {
     using Element = typename C::Element;
     const Positive positives[] = {positive_of(i, 0), positive_of(i, 1)};
@@ -110,7 +111,7 @@ class BackwardBlock {
     for (int lanes = 16; lanes >= 1; lanes /= 2) radial += shuffle_xor(radial, lanes);
 
     const float inv_norm = p_.inv_norm == nullptr ? 1.0f : p_.inv_norm[i];
-    // Where eps stood for the norm, the row was only scaled: nothing to project out.
+    // If eps was used instead of the norm, the row was only scaled: nothing to project out.
     const bool projected = p_.inv_norm != nullptr && !(inv_norm < 0.0f);
     const float along = projected ? radial * factor : 0.0f;
     const int place = i - to_int(p_.problem.rows.begin);

@@ -1,4 +1,4 @@
-// The named configurations of the fused kernels: one per precision and class of D.
+// The configurations of the fused kernels: one per precision and class of D.
 
 #pragma once
 
@@ -6,16 +6,16 @@
 
 namespace simclr::fused {
 
-// A block multiplies kRows rows, which stay in shared memory, with tiles of kColumns rows, which
-// follow each other there: while one is multiplied, the next is copied. Each warp owns
-// 16 kRowTiles of the rows, and all columns.
+// A block multiplies kRows rows, which stay in shared memory, with a sequence of tiles of kColumns
+// rows: while one tile is multiplied, the next is copied. Each warp owns 16 kRowTiles of the rows,
+// and all columns.
 //
-// Two accumulators of 16 rows share what is loaded of the columns. Without that, shared memory
-// would be busy as long as the tensor cores. The rows' gradient lives in registers, kDim floats per
-// row: so from 256 on there is only one.
+// Two accumulators of 16 rows share what is loaded of the columns. Otherwise shared memory would be
+// busy as long as the tensor cores. The rows' gradient is in registers, kDim floats per row: so for
+// kDim = 256 there is only one accumulator.
 //
 // Shared memory stays below 80 KiB, so that two blocks run on a multiprocessor of an A100 or H100,
-// and one on any from sm_80 on: those of sm_86, 89 and 120 have 100 KiB.
+// and one on any from sm_80 on: sm_86, sm_89 and sm_120 have 100 KiB.
 template <typename Element_, int kDim_, int kWarps_, int kRowTiles_, int kColumns_>
 struct Config {
   using Element = Element_;
@@ -34,14 +34,15 @@ struct Config {
   static constexpr int kSteps = kUnits / kStepUnits;
   static constexpr int kUnitElements = kUnitBytes / static_cast<int>(sizeof(Storage));
 
-  // Columns of a tile that come with it: factor, and in the backward pass weight and shift.
+  // Numbers per column that are copied with a tile: factor, and in the backward pass weight and
+  // shift.
   static constexpr int kMaxColumnTerms = 3;
   static constexpr int kTileBytes = kColumns * kRowBytes;
   static constexpr int kStageBytes = kTileBytes + kMaxColumnTerms * kColumns * 4;
   static constexpr int kStagesOffset = kRows * kRowBytes;
   static constexpr int kSumsOffset = kStagesOffset + 2 * kStageBytes;
   static constexpr int kLoopBytes = kSumsOffset + 2 * kWarps * kColumns * 4;
-  static constexpr int kGradientBytes = kRows * kDim * 4;  // lie in the loop's place in the end
+  static constexpr int kGradientBytes = kRows * kDim * 4;  // reuse the loop's memory at the end
   static constexpr int kSharedBytes = kLoopBytes > kGradientBytes ? kLoopBytes : kGradientBytes;
 
   static_assert(kColumns % 16 == 0 && kColumns <= kThreads && kUnits % 4 == 0);
@@ -68,13 +69,13 @@ struct ConfigFor<Tf32, kDim> : FloatConfig<Tf32, kDim> {};
 template <int kDim>
 struct ConfigFor<Tf32x3, kDim> : FloatConfig<Tf32x3, kDim> {};
 
-// Of the backward pass where each row has its own shift, which needs registers that half the
-// columns leave.
+// For the backward pass where each row has its own shift: half the columns, to have enough
+// registers.
 template <typename C>
 using OwnShiftConfig = Config<typename C::Element, C::kDim, C::kWarps, C::kRowTiles,
                               C::kDim == 128 && C::kColumns == 64 ? 32 : C::kColumns>;
 
-constexpr int kRowsOffset = 0;  // in shared memory, of the tile of rows
+constexpr int kRowsOffset = 0;  // of the tile of rows in shared memory
 
 // Calls visit(config) with the smallest configuration that holds D.
 template <typename Element, typename Visit>

@@ -1,6 +1,6 @@
 // The machine that the kernels are written for: threads, shared memory, tensor cores, asynchronous
-// copies. Every instruction that C++ has no word for sits behind a function of one line, so that
-// the same kernels compile for a GPU here and for the CPU with the twins in tests/cuda_host.
+// copies. Every instruction that C++ does not have is wrapped in a short function, so that the same
+// kernels compile for a GPU here and for the CPU with the twins in tests/cuda_host.
 
 #pragma once
 
@@ -16,7 +16,7 @@ namespace simclr::fused {
 
 SIMCLR_DEVICE int thread_id() {
   const int id = static_cast<int>(threadIdx.x);
-  __builtin_assume(id >= 0);  // so that its division takes a shift, and no register to round
+  __builtin_assume(id >= 0);  // so that division compiles to a shift without rounding
   return id;
 }
 SIMCLR_DEVICE int block_id() { return static_cast<int>(blockIdx.x); }
@@ -26,9 +26,9 @@ SIMCLR_DEVICE float shuffle_xor(float value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);
 }
 
-// ---- Shared memory, named by the offset in bytes from its beginning: 32 bits where a pointer
-// takes 64, and registers are what the kernels are short of. The compiler knows of no object there;
-// the clobbers of memory keep accesses, copies and barriers in the order they are written in. ----
+// ---- Shared memory, addressed by the offset in bytes from its beginning: 32 bits where a pointer
+// takes 64, since the kernels are short of registers. The compiler knows no object there; the
+// memory clobbers keep accesses, copies and barriers in program order. ----
 
 SIMCLR_DEVICE uint32_t shared_address(int offset) {
   extern __shared__ __align__(128) unsigned char memory[];
@@ -43,8 +43,8 @@ SIMCLR_DEVICE void shared_store_bits(int offset, uint32_t bits) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(shared_address(offset)), "r"(bits) : "memory");
 }
 
-// ---- Asynchronous copies to shared memory, in groups that complete in order. Where `valid` is
-// false, zeros are written and nothing is read. ----
+// ---- Asynchronous copies to shared memory, in groups that complete in order. If `valid` is false,
+// zeros are written and nothing is read. ----
 
 SIMCLR_DEVICE void copy_async_16(int shared, const void* global, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
@@ -65,8 +65,8 @@ SIMCLR_DEVICE void copy_async_wait() {
 
 // ---- Tensor cores. The fragments' layouts are those of the PTX manual. ----
 
-// Loads four 8 x 8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8, 16 bytes,
-// by its offset.
+// Loads four 8 x 8 matrices of 16-bit elements; lane l passes the offset of row l % 8 of matrix
+// l / 8, 16 bytes.
 SIMCLR_DEVICE void load_matrices(uint32_t (&matrix)[4], int row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
@@ -96,7 +96,7 @@ SIMCLR_DEVICE void mma_fp16(float (&d)[4], const uint32_t (&a)[4], const uint32_
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-// d [16, 8] += a [16, 8] b [8, 8], elements of 32 bits of which the upper 19 count
+// d [16, 8] += a [16, 8] b [8, 8], elements of 32 bits of which only the upper 19 are used
 SIMCLR_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
@@ -136,7 +136,7 @@ SIMCLR_DEVICE float fp16_to_float(uint16_t bits) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
   return value;
 }
-// The nearest number with 10 bits after the point, as a float's bits.
+// x rounded to the nearest TF32 number (10 bits after the point), as a float's bits.
 SIMCLR_DEVICE uint32_t round_tf32(float x) {
   uint32_t bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));

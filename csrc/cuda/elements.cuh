@@ -1,8 +1,8 @@
-// What differs between the precisions: how an element is stored, and how fragments for the tensor
-// cores are made of stored elements and of weights. `operand` narrows an element that will be
-// multiplied, `result` one of a gradient.
+// What differs between the precisions: how an element is stored, and how stored elements and
+// weights become fragments for the tensor cores. `operand` rounds an element that will be
+// multiplied, `result` an element of a gradient.
 //
-// In a step, a tensor core takes 32 bytes of each row: 16 half elements, or 8 floats.
+// In one step, a tensor core takes 32 bytes of each row: 16 half elements, or 8 floats.
 
 #pragma once
 
@@ -14,9 +14,9 @@ namespace simclr::fused {
 // A unit, kUnitBytes, is an asynchronous copy, and a row of an 8 x 8 matrix.
 constexpr int kStepUnits = 2;  // units of a row that one step multiplies
 
-// What the two half types share. In the weights' product, a step takes 16 of the tile's columns:
-// the fragments of two adjacent accumulators, which hold columns 2t, 2t + 1 of their 8 in lane
-// t of 4, are the halves of one operand.
+// What the two half types share. In the product with the weights, a step takes 16 of the tile's
+// columns: the fragments of two adjacent accumulators, which hold columns 2t, 2t + 1 of their 8 in
+// lane t of 4, are the halves of one operand.
 template <typename Derived>
 struct Half {
   using Storage = uint16_t;
@@ -58,9 +58,9 @@ struct Fp16 : Half<Fp16> {
   }
 };
 
-// In the weights' product, a step takes the 8 columns of one accumulator. Lane t of 4 holds columns
-// 2t and 2t + 1 of it, and the operand wants t and t + 4: so the step multiplies the columns in
-// another order, and the other operand's rows are read in that order too.
+// In the product with the weights, a step takes the 8 columns of one accumulator. Lane t of 4 holds
+// its columns 2t and 2t + 1, but the operand needs t and t + 4: so the step multiplies the columns
+// in a different order, and the other operand's rows are read in that order too.
 struct Tf32 {
   using Storage = float;
   static constexpr int kAccumulatorsPerStep = 1;
@@ -72,7 +72,7 @@ struct Tf32 {
   };
 
   static SIMCLR_DEVICE float widen(float x) { return x; }
-  // Rounded before they are stored: the tensor cores would cut the rest off.
+  // Rounded before it is stored: the tensor cores would truncate.
   static SIMCLR_DEVICE float operand(float x) { return bits_float(round_tf32(x)); }
   static SIMCLR_DEVICE float result(float x) { return x; }
   static SIMCLR_DEVICE A a_from_memory(const uint32_t (&raw)[4]) {
@@ -87,7 +87,7 @@ struct Tf32 {
   }
 };
 
-// x = high + low to 22 bits, and of a product all but low times low.
+// x = high + low to 22 bits; products omit low times low.
 struct Tf32x3 {
   using Storage = float;
   static constexpr int kAccumulatorsPerStep = 1;

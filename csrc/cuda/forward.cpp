@@ -1,8 +1,9 @@
-// The forward operators on CUDA tensors: what is allocated, and which kernels run on it.
+// The forward operators on CUDA tensors: allocations and kernel launches.
 //
-// Beyond inputs and results, of R rows and C columns: the partial sums of at most 65 strips, 65 R
-// floats where rows are columns and a shift is shared, else 64 (R + C), or 2 x 64 without a shared
-// shift, and 3 x 64 with labels; and a number per row and shift.
+// Memory beyond inputs and results, for R rows and C columns: the partial sums of at most 65
+// strips, 65 R floats if the rows are the columns and share a shift, else 64 (R + C), or
+// 2 x 64 (R + C) without a shared shift, and 3 x 64 (R + C) with labels; and one float per row and
+// shift.
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -37,9 +38,9 @@ struct Sums {
   at::Tensor positive;
 };
 
-// The losses of all rows of z, and what they are made of.
+// The losses of all rows of z, and what they are computed from.
 struct Losses {
-  at::Tensor positives;  // [count] of labels, or undefined
+  at::Tensor positives;  // [count] by labels, or undefined
   at::Tensor loss;
   at::Tensor lse;
 
@@ -63,13 +64,13 @@ struct Losses {
 };
 
 // Runs the forward kernel over a problem, and writes the losses of its rows; with a shared shift
-// those of its columns, too, if they have any.
+// also those of its columns, if they have any.
 void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Exponents& exponents,
               const Kernels& kernels, const Losses& losses, Stream stream) {
   const bool shared = exponents.shared_shift && problem.has_column_results();
   const bool triangle = shared && problem.symmetric();
   const bool labels = pairing.label != nullptr;
-  if (triangle && pairing.shifts > 0) pairing.shifts = 1;  // k tells of both k and -k
+  if (triangle && pairing.shifts > 0) pairing.shifts = 1;  // k stands for both k and -k
   const int64_t tile_rows = kernels.tile_rows(z.dim);
   const Strips row_strips = make_strips(problem.rows, tile_rows);
   const Strips column_strips = make_strips(problem.columns, tile_rows);
@@ -97,12 +98,12 @@ void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Expo
   if (shared && !triangle) losses.finish_side(p, columns, problem.counted_rows(), stream);
 }
 
-// Stores x [R, D] and y [C, D], or nothing, as the kernels take them. Returns z, factor and
+// Stores x [R, D] and y [C, D] (may be undefined) as the kernels take them. Returns z, factor and
 // inv_norm.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> join_rows(const at::Tensor& x, const at::Tensor& y,
                                                          bool normalize, double eps,
                                                          const Kernels& kernels, Stream stream) {
-  const at::Tensor& second = y.defined() ? y : x;  // of no rows, if it is x
+  const at::Tensor& second = y.defined() ? y : x;  // if x, none of its rows are used
   const int64_t count = x.size(0) + (y.defined() ? y.size(0) : 0);
   const int64_t dim = x.size(1);
   const auto floats = x.options().dtype(at::kFloat);

@@ -4,11 +4,12 @@
 //   x_ij = scale factor_i factor_j (row_i . row_j)
 //
 // Rows and columns are cut into strips, and a block visits the pairs of two strips, tile by tile:
-// its rows' sums stay in registers, its columns' go to their partial sums after each tile. Of a
-// symmetric problem it visits strips a <= b alone. So every pair is visited once, each partial sum
-// has one writer, and they are added in a fixed order: no atomics, and the same bits every time.
+// its rows' sums stay in registers, its columns' sums are added to partial sums after each tile.
+// For a symmetric problem only strips a <= b are visited. So every pair is visited once, each
+// partial sum has one writer, and they are added in a fixed order: no atomics, and the same bits
+// every time.
 //
-// Without a shared shift a block visits all pairs of two strips, for its rows alone.
+// Without a shared shift, a block visits all pairs of two strips, and sums for its rows only.
 
 #pragma once
 
@@ -17,8 +18,8 @@
 
 namespace simclr::fused {
 
-// The strips of a block, of rows and of columns. Blocks count through the rows of the matrix, or of
-// its upper triangle: a <= b.
+// The strips of a block: a of rows, b of columns. Blocks are numbered along the rows of the matrix
+// of strips, or of its upper triangle, a <= b.
 struct StripPair {
   int a;
   int b;
@@ -54,16 +55,16 @@ class ForwardBlock {
 
   SIMCLR_DEVICE void visit_row_tile(int first_row) {
     first_row_ = first_row;
-    // In a strip of its own, a tile of rows begins with the columns that it shares.
+    // If both strips are the same, a tile of rows begins with its own columns.
     const bool diagonal = triangle_ && strips_.a == strips_.b;
     const MainLoop<C, 1> loop(p_.rows, diagonal ? first_row : first_strip_column_, end_column_,
                               p_.rows.factor);
-    // No barrier: the one before the last column sums is after all reads of the tiles.
+    // No barrier is needed: the one before the last column sums follows all reads of the tiles.
     loop.start(first_row, end_row_);
     load_row_scales();
     sums_.clear();
     int last_stage = 0;
-    int previous = -1;  // first column of the tile before
+    int previous = -1;  // first column of the previous tile
     loop.for_each_column_tile([&](int stage, int column) {
       if (previous >= 0) add_column_sums(stage ^ 1, previous);
       visit_tile(stage, column);
@@ -114,14 +115,14 @@ class ForwardBlock {
     }
   }
 
-  // Whether the tile holds positives of a shift, or pairs that do not count.
+  // Whether the tile has positives by a shift, or pairs that do not count.
   SIMCLR_DEVICE bool is_special(int first_column) const {
     const bool edge = first_row_ + C::kRows > end_row_ || first_column + C::kColumns > end_column_;
     return edge || meets_special<C>(p_.pairing, first_row_, first_column);
   }
 
-  // Calls visit(x, i, j) for the tile's elements, in a rare case: the loop has no registers for
-  // what it needs, and nothing of it is to be computed outside.
+  // Calls visit(x, i, j) for the tile's elements, in a rare case. The loop has no registers to spare
+  // for it: the compiler must not hoist anything of it.
   template <typename Visit>
   SIMCLR_DEVICE void for_each_rarely(Tile& x, int first_column, const Visit& visit) const {
     const int first_row = opaque(first_row_);
@@ -162,13 +163,13 @@ class ForwardBlock {
     }
   }
 
-  // Adds the warps' sums of a tile's columns to what the tiles of rows before have left.
+  // Adds the warps' sums of a tile's columns to those of the previous tiles of rows.
   SIMCLR_DEVICE void add_column_sums(int stage, int first_column) {
     if constexpr (!kSharedShift) return;
     const int column = thread_id();
     const int j = first_column + column;
     if (column < C::kColumns && j < end_column_) add_column_sum(stage, column, j);
-    sync_warp();  // what follows takes whole warps
+    sync_warp();  // what follows needs whole warps
   }
   SIMCLR_DEVICE void add_column_sum(int stage, int column, int j) {
     const bool own_pairs = triangle_ && strips_.a == strips_.b;
@@ -189,7 +190,7 @@ class ForwardBlock {
     });
   }
 
-  // Of the partial sum of row i over the columns of a strip.
+  // The place of the partial sum of row i over the columns of a strip.
   SIMCLR_DEVICE int64_t row_place(int strip, int i) const {
     return int64_t{strip} * p_.problem.rows.size() + i - p_.problem.rows.begin;
   }

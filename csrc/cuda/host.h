@@ -26,8 +26,8 @@ inline const Kernels& kernels_for(at::ScalarType dtype) {
   return matmul_may_use_tf32() ? kTf32Kernels : kTf32x3Kernels;
 }
 
-// Similarities as exponents of two, and the shift that suits all of them, if one does. With labels
-// each row has its own: a kernel that treats both sides at once has no registers left for them.
+// The scale of base-2 logits, and the shift that all rows share, if possible. With labels each row
+// has its own shift: a kernel that sums for both sides at once has no registers left for labels.
 struct Exponents {
   Exponents(double temperature, bool normalized, bool labels)
       : scale(static_cast<float>(std::numbers::log2e / temperature)),
@@ -38,8 +38,8 @@ struct Exponents {
   float shift;
 };
 
-// The elements of a stored row: D, padded with zeros to whole units, which the kernels copy. The
-// padding is part of the tensor z, so that a copy of it holds zeros there, too.
+// The number of elements of a stored row: D, padded with zeros to whole units, which the kernels
+// copy. The padding is part of the tensor z, so that a copy of z also has zeros there.
 inline int64_t padded(int64_t dim, const at::Tensor& z) {
   const int64_t unit = kUnitBytes / z.element_size();
   return divide_up(dim, unit) * unit;
@@ -60,7 +60,7 @@ inline void check_size(int64_t rows, int64_t dim) {
                     " rows of both sides, got ", rows);
 }
 
-// How many positives each row of z has by labels, [count] int32; undefined where shifts tell.
+// How many positives each row of z has by labels, [count] int32; undefined without labels.
 inline at::Tensor count_label_positives(const Operands& operands) {
   const at::Tensor& label = operands.label();
   if (!label.defined()) return {};

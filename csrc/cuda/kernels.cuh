@@ -1,5 +1,5 @@
-// Fills the table of a precision. A source file per precision includes it, so that they compile
-// side by side.
+// Fills the table of a precision. One source file per precision includes it, so that they compile
+// in parallel.
 
 #pragma once
 

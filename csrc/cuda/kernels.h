@@ -1,4 +1,4 @@
-// The fused kernels as functions that a host program calls, a table per precision.
+// The fused kernels as host functions, one table per precision.
 
 #pragma once
 
@@ -12,7 +12,7 @@ using Stream = CUstream_st*;  // cudaStream_t
 
 struct Kernels {
   void (*prepare)(const PrepareParams&, Stream);
-  // Rows of a tile for rows of `dim` elements: strips are a multiple of it.
+  // The number of rows of a tile for D = dim; strips are a multiple of it.
   int (*tile_rows)(int64_t dim);
   void (*forward)(const ForwardParams&, Stream);
   void (*backward)(const BackwardParams&, Stream);

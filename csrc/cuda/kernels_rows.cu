@@ -9,7 +9,7 @@
 namespace simclr::fused {
 namespace {
 
-// The sum of x_ij - shift over the positives of row i of z, and how many there are.
+// The sum of x_ij - shift over the positives of row i of z, and the number of positives.
 struct Positives {
   double sum;
   int count;
@@ -21,8 +21,8 @@ SIMCLR_DEVICE Positives positives_of_label(const FinishParams& p, int i) {
   }
   return {sum, p.positives[i]};
 }
-// Without a shared shift both orders of a pair are computed, and may be rounded differently: then
-// each row has its own.
+// Without a shared shift, (i, j) and (j, i) are both computed, possibly rounded differently; each
+// row then uses its own.
 SIMCLR_DEVICE Positives positives_of_shifts(const FinishParams& p, int i) {
   const Problem& problem = p.problem;
   Positives positives{0, 0};
@@ -39,7 +39,7 @@ SIMCLR_DEVICE Positives positives_of_shifts(const FinishParams& p, int i) {
   return positives;
 }
 
-// A sum of exponentials, and the shift that they are relative to.
+// A sum of exponentials relative to a shift.
 struct PowerSum {
   double sum;
   double shift;
@@ -61,7 +61,7 @@ SIMCLR_DEVICE PowerSum power_sum(const FinishParams& p, int64_t row) {
   return {sum, p.shift + static_cast<double>(largest)};
 }
 
-// Makes a row's loss of its partial sums.
+// Computes a row's loss from its partial sums.
 SIMCLR_KERNEL(kRowThreads, 1)
 void finish_kernel(const FinishParams p) {
   const int64_t row = block_id() * kRowThreads + thread_id();
@@ -70,23 +70,23 @@ void finish_kernel(const FinishParams p) {
   const auto [sum, shift] = power_sum(p, row);
   const Positives positives =
       p.positives != nullptr ? positives_of_label(p, i) : positives_of_shifts(p, i);
-  // Relative to the same shift as the sum: where the positive dominates it, they cancel.
+  // Relative to the shift, like the sum, so that both cancel where the positive dominates.
   const double positive = positives.sum / positives.count + (p.shift - shift);
-  // The positive may be the whole sum, and the logarithm of a power is rounded.
+  // If the positive is the only column, its exponent is the exact logarithm of the sum.
   const bool whole = positives.count == 1 && p.counted == 1;
   const double log_sum = whole ? positive : log2(sum);
   p.lse[i] = kLn2 * (log_sum + shift);
   const double loss = kLn2 * (log_sum - positive);
-  // The positives are terms of the sum and cannot exceed it: what is negative is rounding.
+  // The positives are terms of the sum and cannot exceed it: a negative loss is rounding.
   p.loss[i] = positives.count == 0 || loss < 0 ? 0.0f : static_cast<float>(loss);
 }
 
-// Row i's share of the gradient's weights: none without positives, where its loss is 0.
+// The gradient of row i's loss; 0 for a row without positives, whose loss is constant.
 SIMCLR_DEVICE float row_grad(const TermsParams& p, int i) {
   return p.positives[i] > 0 ? p.grad_loss[i * p.grad_loss_stride] : 0.0f;
 }
 
-// The largest |grad_loss|, as a float's bits: those of positive numbers are ordered as they are.
+// The largest |grad_loss|, as a float's bits: for positive numbers these have the same order.
 SIMCLR_KERNEL(kRowThreads, 1)
 void max_grad_kernel(const TermsParams p) {
   const int i = block_id() * kRowThreads + thread_id();
@@ -96,22 +96,22 @@ void max_grad_kernel(const TermsParams p) {
   if (grad < INFINITY) atomic_max(p.max_grad, float_bits(grad));
 }
 
-// A row's terms of the weights, and its factor again.
+// Computes a row's terms of the weights, and recomputes its factor.
 SIMCLR_KERNEL(kRowThreads, 1)
 void terms_kernel(const TermsParams p) {
   const int i = block_id() * kRowThreads + thread_id();
   if (i >= p.count) return;
-  // Of exponents of two. A row that nothing counts for has -infinity, and the weight 0.
+  // In base 2. A row without columns has lse = -infinity and weight 0.
   const double lse = p.lse[i] == -INFINITY ? 0 : p.lse[i] / kLn2;
   const double grad = row_grad(p, i);
   const float row_shift = p.shared_shift ? p.shift : static_cast<float>(lse);
   p.row_shift[i] = row_shift;
   const float inv_norm = p.inv_norm == nullptr ? 1.0f : fabsf(p.inv_norm[i]);
   p.factor[i] = inv_norm / largest_power_of_two(inv_norm);
-  // What the shift lacks of lse goes here, in double: P_ij keeps its last bits.
+  // The rounding error of the shift is compensated here, in double: P_ij keeps its last bits.
   p.weight[i] = static_cast<float>(grad * exp2(row_shift - lse) *
                                    exp2(static_cast<double>(gain_exponent(*p.max_grad))));
-  // P_ip - 1 = expm1(-loss_i): exact where P_ip is so near 1 that a difference would be noise.
+  // P_ip - 1 = expm1(-loss_i): exact even where P_ip is so near 1 that a difference would be noise.
   p.single[i] = static_cast<float>(grad * expm1(-static_cast<double>(p.loss[i])));
   p.share[i] = p.positives[i] > 0 ? static_cast<float>(grad / p.positives[i]) : 0.0f;
 }

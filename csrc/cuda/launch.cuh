@@ -12,8 +12,8 @@ template <typename Params>
 void launch(void (*kernel)(Params), int64_t blocks, int threads, int shared_bytes, Stream stream,
             const Params& params) {
   if (shared_bytes > 0) {
-    // Two blocks take 138 KiB, which an A100 has only where L1 has least. The kernels' data goes
-    // past L1.
+    // Two blocks take 138 KiB, which an A100 has only with the smallest L1. The kernels' data
+    // bypass L1.
     C10_CUDA_CHECK(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
     C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,

@@ -1,11 +1,11 @@
-// The main loop of a block: a tile of rows stays in shared memory, tiles of columns follow each
-// other through two stages there, and tensor cores make two products of them:
+// The main loop of a block: a tile of rows stays in shared memory, tiles of columns pass through
+// two stages there, and tensor cores compute two products:
 //
-//   S = R C^T      [kRows, kColumns], of a tile of rows R and a tile of columns C
-//   G += W C       [kRows, kDim], of weights in the accumulators of S
+//   S = R C^T      [kRows, kColumns], for a tile of rows R and a tile of columns C
+//   G += W C       [kRows, kDim], with weights W in the accumulators of S
 //
-// A fragment's element e of accumulator (m, n) in lane l is row 16 m + l / 4 + 8 (e / 2) of the
-// warp's rows, and column 8 n + 2 (l % 4) + e % 2 of the tile's.
+// In lane l, element e of accumulator (m, n) belongs to row 16 m + l / 4 + 8 (e / 2) of the warp's
+// rows, and to column 8 n + 2 (l % 4) + e % 2 of the tile's.
 
 #pragma once
 
@@ -24,11 +24,11 @@ SIMCLR_DEVICE int row_of(int m, int e) {
 }
 SIMCLR_DEVICE int column_of(int n, int e) { return 8 * n + 2 * (lane_id() % 4) + e % 2; }
 
-// Where a unit of a row lies in its tile. Eight rows' units at one place of the row would lie in
-// the same banks; exchanging the units of a row, in a way that depends on the row, puts them in
-// different ones. Where u and k have no bit in common, unit u + k is at the offset of unit u with
-// the bits of k * kUnitBytes flipped, and n times 8 rows below is n * 8 * kRowBytes further on: so
-// a lane computes one offset, and all others follow by constants.
+// The offset of a unit of a row in its tile (swizzled). Without the swizzle, the units of eight
+// rows at one column would be in the same banks; permuting the units of each row differently puts
+// them in different banks. If u and k have no bit in common, unit u + k is at the offset of unit u
+// with the bits of k * kUnitBytes flipped, and the unit 8 n rows below is n * 8 * kRowBytes further
+// on: so a lane computes one offset, and all others follow by constants.
 template <typename C>
 SIMCLR_DEVICE int unit_offset(int row, int unit) {
   const int phase = C::kUnits >= 8 ? row % 8 : (row / 2) % 4;
@@ -36,13 +36,13 @@ SIMCLR_DEVICE int unit_offset(int row, int unit) {
 }
 
 // Starts to copy the rows of z from `first_row` on into a tile, kTileRows of them or up to
-// `end_row`. Zeros stand for the others and for elements that pad D: nothing is read for them, but
-// their address is one that could be.
+// `end_row`. Rows past the end and the padding of D become zeros: nothing is read for them, but
+// their addresses are in range.
 template <typename C, int kTileRows>
 SIMCLR_DEVICE void copy_tile_async(int tile, const Rows& rows, int first_row, int end_row) {
   constexpr int kPassRows = C::kThreads / C::kUnits;  // rows that the block copies at once
   static_assert(C::kThreads % C::kUnits == 0 && kTileRows % kPassRows == 0);
-  // Unsigned: it divides by shifts.
+  // Unsigned, so that division compiles to a shift.
   const auto thread = static_cast<unsigned>(opaque(thread_id()));
   const int row = thread / C::kUnits;
   const int unit = thread % C::kUnits;
@@ -56,7 +56,7 @@ SIMCLR_DEVICE void copy_tile_async(int tile, const Rows& rows, int first_row, in
   }
 }
 
-// The same for one number per row of a tile of columns.
+// The same for one number per column of a tile.
 template <typename C>
 SIMCLR_DEVICE void copy_terms_async(int terms, const float* source, int first_column,
                                     int end_column) {
@@ -107,8 +107,8 @@ SIMCLR_DEVICE void multiply_rows(float (&s)[C::kRowTiles][C::kColumnTiles][4], i
   }
 }
 
-// The right operand of one step of W C: the columns that `accumulator` starts with, for dimensions
-// 8 d to 8 d + 15.
+// The right operand of one step of W C: the columns from `accumulator` on, for dimensions 8 d to
+// 8 d + 15.
 template <typename C>
 SIMCLR_DEVICE void load_dimensions(typename C::Element::B (&b)[2], int columns, int accumulator,
                                    int d) {
@@ -160,7 +160,7 @@ SIMCLR_DEVICE void multiply_weights(float (&grad)[C::kRowTiles][C::kDim / 8][4],
   }
 }
 
-// The stages of the copy: a tile of columns, and the terms that come with it.
+// The stages of the copy: a tile of columns, and the terms that are copied with it.
 template <typename C>
 SIMCLR_DEVICE int stage_tile(int stage) {
   return C::kStagesOffset + stage * C::kStageBytes;
@@ -176,8 +176,8 @@ SIMCLR_DEVICE void shared_store(int array, int index, float value) {
   shared_store_bits(array + 4 * index, float_bits(value));
 }
 
-// The walk over columns first_column to end_column. A tile of columns brings along kTerms numbers
-// per row of z.
+// The loop over columns first_column to end_column. With each tile of columns, kTerms numbers per
+// column are copied.
 template <typename C, int kTerms>
 class MainLoop {
  public:
@@ -185,21 +185,21 @@ class MainLoop {
   SIMCLR_DEVICE MainLoop(const Rows& rows, int first_column, int end_column, Terms... terms)
       : rows_(rows), first_column_(first_column), end_column_(end_column), terms_{terms...} {}
 
-  // Starts to copy the tile of rows and the first of columns. All reads of earlier tiles lie before
-  // a barrier that lies before this.
+  // Starts to copy the tile of rows and the first tile of columns. There must be a barrier between
+  // all reads of earlier tiles and this call.
   SIMCLR_DEVICE void start(int first_row, int end_row) const {
     copy_tile_async<C, C::kRows>(kRowsOffset, rows_, first_row, end_row);
     fetch(0, first_column_);
   }
 
-  // Calls visit(stage, first column) for one tile of columns after the other, the next of which is
-  // on its way then.
+  // Calls visit(stage, first column) for one tile of columns after the other, while the next one is
+  // being copied.
   template <typename Visit>
   SIMCLR_DEVICE void for_each_column_tile(const Visit& visit) const {
     int stage = 0;
     for (int column = first_column_; column < end_column_; column += C::kColumns) {
       copy_async_wait<0>();
-      // Barrier: this stage is full for all threads, and all are done with the other one.
+      // After this barrier, all threads see this stage full and are done with the other one.
       sync_threads();
       if (column + C::kColumns < end_column_) fetch(stage ^ 1, column + C::kColumns);
       visit(stage, column);

@@ -3,9 +3,9 @@
 //   T W_ij = g_i (P_ij - [positive] / n_i) + g_j (P_ji - [positive] / n_j)
 //   g_i P_ij = w_i 2^(x_ij - shift_i),   share_i = g_i / n_i,   single_i = g_i (P_ij - 1)
 //
-// n_i is how many positives row i has. Where n_i = n_j = 1 the weight of the pair is single_i +
+// n_i is the number of positives of row i. If n_i = n_j = 1, the weight of the pair is single_i +
 // single_j, exact even where P_ij is so near 1 that a difference would be noise. All weights of a
-// tile have the gain of rows.cuh.
+// tile are multiplied by the gain of rows.cuh.
 
 #pragma once
 
@@ -15,7 +15,7 @@
 
 namespace simclr::fused {
 
-// What is subtracted from w_i 2^.. + w_j 2^.. at a positive, or takes its place.
+// What is added to w_i 2^.. + w_j 2^.. at a positive, or replaces it.
 struct PositiveWeight {
   bool replaces;
   float value;  // without gain
@@ -34,7 +34,7 @@ class PairWeights {
 
   explicit SIMCLR_DEVICE PairWeights(const BackwardParams& p) : p_(p) {}
 
-  // The loop over all columns, with what their weights need.
+  // The loop over all columns, with the terms that their weights need.
   SIMCLR_DEVICE auto main_loop() const {
     const int begin = to_int(p_.problem.columns.begin);
     const int end = to_int(p_.problem.columns.end);
@@ -63,9 +63,9 @@ class PairWeights {
     }
   }
 
-  // Turns similarities into weights, times the columns' factors: what multiplies stored rows. What
-  // lies outside of the matrix needs no care: its columns have weight 0 and rows of zeros, and its
-  // rows are not stored. Of the positives by shifts, the block adds what is left out here.
+  // Turns similarities into weights, times the columns' factors, to multiply stored rows. Pairs
+  // outside the matrix need no special care: such columns have weight 0 and rows of zeros, and such
+  // rows are not stored. For positives by shifts, the block adds what is left out here.
   SIMCLR_DEVICE void apply(Tile& w, int stage, int first_column) const {
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
@@ -103,11 +103,11 @@ class PairWeights {
     }
   }
 
-  // P_ij of a logarithm that is 0 at most, but for pairs that do not count: theirs may be anything,
-  // and infinity times the weight 0 is not 0.
+  // P_ij from its logarithm, which is at most 0, except for pairs that do not count: for these it
+  // may be anything, and infinity times the weight 0 is NaN.
   static SIMCLR_DEVICE float softmax(float exponent) { return exp2_fast(fminf(exponent, 0.0f)); }
 
-  // Of pairs of equal labels; a row that meets itself is cleared after this.
+  // For pairs with equal labels; the pairs (i, i) are cleared after this.
   SIMCLR_DEVICE void weigh_positives(Tile& w, int stage, int first_column) const {
     const int end_column = to_int(p_.problem.columns.end);
     SIMCLR_UNROLL
@@ -131,8 +131,8 @@ class PairWeights {
     }
   }
 
-  // Clears rows that meet themselves, and positives by shifts whose whole weight the block adds.
-  // First it finds out which: branches around the weights would have them moved to other registers.
+  // Clears the pairs (i, i), and positives by shifts whose whole weight the block adds. It first
+  // collects which: branches around the weights would move these to other registers.
   SIMCLR_DEVICE void clear_special(Tile& w, int first_column) const {
     static_assert(4 * C::kColumnTiles <= 32);
     const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers

@@ -1,4 +1,4 @@
-// Which pairs of a block's tile are special: see common/pairing.h. Rows of z in 32 bits.
+// Which pairs of a block's tile are special: see common/pairing.h. Row numbers are 32-bit here.
 
 #pragma once
 
@@ -9,13 +9,13 @@ namespace simclr::fused {
 
 SIMCLR_DEVICE int to_int(int64_t row) { return static_cast<int>(row); }
 
-// Whether a tile of kRows x kColumns pairs from (row, column) on holds one with j = i + distance.
+// Whether the tile of kRows x kColumns pairs from (row, column) on has one with j = i + distance.
 template <typename C>
 SIMCLR_DEVICE bool meets(int row, int column, int distance) {
   return column < row + distance + C::kRows && row + distance < column + C::kColumns;
 }
 
-// Whether the tile holds a row that meets itself, or a positive of a shift.
+// Whether the tile has a pair (i, i) or a positive by a shift.
 template <typename C>
 SIMCLR_DEVICE bool meets_special(const Pairing& pairing, int row, int column) {
   bool special = pairing.skip_self && meets<C>(row, column, 0);
@@ -26,7 +26,7 @@ SIMCLR_DEVICE bool meets_special(const Pairing& pairing, int row, int column) {
   return special;
 }
 
-// How many positives row i of z has by shifts; for a column, how many it is a positive of.
+// How many positives row i of z has by shifts; for a column, of how many rows it is a positive.
 SIMCLR_DEVICE int count_positives(const Problem& problem, const Pairing& pairing, int i) {
   int count = 0;
   SIMCLR_UNROLL

@@ -1,11 +1,11 @@
-// What the fused kernels are given: plain data, for host and device code.
+// The parameters of the fused kernels: plain data, for host and device code.
 //
-// Rows are stored scaled by a power of two, which loses nothing: row_i = x_i 2^e_i, with the unit
+// Rows are stored scaled by a power of two, which is exact: row_i = x_i 2^e_i, with the unit
 // row z_i = factor_i row_i and 1 <= factor_i < 2. So half types are not rounded again, and no
-// product under- or overflows, however long the rows are.
+// product underflows or overflows, whatever the norms of the rows.
 //
-// i and j are rows of z, as in common/pairing.h. They are counted in 32 bits, which are many;
-// offsets of elements take 64.
+// i and j are rows of z, as in common/pairing.h. Row numbers are 32-bit; offsets of elements are
+// 64-bit.
 
 #pragma once
 
@@ -15,13 +15,13 @@
 
 namespace simclr::fused {
 
-// What the tensor cores multiply. Sums are always of floats.
+// What the tensor cores multiply. They always sum in float.
 enum class Precision {
   kBf16,
   kFp16,
   kTf32,    // float rows, rounded to 10 bits after the point
   kTf32x3,  // float rows, each the sum of two such numbers, at a third of the speed: the factors
-            // keep 22 bits of 24, and the tensor cores cut off sums; losses are off by 3e-6 to 6e-6
+            // keep 22 of 24 bits, and the tensor cores truncate sums; losses are 3e-6 to 6e-6 off
 };
 
 // The rows of both sides.
@@ -29,15 +29,15 @@ struct Rows {
   const void* z;        // [count, stride] rows, padded with zeros from D on
   const float* factor;  // [count]
   int dim;              // D
-  int stride;           // elements from row to row, a multiple of 16 bytes
+  int stride;           // row stride in elements, a multiple of 16 bytes
 };
 
 struct PrepareParams {
   const void* side[2];    // x [R, D], y [C, D]
   int64_t row_stride[2];  // in elements
   int64_t column_stride[2];
-  int rows;   // of x
-  int count;  // of x and y
+  int rows;   // R
+  int count;  // R + C
   int dim;
   int stride;
   bool normalize;
@@ -47,54 +47,54 @@ struct PrepareParams {
   float* inv_norm;  // [count] 1 / max(|x_i|, eps), negative where eps was the larger
 };
 
-// Rows or columns in strips: the blocks of the forward pass visit the pairs of two.
+// Rows or columns in strips: a block of the forward pass visits the pairs of two strips.
 struct Strips {
   int size;  // a multiple of the tile's rows and columns
   int count;
 };
 
-// Similarities are taken as exponents of two, x_ij = scale s_ij. Where all of them are at most
-// `shift` and far from underflow (`shared_shift`), every pair is visited once: its 2^(x - shift)
-// belongs to its row and to its column. Else, and where labels tell the positives, each row has its
-// own shift, a running maximum, and columns get their sums as the rows of the transposed problem.
+// Similarities become base-2 logits, x_ij = scale s_ij. If all of them are at most `shift` and far
+// from underflow (`shared_shift`), every pair is visited once: its 2^(x - shift) is added to its
+// row and to its column. Otherwise, and with labels, each row has its own shift, a running maximum,
+// and columns get their sums as the rows of the transposed problem.
 //
 // Sums of a strip's rows over the columns of strip b are at [b, i], those of its columns over the
-// rows of strip a at [a, j]; i and j count from the beginning of their side. Of a symmetric problem
-// with a shared shift both are in one array, and the pairs inside of a strip have their second
-// row's share at [strips, j].
+// rows of strip a at [a, j]; i and j count from the beginning of their side. For a symmetric
+// problem with a shared shift both are in one array, and pairs within a strip add to their second
+// row at [strips, j].
 struct ForwardParams {
   Rows rows;
   Problem problem;
-  Pairing pairing;  // of a symmetric problem with a shared shift only k of the shifts k, -k
+  Pairing pairing;  // for a symmetric problem with a shared shift only k of the shifts k, -k
   float scale;      // log2(e) / temperature
   float shift;      // of x; 0 unless shared_shift
   bool shared_shift;
   Strips row_strips;
   Strips column_strips;
   float* row_sum;
-  float* row_max;     // as row_sum; null with a shared shift
+  float* row_max;     // like row_sum; null with a shared shift
   float* column_sum;  // null without a shared shift
-  // As row_sum, of x_ij over the positives that labels tell, zeros before. With labels no shift is
-  // shared.
+  // Like row_sum, the sums of x_ij over the positives by labels; initially zero. With labels there
+  // is no shared shift.
   float* row_positive;
   // x_ij - shift of the positive j = i + shift[k] at [k, i]; null with labels.
   float* positive;
 };
 
-// Makes losses of one side's sums: the rows of the problem, or its columns.
+// Computes losses from the sums of one side: the rows of the problem, or its columns.
 struct FinishParams {
   Problem problem;
   Pairing pairing;
   bool shared_shift;
   float shift;
   Range side;       // of z
-  int64_t counted;  // the pairs of each of its rows
-  int slots;        // of the sums, [slots, side]
+  int64_t counted;  // the number of pairs of each of its rows
+  int slots;        // partial sums per row: sums are [slots, side]
   const float* sum;
   const float* max;           // null with a shared shift
   const float* positive_sum;  // [slots, side], or null
   const float* positive;      // [shifts, rows], or null
-  const int32_t* positives;   // [count] how many each row has; null without labels
+  const int32_t* positives;   // [count] the number of positives by labels; null without labels
   float* loss;                // [count]
   double* lse;                // [count]
 };
@@ -107,12 +107,12 @@ struct TermsParams {
   int64_t grad_loss_stride;
   const float* loss;
   const double* lse;
-  const float* inv_norm;  // [count], or null: the rows are not normalised
+  const float* inv_norm;  // [count], or null: the rows are not normalized
   int count;
   float shift;  // of x, where it is shared
   bool shared_shift;
-  int32_t* positives;  // [count] how many each row has: known with labels, else written
-  uint32_t* max_grad;  // bits of max |grad_loss|, zero before
+  int32_t* positives;  // [count] the number of positives: input with labels, else output
+  uint32_t* max_grad;  // bits of max |grad_loss|, initially zero
   float* factor;       // [count]
   float* weight;       // [count] w_i, times the gain of `gain_exponent`
   float* row_shift;    // [count] of x
@@ -120,7 +120,7 @@ struct TermsParams {
   float* share;        // [count]
 };
 
-// What `make_terms` has written.
+// The results of `make_terms`.
 struct Terms {
   const uint32_t* max_grad;
   const float* weight;
@@ -132,10 +132,10 @@ struct Terms {
 
 struct BackwardParams {
   Rows rows;
-  Problem problem;  // its rows are those whose gradient is wanted
+  Problem problem;  // its rows are those whose gradient is computed
   Pairing pairing;
   Terms terms;
-  const float* inv_norm;  // [count], or null: the rows are not normalised
+  const float* inv_norm;  // [count], or null: the rows are not normalized
   float scale;
   float shift;  // of x, where it is shared
   bool shared_shift;

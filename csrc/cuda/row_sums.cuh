@@ -1,8 +1,9 @@
-// What a loss needs of each row: the sum of its exponentials, and the sum over its positives.
+// Per row: the sum of its exponentials, and the sum over its positives.
 //
-// With a shared shift a tile's exponentials belong to rows and to columns: its rows' sums stay in
-// registers, its columns' go through shared memory, where each warp leaves its own. Else rows alone
-// have sums, relative to their largest exponent so far, which rise with it.
+// With a shared shift, a tile's exponentials are added to rows and to columns: its rows' sums stay
+// in registers, its columns' sums go through shared memory, where each warp writes its own.
+// Otherwise only rows have sums, relative to their largest exponent so far and rescaled when it
+// rises.
 
 #pragma once
 
@@ -38,8 +39,8 @@ class RowSums {
     }
   }
 
-  // Adds the exponents of pairs of equal labels to the sums of the rows' positives. All pointers
-  // are those of the tile's first row or column.
+  // Adds the exponents of pairs with equal labels to the sums of the rows' positives. All pointers
+  // are to the tile's first row or column.
   static SIMCLR_DEVICE void add_positives(const Tile& x, const int32_t* row_label, int rows,
                                           const int32_t* column_label, int columns,
                                           float* row_positive) {
@@ -65,7 +66,7 @@ class RowSums {
     }
   }
 
-  // What all warps have left of a column of the tile, after a barrier.
+  // The sum of all warps' sums of a column of the tile. Requires a barrier before.
   static SIMCLR_DEVICE float column_sum(int stage, int column) {
     float sum = 0.0f;
     SIMCLR_UNROLL
@@ -115,7 +116,7 @@ class RowSums {
           column[e % 2] += value;
         }
       }
-      // Over the lanes that hold the same columns; each of two halves of them then keeps one.
+      // Sum over the lanes that hold the same two columns; each half of them then keeps one.
       const bool odd = lane_id() & 4;
       const float sent = shuffle_xor(odd ? column[0] : column[1], 4);
       float sum = (odd ? column[1] : column[0]) + sent;

@@ -1,4 +1,4 @@
-// Rows before they are multiplied, and the powers of two that they and their weights are scaled by.
+// Prepares rows for the products, and the powers of two that scale rows and weights.
 
 #pragma once
 
@@ -14,13 +14,13 @@ constexpr double kLn2 = 0.693147180559945309;
 SIMCLR_DEVICE float exp2i(int exponent) {
   return bits_float(static_cast<uint32_t>(exponent + 127) << 23);
 }
-// The largest power of two that is at most x > 0, but no less than the least normal number.
+// The largest power of two that is at most x > 0, but at least the smallest normal number.
 SIMCLR_DEVICE float largest_power_of_two(float x) {
   const uint32_t exponent = float_bits(x) & 0x7f800000u;
   return exponent == 0 ? exp2i(-126) : bits_float(exponent);
 }
 
-// Joins the sides, a warp per row: finds the norm, and stores the row scaled by a power of two.
+// Joins x and y, one warp per row: computes the norm, and stores the row scaled by a power of two.
 template <typename Element>
 SIMCLR_KERNEL(kRowThreads, 1)
 void prepare_kernel(const PrepareParams p) {
@@ -45,7 +45,7 @@ void prepare_kernel(const PrepareParams p) {
     for (int lanes = 16; lanes >= 1; lanes /= 2) {
       largest = fmaxf(largest, shuffle_xor(largest, lanes));
     }
-    // The squares of a row of any length are within range after this division, which is exact.
+    // After this exact division, squares are within range for rows of any norm.
     const float unit = largest_power_of_two(largest);
     float sum = 0.0f;
     for (int k = lane; k < p.dim; k += 32) {
@@ -67,8 +67,8 @@ void prepare_kernel(const PrepareParams p) {
   }
 }
 
-// Weights are multiplied by 2^gain_exponent while tensor cores handle them, so that the largest are
-// about 2^8: in fp16, those of batches of any size are then far from its least number, 2^-24.
+// Weights are multiplied by 2^gain_exponent for the tensor cores, so that the largest are about
+// 2^8: for every batch size they are then far above fp16's smallest number, 2^-24.
 SIMCLR_DEVICE int gain_exponent(uint32_t max_grad) {
   const int exponent = static_cast<int>(max_grad >> 23) - 127;  // -127 for zero
   const int gain = 8 - exponent;

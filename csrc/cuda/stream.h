@@ -9,13 +9,13 @@
 
 #include "cuda/kernels.h"
 
-// Of the tensors that the operators are registered for.
+// The dispatch key that the operators are registered for.
 #define SIMCLR_DISPATCH_KEY CUDA
 
 namespace simclr::fused {
 
-// The strips of rows that the forward pass works in: enough for the blocks of a large device, few
-// enough that their sums are a small part of the rows.
+// The maximum number of strips of rows in the forward pass: enough blocks for a large device, few
+// enough that their sums take little memory beside the rows.
 constexpr int64_t kMaxStrips = 64;
 
 class StreamGuard {

@@ -1,4 +1,4 @@
-"""Times the loss and its alternatives: `simclr-ext bench`, and what benchmarks/ is built on.
+"""Time the loss and its alternatives: `simclr-ext bench`, and the basis of benchmarks/.
 
 Importable with the loss's own dependencies; torch is imported when something is timed.
 """
@@ -18,8 +18,8 @@ __all__ = ["BenchConfig", "run_bench"]
 def run_bench(config: BenchConfig) -> BenchResult:
     """Time the backends that run here, eager PyTorch and `torch.compile`, in the same rounds.
 
-    Each is compared with float64 first; one that is wrong, or runs out of memory, is not timed.
-    With `threads` set, PyTorch has that many threads until it is done.
+    Each is first compared with float64; one that is wrong, or runs out of memory, is not timed.
+    With `threads` set, PyTorch uses that many threads during the measurement.
 
     Args:
         config: The shape, and how it is computed.

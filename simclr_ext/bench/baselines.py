@@ -1,4 +1,4 @@
-"""The loss as one writes it in PyTorch, with the 2N x 2N matrix in memory."""
+"""The loss as usually written in PyTorch, with the 2N x 2N matrix in memory."""
 
 from __future__ import annotations
 

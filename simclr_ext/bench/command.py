@@ -43,7 +43,7 @@ class Result:
         name: Its name; a backend's is what `nt_xent_loss` takes.
         status: "ok", or why there is no timing.
         timing: Seconds per call.
-        peak: Bytes that a call takes beyond what is there; None where the system does not tell.
+        peak: Additional bytes that a call allocates; None if the system does not report it.
     """
 
     name: str
@@ -54,13 +54,13 @@ class Result:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What `simclr-ext bench` found; its text is a table and a recommendation.
+    """The result of `simclr-ext bench`; its text is a table and a recommendation.
 
     Attributes:
-        config: What was asked for.
-        results: Of each implementation, in a fixed order.
-        floor: Seconds that the machine needs at the least; None where that is not known.
-        automatic: The backend that `backend="auto"` is.
+        config: The measured shape.
+        results: One per implementation, in a fixed order.
+        floor: Lower bound of the seconds on this machine; None if not known.
+        automatic: The backend that `backend="auto"` selects.
         threads: CPU threads of torch.
     """
 
@@ -78,7 +78,7 @@ class BenchResult:
 
     @property
     def recommendation(self) -> str:
-        """Return what to use, in a sentence."""
+        """Return the recommendation, one sentence or two."""
         best = self.best
         if best is None:
             return "None of these can compute the loss of this shape here."
@@ -138,7 +138,7 @@ def _line(result: Result, best: Result | None, floor: float | None) -> str:
 
 
 def run(config: BenchConfig) -> BenchResult:
-    """Measure with as many threads as asked for; see `simclr_ext.bench.run_bench`."""
+    """Measure with the requested number of threads; see `simclr_ext.bench.run_bench`."""
     check_device(config.device)
     with threads(config.threads):
         return _run(config)
@@ -165,7 +165,7 @@ def _run(config: BenchConfig) -> BenchResult:
         timings = interleaved(calls | probes, seconds=config.seconds, finish=finish)
     results = []
     for name, status in statuses.items():
-        if status == "ok" and name not in timings:  # it fitted alone, but not beside the others
+        if status == "ok" and name not in timings:  # it fits alone, but not beside the others
             status = OUT_OF_MEMORY
         results.append(Result(name, status, timings.get(name), peaks.get(name)))
     floor = None

@@ -1,9 +1,9 @@
-"""What the machine can do at all: the floor under every time.
+"""The lower bound of every time on this machine (roofline).
 
 NT-Xent needs (2N)^2 D FLOP for half of the symmetric product and as many again for each of three
-further products of the gradient, (2N)^2 / 2 exponentials per pass (docs/math.md), and its views and
-gradients to be read and written. Each at the machine's rate in float32, measured beside the losses,
-takes some time; the longest of them is the least that a loss can take that keeps no matrix.
+further products of the gradient, (2N)^2 / 2 exponentials per pass (docs/math.md), and must read and
+write views and gradients. Each of these takes some time at the machine's float32 rate, measured
+beside the losses; the longest is a lower bound for any loss that does not store the matrix.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from simclr_ext.bench.measure import Timing
 
 Pass = Literal["forward", "forward + backward"]
 PASSES: tuple[Pass, ...] = ("forward", "forward + backward")
-# (2N)^2 D FLOP each: forward 1; backward its repetition and two products.
+# In units of (2N)^2 D FLOP: forward 1; backward recomputes it and adds two products.
 UNITS: dict[Pass, int] = {"forward": 1, "forward + backward": 4}
 
-_SIDE = 2048  # of the square product
-_CACHED = 2**17  # floats whose exponentials are taken: 512 KiB, and the results as much
-_STREAMED = 2**25  # floats that are copied: 128 MiB, beyond the caches
+_SIDE = 2048  # rows and columns of the matrices
+_CACHED = 2**17  # floats whose exponentials are taken: 512 KiB in, 512 KiB out
+_STREAMED = 2**25  # floats that are copied: 128 MiB, larger than the caches
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Rates:
 
     Attributes:
         mm: FLOP/s of `torch.mm`, 2,048 x 2,048 matrices of float32.
-        product: The same by the faster of `torch.mm` and oneDNN, where torch has that: MKL, which
-            `torch.mm` calls, does without AVX-512 on processors that are not Intel's.
+        product: The same with the faster of `torch.mm` and oneDNN, if torch has oneDNN: MKL, which
+            `torch.mm` calls, does not use AVX-512 on processors other than Intel's.
         exp: Exponentials per second, of `torch.exp` within the L2 cache.
         memory: Bytes per second read and written by a copy beyond the caches.
     """
@@ -78,13 +78,13 @@ def flop(n: int, d: int, what: Pass) -> float:
 
 
 def floor(n: int, d: int, what: Pass, itemsize: int, machine: Rates) -> float:
-    """Return the least seconds that NT-Xent can take on a machine.
+    """Return a lower bound, in seconds, of the time of NT-Xent on a machine.
 
     Args:
         n: N, pairs of the batch.
         d: D, size of an embedding.
         what: Forward alone, or with the gradients of both views.
-        itemsize: Bytes of a number of the views.
+        itemsize: Bytes per element of the views.
         machine: The machine's rates.
     """
     passes = 1 + PASSES.index(what)

@@ -1,6 +1,6 @@
 """Error and time of implementations of a loss.
 
-What is timed has been checked first, and everything that is compared is timed in the same rounds.
+Implementations are checked before they are timed, and those compared are timed in the same rounds.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch import Tensor
 from simclr_ext.bench.baselines import Loss
 from simclr_ext.bench.memory import is_out_of_memory
 
-CHECKED = 512  # the largest N at which results are compared: the truth is dense, in float64
+CHECKED = 512  # the largest N at which results are checked: the reference is dense, in float64
 SHORTEST = 5e-3  # seconds; shorter calls are timed several at a time
-LONG = 0.1  # seconds; longer calls fill the caches in a small part of their time
-# Seconds of untimed calls before those that are timed. The threads of the call before spin for some
+LONG = 0.1  # seconds; longer calls need no warm-up: filling the caches takes little of their time
+# Seconds of untimed calls before the timed ones. The threads of the previous call spin for some
 # milliseconds after its end, which may double the time of a short call on few processors.
 SETTLING = 0.02
 ROUNDS = 15
 FEWEST_ROUNDS = 3
 QUIET = 0.03  # share of the processors' time that other processes may take in a round
-# Relative, of the loss and of each gradient, against float64: rounding is no fault, another loss
-# is.
+# Relative, of the loss and of each gradient, against float64: large enough for rounding, too small
+# for another loss.
 LARGEST_ERROR = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.1}
 
 
@@ -38,9 +38,9 @@ class Timing:
 
     Attributes:
         median: Median.
-        low: First quartile; of fewer than ten rounds, which have none to speak of, the least.
-        high: Third quartile; of fewer than ten rounds the most.
-        rounds: Samples.
+        low: First quartile; the minimum if there are fewer than ten rounds.
+        high: Third quartile; the maximum if there are fewer than ten rounds.
+        rounds: Number of samples.
         foreign: Share of the processors' time that other processes took meanwhile, [0, 1].
     """
 
@@ -56,8 +56,8 @@ def views(
 ) -> tuple[Tensor, Tensor]:
     """Return two random views [n, d] that require gradients, the same ones every time.
 
-    They are unrelated: of related ones, losses and gradients at a small temperature are mere
-    rounding, and no error could be told.
+    They are independent: with matching views, loss and gradients at small T are near zero, so a
+    relative error would be meaningless.
     """
     generator = torch.Generator().manual_seed(0)
     z0, z1 = (z.to(device, dtype) for z in torch.randn(2, n, d, generator=generator))
@@ -84,20 +84,20 @@ def check(
     temperature: float,
     tolerance: float | None = None,
 ) -> float:
-    """Compare a loss and its gradients with the truth in float64.
+    """Compare a loss and its gradients with a reference in float64.
 
     Args:
-        loss: What to check.
-        truth: What it should compute.
+        loss: The loss to check.
+        truth: The reference.
         inputs: Views [N, D], which require gradients.
         temperature: T > 0.
-        tolerance: Largest relative error that passes; None: what the views' dtype explains.
+        tolerance: Largest allowed relative error; None: that of the views' dtype.
 
     Returns:
         The largest relative error of the loss and of the gradients of both views.
 
     Raises:
-        ValueError: If that is more than the tolerance.
+        ValueError: If it exceeds the tolerance.
     """
     z0, z1 = (z.detach().double().requires_grad_() for z in inputs)
     value, exact = loss(*inputs, temperature), truth(z0, z1, temperature)
@@ -108,7 +108,7 @@ def check(
     errors: list[float] = [((a.double() - b).norm() / b.norm()).item() for a, b in pairs]
     if tolerance is None:
         tolerance = LARGEST_ERROR[inputs[0].dtype]
-    if not all(error < tolerance for error in errors):  # NaN is no pass
+    if not all(error < tolerance for error in errors):  # NaN fails
         n, d = inputs[0].shape
         worst = ", ".join(f"{error:.1e}" for error in errors)
         raise ValueError(f"relative errors {worst} of loss and gradients at N = {n}, D = {d}")
@@ -122,9 +122,9 @@ def interleaved(
     seconds: float | None = None,
     finish: Callable[[], object] = lambda: None,
 ) -> dict[str, Timing]:
-    """Time all calls in turn, round after round: what disturbs one disturbs all.
+    """Time all calls in turn, round after round, so that a disturbance affects all of them.
 
-    Each round begins with another call.
+    Each round begins with a different call.
 
     Rounds during which other processes were busy are repeated, at most as often as there are
     rounds; the quietest count.
@@ -132,7 +132,7 @@ def interleaved(
     Args:
         calls: What to time; each is warmed up first. One that runs out of memory is left out.
         rounds: Samples of each.
-        seconds: Take fewer rounds, yet three at least, to stay within about this time.
+        seconds: Take fewer rounds, but at least three, to stay within about this time.
         finish: Waits for what a call started, as a GPU needs.
 
     Returns:
@@ -164,7 +164,7 @@ def interleaved(
     foreign: list[float] = []
     while len(samples) < 2 * rounds and sum(share <= QUIET for share in foreign) < rounds:
         load = _Load()
-        first = len(samples) % len(calls)  # not always after the same one, whose threads may spin
+        first = len(samples) % len(calls)  # vary the predecessors, whose threads may still spin
         order = [*calls][first:] + [*calls][:first]
         samples.append({n: _sample(calls[n], repeats[n], once[n], finish) for n in order})
         foreign.append(load.foreign_share())
@@ -178,7 +178,7 @@ def _sample(
 ) -> float:
     if expected < LONG:
         settled = time.perf_counter() + SETTLING
-        call()  # untimed: the caches are this call's own then, not those of the one before
+        call()  # untimed: fill the caches with this call's data
         finish()
         while time.perf_counter() < settled:
             call()
@@ -202,18 +202,18 @@ def _timing(values: list[float], foreign: float) -> Timing:
 
 
 class _Load:
-    """What processes other than this one take of the processors' time, from now on."""
+    """Measures the processor time that other processes take from now on."""
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
         self.busy, self.own = _busy_seconds(), _own_seconds()
 
     def foreign_share(self) -> float:
-        """Return it as a share of all processors, 0 where the system does not tell."""
+        """Return their share of all processors' time, 0 if the system does not report it."""
         elapsed = (time.perf_counter() - self.start) * (os.cpu_count() or 1)
         foreign = (_busy_seconds() - self.busy) - (_own_seconds() - self.own)
         tick = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.0
-        # Ticks are coarse: less than a few of them is nothing.
+        # Ticks are coarse: a few of them count as 0.
         return foreign / elapsed if foreign > 3 * tick else 0.0
 
 

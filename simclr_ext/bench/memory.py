@@ -1,4 +1,4 @@
-"""Memory: what a call allocates, and how running out of it becomes a result."""
+"""Memory: what a call allocates, and out of memory as a result instead of a crash."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 import torch
 
 OUT_OF_MEMORY = "out of memory"
-# In the messages of torch on the CPU, of C++ and of XLA.
+# From the messages of torch on the CPU, of C++ and of XLA.
 _SIGNS = ("can't allocate memory", "bad_alloc", "RESOURCE_EXHAUSTED", "Cannot allocate memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory was not enough."""
+    """Return whether an error means out of memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return any(sign in str(error) for sign in _SIGNS)
 
 
 def attempt(function: Callable[[], object]) -> str:
-    """Call a function that may fail, of which either is a result.
+    """Call a function and return its status; failing is a result too.
 
     Returns:
         "ok", "out of memory", or "failed: " and the error's first line.
@@ -32,7 +32,7 @@ def attempt(function: Callable[[], object]) -> str:
     try:
         function()
         if _on_gpu():
-            torch.cuda.synchronize()  # an error of a kernel belongs to the call that started it
+            torch.cuda.synchronize()  # so that a kernel's error is raised in its own call
     except Exception as error:
         status = f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
         if is_out_of_memory(error):
@@ -49,10 +49,10 @@ def _on_gpu() -> bool:
 
 @contextlib.contextmanager
 def limited(extra: int) -> Iterator[None]:
-    """Let this process take at most `extra` bytes more; beyond, allocations fail.
+    """Let this process allocate at most `extra` bytes more; beyond that, allocations fail.
 
-    Without a limit Linux grants what it does not have, and ends the process later. Does nothing
-    where the system knows no such limit.
+    Without a limit Linux overcommits memory and kills the process later. Does nothing on other
+    systems.
     """
     if sys.platform != "linux":
         yield
@@ -72,7 +72,7 @@ def limited(extra: int) -> Iterator[None]:
 
 
 def available() -> int:
-    """Return the bytes of memory that are free or can be freed; 2^62 if the system hides them."""
+    """Return the bytes of memory that are free or can be freed; 2^62 if that is unknown."""
     path = Path("/proc/meminfo")
     if not path.exists():
         return 2**62
@@ -81,18 +81,18 @@ def available() -> int:
 
 
 def allowance() -> int:
-    """Return the bytes that a measurement may take: 85 % of those that are available."""
+    """Return the bytes that a measurement may use: 85 % of those available."""
     return int(0.85 * available())
 
 
 def peak(call: Callable[[], object], device: torch.device | str = "cpu") -> int:
-    """Return the most bytes that a call takes at once, beyond what is there before it.
+    """Return the peak memory of a call in bytes, beyond what was allocated before it.
 
-    Outputs and gradients count. On CUDA as torch's allocator counts them; on the CPU as pages that
-    become resident, which needs Linux.
+    Includes outputs and gradients. On CUDA as counted by torch's allocator; on the CPU as pages
+    that become resident, which needs Linux.
 
     Raises:
-        OSError: If the system does not tell.
+        OSError: If the system does not report it.
     """
     if torch.device(device).type == "cuda":
         before = torch.cuda.memory_allocated(device)
@@ -102,13 +102,13 @@ def peak(call: Callable[[], object], device: torch.device | str = "cpu") -> int:
         return torch.cuda.max_memory_allocated(device) - before
     _give_back()
     before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     call()
     return max(0, _resident("VmHWM") - before)
 
 
 def _give_back() -> None:
-    """Give freed memory back to the system: what is kept would hide what a call takes."""
+    """Give freed memory back to the system: a call could reuse it without raising the peak."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)

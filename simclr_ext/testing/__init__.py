@@ -1,4 +1,4 @@
-"""How far from float64 a result may be: one error budget for tests, GPU check and doctor."""
+"""The allowed error against float64: one error budget for tests, GPU check and doctor."""
 
 from simclr_ext.testing.budget import ROUNDINGS, error_budget, error_norm, natural_size
 

@@ -1,11 +1,11 @@
-"""The error budget of a loss and of its gradients, against the same in float64.
+"""The error budget of a loss and its gradients against float64.
 
     budget = 2 |eager - exact| + 8 u size + least sqrt(elements)
 
 |.| is the Euclidean norm, eager the dense computation by PyTorch in the precision of the inputs, or
-in float32 where that is less precise, and u one rounding. `size` is that of the terms whose sum the
-quantity is: the sum may be smaller by cancellation. tests/cuda_host/precision.h has the same
-formula in C++: change both.
+in float32 if they are less precise, and u the relative error of one rounding. `size` is the norm of
+the terms that are summed: the sum itself may be smaller by cancellation.
+tests/cuda_host/precision.h has the same formula in C++: change both.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import math
 
 from torch import Tensor
 
-# Eight, because tensor cores cut sums off, and what they lose all has one sign: at D = 256 it takes
-# half of the budget of three products in TF32, an eighth of bfloat16's.
+# Eight, because tensor cores truncate sums, and truncation errors all have the same sign: at
+# D = 256 they use half of the budget of 3xTF32, an eighth of bfloat16's.
 ROUNDINGS = 8.0
 _OF_ROWS = ("loss", "lse", "positive")  # a value per row: not gradients
 
@@ -35,27 +35,27 @@ def error_budget(
     eps: float = 1e-12,
     single_pair: bool = False,
 ) -> float:
-    """Return the largest norm of an error that passes.
+    """Return the largest allowed norm of an error.
 
     Args:
         name: "loss", "lse" or "positive", [R] each; "grad_temperature"; any other name is that of a
             gradient of rows, [R, D].
         exact: The quantity in float64.
-        eager: The same by the dense computation.
-        rows: Inputs [R, D], all of them.
+        eager: The quantity from the dense computation.
+        rows: All inputs, [R, D].
         temperature: T.
-        rounding: u, relative, of the quantity; of a gradient also that of its weights.
-        logit_rounding: Relative, of similarities, where they are less precise than `eager` has
-            them; it matters to gradients. That of a loss is its `rounding`.
-        least: Smallest positive number that the quantity's dtype holds.
-        roundings: How many roundings.
-        normalize: As the loss takes it.
-        eps: As the loss takes it: what shorter rows are divided by.
-        single_pair: Whether this is NT-Xent of one pair, which has no negatives: its loss and the
+        rounding: u, relative, of the quantity; for a gradient also that of its weights.
+        logit_rounding: Relative rounding of similarities, if they are less precise than in `eager`;
+            it affects gradients only. For a loss, `rounding` covers it.
+        least: Smallest positive number of the quantity's dtype.
+        roundings: Number of roundings.
+        normalize: The loss's argument.
+        eps: The loss's argument: shorter rows are divided by it.
+        single_pair: Whether this is NT-Xent of one pair, which has no negatives: its loss and
             gradients are 0, and nothing is rounded.
 
     Returns:
-        The budget; an error that is NaN is not below it.
+        The budget. A NaN error does not compare as below it.
 
     Example:
         >>> import torch
@@ -67,7 +67,7 @@ def error_budget(
     if single_pair and name not in ("lse", "positive"):
         return 0.0
     if name not in _OF_ROWS:
-        # An error of a similarity is one of 1 / T times its size in a logit, hence in a weight.
+        # An error of a similarity is 1 / T times as large in its logit, hence in a weight.
         rounding += logit_rounding * _largest_similarity(rows, normalize) / temperature
     size = natural_size(name, exact, rows, temperature, normalize=normalize, eps=eps)
     smallest = least * math.sqrt(exact.numel())
@@ -78,8 +78,8 @@ def error_norm(value: Tensor, exact: Tensor) -> float:
     """Return the Euclidean norm of a quantity's error.
 
     Args:
-        value: Of any dtype.
-        exact: Of the same shape, float64.
+        value: The quantity, of any dtype.
+        exact: The quantity in float64, of the same shape.
     """
     return float((value.double() - exact).norm())
 
@@ -93,7 +93,7 @@ def natural_size(
     normalize: bool = True,
     eps: float = 1e-12,
 ) -> float:
-    """Return the norm of the terms whose sum a quantity is; arguments as of `error_budget`."""
+    """Return the norm of the terms that a quantity sums; arguments as in `error_budget`."""
     square = _largest_similarity(rows, normalize)
     if name in _OF_ROWS:
         return float(exact.norm()) + math.sqrt(len(rows)) * square / temperature

@@ -1,7 +1,7 @@
 """The contrastive losses tile by tile in PyTorch operations: any device, any floating dtype.
 
-The algorithm of csrc/cpu over larger tiles, without a compiler; docs/math.md derives it. Of
-S = X Y^T one tile exists at a time; where the columns are the rows, only those on and above the
+The algorithm of csrc/cpu with larger tiles, without a compiler; docs/math.md derives it. One tile
+of S = X Y^T exists at a time; if the columns are the rows, only the tiles on and above the
 diagonal are computed:
 
     forward   lse_i = log sum_j exp(s_ij / T)            row sums to block a, column sums to block b
@@ -9,8 +9,8 @@ diagonal are computed:
 
 Nothing waits for the device inside the loops over tiles. The order of summation is fixed.
 
-From the outside in: operators, row_sums (forward) and pair_weights (backward), tiles; below these
-schedule, pairing and rows, and problem.
+From top to bottom: operators; row_sums (forward) and pair_weights (backward); tiles; schedule,
+pairing and rows; problem.
 """
 
 from simclr_ext.tiled.operators import (

@@ -24,7 +24,7 @@ from simclr_ext.tiled.pair_weights import PairWeights, grad_of_rows
 from simclr_ext.tiled.pairing import Pairing
 from simclr_ext.tiled.problem import Problem
 from simclr_ext.tiled.row_sums import RowSums
-from simclr_ext.tiled.rows import HALF_TYPES, join_rows, stored_rows, undo_normalisation
+from simclr_ext.tiled.rows import HALF_TYPES, join_rows, stored_rows, undo_normalization
 from simclr_ext.tiled.tiles import Tiles
 
 
@@ -45,20 +45,20 @@ def contrastive_forward(
 
     Args:
         x: Rows, [R, D], floating; half types are computed in float32.
-        y: Columns, [C, D], of the dtype and device of ``x``; None: the rows, each of which leaves
-            out itself.
+        y: Columns, [C, D], of the dtype and device of ``x``; None: the rows x, without the pairs
+            (i, i).
         temperature: T > 0, 0-d float64 on the CPU.
         normalize: Whether to divide each row and column by max(norm, eps) first.
         eps: At least 1.2e-38.
-        shifts: The positives p(i) of row i are the columns i + shift, where there are such; at
-            most two; of y None none or (k, -k).
-        x_label: int32 [R] in the place of ``shifts``: all columns of the same label are positive.
-        y_label: int32 [C]; None where ``y`` is.
-        owned: With y None, () or begin and end of the rows whose losses are computed.
+        shifts: The positives p(i) of row i are the columns i + shift that exist; at most two
+            shifts, and () or (k, -k) if y is None.
+        x_label: int32 [R], instead of ``shifts``: all columns with the same label are positive.
+        y_label: int32 [C]; None if ``y`` is None.
+        owned: If y is None, () or begin and end of the rows whose losses are computed.
 
     Returns:
-        loss and lse (in :func:`sum_dtype`) [R + C], of the rows over the columns, and of the
-        columns over the rows; of y None [R], or of the owned rows. The rows z of [x; y] and
+        loss and lse (in :func:`sum_dtype`), each [R + C]: of the rows over the columns, then of
+        the columns over the rows; [R] if y is None, or one per owned row. The rows z of [x; y] and
         inv_norm, as :func:`join_rows` returns them.
     """
     check_rows(x, y)
@@ -91,8 +91,8 @@ def contrastive_backward(
     """Compute the gradients of sum_k grad_loss[k] loss[k].
 
     Args:
-        grad_loss: One for each row of z, [R + C] or [R]; all of them also where only some are
-            owned, and so are the next two.
+        grad_loss: One for each row of z, [R + C] or [R]. Even if only some rows are owned,
+            grad_loss, loss and lse are those of all rows.
         loss: As :func:`contrastive_forward` returned it, like the next three.
         lse: [R + C] or [R].
         z: [R + C, D] or [R, D].
@@ -103,14 +103,15 @@ def contrastive_backward(
         shifts: At most two.
         x_label: [R].
         y_label: [C].
-        owned: () or begin and end of the rows whose gradient is computed: that of the losses of
-            all rows.
+        owned: () or begin and end of the rows for which a gradient is computed: the gradient of
+            the losses of all rows.
         needs_grad: Whether x, y and the temperature need a gradient.
 
     Returns:
-        The gradient of the raw rows of x and y, or of the one that needs it; with y None, of the
-        rows x, or of those that are owned. And the temperature's, 0-d in the dtype and on the
-        device of ``lse``, or [0] where it needs none; with ``owned`` it is a part of a sum.
+        The gradient of the raw rows of x and y, or of the one that needs it; if y is None, of the
+        rows x, or of the owned ones. And the gradient of the temperature, 0-d in the dtype and on
+        the device of ``lse``, or [0] if it needs none; with ``owned`` it is this rank's share of
+        the sum.
     """
     check_contrastive_saved(grad_loss, loss, lse, z, inv_norm, dim, rows)
     _check_layout("R + C" if len(z) > rows else "R", z, loss, dim)
@@ -171,8 +172,9 @@ def nt_xent_backward(
         needs_grad: Whether z0, z1 and the temperature need a gradient.
 
     Returns:
-        The gradient of the raw rows, [2N, D], or [N, D] of the one view that needs one; and the
-        temperature's, 0-d in the dtype and on the device of ``lse``, or [0] where it needs none.
+        The gradient of the raw rows, [2N, D], or [N, D] if only one view needs it; and the
+        gradient of the temperature, 0-d in the dtype and on the device of ``lse``, or [0] if it
+        needs none.
     """
     check_saved(grad_loss, loss, lse, z, inv_norm, dim)
     _check_layout("2N", z, loss, dim)
@@ -228,11 +230,11 @@ def _backward(
         rows = stored_rows(z, inv_norm)
         tiles = Tiles(rows, problem, pairing, value, inv_norm.numel() > 0)
         grad_z = grad_of_rows(PairWeights(tiles, grad_loss, loss, lse), tiles, wanted)
-        radial = undo_normalisation(grad_z, rows.part(wanted), inv_norm[wanted])
+        radial = undo_normalization(grad_z, rows.part(wanted), inv_norm[wanted])
         grad_z = grad_z.to(z.dtype)
         if not needs_temperature:
             return grad_z, lse.new_empty(0)
-        # Each pair of rows is in the sum of either row; a pair of a row and a column, in the row's.
+        # If the columns are the rows, each pair is in two row sums; otherwise only in its row's.
         times = 2 if problem.same else 1
         total = radial[: problem.rows].sum(dtype=lse.dtype)
         return grad_z, total / (-times * value)

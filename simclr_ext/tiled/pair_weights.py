@@ -1,4 +1,4 @@
-"""The backward pass: tiles of S become tiles of W, and these the gradient of the rows."""
+"""The backward pass: tiles of S become tiles of W, and tiles of W the gradient of the rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class PairWeights:
 
         W_ij = gain / T (g_i (P_ij - [j positive] / n_i) + g_j (P_ji - [i positive] / n_j))
 
-    Each of the two terms is weight 2^(exponent_scale (x_ij - shift)), and at positives
-    weight_at_positive 2^(...) + positive_weight, of the row and of the column.
+    Each of the two terms, one of the row and one of the column, is
+    weight 2^(exponent_scale (x_ij - shift)), and at positives
+    weight_at_positive 2^(...) + positive_weight.
 
     Args:
-        tiles: Of S.
+        tiles: The tiles of S.
         grad_loss: g, one for each row of z, as are the losses.
         loss: As the forward pass returned it.
         lse: As the forward pass returned it.
@@ -41,16 +42,16 @@ class PairWeights:
         lse2 = lse * LOG2_E
         self._shift = torch.zeros_like(loss)
         if not tiles.unshifted:
-            # Finite for a row that meets nobody: -inf - (-inf) is NaN.
+            # Finite even for a row without columns: -inf - (-inf) is NaN.
             self._shift = (lse2 / scale).to(dtype).clamp_min_(torch.finfo(dtype).min)
-        # What the shift lacks of lse_i goes here, in double: P_ij keeps its last bits.
+        # The rounding error of the shift is compensated here, in double: P_ij keeps its last bits.
         weight = weight * (self._shift.to(lse.dtype) * scale - lse2).exp2_()
         weight = torch.where(positives > 0, weight, 0)
         self._weight = weight.to(dtype)
         self._weight_at_positive = torch.where(single, 0, weight)
 
     def apply(self, x: Tensor, tile: Tile) -> Tensor:
-        """Return the tile of W in the place of ``x``."""
+        """Return the tile of W, computed in place of ``x``."""
         diagonals = list(self._tiles.pairing.diagonals(tile))
         on_diagonals = [self._at(x.diagonal(d.offset), d) for d in diagonals]
         matches = self._tiles.pairing.matches(tile)
@@ -73,7 +74,7 @@ class PairWeights:
         return x
 
     def _factors(self, tile: Tile, matches: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the weights of a tile's rows and columns, which broadcast to the tile."""
+        """Return the weights of a tile's rows and columns, broadcastable to the tile."""
         row, column = (self._weight[part] for part in _sides(tile))
         if matches is None:
             return row[:, None], column
@@ -86,7 +87,7 @@ class PairWeights:
         )
 
     def _at(self, x: Tensor, diagonal: Diagonal) -> Tensor:
-        """Return the weights of the positives ``x`` of a diagonal."""
+        """Return the weights of the positives on a diagonal, whose similarities are ``x``."""
         x = x.to(self._positive_weight.dtype)
         row, column = (
             self._weight_at_positive[part]

@@ -1,4 +1,4 @@
-"""Which pairs of a row and a column count, and which of them are positive."""
+"""Which pairs of a row and a column count, and which of these are positive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Diagonal:
     """The positives of a tile that lie on one diagonal.
 
     Args:
-        offset: As ``Tensor.diagonal`` takes it.
+        offset: The argument of ``Tensor.diagonal``.
         rows: The rows of these positives, in z.
         columns: Their columns, in z, one for each row.
     """
@@ -29,12 +29,12 @@ class Diagonal:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Pairs (i, j) of rows of z, where i is one of the rows X, and j of the columns Y.
+    """Pairs (i, j) of rows of z, where i is one of the rows X and j one of the columns Y.
 
     Args:
         skip_self: Whether the pairs (i, i) do not count.
-        shifts: A pair is positive where j - i is one of them,
-        labels: or, [rows of z] int32, where i and j have the same label.
+        shifts: A pair is positive if j - i is one of these.
+        labels: Instead of shifts, [rows of z] int32: a pair is positive if both labels are equal.
     """
 
     skip_self: bool
@@ -53,9 +53,9 @@ class Pairing:
 
         Args:
             problem: The rows and columns.
-            shifts: Of the columns' numbers in Y against those of the rows in X.
+            shifts: Differences between a positive's index in Y and the row's index in X.
             x_label: [R].
-            y_label: [C]; None where the columns are the rows.
+            y_label: [C]; None if the columns are the rows.
         """
         labels = x_label if y_label is None or x_label is None else torch.cat([x_label, y_label])
         in_z = 0 if problem.same else problem.column0 - problem.row0
@@ -66,7 +66,7 @@ class Pairing:
         return replace(self, shifts=tuple(-shift for shift in self.shifts))
 
     def mask(self, x: Tensor, tile: Tile) -> None:
-        """Set what does not count in a tile ``x`` to -inf."""
+        """Set the pairs of a tile ``x`` that do not count to -inf."""
         if self.skip_self:
             for diagonal in _diagonals(tile, [0]):
                 x.diagonal(diagonal.offset).fill_(-math.inf)

@@ -1,4 +1,4 @@
-"""Which rows meet which columns. Both are ranges of one matrix z, and so are their tiles."""
+"""Which rows are compared with which columns; both, and their tiles, are ranges of rows of z."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """R rows that meet C columns, S = X Y^T; x_i = z[row0 + i] and y_j = z[column0 + j].
+    """R rows compared with C columns, S = X Y^T; x_i = z[row0 + i] and y_j = z[column0 + j].
 
     Args:
         rows: R.
         columns: C.
         row0: The first row, in z.
         column0: The first column, in z.
-        same: Whether the columns are all rows of z, so that a row meets itself among them.
+        same: Whether the columns are all rows of z, so that each row is among its own columns.
     """
 
     rows: int
@@ -26,12 +26,12 @@ class Problem:
 
     @classmethod
     def of(cls, size: int, rows: int, owned: Sequence[int] = ()) -> Problem:
-        """Return the problem of a z of ``size`` rows, of which ``rows`` are rows X.
+        """Return the problem for a z with ``size`` rows, of which the first ``rows`` are X.
 
         Args:
-            size: R + C; or R, where the columns are the rows themselves.
+            size: R + C, or R if the columns are the rows themselves.
             rows: R.
-            owned: Begin and end of the rows of a rank, where they are not all.
+            owned: Begin and end of the rows of a rank; (): all.
         """
         if size > rows:
             return cls(rows, size - rows, 0, rows, same=False)
@@ -50,12 +50,12 @@ class Problem:
 
     @property
     def symmetric(self) -> bool:
-        """Whether S is symmetric: all rows meet each other."""
+        """Whether S is symmetric: all rows are compared with each other."""
         return self.same and self.rows == self.columns
 
     @property
     def results(self) -> slice:
-        """The rows of z that have a loss: rows and columns, or the rows where these are both."""
+        """The rows of z that have a loss: rows and columns, or only the rows if they are both."""
         return self.row_range if self.same else slice(0, self.rows + self.columns)
 
     def wanted(self, needs_grad: Sequence[bool]) -> slice:
@@ -78,9 +78,9 @@ class Tile:
     """A part of S.
 
     Args:
-        rows: In z.
-        columns: In z.
-        turned: Whether it adds to its columns what its transpose would add to them as rows.
+        rows: Range of rows of z.
+        columns: Range of rows of z.
+        turned: Whether its transpose counts too: the tile also adds to the sums of its columns.
     """
 
     rows: slice

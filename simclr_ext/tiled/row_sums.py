@@ -1,4 +1,4 @@
-"""The forward pass: tiles of S become sums over each row, and these the losses."""
+"""The forward pass: tiles of S become row sums, and row sums the losses."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _LN_2 = math.log(2)
 
 
 class RowSums:
-    """Sums over the columns of each row, and over the rows of each column, as they are visited.
+    """Sums over the columns of each row and over the rows of each column, accumulated by tiles.
 
         sum_i          = sum_j 2^(exponent_scale (x_ij - max_i))
         positive_sum_i = sum_{j positive} x_ij
 
-    max_i is the largest x_ij so far, and the sum follows its rise; or 0 where no shift is needed.
+    max_i is the largest x_ij so far (the sum is rescaled when it rises), or 0 without shifts.
     """
 
     def __init__(self, tiles: Tiles) -> None:
         rows = tiles.rows
         self._tiles = tiles
         self._max = tiles.new_empty(len(rows))
-        # Below every similarity, yet finite: for a row that is all masked, -inf - (-inf) is NaN.
+        # Below every similarity, yet finite: for a fully masked row, -inf - (-inf) is NaN.
         self._max.fill_(0.0 if tiles.unshifted else torch.finfo(rows.dtype).min)
         self._sum = torch.zeros_like(self._max, dtype=sum_dtype(self._max.device))
         self._positive_sum = torch.zeros_like(self._sum)
 
     def add(self, x: Tensor, tile: Tile) -> None:
-        """Add a tile to its rows and, where it is turned, to its columns. Overwrites it."""
+        """Add a tile to its rows and, if it is turned, to its columns. Overwrites ``x``."""
         self._add_positives(x, tile)
         unshifted = self._tiles.unshifted
         if unshifted:
@@ -67,7 +67,7 @@ class RowSums:
         problem, scale = self._tiles.problem, self._tiles.exponent_scale
         positives = self._tiles.pairing.count_positives(problem, self._max.device)
         shift = self._max.to(self._sum.dtype)
-        # Relative to the shift, as the sum is: where the positive dominates it, they cancel.
+        # Relative to the shift, like the sum, so that both cancel where the positive dominates.
         exponent = (self._positive_sum / positives.clamp(min=1) - shift) * scale
         log_sum = self._sum.log2()
         if problem.columns - problem.same == 1:
@@ -75,17 +75,17 @@ class RowSums:
         if problem.rows == 1 and not problem.same:
             _take(exponent, log_sum, positives, problem.column_range)
         lse = (shift * scale + log_sum) * _LN_2
-        # The mean of the positives cannot exceed the lse: what is negative is rounding.
+        # The mean of the positives cannot exceed the lse: a negative loss is rounding.
         loss = ((log_sum - exponent) * _LN_2).clamp_min_(0).to(self._max.dtype)
         loss = torch.where(positives > 0, loss, 0)
         return loss[problem.results].clone(), lse[problem.results].clone()
 
 
 def _take(exponent: Tensor, log_sum: Tensor, positives: Tensor, part: slice) -> None:
-    # A positive that alone counts is the whole sum, and the logarithm of a power is rounded.
+    # If the positive is the only column, its exponent is the exact logarithm of the sum.
     log_sum[part] = torch.where(positives[part] > 0, exponent[part], log_sum[part])
 
 
 def _sides(tile: Tile) -> list[tuple[slice, int]]:
-    """Return the rows of z that a tile adds to, and the dimension of it that is summed."""
+    """Return the rows of z that a tile adds to, and the dimension of the tile to sum over."""
     return [(tile.rows, 1), (tile.columns, 0)] if tile.turned else [(tile.rows, 1)]

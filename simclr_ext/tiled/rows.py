@@ -1,8 +1,8 @@
 """The rows of z as the tiled backend stores and multiplies them.
 
-float32 and float64 rows are normalised and stored as they are. Half types on CUDA stay half types,
+float32 and float64 rows are stored normalized. Half types on CUDA stay half types,
 so that the products run on tensor cores, with float32 results: a row is stored scaled by a power of
-two, which loses nothing, and what is left of its normalisation multiplies the products.
+two, which is exact, and the remaining factor of its normalization multiplies the products.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES
 from simclr_ext.reference import compute_dtype
 
 HALF_TYPES = (torch.bfloat16, torch.float16)
-# Weights of half types are scaled so that the largest are about 2^8: in float16, those of batches
-# of any size are then far from its least number, 2^-24.
+# Weights of half types are scaled so that the largest are about 2^8: for every batch size they are
+# then far above float16's smallest number, 2^-24.
 _GAIN_EXPONENT = 8
-_ROWS_AT_A_TIME = 4096  # whose norms are found in a wider dtype, and so in a copy
+_ROWS_AT_A_TIME = 4096  # limits the copy in a wider dtype that the norms need
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Rows:
         return stored if self.factor is None else stored * self.factor[rows, None]
 
     def largest_product(self, rows: slice, columns: slice) -> float:
-        """Return a bound of |z_i . z_j| for rows that are not normalised. Waits for the device."""
+        """Return a bound of |z_i . z_j| for rows that are not normalized. Synchronizes."""
         norms = torch.linalg.vector_norm(self.stored, dim=1, dtype=self.dtype)  # factors are 1
         return float(norms[rows].max() * norms[columns].max())
 
@@ -71,7 +71,7 @@ class Rows:
             torch.addmm(grad, weights, self.stored[part], out_dtype=grad.dtype, out=grad)
 
     def gain(self, weight: Tensor) -> Tensor | float:
-        """Return the power of two that weights of the size of ``weight`` are scaled by."""
+        """Return the power of two by which weights as large as ``weight`` are scaled."""
         if self.factor is None:
             return 1.0
         _, exponent = torch.frexp(weight.abs().max())
@@ -79,12 +79,12 @@ class Rows:
 
 
 def multiplies_halves(z: Tensor) -> bool:
-    """Return whether half rows are multiplied as they are: on CUDA, where torch can."""
+    """Return whether half rows are multiplied in their own dtype: on CUDA, if torch can."""
     return HAS_PRODUCTS_OF_HALVES and z.dtype in HALF_TYPES and z.device.type == "cuda"
 
 
 def stored_rows(z: Tensor, inv_norm: Tensor) -> Rows:
-    """Return the rows that :func:`join_rows` returned, for products.
+    """Return the result of :func:`join_rows` as :class:`Rows`.
 
     Args:
         z: [rows, D].
@@ -99,10 +99,10 @@ def stored_rows(z: Tensor, inv_norm: Tensor) -> Rows:
 
 
 def join_rows(parts: Sequence[Tensor], normalize: bool, eps: float) -> tuple[Tensor, Tensor]:
-    """Return the rows of all parts, normalised if asked for, and inv_norm [rows] or [0].
+    """Return the rows of all parts, normalized on request, and inv_norm [rows] or [0].
 
     inv_norm is 1 / max(norm, eps), negative where eps is the larger. Half rows are not multiplied
-    by it, but by the largest power of two that is at most |inv_norm|.
+    by inv_norm, but by the largest power of two up to |inv_norm|.
     """
     first = parts[0]
     size = sum(len(part) for part in parts)
@@ -117,7 +117,7 @@ def join_rows(parts: Sequence[Tensor], normalize: bool, eps: float) -> tuple[Ten
         return z, inv_norm
     for begin in range(0, size, _ROWS_AT_A_TIME):
         rows, inv = (x[begin : begin + _ROWS_AT_A_TIME] for x in (z, inv_norm))
-        # Squares may leave the range of the rows' own dtype.
+        # Squares may overflow or underflow in the rows' own dtype.
         norm = torch.linalg.vector_norm(rows, dim=1, dtype=sum_dtype(z.device))
         inv.copy_(torch.where(norm < eps, -1 / eps, 1 / norm))
         scale = inv.abs()
@@ -128,22 +128,22 @@ def join_rows(parts: Sequence[Tensor], normalize: bool, eps: float) -> tuple[Ten
     return z, inv_norm
 
 
-def undo_normalisation(grad_z: Tensor, z: Tensor, inv_norm: Tensor) -> Tensor:
+def undo_normalization(grad_z: Tensor, z: Tensor, inv_norm: Tensor) -> Tensor:
     """Turn dL/dz_i into the gradient of the raw rows, in place; return z_i . dL/dz_i.
 
     Args:
         grad_z: [rows, D].
-        z: [rows, D], unit rows if normalised.
-        inv_norm: [rows], or [0] if not normalised.
+        z: [rows, D], unit rows if normalized.
+        inv_norm: [rows], or [0] if not normalized.
     """
     radial = (z * grad_z).sum(1)
     if inv_norm.numel() > 0:
-        # A row divided by eps, and not by its norm, is free to move along itself.
+        # A row divided by eps instead of its norm keeps the radial part of its gradient.
         tangential = torch.where(inv_norm < 0, 0, radial)
         grad_z.addcmul_(z, tangential[:, None], value=-1).mul_(inv_norm.abs()[:, None])
     return radial
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
-    """Return the dtype of sums over all rows: float64, or float32 where the device has no other."""
+    """Return the dtype of sums over all rows: float64, or float32 on devices without float64."""
     return torch.float32 if device.type == "mps" else torch.float64

@@ -1,4 +1,4 @@
-"""Which tiles a problem has, and in which order: that of all sums, so their bits are fixed."""
+"""The tiles of a problem and their order, which fixes the order of summation and so the bits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from simclr_ext.tiled.problem import Problem, Tile
 
-# The most rows and columns of a tile: as many as keep a processor's caches warm, or fill a GPU.
+# Maximum rows and columns of a tile: small enough for a CPU's caches, large enough to fill a GPU.
 _CPU_SIDE = 1024
 _DEVICE_SIDE = 4096
 
@@ -23,8 +23,8 @@ def schedule(problem: Problem, device: torch.device) -> list[Tile]:
 
 def triangle(rows: int, side: int) -> list[Tile]:
     """Return the tiles on and above the diagonal of S = Z Z^T."""
-    # An even number of blocks: halves the work of a single one, and lets no block of NT-Xent lie in
-    # both views.
+    # An even number of blocks: no block of NT-Xent then lies in both views. And two blocks take
+    # less work than one, which has no symmetry to use.
     count = min(2 * -(-rows // (2 * side)), rows)
     blocks = _blocks(slice(0, rows), count)
     return [
@@ -35,7 +35,7 @@ def triangle(rows: int, side: int) -> list[Tile]:
 
 
 def grid(rows: slice, columns: slice, side: int, *, turned: bool) -> list[Tile]:
-    """Return the tiles of a rectangle."""
+    """Return the tiles of a rectangular S."""
     sides = [_blocks(part, -(-(part.stop - part.start) // side)) for part in (rows, columns)]
     return [Tile(block, other, turned) for block, other in itertools.product(*sides)]
 

@@ -13,16 +13,16 @@ from simclr_ext.tiled.rows import Rows
 from simclr_ext.tiled.schedule import schedule
 
 LOG2_E = math.log2(math.e)
-# Up to this span of exponents, 2^x_ij and its sums neither overflow nor underflow as they are.
+# Up to this span of exponents, 2^x_ij and its sums neither overflow nor underflow without a shift.
 _SAFE_SPAN = {torch.float32: 115.0, torch.float64: 1000.0}
 
 
 class Tiles:
-    """The matrix S = X Y^T of a problem, of which one tile x exists at a time.
+    """The matrix S = X Y^T of a problem; one tile x of it exists at a time.
 
-    Where 2^x then neither overflows nor underflows, a tile is scaled to logits in powers of two,
-    x = s log2(e) / T. Else it is s itself, from which a shift is to be subtracted before it is
-    scaled: next to the largest term the difference is exact, that of scaled values is not.
+    If 2^x neither overflows nor underflows, a tile has base-2 logits, x = s log2(e) / T. Otherwise
+    x = s, and a shift is subtracted before scaling: near the largest term the difference is exact,
+    that of scaled values is not.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class Tiles:
         self.problem = problem
         self.pairing = pairing
         self.inv_t = 1 / temperature
-        # As the tiles' dtype holds it, so that what is computed in double agrees with them.
+        # Rounded to the tiles' dtype, so that computations in double agree with the tiles.
         scale = float(torch.tensor(LOG2_E / temperature, dtype=rows.dtype, device="cpu"))
         ranges = problem.row_range, problem.column_range
         largest = 1.0 if normalized else rows.largest_product(*ranges)
         self.unshifted = 2 * scale * largest <= _SAFE_SPAN[rows.dtype]  # False for NaN
-        # The logit of x is x exponent_scale, in powers of two.
+        # The base-2 logit of x is x exponent_scale.
         self._product_scale, self.exponent_scale = (scale, 1.0) if self.unshifted else (1.0, scale)
         self.schedule = schedule(problem, rows.stored.device)
         self._tile = self.new_empty(max(math.prod(tile.shape) for tile in self.schedule))

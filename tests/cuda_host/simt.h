@@ -1,13 +1,13 @@
-// A GPU in miniature: runs a kernel's blocks one after the other on the CPU, a block's threads as
-// fibers that take turns in random order, and watches what a GPU does not tell:
+// A simulated GPU: runs a kernel's blocks one after the other on the CPU, a block's threads as
+// fibers that take turns in random order, and detects errors that a GPU does not report:
 //
-//   - shared memory that is read before it is written, or by one thread and written by another
-//     with no barrier in between, or touched while an asynchronous copy is under way;
-//   - threads that wait for each other for ever, or disagree about what their warp does;
-//   - copies that no one waited for.
+//   - shared memory that is read before it is written, or read by one thread and written by another
+//     with no barrier in between, or accessed during an asynchronous copy;
+//   - deadlocks, and threads of a warp that reach different instructions;
+//   - copies that were never waited for.
 //
-// Each of these throws simt::Failure. Threads change only where they wait for others, so the order
-// of what lies between is not explored: the race detector judges it by barriers, not by luck.
+// Each of these throws simt::Failure. Threads switch only where they wait for others, so other
+// interleavings are not executed: the race detector judges them by the barriers.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// The contrastive operators by the fused CUDA kernels, run on the miniature GPU, against the dense
+// The contrastive operators by the fused CUDA kernels, run on the simulated GPU, against the dense
 // computation in double: rectangles, queues, labels and owned rows.
 //
 //   test_contrastive PRECISION [SEED]      bf16, fp16, tf32 or tf32x3

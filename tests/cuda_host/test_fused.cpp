@@ -1,4 +1,4 @@
-// NT-Xent by the fused CUDA kernels, run on the miniature GPU, against the dense computation in
+// NT-Xent by the fused CUDA kernels, run on the simulated GPU, against the dense computation in
 // double.
 //
 //   test_fused PRECISION [SEED]      bf16, fp16, tf32 or tf32x3
@@ -236,7 +236,7 @@ void test_copies_of_what_is_saved(const Checker& checker) {
   }
 }
 
-// A single pair has no negatives: nothing can be learnt from it.
+// A single pair has no negatives: nothing can be learned from it.
 void test_one_pair(const Checker& checker) {
   for (const double temperature : {0.01, 0.3}) {
     for (const bool normalize : {true, false}) {

@@ -1,4 +1,4 @@
-// The miniature GPU: it computes what a GPU would, and notices what it is there to notice.
+// The simulated GPU: it computes what a GPU would, and detects the errors that it must detect.
 
 #include <cmath>
 #include <cstring>

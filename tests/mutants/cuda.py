@@ -13,7 +13,7 @@ from tests.tools import CMAKE
 
 SECONDS = 900  # a sound copy takes about one minute per precision
 PRECISIONS = ("bf16", "tf32x3", "fp16", "tf32")
-COMPLAINTS = (  # of the miniature GPU, of the test itself, and of the sanitizers
+COMPLAINTS = (  # of the simulated GPU, of the test itself, and of the sanitizers
     r"what\(\):\s+(.*)",
     r"failed: (.*) with (.*)",
     r"runtime error: (.*)",

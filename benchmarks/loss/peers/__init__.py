@@ -1,7 +1,7 @@
-"""The implementations that are compared, a file each; those that can run here, and why not others.
+"""The implementations that are compared, a file each; which can run here, and why others cannot.
 
-A peer is skipped with its reason where it is not installed or not made for the device; it is never
-silently replaced.
+A peer that is not installed, or does not support the device, is skipped with the reason; it is
+never silently replaced.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def find(
     """Load peers.
 
     Args:
-        peers: Which.
-        device: Type of the device that they are to run on.
+        peers: The peers to load.
+        device: Type of the device to run on.
 
     Returns:
         Those that can run there, each with its loss, and why the others cannot, by name.
@@ -74,7 +74,7 @@ def find(
 
 
 def versions(peers: Iterable[Peer]) -> dict[str, str]:
-    """Return the versions of the peers' packages, those that are installed."""
+    """Return the versions of the peers' installed packages."""
     found = {}
     for package in dict.fromkeys(peer.package for peer in peers if peer.package):
         try:

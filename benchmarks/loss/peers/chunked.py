@@ -1,4 +1,4 @@
-"""What a careful user writes: rows in chunks, whose logits are computed again for the gradient."""
+"""What a careful user writes: chunks of rows, whose logits are recomputed for the gradient."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from benchmarks.loss.peers.peer import Peer
 
-ROWS = 1024  # of a chunk
+ROWS = 1024  # per chunk
 
 
 def chunked(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:

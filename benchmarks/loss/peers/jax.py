@@ -1,7 +1,7 @@
 """Two losses in JAX, jitted, on the CPU: optax's own, and the dense one by optax's cross-entropy.
 
-They are checked through torch's autograd, and timed without it, on arrays of JAX: the way through
-torch takes 0.2 ms. XLA has threads of its own, as many as processors.
+They are checked through torch's autograd, and timed without it, on JAX arrays: going through torch
+takes 0.2 ms. XLA has its own threads, as many as processors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _FromJax(torch.autograd.Function):
 
 
 class _JaxLoss:
-    """A loss in JAX, for views of torch."""
+    """A loss in JAX, for torch views."""
 
     def __init__(self, loss: Callable[..., Any]) -> None:
         import jax
@@ -54,11 +54,11 @@ class _JaxLoss:
     def natively(
         self, views: tuple[Tensor, Tensor], temperature: float, what: Pass
     ) -> Callable[[], Any]:
-        """Return a call from arrays of JAX, which share the views' memory, to arrays of JAX."""
+        """Return a call from JAX arrays, which share the views' memory, to JAX arrays."""
         import jax
 
         function = self.functions[what]
-        doubles = views[0].dtype == torch.float64  # which JAX rounds to floats otherwise
+        doubles = views[0].dtype == torch.float64  # otherwise JAX rounds them to float32
         with _precision(doubles):
             arrays = [jax.dlpack.from_dlpack(z.detach()) for z in views]
 

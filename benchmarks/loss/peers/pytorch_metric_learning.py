@@ -1,7 +1,7 @@
 """pytorch-metric-learning's NTXentLoss with one label per pair.
 
-It leaves other positives out of the denominator; with one positive per row there are none, and it
-is NT-Xent. It makes a row of logits for every pair: O(N^3) memory.
+It leaves other positives out of the denominator; with one positive per row there are none, so it
+is NT-Xent. It creates a row of logits for every pair: O(N^3) memory.
 """
 
 from __future__ import annotations

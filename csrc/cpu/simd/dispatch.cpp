@@ -1,4 +1,4 @@
-// Picks the kernels of the best instruction set that the processor has.
+// Selects the kernels for the best instruction set that the processor has.
 
 #include <c10/util/Exception.h>
 

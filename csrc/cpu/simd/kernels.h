@@ -1,7 +1,7 @@
-// The vectorised inner loops of the CPU path, one table of functions per instruction set.
+// The vectorized inner loops of the CPU path, one table of functions per instruction set.
 //
-// Exponentials are taken in base 2, of x = scale (s - shift) with scale = log2(e) / T. The shift is
-// subtracted first: near it the difference is exact, with or without fused multiply-add.
+// Exponentials are 2^x with x = scale (s - shift) and scale = log2(e) / T. The shift is subtracted
+// first: near it the difference is exact, with or without fused multiply-add.
 
 #pragma once
 
@@ -11,8 +11,8 @@
 
 namespace simclr::simd {
 
-// Rows of a tile are padded to a multiple of this many elements: no kernel has a tail over columns.
-// A power of two no smaller than the lanes of any vector register.
+// Rows of a tile are padded to a multiple of this many elements, so that no kernel needs a tail
+// loop over columns. A power of two, at least the number of lanes of any vector register.
 constexpr int64_t kColumnPadding = 16;
 
 // The similarities of a tile, row-major.
@@ -21,7 +21,7 @@ struct TileData {
   T* s;
   int64_t rows;
   int64_t columns;  // multiple of kColumnPadding; the padding holds -inf
-  int64_t stride;   // from one row to the next
+  int64_t stride;   // row stride in elements
 };
 
 template <typename T>
@@ -29,9 +29,9 @@ struct Kernels {
   // row_max[r] = max_c s[r, c]; col_max[c] = max_r s[r, c].
   void (*tile_max)(TileData<T> tile, T* row_max, T* col_max);
 
-  // row_sum[r] = sum_c 2^(scale (s - row_shift[r])); col_sum[c] = sum_r 2^(scale (s -
-  // col_shift[c])). `shared`: the caller vouches that all shifts are equal, and one exponential
-  // serves both sums.
+  // row_sum[r] = sum_c 2^(scale (s - row_shift[r]))
+  // col_sum[c] = sum_r 2^(scale (s - col_shift[c]))
+  // `shared`: all shifts are equal (not checked), so one exponential serves both sums.
   void (*exp_sums)(TileData<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum,
                    T* col_sum, bool shared);
 
@@ -40,15 +40,15 @@ struct Kernels {
   void (*pair_weights)(TileData<T> tile, T scale, const T* row_shift, const T* col_shift,
                        const T* row_weight, const T* col_weight, bool shared);
 
-  // to[c, r] = from[r, c], and to[c, r] += from[r, c], for matrices [rows, columns] of whose rows
-  // one begins that many elements after the other.
+  // to[c, r] = from[r, c] and to[c, r] += from[r, c], for `from` [rows, columns]; from_stride and
+  // to_stride are row strides in elements.
   void (*transpose)(const T* from, int64_t rows, int64_t columns, int64_t from_stride, T* to,
                     int64_t to_stride);
   void (*add_transposed)(const T* from, int64_t rows, int64_t columns, int64_t from_stride, T* to,
                          int64_t to_stride);
 
-  // z[r, :] *= inv_norm[r] = 1 / max(|z_r|, eps). `inv_norm` is negated where eps was the larger,
-  // to tell the backward pass that the norm was a constant there.
+  // z[r, :] *= inv_norm[r] = 1 / max(|z_r|, eps). `inv_norm` is negated where eps was the larger:
+  // there the backward pass treats the norm as a constant.
   void (*normalize_rows)(T* z, int64_t rows, int64_t dim, double eps, T* inv_norm);
 
   // Returns sum_r z_r . dz_r, and where `inv_norm` is given turns dz, the gradient with respect to
@@ -57,8 +57,8 @@ struct Kernels {
                                     const T* inv_norm);
 };
 
-// The kernels for the best instruction set that this processor has, or for the one that the
-// environment variable SIMCLR_EXT_ISA names. Read once, at first use.
+// The kernels for the best instruction set that this processor has, or for the one in the
+// environment variable SIMCLR_EXT_ISA. Read once, at first use.
 template <typename T>
 const Kernels<T>& kernels();
 

@@ -84,7 +84,7 @@ void pair_weights(TileData<T> tile, T scale, const T* row_shift, const T* col_sh
           : pair_weights_tile<false, T>)(tile, scale, row_shift, col_shift, row_weight, col_weight);
 }
 
-// Squares of as many rows as a vector has lanes are turned in a buffer, so that both sides are read
+// Square blocks with one row per vector lane are transposed in a buffer, so that memory is read
 // and written in whole vectors.
 template <bool kAdd, typename T>
 void transpose(const T* from, int64_t rows, int64_t columns, int64_t from_stride, T* to,
@@ -117,7 +117,7 @@ void transpose(const T* from, int64_t rows, int64_t columns, int64_t from_stride
   }
 }
 
-// x . y in double, over kLanes running sums for the compiler to keep in vector registers.
+// x . y in double, with kLanes running sums that the compiler can keep in vector registers.
 template <typename T>
 SIMCLR_INLINE double dot(const T* x, const T* y, int64_t dim) {
   double acc[kLanes<T>] = {};
@@ -138,7 +138,7 @@ void normalize_rows(T* z, int64_t rows, int64_t dim, double eps, T* inv_norm) {
   for (int64_t r = 0; r < rows; ++r) {
     T* row = z + r * dim;
     const double norm = __builtin_sqrt(dot(row, row, dim));
-    const bool clamped = norm < eps;  // false for NaN, which must reach the row
+    const bool clamped = norm < eps;  // false for NaN, so that the row becomes NaN
     const T scale = static_cast<T>(1.0 / (clamped ? eps : norm));
     for (int64_t d = 0; d < dim; ++d) row[d] *= scale;
     inv_norm[r] = clamped ? -scale : scale;

@@ -4,7 +4,7 @@
 
 #ifdef __x86_64__
 
-// After the includes: what follows is for these processors only.
+// After the includes: only the code below may use these instructions.
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else

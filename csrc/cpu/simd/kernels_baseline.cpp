@@ -1,4 +1,4 @@
-// The kernels for what every processor of the architecture has: SSE2 on x86-64, NEON on Arm.
+// The kernels for the instructions that every processor has: SSE2 on x86-64, NEON on Arm.
 
 #include "cpu/simd/kernels.h"
 

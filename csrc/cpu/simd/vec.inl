@@ -2,7 +2,7 @@
 //
 // Included by one source file per instruction set, which defines SIMCLR_ISA (a namespace) and
 // SIMCLR_VECTOR_BYTES and switches the compiler to that instruction set. Built on the vector types
-// that GCC and Clang share: arithmetic on them is plain operators, on every architecture.
+// that GCC and Clang share: arithmetic on them uses plain operators, on every architecture.
 // Nothing here may include a standard header: its inline functions would be compiled for this
 // instruction set, and the linker could pick them for processors that lack it.
 
@@ -75,7 +75,7 @@ SIMCLR_INLINE T max_lane(Vec<T> v) {
 }
 
 // Minimax polynomials of 2^f over [-1/2, 1/2], lowest degree first, and the layout of the exponent.
-// Exactly 1 at 0: where one logit dominates a row, the loss is the logarithm of very nearly that.
+// Exactly 1 at 0: where one logit dominates a row, the loss is the logarithm of a number near 1.
 template <typename T>
 struct Exp2;
 
@@ -89,8 +89,8 @@ struct Exp2<float> {  // relative error 2.0e-9
                                     0.00133988951359120315f,
                                     0.000153534202895269751f};
   static constexpr float kMin = -126.0f;  // below: 0, never a denormal
-  // Adding 1.5 * 2^23 rounds to an integer, which the low bits of the sum then hold; the exponent's
-  // bias is added along with it.
+  // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits of the sum; this constant
+  // also adds the exponent's bias.
   static constexpr float kRound = 12582912.0f + 127.0f;
   static constexpr int kMantissaBits = 23;
 };
@@ -129,7 +129,7 @@ class ScaledExp2 {
     const Vec<T> fraction = x * scale_ - (rounded - E::kRound);
     Vec<T> p = broadcast<T>(E::kPoly[kDegree]);
     for (int k = kDegree - 1; k >= 0; --k) p = p * fraction + E::kPoly[k];
-    // A product and not an addition of exponents: a NaN must stay one whatever its payload.
+    // A product, not an addition of exponents: a NaN with any payload must stay NaN.
     const VecInt<T> exponent = reinterpret_cast<VecInt<T>>(rounded) << E::kMantissaBits;
     const Vec<T> power = p * reinterpret_cast<Vec<T>>(exponent);
     return x < lowest_ ? Vec<T>{} : power;

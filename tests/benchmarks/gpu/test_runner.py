@@ -145,7 +145,7 @@ def running(folder: Path) -> list[int]:
 def test_time_for_all_steps_is_kept_and_resume_finishes(tmp_path: Path) -> None:
     code, output, found = run("SLOW", tmp_path, "--minutes", "0.2")
     assert code == 3
-    assert "not done: second, third; --resume goes on" in output
+    assert "not done: second, third; --resume runs the rest" in output
     assert "hang" not in found  # not lost: it is done again
     (tmp_path / "no hanging").touch()
     code, _, found = run("SLOW", tmp_path, "--resume")
@@ -157,7 +157,7 @@ def test_results_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text(json.dumps({"step": "first", "job": "one"}) + "\n")
     code, output, _ = run_expecting_refusal(tmp_path)
     assert code == 1
-    assert "--resume goes on with it" in output
+    assert "--resume resumes it" in output
 
 
 def run_expecting_refusal(folder: Path) -> tuple[int, str, None]:

@@ -1,5 +1,5 @@
-// The twins of csrc/cuda/device.cuh on the miniature GPU: the same functions, each doing what the
-// instruction does that its namesake is one line around.
+// The twins of csrc/cuda/device.cuh on the simulated GPU: the same functions, each simulating the
+// instruction that its namesake wraps.
 
 #pragma once
 
