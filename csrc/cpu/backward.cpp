@@ -10,20 +10,15 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
-#include <array>
-#include <tuple>
 #include <vector>
 
-#include "checks.h"
 #include "common/positives.h"
 #include "cpu/pair_weights.h"
 #include "cpu/parallel.h"
 #include "cpu/rows.h"
 #include "cpu/similarities.h"
-#include "operands.h"
-#include "simclr_ext.h"
+#include "entries.h"
 
 namespace simclr {
 namespace {
@@ -63,11 +58,11 @@ void accumulate_grad(Similarities<T>& s, const PairWeights<T>& weights, Range wa
 }
 
 // wanted: the rows of z whose gradient is returned.
-std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const at::Tensor& loss,
-                                            const at::Tensor& lse, const at::Tensor& z,
-                                            const at::Tensor& inv_norm, const Operands& operands,
-                                            const at::Tensor& temperature, Range wanted,
-                                            bool needs_temperature) {
+Gradients backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
+                   const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim,
+                   const Operands& operands, const at::Tensor& temperature, Range wanted,
+                   bool needs_temperature) {
+  check_unpadded(z, dim);
   TORCH_CHECK_TYPE(z.scalar_type() == loss.scalar_type(), "z must have the dtype of loss, ",
                    loss.dtype(), ", got ", z.dtype());
   const double temperature_value = check_temperature(temperature);
@@ -93,42 +88,8 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   return {grad_z, grad_temperature};
 }
 
-std::tuple<at::Tensor, at::Tensor> nt_xent_backward_cpu(const at::Tensor& grad_loss,
-                                                        const at::Tensor& loss,
-                                                        const at::Tensor& lse, const at::Tensor& z,
-                                                        const at::Tensor& inv_norm, int64_t dim,
-                                                        const at::Tensor& temperature,
-                                                        std::array<bool, 3> needs_grad) {
-  check_pairs(z);
-  check_saved(grad_loss, loss, lse, z, inv_norm, dim, "2N");
-  check_unpadded(z, dim);
-  const auto [needs_z0, needs_z1, needs_temperature] = needs_grad;
-  const int64_t n = z.size(0) / 2;
-  const Range wanted{needs_z0 || needs_temperature ? 0 : n,
-                     needs_z1 || needs_temperature ? 2 * n : n};
-  return backward(grad_loss, loss, lse, z, inv_norm, Operands::nt_xent(n), temperature, wanted,
-                  needs_temperature);
-}
-
-std::tuple<at::Tensor, at::Tensor> contrastive_backward_cpu(
-    const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
-    const at::Tensor& inv_norm, int64_t dim, int64_t rows, const at::Tensor& temperature,
-    at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
-    const std::optional<at::Tensor>& y_label, at::IntArrayRef owned,
-    std::array<bool, 3> needs_grad) {
-  check_saved(grad_loss, loss, lse, z, inv_norm, dim, "rows");
-  check_side(z, rows);
-  check_unpadded(z, dim);
-  const Operands operands(rows, z.size(0) - rows, shifts, x_label, y_label, owned, z.device());
-  return backward(grad_loss, loss, lse, z, inv_norm, operands, temperature,
-                  operands.wanted(needs_grad), needs_grad[2]);
-}
-
 }  // namespace
 
-TORCH_LIBRARY_IMPL(simclr_ext, CPU, m) {
-  m.impl("nt_xent_backward", nt_xent_backward_cpu);
-  m.impl("contrastive_backward", contrastive_backward_cpu);
-}
+TORCH_LIBRARY_IMPL(simclr_ext, CPU, m) { register_backward<backward>(m); }
 
 }  // namespace simclr

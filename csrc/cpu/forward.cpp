@@ -8,18 +8,13 @@
 
 #include <ATen/Dispatch.h>
 #include <ATen/ops/empty.h>
-#include <torch/library.h>
 
-#include <tuple>
-
-#include "checks.h"
 #include "common/positives.h"
 #include "cpu/parallel.h"
 #include "cpu/row_sums.h"
 #include "cpu/rows.h"
 #include "cpu/similarities.h"
-#include "operands.h"
-#include "simclr_ext.h"
+#include "entries.h"
 
 namespace simclr {
 namespace {
@@ -56,29 +51,8 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& 
   });
 }
 
-ForwardResult nt_xent_forward_cpu(const at::Tensor& z0, const at::Tensor& z1,
-                                  const at::Tensor& temperature, bool normalize, double eps) {
-  check_views(z0, z1);
-  return forward(z0, z1, Operands::nt_xent(z0.size(0)), temperature, normalize, eps);
-}
-
-ForwardResult contrastive_forward_cpu(const at::Tensor& x, const std::optional<at::Tensor>& y,
-                                      const at::Tensor& temperature, bool normalize, double eps,
-                                      at::IntArrayRef shifts,
-                                      const std::optional<at::Tensor>& x_label,
-                                      const std::optional<at::Tensor>& y_label,
-                                      at::IntArrayRef owned) {
-  check_sides(x, y);
-  const int64_t columns = y ? y->size(0) : 0;
-  const Operands operands(x.size(0), columns, shifts, x_label, y_label, owned, x.device());
-  return forward(x, y.value_or(at::Tensor()), operands, temperature, normalize, eps);
-}
-
 }  // namespace
 
-TORCH_LIBRARY_IMPL(simclr_ext, CPU, m) {
-  m.impl("nt_xent_forward", nt_xent_forward_cpu);
-  m.impl("contrastive_forward", contrastive_forward_cpu);
-}
+TORCH_LIBRARY_IMPL(simclr_ext, CPU, m) { register_forward<forward>(m); }
 
 }  // namespace simclr

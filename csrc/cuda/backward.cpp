@@ -5,15 +5,10 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
-#include <array>
-#include <tuple>
-
-#include "checks.h"
 #include "cuda/host.h"
 #include "cuda/stream.h"
-#include "simclr_ext.h"
+#include "entries.h"
 
 namespace simclr::fused {
 namespace {
@@ -83,11 +78,10 @@ void check_layout(const at::Tensor& loss, const at::Tensor& lse, const at::Tenso
 }
 
 // wanted: the rows of z whose gradient is returned.
-std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const at::Tensor& loss,
-                                            const at::Tensor& lse, const at::Tensor& saved_z,
-                                            const at::Tensor& saved_inv_norm, int64_t dim,
-                                            const Operands& operands, const at::Tensor& temperature,
-                                            Range wanted, bool needs_temperature) {
+Gradients backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
+                   const at::Tensor& saved_z, const at::Tensor& saved_inv_norm, int64_t dim,
+                   const Operands& operands, const at::Tensor& temperature, Range wanted,
+                   bool needs_temperature) {
   check_layout(loss, lse, saved_z, dim);
   const double temperature_value = check_temperature(temperature);
   const at::Tensor z = in_units(saved_z);
@@ -130,39 +124,8 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
                       .div_(-times * temperature_value)};
 }
 
-std::tuple<at::Tensor, at::Tensor> nt_xent_backward(const at::Tensor& grad_loss,
-                                                    const at::Tensor& loss, const at::Tensor& lse,
-                                                    const at::Tensor& z, const at::Tensor& inv_norm,
-                                                    int64_t dim, const at::Tensor& temperature,
-                                                    std::array<bool, 3> needs_grad) {
-  check_pairs(z);
-  check_saved(grad_loss, loss, lse, z, inv_norm, dim, "2N");
-  const auto [needs_z0, needs_z1, needs_temperature] = needs_grad;
-  const int64_t n = z.size(0) / 2;
-  const Range wanted{needs_z0 || needs_temperature ? 0 : n,
-                     needs_z1 || needs_temperature ? 2 * n : n};
-  return backward(grad_loss, loss, lse, z, inv_norm, dim, Operands::nt_xent(n), temperature, wanted,
-                  needs_temperature);
-}
-
-std::tuple<at::Tensor, at::Tensor> contrastive_backward(
-    const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
-    const at::Tensor& inv_norm, int64_t dim, int64_t rows, const at::Tensor& temperature,
-    at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
-    const std::optional<at::Tensor>& y_label, at::IntArrayRef owned,
-    std::array<bool, 3> needs_grad) {
-  check_saved(grad_loss, loss, lse, z, inv_norm, dim, "rows");
-  check_side(z, rows);
-  const Operands operands(rows, z.size(0) - rows, shifts, x_label, y_label, owned, z.device());
-  return backward(grad_loss, loss, lse, z, inv_norm, dim, operands, temperature,
-                  operands.wanted(needs_grad), needs_grad[2]);
-}
-
 }  // namespace
 
-TORCH_LIBRARY_IMPL(simclr_ext, SIMCLR_DISPATCH_KEY, m) {
-  m.impl("nt_xent_backward", nt_xent_backward);
-  m.impl("contrastive_backward", contrastive_backward);
-}
+TORCH_LIBRARY_IMPL(simclr_ext, SIMCLR_DISPATCH_KEY, m) { register_backward<backward>(m); }
 
 }  // namespace simclr::fused

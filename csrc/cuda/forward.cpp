@@ -7,12 +7,10 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
-#include "checks.h"
 #include "cuda/host.h"
 #include "cuda/stream.h"
-#include "simclr_ext.h"
+#include "entries.h"
 
 namespace simclr::fused {
 namespace {
@@ -151,27 +149,8 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& 
   return {operands.results(losses.loss), operands.results(losses.lse), z, inv_norm};
 }
 
-ForwardResult nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
-                              const at::Tensor& temperature, bool normalize, double eps) {
-  check_views(z0, z1);
-  return forward(z0, z1, Operands::nt_xent(z0.size(0)), temperature, normalize, eps);
-}
-
-ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::Tensor>& y,
-                                  const at::Tensor& temperature, bool normalize, double eps,
-                                  at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
-                                  const std::optional<at::Tensor>& y_label, at::IntArrayRef owned) {
-  check_sides(x, y);
-  const int64_t columns = y ? y->size(0) : 0;
-  const Operands operands(x.size(0), columns, shifts, x_label, y_label, owned, x.device());
-  return forward(x, y.value_or(at::Tensor()), operands, temperature, normalize, eps);
-}
-
 }  // namespace
 
-TORCH_LIBRARY_IMPL(simclr_ext, SIMCLR_DISPATCH_KEY, m) {
-  m.impl("nt_xent_forward", nt_xent_forward);
-  m.impl("contrastive_forward", contrastive_forward);
-}
+TORCH_LIBRARY_IMPL(simclr_ext, SIMCLR_DISPATCH_KEY, m) { register_forward<forward>(m); }
 
 }  // namespace simclr::fused

@@ -1,0 +1,92 @@
+// The operators of a device, made of its two passes: NT-Xent and the primitive that it is a case of
+// differ in what they check and in their operands alone.
+
+#pragma once
+
+#include <torch/library.h>
+
+#include <array>
+#include <optional>
+#include <tuple>
+
+#include "checks.h"
+#include "operands.h"
+#include "simclr_ext.h"
+
+namespace simclr {
+
+using Gradients = std::tuple<at::Tensor, at::Tensor>;
+
+// y is undefined where the rows are the columns, too.
+using ForwardPass = ForwardResult(const at::Tensor& x, const at::Tensor& y,
+                                  const Operands& operands, const at::Tensor& temperature,
+                                  bool normalize, double eps);
+// wanted: the rows of z whose gradient is returned.
+using BackwardPass = Gradients(const at::Tensor& grad_loss, const at::Tensor& loss,
+                               const at::Tensor& lse, const at::Tensor& z,
+                               const at::Tensor& inv_norm, int64_t dim, const Operands& operands,
+                               const at::Tensor& temperature, Range wanted, bool needs_temperature);
+
+template <ForwardPass& forward>
+ForwardResult nt_xent_forward_entry(const at::Tensor& z0, const at::Tensor& z1,
+                                    const at::Tensor& temperature, bool normalize, double eps) {
+  check_views(z0, z1);
+  return forward(z0, z1, Operands::nt_xent(z0.size(0)), temperature, normalize, eps);
+}
+
+template <BackwardPass& backward>
+Gradients nt_xent_backward_entry(const at::Tensor& grad_loss, const at::Tensor& loss,
+                                 const at::Tensor& lse, const at::Tensor& z,
+                                 const at::Tensor& inv_norm, int64_t dim,
+                                 const at::Tensor& temperature, std::array<bool, 3> needs_grad) {
+  check_pairs(z);
+  check_saved(grad_loss, loss, lse, z, inv_norm, dim, "2N");
+  const auto [needs_z0, needs_z1, needs_temperature] = needs_grad;
+  const int64_t n = z.size(0) / 2;
+  const Range wanted{needs_z0 || needs_temperature ? 0 : n,
+                     needs_z1 || needs_temperature ? 2 * n : n};
+  return backward(grad_loss, loss, lse, z, inv_norm, dim, Operands::nt_xent(n), temperature, wanted,
+                  needs_temperature);
+}
+
+template <ForwardPass& forward>
+ForwardResult contrastive_forward_entry(const at::Tensor& x, const std::optional<at::Tensor>& y,
+                                        const at::Tensor& temperature, bool normalize, double eps,
+                                        at::IntArrayRef shifts,
+                                        const std::optional<at::Tensor>& x_label,
+                                        const std::optional<at::Tensor>& y_label,
+                                        at::IntArrayRef owned) {
+  check_sides(x, y);
+  const int64_t columns = y ? y->size(0) : 0;
+  const Operands operands(x.size(0), columns, shifts, x_label, y_label, owned, x.device());
+  return forward(x, y.value_or(at::Tensor()), operands, temperature, normalize, eps);
+}
+
+template <BackwardPass& backward>
+Gradients contrastive_backward_entry(const at::Tensor& grad_loss, const at::Tensor& loss,
+                                     const at::Tensor& lse, const at::Tensor& z,
+                                     const at::Tensor& inv_norm, int64_t dim, int64_t rows,
+                                     const at::Tensor& temperature, at::IntArrayRef shifts,
+                                     const std::optional<at::Tensor>& x_label,
+                                     const std::optional<at::Tensor>& y_label,
+                                     at::IntArrayRef owned, std::array<bool, 3> needs_grad) {
+  check_saved(grad_loss, loss, lse, z, inv_norm, dim, "rows");
+  check_side(z, rows);
+  const Operands operands(rows, z.size(0) - rows, shifts, x_label, y_label, owned, z.device());
+  return backward(grad_loss, loss, lse, z, inv_norm, dim, operands, temperature,
+                  operands.wanted(needs_grad), needs_grad[2]);
+}
+
+template <ForwardPass& forward>
+void register_forward(torch::Library& m) {
+  m.impl("nt_xent_forward", nt_xent_forward_entry<forward>);
+  m.impl("contrastive_forward", contrastive_forward_entry<forward>);
+}
+
+template <BackwardPass& backward>
+void register_backward(torch::Library& m) {
+  m.impl("nt_xent_backward", nt_xent_backward_entry<backward>);
+  m.impl("contrastive_backward", contrastive_backward_entry<backward>);
+}
+
+}  // namespace simclr
