@@ -121,8 +121,8 @@ class ForwardBlock {
     return edge || meets_special<C>(p_.pairing, first_row_, first_column);
   }
 
-  // Calls visit(x, i, j) for the tile's elements, in a rare case. The loop has no registers to spare
-  // for it: the compiler must not hoist anything of it.
+  // Calls visit(x, i, j) for the tile's elements, in a rare case. The loop has no registers to
+  // spare for it: the compiler must not hoist anything of it.
   template <typename Visit>
   SIMCLR_DEVICE void for_each_rarely(Tile& x, int first_column, const Visit& visit) const {
     const int first_row = opaque(first_row_);
@@ -138,14 +138,14 @@ class ForwardBlock {
     }
   }
 
-  // Of a triangle, the pair (i, j) counts for both where i < j.
+  // In a triangle, the pair (i, j) with i < j counts for both rows.
   SIMCLR_DEVICE bool counts(int i, int j) const {
     const bool inside = i < end_row_ && j < end_column_;
     return inside && (triangle_ ? i < j : !(p_.pairing.skip_self && i == j));
   }
 
-  // Keeps the positives' exponents, and makes pairs that do not count vanish: one after the other,
-  // or the branches of the first would have all elements moved to other registers.
+  // Stores the positives' exponents, then masks pairs that do not count. In two passes: otherwise
+  // the branches of the first would move all elements to other registers.
   SIMCLR_DEVICE void treat_special(Tile& x, int first_column) const {
     for_each_rarely(x, first_column, [&](float value, int i, int j) {
       if (counts(i, j)) store_positive(i, j, value);
