@@ -194,7 +194,7 @@ def shown(path: Path = SASS) -> list[Kernel]:
 def _parsed(column: str, text: str) -> Any:
     if column in ("arch", "kernel", "precision"):
         return text
-    return text == "True" if column == "shared_shift" else int(text)
+    return text == "True" if column in ("shared_shift", "labels") else int(text)
 
 
 def table(rows: list[Kernel]) -> str:
