@@ -208,7 +208,7 @@ class ForwardBlock {
 };
 
 template <typename C, bool kSharedShift, bool kLabels>
-SIMCLR_KERNEL(C::kThreads, 3)
+SIMCLR_KERNEL(C::kThreads, kSharedShift ? 3 : 2)
 void forward_kernel(const ForwardParams p) {
   static_assert(!(kSharedShift && kLabels));
   ForwardBlock<C, kSharedShift, kLabels>(p).run();

@@ -131,38 +131,30 @@ class PairWeights {
     }
   }
 
-  // Clears the pairs (i, i), and positives by shifts whose whole weight the block adds. It first
-  // collects which: branches around the weights would move these to other registers.
+  // Clears rows that meet themselves, and positives by shifts whose whole weight the block adds.
   SIMCLR_DEVICE void clear_special(Tile& w, int first_column) const {
-    static_assert(4 * C::kColumnTiles <= 32);
     const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
-      uint32_t cleared = 0;
       SIMCLR_UNROLL
       for (int n = 0; n < C::kColumnTiles; ++n) {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
           const int i = first_row + row_of<C>(m, e);
-          if (clears(i, first_column + column_of(n, e))) cleared |= 1u << (4 * n + e);
+          if (clears(i, first_column + column_of(n, e))) w[m][n][e] = 0.0f;
         }
-      }
-      SIMCLR_UNROLL
-      for (int n = 0; n < C::kColumnTiles; ++n) {
-        SIMCLR_UNROLL
-        for (int e = 0; e < 4; ++e) w[m][n][e] = cleared >> (4 * n + e) & 1 ? 0.0f : w[m][n][e];
       }
     }
   }
   SIMCLR_DEVICE bool clears(int i, int j) const {
-    if (p_.pairing.skip_self && i == j) return true;
-    if (i >= end_row_ || j >= to_int(p_.problem.columns.end)) return false;
+    bool clear = p_.pairing.skip_self && i == j;
     SIMCLR_UNROLL
     for (int k = 0; k < Pairing::kMaxShifts; ++k) {
-      const bool positive = k < p_.pairing.shifts && j == i + to_int(p_.pairing.shift[k]);
-      if (positive && positive_weight(p_.terms, i, j).replaces) return true;
+      if (k >= p_.pairing.shifts || j != i + to_int(p_.pairing.shift[k])) continue;
+      const bool inside = i < end_row_ && j < to_int(p_.problem.columns.end);
+      clear |= inside && positive_weight(p_.terms, i, j).replaces;
     }
-    return false;
+    return clear;
   }
 
   const BackwardParams& p_;

@@ -192,8 +192,8 @@ FAULTS = [
     Fault(
         "positive counts as a negative too",
         "csrc/cuda/pair_weights.cuh",
-        "if (positive && positive_weight(p_.terms, i, j).replaces) return true;",
-        "(void)positive;",
+        "      clear |= inside && positive_weight(p_.terms, i, j).replaces;\n",
+        "      (void)inside;\n",
     ),
     Fault(
         "gradient of the column's loss left out",
