@@ -92,9 +92,9 @@ def test_error_names_field_value_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("part", "field", "value", "allowed"),
     [
-        (TrainConfig, "epochs", 2.0, "a whole number"),
-        (TrainConfig, "seed", True, "a whole number"),
-        (TrainConfig, "image_size", "32", "a whole number or null"),
+        (TrainConfig, "epochs", 2.0, "an integer"),
+        (TrainConfig, "seed", True, "an integer"),
+        (TrainConfig, "image_size", "32", "an integer or null"),
         (TrainConfig, "temperature", None, "a number"),
         (TrainConfig, "augment", {}, "a AugmentConfig"),
         (ModelConfig, "blocks", [1, 1], "a tuple[int, ...]"),

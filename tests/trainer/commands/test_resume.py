@@ -214,7 +214,7 @@ def test_the_command_line_goes_on_and_takes_nothing_else(
         assert cli.main(["train", "--config", str(config)]) == 128 + signal.SIGTERM
     assert f"to resume: simclr-ext train --resume {folder}\n" in capsys.readouterr().err
     assert cli.main(["train", "--resume", str(folder), "--batch_size", "9"]) == 2
-    assert "--resume takes the run's own configuration" in capsys.readouterr().err
+    assert "--resume keeps the run's own configuration" in capsys.readouterr().err
     assert cli.main(["train", "--resume", str(folder)]) == 0
     assert capsys.readouterr().out == f"run folder: {folder}\n"
     assert_same(folder, whole)
@@ -269,7 +269,7 @@ def test_a_changed_configuration_is_refused_by_field_and_value(copy: Path) -> No
             lambda text: text.partition("model:")[0],
             r"model.encoder \(missing there, 'small' in check",
         ),
-        (lambda text: text + "colour: red\n", r"colour \('red' there, missing in checkpoint.pt\)"),
+        (lambda text: text + "color: red\n", r"color \('red' there, missing in checkpoint.pt\)"),
         (lambda text: "", "not a configuration; delete config.yaml"),
         (lambda text: "a: [", "not readable .*; delete config.yaml"),
     ],
