@@ -296,7 +296,9 @@ def test_some_options_may_change(copy: Path, capsys: pytest.CaptureFixture[str])
     checkpoint = load_checkpoint(copy / "checkpoint.pt")
     assert written == checkpoint.config.options == changed.resolve(1, 8, 8).options
     assert [row["epoch"] for row in timeless(copy)] == ["1", "2", "3", "4"]
-    with pytest.raises(ConfigError, match="epochs must be at least 4, which the run has begun"):
+    with pytest.raises(
+        ConfigError, match="epochs must be at least 4, the epoch that the run has reached"
+    ):
         resume(copy, epochs=3)
     assert cli.main(["train", "--resume", str(copy), "--epochs", "0"]) == 2
     assert "epochs must be at least 1, got 0" in capsys.readouterr().err
@@ -321,7 +323,7 @@ def test_the_warmup_is_that_with_which_the_run_began(
     assert rates[2] == pytest.approx(schedule(3 * STEPS - 1, 3 * STEPS, 2 * STEPS))
     assert rates[3] == pytest.approx(schedule(4 * STEPS - 1, 4 * STEPS, 2 * STEPS))
     before = (within / "checkpoint.pt").read_bytes()
-    with pytest.raises(ConfigError, match=r"epochs must be above 2, the epochs of warmup .* got 2"):
+    with pytest.raises(ConfigError, match=r"epochs must be above 2, the warmup epochs .* got 2"):
         resume(within, epochs=2)
     assert (within / "checkpoint.pt").read_bytes() == before
 
@@ -349,7 +351,9 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
         resume(run.folder)
     for change in ({"step": -1}, {"step": 4}, {"epochs": [{}]}, {"optimizer": {}}, {"totals": "x"}):
         save_checkpoint(path, run.model, run.config, 2, {**state, **change})
-        with pytest.raises(CheckpointError, match=r"checkpoint.pt has no state that fits the run"):
+        with pytest.raises(
+            CheckpointError, match=r"the state in checkpoint.pt does not fit the run"
+        ):
             resume(run.folder)
     save_checkpoint(path, run.model, run.config, 2)
     with pytest.raises(CheckpointError, match="has no state to resume from"):

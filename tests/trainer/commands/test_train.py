@@ -366,7 +366,7 @@ def test_two_images_are_trained_on(write_npz: Callable[..., Path], tmp_path: Pat
         train(dataclasses.replace(SMALL, data=data, out=out, batch_size=2))
     texts = [str(warning.message) for warning in caught]
     assert any("k-NN accuracy on the way is left out: one training image in 5" in t for t in texts)
-    assert any("tsne.png is left out: t-SNE takes 3" in text for text in texts)
+    assert any("tsne.png is left out: t-SNE needs 3" in text for text in texts)
 
 
 def test_pictures_and_probes_that_fail_are_left_out(

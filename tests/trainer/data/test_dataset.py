@@ -40,5 +40,5 @@ def test_gray_images_are_repeated_for_a_model_of_color() -> None:
 
 
 def test_color_does_not_suit_a_model_of_gray() -> None:
-    with pytest.raises(DataError, match="takes gray images, and those of tiny are colored"):
+    with pytest.raises(DataError, match="takes gray images, but those of tiny have color"):
         dataset(3).with_channels(1)

@@ -109,7 +109,7 @@ def test_a_download_without_network(
     monkeypatch.setattr(tv.cifar, "download_and_extract_archive", offline)
     with pytest.raises(DataError, match=r"cifar10: cannot be downloaded \(.*no network.*expected"):
         open_data("cifar10", root=str(tmp_path / "data"), download=True)
-    line = f"cifar10: downloading what is not in {tmp_path / 'data'} yet\n"
+    line = f"cifar10: downloading what is missing in {tmp_path / 'data'}\n"
     assert capsys.readouterr().err == line
 
 
