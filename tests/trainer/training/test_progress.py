@@ -101,7 +101,9 @@ def test_a_layout_that_was_not_asked_for_is_told(
     training_progress(config, STEPS, start(config))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == headline(config, STEPS, 0)
-    assert [line.startswith("layout: contiguous, ") for line in lines[1:]] == [True] * channels_last
+    assert [line.startswith("layout: contiguous instead ") for line in lines[1:]] == [
+        True
+    ] * channels_last
 
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
