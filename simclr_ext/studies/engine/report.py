@@ -93,7 +93,7 @@ def orderings(found: Sequence[Ordering]) -> str:
     """Return a list of the paper's findings, and whether they hold here."""
     if not found:
         return ""
-    verdicts = {True: "holds here", False: "does not hold here", None: "cannot be told here"}
+    verdicts = {True: "holds here", False: "does not hold here", None: "inconclusive here"}
     lines = [f"- {o.claim}: **{verdicts[o.holds]}** ({o.numbers})." for o in found]
     return "\n".join(["## Does the paper's ordering hold?", "", *lines])
 

@@ -119,7 +119,7 @@ def test_a_study_is_gone_on_with_and_others_are_refused(
     run_study(dataclasses.replace(config, seeds=2))  # adds to what is there
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert len(list((first.folder / "cells").iterdir())) == 2 * len(stamps)
-    message = r"is that of a study with other study \('projection-head' there, 'temperature' now\)$"
+    message = r"with other values: study \('projection-head' there, 'temperature' now\)$"
     with pytest.raises(RunFolderError, match=message):
         run_study(dataclasses.replace(config, study="temperature"))
 
@@ -183,7 +183,7 @@ def test_taken_folders_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        (b"- a list\n", r"study\.yaml is not that of a study"),
+        (b"- a list\n", r"study\.yaml is not the file of a study"),
         (b"study: [cut off", r"study\.yaml cannot be read \(while parsing"),
         (b"\xff\xfe\xff", r"study\.yaml cannot be read \("),
     ],
