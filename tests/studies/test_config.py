@@ -1,4 +1,4 @@
-"""What a study's configuration refuses, and where its results go."""
+"""A study's configuration: invalid values, and the folder of the results."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The configuration: its checks, its resolution, its way to a file and back."""
+"""The configuration: its checks, its resolution, its serialization."""
 
 import dataclasses
 import subprocess
@@ -150,7 +150,7 @@ def test_the_warmup_is_ten_epochs_or_a_tenth(epochs: int, warmup: float) -> None
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_run_for_as_few_epochs_as_one_likes(name: str) -> None:
+def test_presets_run_for_any_number_of_epochs(name: str) -> None:
     resolved = dataclasses.replace(PRESETS[name], epochs=1).resolve(3, 32, 32)
     assert resolved.warmup_epochs == 0.1
 

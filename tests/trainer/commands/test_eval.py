@@ -1,4 +1,4 @@
-"""The eval command: what it writes, other data sets, several runs, what it keeps."""
+"""The eval command: its files, other data sets, several runs, the cache of features."""
 
 import dataclasses
 import json
@@ -134,7 +134,7 @@ def test_a_folder_that_takes_no_features_does_without(
     write_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = write_checkpoint()
-    (path.parent / "features").touch()  # as if nothing could be written beside the checkpoint
+    (path.parent / "features").touch()  # a file, so that the folder cannot be created
     config = EvalConfig(str(path), out=str(tmp_path / "elsewhere"), probes=("knn",))
     with pytest.warns(EvaluationWarning, match="features are not kept: File exists"):
         result = evaluate_checkpoint(config)

@@ -1,4 +1,4 @@
-"""The export command: what it writes can be loaded by others, and what is wrong is not kept."""
+"""The export command: other programs can load its files, and wrong files are removed."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Warnings about what an epoch shows, and k-NN of held-out training images."""
+"""Warnings about problems of an epoch, and k-NN of held-out training images."""
 
 import dataclasses
 import math

@@ -148,7 +148,7 @@ def test_trains_in_training_mode_even_if_evaluated_in_between(images: Tensor) ->
 
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_a_state_that_was_saved_goes_on_bit_by_bit(images: Tensor, name: str, cut: int) -> None:
+def test_a_saved_state_resumes_bit_by_bit(images: Tensor, name: str, cut: int) -> None:
     """After any step, in the middle of an epoch too, with measurements on only some steps."""
     config = dataclasses.replace(
         CONFIG,

@@ -94,7 +94,7 @@ def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_a_layout_that_was_not_asked_for_is_told(
+def test_a_layout_that_was_not_requested_is_reported(
     channels_last: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = dataclasses.replace(CONFIG, channels_last=channels_last)
