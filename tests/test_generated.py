@@ -1,4 +1,4 @@
-"""Text that is made from data: what is beside it stays, and what is not up to date is found."""
+"""Text that is generated from data: the other text is kept, and outdated text is found."""
 
 from __future__ import annotations
 

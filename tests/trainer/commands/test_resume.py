@@ -137,7 +137,7 @@ def test_a_killed_run_resumes_bit_by_bit(
     assert_same(folder, whole)
 
 
-# Trains by the command line; after a step, the size of files is limited to less than a checkpoint.
+# Trains by the command line; after step 5, files are limited to less than a checkpoint's size.
 FULL_DISK = """
 import resource, sys
 from simclr_ext import cli

@@ -1,4 +1,4 @@
-"""What a training shows: a line per epoch and per half minute, or a bar."""
+"""Progress of a training: a line per epoch and per half minute, or a bar."""
 
 import dataclasses
 import sys
@@ -22,7 +22,7 @@ def resolved(width: int = 4, **options: Any) -> ResolvedConfig:
 
 
 CONFIG = resolved(epochs=3)
-WIDE = resolved(width=16, epochs=3)  # of which images may lie by pixels
+WIDE = resolved(width=16, epochs=3)  # wide enough for channels last
 
 
 def start(config: ResolvedConfig = CONFIG) -> Training:
