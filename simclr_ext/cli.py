@@ -1,8 +1,8 @@
 """The command line: `simclr-ext COMMAND`, one line of `COMMANDS` each.
 
-A command is a dataclass, which gives options, types and help, and a function of it, whose result is
-printed. The dataclass must be importable without the trainer's extra; the function imports what it
-needs when it runs.
+A command is a dataclass, which defines options, types and help, and a function that takes it, whose
+result is printed. The dataclass must be importable without the trainer's extra; the function
+imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Command:
         name: Its name.
         help: One sentence.
         config: The dataclass of its options; fields without a default are positional arguments.
-        run: The function of that dataclass; str() of the result is printed, and its `exit_code`,
-            if it has one, is the program's. That of a training gets the function that
-            prints, as `report`.
+        run: The function that takes the dataclass. str() of its result is printed, and the result's
+            `exit_code`, if it has one, is the program's. A function that takes a TrainConfig prints
+            through its argument `report` instead.
         defaults: Values of the options, if not the dataclass's own.
-        common: The options that `--help` shows; none: it shows all.
+        common: The options that `--help` shows; empty: all.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Command:
 
 _BENCH = "Time the backends, eager PyTorch and torch.compile for a shape; recommend one."
 _EVAL = "Evaluate a checkpoint's frozen features: k-NN and linear probes, any data set."
-_FINETUNE = "Fine-tune a checkpoint's encoder with few labels or all."
-_EXPORT = "Write the encoder for other programs, and check what was written."
+_FINETUNE = "Fine-tune a checkpoint's encoder with few labels or with all."
+_EXPORT = "Write the encoder for other programs, and check the written files."
 _PAGES = "Draw a map of the representations, and a page of nearest neighbors."
 _STUDY = f"Run a study of the paper and report on it: {', '.join(STUDIES)}."
 _TRAIN = "Train SimCLR by the paper's recipe, and evaluate it."
@@ -131,8 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; None: the process's.
 
     Returns:
-        Exit code: 0, 2 after a message on stderr about what the user can fix, or 130 after an
-        interrupt; `doctor` has its own, and `study` returns 1 if a part of it failed.
+        Exit code: 0; 2 after a message on stderr about an error that the user can fix; 128 plus the
+        signal's number after an interrupt. `doctor` has its own, and `study` returns 1 if a part of
+        it failed.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     given = given_options(arguments)  # the parser itself depends on two of them
@@ -147,10 +148,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return getattr(result, "exit_code", 0)
     except (ArgumentError, UserError) as error:
         print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
-    except OSError as error:  # a full disk, or a folder or device that is not what it was
+    except OSError as error:  # such as a full disk, or a folder that was removed
         reason = " ".join(str(error.strerror or error).split())
         print(f"simclr-ext: error: {error.filename or 'a file'}: {reason}", file=sys.stderr)
-    except BackendUnavailableError as error:  # with the compiler's own lines
+    except BackendUnavailableError as error:  # more than one line: the compiler's output
         print(f"simclr-ext: error: {error}", file=sys.stderr)
     except TrainingInterrupted as interruption:
         print(f"simclr-ext: interrupted: {interruption}", file=sys.stderr)
@@ -164,14 +165,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(name: str, parsed: Namespace, given: Collection[str]) -> object:
     (command,) = (command for command in COMMANDS if command.name == name)
     options = dict(vars(parsed))
-    for option in ("config", "preset"):  # what they say is in the other options
+    for option in ("config", "preset"):  # the parser has put their values into the other options
         options.pop(option, None)
     folder = options.pop("resume", None)
     if folder is not None:
         changes = {name: options[name] for name in _resume_changes(given)}
         return resume(folder, **changes, report=_show)
     config = command.config(**options)
-    if isinstance(config, TrainConfig):  # which has something to do after its results
+    if isinstance(config, TrainConfig):  # it draws a picture after its result is printed
         return command.run(config, report=_show)
     result = command.run(config)
     _show(result)
@@ -183,10 +184,10 @@ def _show(result: object) -> None:
 
 
 def _resume_changes(given: Collection[str]) -> list[str]:
-    """Return the options beside `--resume`; a ConfigError if one is not for it."""
+    """Return the options given with `--resume`; ConfigError if one is not allowed there."""
     if others := [name for name in given if name not in ("resume", *CHANGEABLE)]:
         raise ConfigError(
-            f"--resume takes the run's own configuration; beside it there may be --"
+            f"--resume keeps the run's own configuration; allowed with it are --"
             f"{', --'.join(CHANGEABLE)}, got --{', --'.join(others)}"
         )
     return [name for name in CHANGEABLE if name in given]

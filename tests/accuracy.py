@@ -25,7 +25,7 @@ def loss_and_grads(
     z0, z1 = (z.detach().to(dtype).requires_grad_() for z in views)
     t = torch.tensor(temperature, dtype=compute_dtype(dtype), requires_grad=True)
     loss = nt_xent_loss(z0, z1, t, reduction="none", backend=backend, **options)
-    # Weights that tell every row from the others.
+    # Weights that differ for every row.
     weights = torch.linspace(0.5, 1.5, len(loss), dtype=loss.dtype)
     return [loss.detach(), *torch.autograd.grad(loss @ weights / len(loss), (z0, z1, t))]
 
@@ -40,11 +40,11 @@ def check_accuracy(
 ) -> None:
     """Fail if the loss or a gradient of these views exceeds its error budget.
 
-    ``weights`` is what the weights of the gradients' sums are rounded to, if not to their dtype.
+    ``weights`` is the dtype to which the weights of the gradients' sums are rounded, if not theirs.
     """
     ours = loss_and_grads(views, temperature, backend=backend, **options)
     eager = loss_and_grads(views, temperature, backend="reference", **options)
-    # The temperature that the compute dtype holds, not its decimal.
+    # The temperature as rounded to the compute dtype, not its decimal value.
     held = torch.tensor(temperature, dtype=compute_dtype(views[0].dtype)).item()
     truth = loss_and_grads(views, held, backend="reference", dtype=torch.float64, **options)
     for name, value, other, exact in zip(NAMES, ours, eager, truth, strict=True):

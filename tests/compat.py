@@ -1,6 +1,6 @@
-"""Runs the tests on every version of torch that the package is said to run on: `make compat`.
+"""Runs the tests on every version of torch that the package supports: `make compat`.
 
-Each version has an environment of its own in build/compat, 5 GB, which is built once. The results
+Each version has its own environment in build/compat, 5 GB, which is built once. The results
 are kept there, and the table in docs/compatibility.md is written from all of them.
 
     python tests/compat.py            every version
@@ -44,13 +44,13 @@ print(json.dumps({"Python": platform.python_version(), "numpy": numpy.__version_
 
 @dataclass(frozen=True)
 class Version:
-    """A version of torch, and what it is tested with.
+    """A version of torch, and the versions with which it is tested.
 
     Args:
-        torch: Of torch.
-        torchvision: That belongs to it.
-        python: If it is on the PATH; else the Python that runs this.
-        numpy: Requirement.
+        torch: Version of torch.
+        torchvision: The matching version of torchvision.
+        python: Version of Python, if it is on the PATH; otherwise, the Python that runs this.
+        numpy: Requirement on numpy.
     """
 
     torch: str
@@ -117,7 +117,7 @@ def set_up(version: Version) -> None:
 
 
 def interpreter(version: Version) -> str:
-    """Return the Python that was asked for, or the one that runs this."""
+    """Return the requested Python, or the one that runs this."""
     path = shutil.which(f"python{version.python}")
     if path and subprocess.run([path, "-V"], capture_output=True, check=False).returncode == 0:
         return path
@@ -132,7 +132,7 @@ def pip(version: Version, *arguments: str) -> None:
 
 
 def describe(version: Version) -> dict[str, str]:
-    """Return what is installed."""
+    """Return the installed versions."""
     done = subprocess.run(
         [version.executable, "-c", _DESCRIBE], check=True, capture_output=True, text=True
     )
@@ -173,7 +173,7 @@ def count(report: Path) -> str:
 
 
 def compile_cuda(version: Version) -> str:
-    """Compile the CUDA kernels ahead of time for two architectures; return how that went."""
+    """Compile the CUDA kernels ahead of time for two architectures; return the outcome."""
     print(f"torch {version.torch}: CUDA kernels", flush=True)
     (torch_home,) = version.home.glob("lib/python*/site-packages/torch")
     cuda = _build_config.cuda_build(torch_home)

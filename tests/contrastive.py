@@ -27,13 +27,13 @@ class Case:
         x: [R, D].
         y: [C, D] or None.
         temperature: T.
-        shifts: Of the positives.
+        shifts: Shifts of the positives.
         x_label: [R] int32 or None.
         y_label: [C] int32 or None.
         normalize: Whether s is the cosine similarity.
         eps: Smallest norm in the normalization.
         one_sided: Whether the columns' losses have no weight in the objective.
-        needs_grad: Of x, y and the temperature.
+        needs_grad: Whether x, y and the temperature need a gradient.
     """
 
     x: Tensor
@@ -49,12 +49,12 @@ class Case:
 
     @property
     def rows(self) -> Tensor:
-        """The rows and, where there are such, the columns."""
+        """The rows and, if given, the columns."""
         return self.x if self.y is None else torch.cat([self.x, self.y])
 
     @property
     def held_temperature(self) -> Tensor:
-        """The temperature as the compute dtype holds it, which is not its decimal."""
+        """The temperature as rounded to the compute dtype, not its decimal value."""
         return torch.tensor(self.temperature, dtype=compute_dtype(self.x.dtype)).double()
 
     def weights(self) -> Tensor:
@@ -130,9 +130,9 @@ def compare(found: dict[str, Tensor], case: Case, weights: torch.dtype | None = 
     """Fail if one of these exceeds its error budget.
 
     Args:
-        found: As :func:`ours` returns it.
-        case: What was computed.
-        weights: What the weights of the gradients' sums are rounded to, if not to their dtype.
+        found: Result of :func:`ours`.
+        case: Inputs of the operators.
+        weights: Dtype to which the weights of the gradients' sums are rounded, if not theirs.
     """
     eager, truth = by_reference(case), by_reference(case, torch.float64)
     for name, value in found.items():
@@ -142,7 +142,7 @@ def compare(found: dict[str, Tensor], case: Case, weights: torch.dtype | None = 
         rounding = torch.finfo(value.dtype if rows_grad else found["loss"].dtype).eps
         if weights is not None and name not in ("loss", "lse"):
             rounding = max(rounding, torch.finfo(weights).eps)
-        # lse, of a size of 1/T, is saved in double, and its rounding that of all weights.
+        # lse is of the order of 1/T and saved in double; its rounding affects all weights.
         extra = 1 / case.temperature if case.x.dtype == torch.float64 else 0.0
         budget = error_budget(
             name,
@@ -160,15 +160,15 @@ def compare(found: dict[str, Tensor], case: Case, weights: torch.dtype | None = 
 
 
 def check(case: Case, backend: str, weights: torch.dtype | None = None) -> None:
-    """Fail if what a backend computes of this case exceeds its error budget."""
+    """Fail if a backend's results for this case exceed their error budget."""
     compare(ours(case, backend), case, weights)
 
 
 def owned_parts(case: Case, backend: str, edges: list[int]) -> dict[str, Tensor]:
-    """Return what :func:`ours` does, computed in parts as by so many ranks that own rows each."""
+    """Return the result of :func:`ours`, computed in parts, as by ranks that own some rows each."""
     owned = list(itertools.pairwise(edges))
     parts = [forward(case, backend, part) for part in owned]
-    # What the ranks gather: the losses of all rows.
+    # The ranks gather the losses of all rows.
     loss, lse = (torch.cat(values) for values in list(zip(*parts, strict=True))[:2])
     grads = [
         operators(backend)[1](*backward_args(case, (loss, lse, *rest), part))

@@ -1,4 +1,4 @@
-"""Text in the guides that is made from data: `make lint` compares it, `make docs` writes it.
+"""Text in the docs that is generated from data: `make lint` compares it, `make docs` writes it.
 
     python -m tests.generated [--write]
 
@@ -32,7 +32,7 @@ def marker(name: str) -> str:
 
 
 def replaced(text: str, name: str, block: str) -> str:
-    """Return a page's text with another block in the place of the one of this name.
+    """Return a page's text with the block of this name replaced.
 
     Raises:
         ValueError: If the page lacks the markers, or has them twice.
@@ -51,7 +51,7 @@ def benchmark() -> str:
 
 
 def demo_results() -> dict[str, Any]:
-    """Return what `simclr-ext demo` was measured to take and to reach."""
+    """Return the measured time and accuracies of `simclr-ext demo`."""
     results: dict[str, Any] = json.loads((RESULTS / "demo.json").read_text())
     return results
 
@@ -111,10 +111,10 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
 
 
 def pages() -> dict[Path, str]:
-    """Return every page with its blocks as they should be.
+    """Return every page with its blocks up to date.
 
     Raises:
-        ValueError: If a page lacks a block's markers, or has markers of no block.
+        ValueError: If a page lacks a block's markers, or has markers of an unknown block.
     """
     made = {}
     for page, blocks in BLOCKS.items():
@@ -128,7 +128,7 @@ def pages() -> dict[Path, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Compare the pages with what they should be, or write them; return how many differ."""
+    """Compare the pages with their data, or write them; return how many differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="write the pages")
     write = parser.parse_args(argv).write
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
         if write:
             page.write_text(text, encoding="utf-8")
         else:
-            print(f"{page.relative_to(ROOT)} is not what the data say: make docs writes it")
+            print(f"{page.relative_to(ROOT)} is out of date: make docs writes it")
     return 0 if write else len(differ)
 
 

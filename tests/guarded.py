@@ -1,8 +1,8 @@
-"""Calls the operators at random on tensors between pages that nobody may touch.
+"""Random calls of the operators on tensors between inaccessible guard pages.
 
-Every tensor ends right before a page without access, or begins right behind one, and cannot be
-written: a read outside of it, or a write to it, ends the process. Run as a program, by
-tests/test_guarded.py: ``python -m tests.guarded SEED ROUNDS``.
+Every tensor is read-only, and ends right before a guard page or begins right after one: a read
+outside of it, or a write to it, crashes the process. tests/test_guarded.py runs this as a program:
+``python -m tests.guarded SEED ROUNDS``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _mappings: list[mmap.mmap] = []  # of the tensors of one call
 
 
 def guarded(values: Tensor, *, at_end: bool) -> Tensor:
-    """Return a copy of a tensor, with its strides, that can be read and nothing beside it."""
+    """Return a read-only copy of a tensor, with its strides, next to a guard page."""
     spans = zip(values.shape, values.stride(), strict=True)
     elements = 1 + sum((size - 1) * stride for size, stride in spans) if values.numel() else 0
     used = elements * values.element_size()
@@ -64,7 +64,7 @@ class Calls:
     """Random calls of the operators.
 
     Args:
-        seed: Of the calls.
+        seed: Seed of the calls.
     """
 
     def __init__(self, seed: int) -> None:
@@ -73,7 +73,7 @@ class Calls:
         self.refused = self.answered = 0
 
     def one(self) -> None:
-        """Make a call with good inputs, which must succeed, or with one spoiled."""
+        """Make a call with valid inputs, which must succeed, or with an invalid one."""
         choice = self._random.choice
         family = choice(["nt_xent", "contrastive"])
         inputs = self._nt_xent() if family == "nt_xent" else self._contrastive()
@@ -181,7 +181,7 @@ class Calls:
         return inputs
 
     def _spoil(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Return the inputs with one of them, more or less, wrong."""
+        """Return the inputs with one of them changed, so that it may be invalid."""
         choice = self._random.choice
         name = choice([key for key, value in inputs.items() if value is not None])
         value = inputs[name]
@@ -213,8 +213,8 @@ def main(seed: int, rounds: int) -> None:
     """Make calls with every instruction set of the processor, in a process each.
 
     Args:
-        seed: Of the first; each has calls of its own.
-        rounds: Calls of a forward pass in each, with the backward pass where that succeeds.
+        seed: Seed of the first process; each has its own calls.
+        rounds: Forward calls in each process, followed by a backward call if they succeed.
     """
     faulthandler.enable()
     for number, isa in enumerate(_backend.load().available_isas()):

@@ -111,7 +111,7 @@ def test_pure_wheel_carries_the_sources(checkout: Path, jit_cache: Path, tmp_pat
     shipped = {p.relative_to(checkout / "csrc") for p in (checkout / "csrc").rglob("*.*")}
     packed = {p.relative_to(site / "simclr_ext/csrc") for p in site.glob("simclr_ext/csrc/**/*.*")}
     assert packed == shipped
-    # The same sources: the same hash, hence no second compilation.
+    # The same sources have the same hash, so there is no second compilation.
     out, err = finish(python(USE, site, TORCH_EXTENSIONS_DIR=str(jit_cache)))
     assert out == f"at first use | {site}/simclr_ext/__init__.py"
     assert "compiling" not in err
@@ -180,7 +180,7 @@ def test_what_a_killed_compilation_left_is_not_waited_for(checkout: Path, tmp_pa
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    # The baton of torch 2.13 and older is there; and one where the next compilation looks first.
+    # The lock file of torch 2.13 and older exists, in the folder where the next compilation looks.
     (build_file,) = cache.glob("**/build.ninja")
     (build_file.parent / "lock").touch()
     compiler.write_text("#!/bin/sh\necho 'the compiler was called' >&2\nexit 1\n")

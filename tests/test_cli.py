@@ -268,7 +268,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--preset", "cifar11"], "cifar11"),
         (["train", "--preset"], "expected one argument"),
         (["train", "--resume", "."], "not a run that can be resumed"),
-        (["train", "--resume", ".", "--seed", "3"], "--resume takes the run's own"),
+        (["train", "--resume", ".", "--seed", "3"], "--resume keeps the run's own"),
         (["study"], "arguments are required"),
         (["study", "alchemy"], "study must be one of augmentations, batch-epochs, "),
         (["study", "losses", "--data", "gone.npz"], "gone.npz: no such file"),

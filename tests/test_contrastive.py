@@ -254,7 +254,7 @@ def test_gradients_of_confident_rows_keep_their_digits(
     label = torch.arange(8, dtype=torch.int32) if pairing == "labels" else None
     shifts = (0,) if pairing == "shift" else ()
     case = Case(x, x, temperature, shifts, label, label)
-    # Of the forward pass, which has no more digits than 1 has, the exact results.
+    # The exact results of the forward pass: those of `case` are rounded relative to 1.
     exact = Case(x.double(), x.double(), temperature, shifts, label, label)
     loss, lse, *_ = forward(exact, backend)
     _, _, *rows = forward(case, backend)

@@ -1,4 +1,4 @@
-"""What the contrastive operators refuse, and in which words."""
+"""Invalid inputs of the contrastive operators, and their error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same bits from run to run, for any number of threads and whoever else runs."""
+"""Bit-identical results from run to run, for any number of threads and any load."""
 
 from __future__ import annotations
 

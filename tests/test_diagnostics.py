@@ -1,4 +1,4 @@
-"""Contrastive metrics against the materialised matrix, and measures of spread at their extremes."""
+"""Contrastive metrics against the materialized matrix, and measures of spread at their extremes."""
 
 import math
 

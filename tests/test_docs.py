@@ -1,4 +1,4 @@
-"""Names and paths in docs and docstrings are there: a move that forgets one turns a test red."""
+"""Names and paths in docs and docstrings exist: a move that forgets one fails a test."""
 
 import ast
 import importlib
@@ -26,7 +26,7 @@ HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 def faults(text: str, file: Path) -> list[str]:
-    """Return what a text names that is not there."""
+    """Return the names in a text that do not exist."""
     return [*_names(text), *_imports(text), *_paths(text), *_links(text, file)]
 
 

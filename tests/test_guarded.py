@@ -30,10 +30,10 @@ def test_random_calls_between_guard_pages() -> None:
 
 
 def exit_code(touch: Callable[[int, int], object], values: torch.Tensor) -> int:
-    """Return how a process ends that touches what lies around the bytes of a tensor."""
+    """Return how a process ends that reads or writes around the bytes of a tensor."""
     begin, child = values.data_ptr(), os.fork()
     if child == 0:
-        faulthandler.disable()  # its death is no news
+        faulthandler.disable()  # the crash is expected
         touch(begin, begin + values.nbytes)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -1,4 +1,4 @@
-"""The public function and module: their values, gradients, checks, and manners inside torch."""
+"""The public function and module: their values, gradients, checks, and use within torch."""
 
 from __future__ import annotations
 

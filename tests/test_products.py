@@ -1,4 +1,4 @@
-"""The products of the tiles by either library: the micro-kernel, and BLAS where that is off."""
+"""The products of the tiles by the micro-kernel, and by BLAS if it is off."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_gradients_of_one_view_alone(which: int) -> None:
 
 
 def test_the_switch_has_an_effect() -> None:
-    """Else the two cases above would test the same."""
+    """Otherwise the two cases above would test the same code."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this torch has no oneDNN")
-    # Beyond a panel: within one, either may add up in the same order.
+    # Larger than a panel: within one, both may sum in the same order.
     views = torch.randn(2, 500, 300).unbind()
     found = []
     for micro_kernel in (True, False):

@@ -1,4 +1,4 @@
-"""The reference against a loop over rows and columns that could not be plainer."""
+"""The reference against a plain loop over rows and columns."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_half_views_are_computed_in_float32() -> None:
 def loss_and_lse_by_loop(
     logits: list[list[float | None]], positives: list[set[int]]
 ) -> tuple[list[float], list[float]]:
-    """Return those of each row of ``logits``; None is what does not count."""
+    """Return loss and lse of each row of ``logits``; None marks pairs that do not count."""
     losses, lses = [], []
     for row, own in zip(logits, positives, strict=True):
         terms = [math.exp(logit) for logit in row if logit is not None]

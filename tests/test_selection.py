@@ -1,4 +1,4 @@
-"""Which backend runs, and why; for CUDA with tensors that have a device and no data."""
+"""The selection of the backend, and its reasons; for CUDA with tensors that have no data."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_the_host_waits_once_per_step_for_a_temperature_on_the_device(
     for temperature, expected in ((learned, 1), (0.5, 0)):
         with _TransfersToHost() as transfers:
             loss = nt_xent_loss(z0, z1, temperature, backend=backend)
-            # By hand: torch's engine asks for a thread of the device.
+            # Called directly, because torch's autograd engine needs a thread of the device.
             grads = loss.grad_fn.apply(torch.ones_like(loss), None, None, None, None)
         assert [x.device.type for x in grads if x is not None] == ["cuda"] * (2 + expected)
         assert transfers.count == expected

@@ -1,4 +1,4 @@
-"""What is imported when: torch takes seconds, so help and errors do without it."""
+"""Imports at startup: torch takes seconds, so help and errors do not import it."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The tiled backend's own ways; its accuracy is tested with that of the fused kernels."""
+"""The internals of the tiled backend; its accuracy is tested with that of the fused kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programs that tests call, where a virtual environment has them without being activated."""
+"""The programs that tests call, found in a virtual environment even if it is not activated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What some of the supported versions of torch get wrong, for the tests that meet it."""
+"""Bugs of some supported versions of torch, for the tests that trigger them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
 
-# torch 2.6 and 2.8 end the process, 2.11 refuses to tell a number that lies in the host's memory.
+# torch 2.6 and 2.8 crash the process, 2.11 refuses to read a number from the host's memory.
 needs_fakes_of_cuda = pytest.mark.skipif(
     VERSION < (2, 14), reason="fake CUDA tensors of this torch want a driver"
 )

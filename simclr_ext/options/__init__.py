@@ -1,1 +1,1 @@
-"""What the options of all commands have in common: checks, plain values, errors, extras."""
+"""Shared by the options of all commands: parser, checks, serialization, errors, extras."""

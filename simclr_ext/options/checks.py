@@ -51,7 +51,7 @@ def check_device(device: str) -> None:
 
     try:
         torch.zeros((), device=device).item()  # "meta" has no values
-    # AssertionError: how PyTorch says that it was built without CUDA.
+    # PyTorch raises an AssertionError if it was built without CUDA.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise DeviceError(f"device {device!r} cannot be used: {reason}") from error
@@ -64,7 +64,7 @@ def check_types(config: Any, prefix: str = "") -> None:
 
     Args:
         config: The dataclass instance.
-        prefix: What precedes the fields' names in messages, such as "optim.".
+        prefix: Prefix of the fields' names in messages, such as "optim.".
     """
     hints = get_type_hints(type(config))
     for field in fields(config):
@@ -84,7 +84,7 @@ def _matches(value: object, hint: Any) -> bool:
         if arguments[-1] is Ellipsis:
             return all(_matches(item, arguments[0]) for item in value)
         return len(value) == len(arguments) and all(map(_matches, value, arguments))
-    if hint in (int, float):  # a bool is an int, and an int will do for a float
+    if hint in (int, float):  # bool is a subclass of int; an int is accepted for a float
         numbers = (int, float) if hint is float else int
         return isinstance(value, numbers) and not isinstance(value, bool)
     return isinstance(value, hint)
@@ -99,6 +99,6 @@ def _describe(hint: Any) -> str:
         return f"a {hint}"
     if hint is type(None):
         return "null"
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(
+    return {int: "an integer", float: "a number", str: "a string", bool: "true or false"}.get(
         hint, f"a {hint.__name__}"
     )

@@ -8,7 +8,7 @@ class UserError(Exception):
 
 
 class ConfigError(UserError, ValueError):
-    """A value of the configuration is out of its range."""
+    """A value of the configuration is not allowed."""
 
 
 class MissingExtraError(UserError, ImportError):
@@ -20,11 +20,11 @@ class DataError(UserError, ValueError):
 
 
 class DeviceError(UserError, ValueError):
-    """PyTorch does not know the device, or this machine lacks it."""
+    """PyTorch does not know the device, or this machine does not have it."""
 
 
 class RunFolderError(UserError, FileExistsError):
-    """The run folder is taken, or cannot be created."""
+    """The run folder is already in use, or cannot be created."""
 
 
 class WorkerError(UserError, RuntimeError):
@@ -36,10 +36,10 @@ class StorageError(UserError, OSError):
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """A signal ended a run, whose state was saved first.
+    """A signal ended a run, after its state was saved.
 
     Attributes:
-        signal: Its number.
+        signal: The signal's number.
     """
 
     def __init__(self, message: str, signal: int) -> None:

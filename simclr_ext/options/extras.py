@@ -1,4 +1,4 @@
-"""What the trainer needs beyond the loss, and the error for what is missing."""
+"""The packages that the trainer needs, and the error if one is missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from simclr_ext.options.errors import MissingExtraError
 
-# Import name and distribution name of what the `trainer` extra installs.
+# Import name to distribution name of the packages that the `trainer` extra installs.
 EXTRA_PACKAGES = {
     "matplotlib": "matplotlib",
     "numpy": "numpy",
@@ -28,6 +28,6 @@ def require_trainer() -> None:
 
 
 def require(module: str, extra: str, purpose: str) -> None:
-    """Raise MissingExtraError, with the line for pip, unless a module of an extra is there."""
+    """Raise MissingExtraError, with the pip command, unless a module of an extra is installed."""
     if find_spec(module) is None:
         raise MissingExtraError(f"{purpose} needs {module}: pip install 'simclr-ext[{extra}]'")

@@ -1,8 +1,8 @@
-"""The parser of one command: what jsonargparse's lacks in forgiveness and in short help.
+"""The parser of one command: jsonargparse's, with tolerant spelling and a short help.
 
-- `--batch-size` is `--batch_size`, and `--formats onnx,pt2` is `--formats [onnx,pt2]`.
-- An unknown option, on the command line or in a file, is answered with the nearest one.
-- A file with nothing in it, or a section of it with nothing in it, changes nothing.
+- `--batch-size` means `--batch_size`, and `--formats onnx,pt2` means `--formats [onnx,pt2]`.
+- For an unknown option, on the command line or in a file, the error suggests the nearest one.
+- An empty file, or an empty section of a file, changes nothing.
 - `--help` can show a few common options; `--help-all` and `--help-GROUP` show the rest.
 """
 
@@ -22,13 +22,13 @@ from jsonargparse import ArgumentParser, Namespace, get_loader
 from simclr_ext.options.errors import ConfigError
 from simclr_ext.options.serialize import flat
 
-_OPTION = re.compile("--?[a-zA-Z]")  # and no negative number
+_OPTION = re.compile("--?[a-zA-Z]")  # a letter, so that negative numbers are values
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like a misspelled one; None: nothing is like it.
+    """Return the known name that is closest to a misspelled one; None: none is close.
 
-    A part without its group will do:
+    The name may lack its group:
 
         >>> nearest("warmup", ["epochs", "optim.warmup_epochs"])
         'optim.warmup_epochs'
@@ -40,13 +40,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 class CommandParser(ArgumentParser):
-    """A parser of the fields of a dataclass, and of a configuration file with any of them.
+    """A parser whose options are the fields of a dataclass, also read from a configuration file.
 
     Args:
         name: The command.
         description: What it does, in a sentence.
         config: The dataclass; fields without a default are positional arguments. None: no options.
-        common: Names of the options that `--help` shows; none: it shows all.
+        common: Names of the options that `--help` shows; empty: all.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class CommandParser(ArgumentParser):
 
     @property
     def _names(self) -> set[str]:
-        """What options are called, without their dashes."""
+        """Names of the options, without their dashes."""
         written = {name.lstrip("-") for name in self._option_string_actions}
         return written | {action.dest for action in self._actions}
 
@@ -92,7 +92,7 @@ class CommandParser(ArgumentParser):
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str], namespace: Namespace | None = None, **kwargs: Any
     ) -> Namespace:
-        """Parse arguments in the user's spelling."""
+        """Parse arguments, with the spellings that this class allows."""
         return super().parse_args(list(self._spelled(args)), namespace, **kwargs)
 
     def _spelled(self, arguments: Iterable[str]) -> Iterator[str]:
@@ -101,7 +101,7 @@ class CommandParser(ArgumentParser):
         Raises:
             ConfigError: An option is unknown.
         """
-        option = ""  # of which the next argument is the value
+        option = ""  # whose value is the next argument
         for argument in arguments:
             if not _OPTION.match(argument):
                 yield _bracketed(argument) if option in self._lists else argument
@@ -120,17 +120,17 @@ class CommandParser(ArgumentParser):
                 yield option
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
-        """Parse the text of a configuration file; sections with nothing in them are left out.
+        """Parse the text of a configuration file; empty sections are ignored.
 
         Raises:
             ConfigError: An option is unknown.
         """
         try:
             values = get_loader("yaml")(content)
-            if isinstance(values, str):  # of "optim:" alone, jsonargparse's loader makes a text
+            if isinstance(values, str):  # jsonargparse's loader reads "optim:" alone as a string
                 values = yaml.safe_load(content)
         except yaml.YAMLError:
-            values = content  # the parser itself has good words for it
+            values = content  # the parser itself reports it well
         values = {} if values is None else values
         if isinstance(values, dict):
             empty = {key for key in values if values[key] is None and key in self._parts}
@@ -183,15 +183,15 @@ class _Help(argparse._HelpAction):
 
 
 def given_options(arguments: Iterable[str]) -> dict[str, str | None]:
-    """Return the options among a command's arguments, which need not be valid, and their values.
+    """Return the options among a command's arguments, which may be invalid, and their values.
 
-    Values are as they are written; None: there is none.
+    Values are returned as written; None: the option has none.
 
     >>> given_options(["train", "--batch-size", "9", "--seed=3", "--help"])
     {'batch_size': '9', 'seed': '3', 'help': None}
     """
     found: dict[str, str | None] = {}
-    option = None  # of which the next argument is the value
+    option = None  # whose value is the next argument
     for argument in arguments:
         if _OPTION.match(argument):
             name, equals, value = argument.partition("=")
@@ -204,9 +204,9 @@ def given_options(arguments: Iterable[str]) -> dict[str, str | None]:
 
 
 def text_in(file: str | None, option: str) -> str | None:
-    """Return the text that a configuration file has for an option.
+    """Return the text of an option in a configuration file.
 
-    None: it has none, or is unreadable, of which the parser tells.
+    None: it has none, or the file is unreadable, which the parser reports later.
     """
     try:
         values = yaml.safe_load(Path(file).read_text(encoding="utf-8")) if file else None

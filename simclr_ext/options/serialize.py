@@ -18,12 +18,12 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def from_plain(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
-    """Return the dataclass instance that `to_plain` wrote; absent fields have their defaults.
+    """Return the dataclass instance that `to_plain` converted; absent fields get their defaults.
 
     Args:
         cls: The dataclass; its fields may be dataclasses.
         values: What `to_plain` returned.
-        prefix: What precedes the fields' names in messages, such as "optim.".
+        prefix: Prefix of the fields' names in messages, such as "optim.".
 
     Raises:
         ConfigError: A key is not a field, or a value is not allowed.
@@ -43,8 +43,8 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
     """Return the options that differ between two plain configurations, with both values as text.
 
     Args:
-        first: What `to_plain` returned, or what is left of it.
-        second: Likewise.
+        first: What `to_plain` returned, or a part of it.
+        second: The same of the other one.
 
     Example:
         >>> differences({"model": {"width": 8}}, {"model": {"width": 16}, "seed": 0})

@@ -10,20 +10,21 @@ import torch
 
 from simclr_ext.options.errors import ConfigError
 
-_FORCE = "SIMCLR_EXT_FORCE_THREADS"  # of this machine, and so no option that a run would keep
+# An environment variable and not an option: it holds for this machine, and a run must not keep it.
+_FORCE = "SIMCLR_EXT_FORCE_THREADS"
 
 
 def check_threads(count: int | None) -> None:
-    """Raise ConfigError if there are more threads than processors, unless the user insists.
+    """Raise ConfigError if `count` exceeds the number of processors, unless the user allows it.
 
-    Not where a configuration is made: that of a run on a larger machine must be readable here.
+    Configurations do not check this themselves, so that one from a larger machine can be read here.
     """
     if count is None or os.environ.get(_FORCE) == "1":
         return
-    there = _processors()
-    if count > there:
+    available = _processors()
+    if count > available:
         raise ConfigError(
-            f"threads must be null or at most {there}, this machine's processors, got {count}; "
+            f"threads must be null or at most {available}, this machine's processors, got {count}; "
             f"{_FORCE}=1 allows more"
         )
 
@@ -40,13 +41,13 @@ def threads(count: int | None) -> Iterator[int]:
     """Set PyTorch's number of CPU threads within the block.
 
     Args:
-        count: At least 1; None: the number is left as it is.
+        count: At least 1; None: PyTorch's current number.
 
     Yields:
-        The number.
+        The number of threads.
 
     Raises:
-        ConfigError: There are fewer processors.
+        ConfigError: The machine has fewer processors.
 
     Example:
         >>> with threads(1) as count:

@@ -1,4 +1,4 @@
-"""The paper's studies (SimCLR, arXiv 2002.05709), each as one command with its picture.
+"""The paper's studies (SimCLR, arXiv 2002.05709), each as one command that draws its picture.
 
 >>> from simclr_ext.studies import StudyConfig, run_study
 >>> result = run_study(StudyConfig("projection-head", scale="tiny"))  # doctest: +SKIP
@@ -18,20 +18,20 @@ __all__ = ["STUDIES", "StudyConfig", "run_study"]
 
 
 def run_study(config: StudyConfig) -> StudyResult:
-    """Run what is not finished of a study, and write its table, its picture and its report.
+    """Run the unfinished cells of a study, and write its table, its picture and its report.
 
     Args:
         config: Study, data set and scale.
 
     Returns:
-        The folder, what was found, and the cells that failed.
+        The folder, the findings, and the cells that failed.
 
     Raises:
         MissingExtraError: The `trainer` extra is not installed.
-        DataError: The data set cannot be read, or is too large to be held in memory.
+        DataError: The data set cannot be read, or does not fit into memory.
         DeviceError: `config.device` cannot be used.
         BackendUnavailableError: The loss cannot be computed on this device.
-        RunFolderError: The folder is that of something else, is damaged, or cannot be created.
+        RunFolderError: The folder is not this study's, is damaged, or cannot be created.
         TrainingInterrupted: A signal ended the study; the same command resumes it.
     """
     require_trainer()

@@ -1,4 +1,4 @@
-"""Which study is run, on what, and how large. Importable without the trainer's extra."""
+"""The options of a study: which one, on what data, how large. Needs no extra to be imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STUDIES = (
     "temperature",
     "tsne",
 )
-"""Name of every study; the file of each is that of its name in paper/, with underscores."""
+"""Names of the studies; each is a file of paper/, with underscores in the name."""
 
 ScaleName = Literal["tiny", "cpu", "paper"]
 
@@ -32,16 +32,16 @@ class StudyConfig:
     Attributes:
         study: Its name.
         data: Data set, as for `train`.
-        data_root: Folder in which data sets with a name are, or are put.
-        download: Whether a data set that is not there is downloaded.
-        scale: "tiny" (seconds per training: shows that it works, not what the paper shows), "cpu"
-            (a minute of one core per training, for 10,000 images) or "paper" (its recipe).
-        out: Folder of the results; null: studies/<study>-<data>-<scale>. If it is that of the same
-            study, what is finished there is kept, and the rest is done.
+        data_root: Folder of the named data sets, such as cifar10, and of downloads.
+        download: Whether to download the data set if it is missing.
+        scale: "tiny" (seconds per training: a test that the study runs), "cpu" (a minute of one
+            core per training, for 10,000 images) or "paper" (the paper's recipe).
+        out: Folder of the results; null: studies/<study>-<data>-<scale>. If the same study was
+            begun there, it is resumed: finished cells are not run again.
         seeds: Repetitions of every training; null: the scale's.
-        jobs: Processes, each of which trains on its own; in a script, more than one needs
+        jobs: Processes that run cells in parallel; in a script, more than one needs
             `if __name__ == "__main__":`.
-        threads: CPU threads of each of them; null: the processor's, divided by the jobs.
+        threads: CPU threads of each process; null: the processor's, divided by the jobs.
         device: PyTorch device, such as "cpu" or "cuda".
     """
 

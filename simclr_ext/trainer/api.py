@@ -1,7 +1,7 @@
-"""What can be done with the trainer: the functions behind the commands.
+"""The trainer's API: a function for each command.
 
-Importable without the trainer's extra, like the configurations that they take: each imports what it
-needs when it is called.
+The module is importable without the trainer's extra, like the configurations that the functions
+take: each function imports what it needs when it is called.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def train(
     callbacks: Sequence[Callback] = (),
     report: Callable[[TrainResult], object] | None = None,
 ) -> TrainResult:
-    """Train SimCLR, compare the encoder with raw pixels and with itself untrained, write it all.
+    """Train SimCLR, compare the encoder with raw pixels and the untrained one, write the results.
 
     Args:
         config: The run. With `threads` set, PyTorch has that many threads until the run ends.
-        callbacks: Are called after steps, epochs and checkpoints, and may end the training early.
-        report: Called with the result as soon as it is on disk, before the last picture is drawn,
-            which takes long.
+        callbacks: Called after steps, epochs and checkpoints; they may end the training early.
+        report: Called with the result as soon as it is on disk, before the last picture, which
+            takes long, is drawn.
 
     Returns:
         The run folder, the resolved configuration, the trained model, every epoch's measurements
@@ -72,19 +72,19 @@ def resume(
     callbacks: Sequence[Callback] = (),
     report: Callable[[TrainResult], object] | None = None,
 ) -> TrainResult:
-    """Resume an interrupted run from its last checkpoint, whose configuration is taken.
+    """Resume an interrupted run from its last checkpoint, with the configuration stored in it.
 
-    On a CPU, with the run's number of threads, the result is bit by bit that of a run that was not
-    interrupted. A run that was complete is evaluated again; one that a callback ended early is
-    continued.
+    On a CPU, with the run's number of threads, the result is bit-identical to that of an
+    uninterrupted run. A run that was complete is evaluated again; one that a callback ended early
+    is continued.
 
     Args:
         folder: The run folder.
-        epochs: Another number of epochs in all, over which the learning rate then decays, after the
-            warmup that the run began with; null, as for what follows: the run's.
-        device: Another device.
-        threads: Another number of CPU threads.
-        workers: Another number of processes that decode images.
+        epochs: New total number of epochs; the learning rate then decays over it, after the warmup
+            that the run began with. None, here and below: the run's value.
+        device: New device.
+        threads: New number of CPU threads.
+        workers: New number of processes that decode images.
         callbacks: As for `train`.
         report: As for `train`.
 
@@ -92,9 +92,9 @@ def resume(
         As `train`.
 
     Raises:
-        CheckpointError: The folder is not that of a run, its checkpoint is missing or damaged,
+        CheckpointError: The folder is not a run folder, its checkpoint is missing or damaged,
             config.yaml was changed, or the data have changed.
-        DataError: As for `train`, like the other errors there.
+        DataError: As for `train`; its other errors as well.
     """
     require_trainer()
     from simclr_ext.trainer.commands.train import run_resume
@@ -105,7 +105,7 @@ def resume(
 
 
 def evaluate_checkpoint(config: EvalConfig) -> EvalResult:
-    """Evaluate the frozen features of one or more checkpoints, on their data set or another.
+    """Evaluate the frozen features of one or more checkpoints, on their data set or another one.
 
     Args:
         config: Checkpoints, data set and probes.
@@ -160,7 +160,7 @@ def embed_images(config: EmbedConfig) -> EmbedResult:
         The files.
 
     Raises:
-        MissingExtraError: The `trainer` extra, or what the format takes, is not installed.
+        MissingExtraError: The `trainer` extra, or a package for the format, is not installed.
         CheckpointError: The checkpoint is missing or cannot be read.
         DataError: The data set cannot be read, or does not suit the model.
         DeviceError: `config.device` cannot be used.
@@ -173,7 +173,7 @@ def embed_images(config: EmbedConfig) -> EmbedResult:
 
 
 def export_encoder(config: ExportConfig) -> ExportResult:
-    """Write the encoder for other programs; each file is loaded back and compared first.
+    """Write the encoder for other programs; each file is loaded back and compared with it.
 
     Args:
         config: Checkpoint and formats.
@@ -182,9 +182,9 @@ def export_encoder(config: ExportConfig) -> ExportResult:
         The files, with their largest deviation from the encoder.
 
     Raises:
-        MissingExtraError: The `trainer` extra, or what a format takes, is not installed.
+        MissingExtraError: The `trainer` extra, or a package for a format, is not installed.
         CheckpointError: The checkpoint is missing or cannot be read.
-        ExportError: What was written does not compute what the encoder computes.
+        ExportError: The output of a written file differs from the encoder's.
         RunFolderError: The folder of the results cannot be created.
     """
     require_trainer()

@@ -15,13 +15,13 @@ from simclr_ext.options.errors import StorageError
 def replacing(
     path: Path, partial: str = ".partial", previous: Path | None = None
 ) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` when the block ends without an error.
+    """Open a file that replaces `path` when the block ends without an error.
 
     Args:
         path: File to write or replace.
-        partial: What its name ends in until then. Of two processes that write the same file at a
-            time, each needs one of its own.
-        previous: Where the file that is replaced is kept; None: nowhere.
+        partial: Suffix of the file's name until then. Processes that may write the same file at
+            the same time must use different ones.
+        previous: Path at which the replaced file is kept; None: it is not kept.
 
     Example:
         >>> import tempfile
@@ -32,7 +32,7 @@ def replacing(
         (b'whole', 1)
 
     Raises:
-        StorageError: The file cannot be written; `path` is as it was.
+        StorageError: The file cannot be written; `path` is unchanged.
     """
     unfinished = path.with_name(path.name + partial)
     try:
@@ -41,7 +41,7 @@ def replacing(
             file.flush()
             os.fsync(file.fileno())  # else the new name may reach the disk before its contents
         if previous is not None and path.exists():
-            path.replace(previous)  # until the next line, the whole new file is `unfinished`
+            path.replace(previous)  # after a crash here, `unfinished` is the complete new file
         unfinished.replace(path)
     except (OSError, RuntimeError) as error:
         if (cause := _os_error(error)) is None:
@@ -52,9 +52,9 @@ def replacing(
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
-    """Return the error of the operating system, while handling which another one was raised.
+    """Return the operating system's error behind another one; None: there is none.
 
-    torch.save raises a RuntimeError when it closes a file to which it could not write.
+    torch.save raises a RuntimeError when it closes a file that it could not write.
     """
     while error is not None and not isinstance(error, OSError):
         error = error.__context__

@@ -10,21 +10,21 @@ import filelock
 
 from simclr_ext.options.errors import RunFolderError
 
-LOCK = ".lock"  # the file's name; that it is there says nothing
+LOCK = ".lock"  # the file's name; it stays when the lock is released
 _WAIT = 8.0  # seconds: the workers of a killed process, which share its lock, end within five
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder for as long as this is open.
+    """Keep other processes out of a folder while the block runs.
 
-    The operating system holds the lock, and gives it up when the process ends, however that is.
+    The operating system holds the lock, and releases it when the process ends, for any reason.
 
     Args:
         folder: The folder, which exists.
 
     Raises:
-        RunFolderError: Another process is at work in it, or the lock cannot be had.
+        RunFolderError: Another process is at work in it, or the folder cannot be locked.
     """
     lock = filelock.FileLock(folder / LOCK)
     try:

@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 def on_terminal() -> bool:
-    """Return whether stderr is a terminal, where a line can be written over."""
+    """Return whether stderr is a terminal, where a line can be overwritten."""
     return sys.stderr.isatty()
 
 
 def say(line: str) -> None:
-    """Write a line to stderr, at once, below which a bar may go on."""
+    """Write a line to stderr at once, above a progress bar if there is one."""
     tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()
 
@@ -35,19 +35,18 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """How many parts of a piece of work are done, and how long the others take.
+    """Shows how many parts of a task are done, and the time left.
 
     Args:
-        doing: What is done, such as "evaluating".
-        total: Its parts.
-        done: Those that were done before.
+        doing: Name of the task, such as "evaluating".
+        total: Number of parts.
+        done: Number of parts that are already done.
     """
 
     def __init__(self, doing: str, total: int, done: int = 0) -> None:
         self._doing, self._total, self._done, self._before = doing, total, done, done
         self._start = time.monotonic()
-        # Without smoothing: parts differ in length, and their mean says best how long the rest
-        # takes.
+        # Without smoothing: parts differ in length, and the mean predicts the rest best.
         self._bar = tqdm(
             desc=doing, total=total, initial=done, smoothing=0, disable=not on_terminal()
         )
@@ -74,7 +73,7 @@ class Progress:
 
 
 def each(doing: str, parts: Sequence[tuple[str, T]]) -> Iterator[tuple[str, T]]:
-    """Yield parts, each with its name, and show when it is done."""
+    """Yield parts with their names, and show when each is done."""
     with Progress(doing, len(parts)) as progress:
         for name, part in parts:
             yield name, part

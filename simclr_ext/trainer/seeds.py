@@ -1,8 +1,8 @@
-"""Random numbers without a state to carry: every use has a seed of its own, made from the run's.
+"""Random numbers without a state: every use has its own seed, derived from the run's.
 
-The order of an epoch, the views and the dropout of a step depend on the run's seed and the numbers
-of epoch, step and chunk, and on nothing that was drawn before. So a resumed run draws
-what it would have drawn, and both passes over a chunk see the same views.
+The order of an epoch, and the views and the dropout of a step, depend only on the run's seed and
+the numbers of epoch, step and chunk, not on earlier draws. So a resumed run draws the same numbers
+as an uninterrupted one, and both passes over a chunk see the same views.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 
 class Stream(IntEnum):
-    """What random numbers are for."""
+    """Uses of random numbers."""
 
     ORDER = 0
     VIEWS = 1
@@ -37,7 +37,7 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch's global random state, which dropout uses, and put it back at the end."""
+    """Seed PyTorch's global random state, which dropout uses, and restore it at the end."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

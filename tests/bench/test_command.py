@@ -92,7 +92,7 @@ def test_busy_machines_are_told() -> None:
     ("field", "value", "message"),
     [
         ("n", 0, "n must be at least 1, got 0"),
-        ("d", 2.5, "d must be a whole number, got 2.5"),
+        ("d", 2.5, "d must be an integer, got 2.5"),
         ("dtype", "int8", "dtype must be"),
         ("temperature", 0.0, "temperature must be positive and finite, got 0.0"),
         ("threads", 0, "threads must be null or at least 1, got 0"),

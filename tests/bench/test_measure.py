@@ -1,4 +1,4 @@
-"""Timing, by a clock that only the calls move, and checking, with errors that are known."""
+"""Timing, with a clock that only the calls advance, and checks, with known errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRUTH = functools.partial(nt_xent_loss, backend="reference")
 
 
 class Clock:
-    """Stands in for the module `time`: what the machine does meanwhile moves it not."""
+    """Replaces the module `time`: the load of the machine does not affect it."""
 
     def __init__(self) -> None:
         self.now = 10.0

@@ -1,4 +1,4 @@
-"""Memory that is known, and memory that is not there."""
+"""Measured peak memory, and running out of memory."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ SUITES = {"cpu": cpu, "tiled": tiled, "cuda": cuda}
 
 
 def main() -> int:
-    """Run the faults that were asked for; return the number of survivors."""
+    """Run the requested faults; return the number of survivors."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suites", nargs="*", metavar="cpu|tiled|cuda", help="all by default")
     parser.add_argument("--only", default="", metavar="TEXT", help="faults with this in their name")

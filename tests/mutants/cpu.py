@@ -12,7 +12,7 @@ from tests.mutants.fault import Fault
 
 FirstFailure = Callable[[Path], "str | None"]
 
-SECONDS = 900  # a sound copy takes about one minute
+SECONDS = 900  # a copy without faults takes about one minute
 TESTS = [
     "tests/test_accuracy.py",
     "tests/test_losses.py",

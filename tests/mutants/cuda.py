@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.mutants.fault import Fault
 from tests.tools import CMAKE
 
-SECONDS = 900  # a sound copy takes about one minute per precision
+SECONDS = 900  # a copy without faults takes about one minute per precision
 PRECISIONS = ("bf16", "tf32x3", "fp16", "tf32")
 COMPLAINTS = (  # of the simulated GPU, of the test itself, and of the sanitizers
     r"what\(\):\s+(.*)",
@@ -363,7 +363,7 @@ def _run(command: list[str]) -> None:
 
 
 def _summary(output: str) -> str:
-    """Return what the first complaint says, without addresses and paths."""
+    """Return the first error message, without addresses and paths."""
     for pattern in COMPLAINTS:
         if (match := re.search(pattern, output)) is not None:
             return ": ".join(match.groups())

@@ -1,4 +1,4 @@
-"""What a planted fault is, and how a copy of the project gets one."""
+"""A planted fault, and how it is applied to a copy of the project."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def misplaced(faults: list[Fault]) -> list[str]:
 
 
 def copy_project(folder: Path) -> None:
-    """Copy what building and testing the kernels needs."""
+    """Copy the files that are needed to build and test the kernels."""
     for part in _PARTS:
         source = ROOT / part
         if source.is_dir():

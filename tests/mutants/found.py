@@ -1,4 +1,4 @@
-"""What found each planted fault when last run: found.csv, of which docs/cuda.md has a table."""
+"""The test that found each planted fault in the last run: found.csv, tabulated in the docs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read(file: Path = FILE) -> Found:
 
 
 def record(suite: str, found: Mapping[str, str], file: Path = FILE) -> None:
-    """Write down what found these faults of a suite; what is known of others stays."""
+    """Record the tests that found these faults of a suite; entries of other faults are kept."""
     known = read(file) | {(suite, fault): killer for fault, killer in found.items()}
     with file.open("w", newline="", encoding="utf-8") as rows:
         writer = csv.writer(rows, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""PyTorch's threads are set for a while, and put back whatever ends it."""
+"""PyTorch's threads are set within a block, and restored however it ends."""
 
 from pathlib import Path
 

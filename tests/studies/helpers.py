@@ -1,4 +1,4 @@
-"""Small things to measure studies on."""
+"""Small data sets and recipes for the tests of studies."""
 
 import dataclasses
 from types import ModuleType
@@ -14,7 +14,7 @@ from simclr_ext.trainer.model.simclr import SimCLR, build_model
 
 
 def color_context(train: int = 64, test: int = 32) -> Context:
-    """Return color images of two classes, each image of a hue of its own, at the tiny scale."""
+    """Return color images of two classes, each image with its own hue, at the tiny scale."""
     random = torch.Generator().manual_seed(0)
 
     def images(count: int) -> torch.Tensor:
@@ -28,7 +28,7 @@ def color_context(train: int = 64, test: int = 32) -> Context:
 
 
 def trained_configs(monkeypatch: pytest.MonkeyPatch, study: ModuleType) -> list[ResolvedConfig]:
-    """Return the list to which a study adds each configuration, instead of training by it."""
+    """Return the list to which a study appends each configuration instead of training with it."""
     configs: list[ResolvedConfig] = []
 
     def train(config: ResolvedConfig, data: Dataset) -> SimCLR:

@@ -1,4 +1,4 @@
-"""What a study's configuration refuses, and where its results go."""
+"""A study's configuration: invalid values, and the folder of the results."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from simclr_ext.studies import STUDIES, StudyConfig
         ({"seeds": 0}, "seeds must be null or at least 1, got 0"),
         ({"jobs": 0}, "jobs must be at least 1, got 0"),
         ({"threads": 0}, "threads must be null or at least 1, got 0"),
-        ({"jobs": 1.5}, "jobs must be a whole number, got 1.5"),
+        ({"jobs": 1.5}, "jobs must be an integer, got 1.5"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

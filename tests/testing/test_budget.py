@@ -1,4 +1,4 @@
-"""The error budget: what it lets pass, and what it must not."""
+"""The error budget: errors that it accepts, and errors that it must not accept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file is the previous one or the whole new one, whatever happens in between."""
+"""A file is the previous one or the complete new one, whatever happens in between."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def test_an_error_leaves_the_previous_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+def test_two_writers_of_one_file_do_not_interfere(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     with replacing(path, ".1.partial") as one, replacing(path, ".2.partial") as two:
         one.write(b"one")

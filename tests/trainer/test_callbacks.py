@@ -1,4 +1,4 @@
-"""Callbacks see the run, and may end it; the example in the guide works as it stands."""
+"""Callbacks see the run, and may end it; the example in the docs works unchanged."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ STEPS = 2  # of 1,437 images
 
 
 class Diary(Callback):
-    """Writes down what it is called with."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, int | str]] = []
@@ -85,7 +85,7 @@ def test_what_is_called_and_when(tmp_path: Path) -> None:
     ]
 
 
-def test_k_nn_is_there_when_an_epoch_has_ended(tmp_path: Path) -> None:
+def test_knn_is_measured_when_an_epoch_ends(tmp_path: Path) -> None:
     accuracies = []
 
     class Watch(Callback):
@@ -108,7 +108,7 @@ def test_a_run_that_is_ended_early_is_saved_and_evaluated(tmp_path: Path, step: 
     assert (result.folder / "loss.png").exists()
 
 
-def test_what_was_ended_early_is_continued_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_run_ended_early_continues_to_the_same_bits(tmp_path: Path) -> None:
     run(tmp_path / "parts", StopAt(3))
     parts = resume(tmp_path / "parts", callbacks=[diary := Diary()])
     whole = run(tmp_path / "whole")
@@ -144,7 +144,7 @@ def test_the_example_of_the_guide(
     monkeypatch.setattr(simclr_ext.trainer, "train", train_tiny)
     exec(compile(example, str(GUIDE), "exec"), {"__name__": "example"})
     losses = [epoch.loss for epoch in results[0].epochs]
-    assert len(losses) < 30  # the model does not learn, and so the training ends early
+    assert len(losses) < 30  # the model does not learn, so the training ends early
     assert losses.index(min(losses)) == len(losses) - 11
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {"step", "loss", "accuracy"} in [set(line) for line in lines]

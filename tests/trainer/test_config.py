@@ -1,4 +1,4 @@
-"""The configuration: its checks, its resolution, its way to a file and back."""
+"""The configuration: its checks, its resolution, its serialization."""
 
 import dataclasses
 import subprocess
@@ -92,9 +92,9 @@ def test_error_names_field_value_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("part", "field", "value", "allowed"),
     [
-        (TrainConfig, "epochs", 2.0, "a whole number"),
-        (TrainConfig, "seed", True, "a whole number"),
-        (TrainConfig, "image_size", "32", "a whole number or null"),
+        (TrainConfig, "epochs", 2.0, "an integer"),
+        (TrainConfig, "seed", True, "an integer"),
+        (TrainConfig, "image_size", "32", "an integer or null"),
         (TrainConfig, "temperature", None, "a number"),
         (TrainConfig, "augment", {}, "a AugmentConfig"),
         (ModelConfig, "blocks", [1, 1], "a tuple[int, ...]"),
@@ -150,7 +150,7 @@ def test_the_warmup_is_ten_epochs_or_a_tenth(epochs: int, warmup: float) -> None
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_run_for_as_few_epochs_as_one_likes(name: str) -> None:
+def test_presets_run_for_any_number_of_epochs(name: str) -> None:
     resolved = dataclasses.replace(PRESETS[name], epochs=1).resolve(3, 32, 32)
     assert resolved.warmup_epochs == 0.1
 

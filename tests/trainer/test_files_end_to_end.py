@@ -1,4 +1,4 @@
-"""The commands on a folder of files that memory does not hold, beside the same images in memory."""
+"""The commands on image files that do not fit into memory, compared with images in memory."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     """Seven classes, images of many sizes."""
     root = tmp_path / "pets"
     write_folder(root, [(20, 16), (12, 30), (18, 18), (16, 11)], per_class=4, classes="abcdefg")
-    (root / "test" / "b" / "1.png").unlink()  # so that the parts cannot be mistaken
+    (root / "test" / "b" / "1.png").unlink()  # so that the parts differ in size
     return root
 
 
@@ -67,7 +67,7 @@ def checkpoint(
     write_checkpoint: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A model for them; from here on, memory does not hold them."""
+    """A model for them; from here on, they do not fit into memory."""
     path = write_checkpoint(data=str(folder), image_size=SIDE)
     monkeypatch.setattr("simclr_ext.trainer.data.dataset._MEMORY_LIMIT", 1000)
     assert isinstance(open_data(str(folder)).train_images, ImageFiles)
@@ -115,7 +115,7 @@ def test_no_features_are_computed_for_views(
         evaluate_checkpoint(dataclasses.replace(config, augment=False))
 
 
-def test_kept_features_are_those_of_the_files_as_they_are(
+def test_cached_features_are_not_used_for_changed_files(
     checkpoint: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = EvalConfig(str(checkpoint), baselines=False)
@@ -155,7 +155,7 @@ def test_finetune_decodes_the_labeled_images_alone(checkpoint: Path, folder: Pat
     assert isinstance(data.train_images, ImageFiles)
     labeled = stratified_subset(data.train_labels.numpy(), 0.5, seed=3)
     for row in set(range(28)) - set(labeled.tolist()):
-        # The header is left, which the size is read from.
+        # The header, from which the size is read, is kept.
         path = Path(data.train_images.paths[row])
         path.write_bytes(path.read_bytes()[:60])
     config = FinetuneConfig(str(checkpoint), labels=0.5, seed=3, sgd=SHORT)

@@ -1,4 +1,4 @@
-"""One process at a time works in a folder, and one that was killed leaves no lock."""
+"""One process at a time works in a folder, and a killed process leaves no lock."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Whole lines where stderr is no terminal, a bar where it is one."""
+"""Progress: a bar if stderr is a terminal, otherwise lines."""
 
 import io
 import sys
@@ -10,7 +10,7 @@ from simclr_ext.trainer.progress import Progress, each, say
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test advances."""
 
     now = 0.0
 
@@ -38,7 +38,7 @@ def test_a_line_for_each_part_with_the_time_left(
     )
 
 
-def test_what_was_done_before_counts_in_the_total_and_not_in_the_rate(
+def test_steps_done_before_count_in_the_total_and_not_in_the_rate(
     capsys: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
     with Progress("study", total=10, done=7) as progress:
@@ -49,7 +49,7 @@ def test_what_was_done_before_counts_in_the_total_and_not_in_the_rate(
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -1,1 +1,1 @@
-"""How a study runs: its grid, the sweep over it, its folder and its report."""
+"""The engine of the studies: the grid, the sweep over it, the folder and the report."""

@@ -1,4 +1,4 @@
-"""The house style of the pictures: readable at half size, and not by color alone."""
+"""The style of the pictures: readable at half size, and without relying on color alone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from simclr_ext.trainer.probes.scores import Accuracy
 
-# Okabe and Ito's colors, https://jfly.uni-koeln.de/color/, but for the yellow, which is too light
-# for lines on white, and with the black last.
+# Okabe and Ito's colors, https://jfly.uni-koeln.de/color/, without the yellow, which is too light
+# for lines on white, and with black last.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GRAY = "#777777"
@@ -35,7 +35,7 @@ _STYLE: dict[Any, Any] = {  # matplotlib types the keys as Literals
     "legend.frameon": False,
     "lines.linewidth": 2,
     "lines.markersize": 7,
-    "svg.hashsalt": "simclr-ext",  # else ids are random
+    "svg.hashsalt": "simclr-ext",  # otherwise ids are random
     "xtick.labelsize": 12,
     "ytick.labelsize": 12,
 }
@@ -43,7 +43,7 @@ _STYLE: dict[Any, Any] = {  # matplotlib types the keys as Literals
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Set the style for pictures that are drawn and saved within."""
+    """Set the style of pictures that are drawn and saved in the block."""
     with matplotlib.rc_context(_STYLE):
         yield
 
@@ -57,10 +57,10 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _steady(svg: str) -> str:
-    """Return a picture without what rounding leaves in it, so that equal pictures are equal files.
+    """Return a picture without rounding differences, so that equal pictures are equal files.
 
     The last digits of coordinates differ from one layout to the next. Matplotlib's ids are hashes
-    of them, and become numbers here; a zero loses its sign.
+    of them, and are replaced by numbers here; a negative zero loses its sign.
     """
     found = dict.fromkeys(re.findall(r'\bid="([a-z][0-9a-f]{10})"', svg))
     numbers = {name: f"{name[0]}{number}" for number, name in enumerate(found)}
@@ -78,11 +78,11 @@ def draw_line(
     """Draw a line through means over seeds, with bars of one standard deviation.
 
     Args:
-        axes: Where to.
-        points: Place on the x axis to the numbers there.
+        axes: Axes to draw on.
+        points: Position on the x axis to the numbers there.
         label: Name of the line.
-        index: Number of the line, which decides on color and marker.
-        factor: What the numbers are multiplied by: 100 shows shares in per cent.
+        index: Number of the line, which sets its color and marker.
+        factor: Factor of the numbers: 100 shows shares in per cent.
     """
     x = sorted(points)
     axes.errorbar(

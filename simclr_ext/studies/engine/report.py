@@ -14,7 +14,7 @@ from simclr_ext.studies.engine.sweep import Outcome
 from simclr_ext.trainer.atomic import write_text
 
 _SCALES = {
-    "tiny": "This is the tiny scale: it shows that the study runs, not what the paper shows.",
+    "tiny": "This is the tiny scale: it only tests that the study runs.",
     "cpu": "This is the scale of a CPU: a small encoder, small images and few epochs.",
     "paper": "This is the paper's recipe.",
 }
@@ -32,12 +32,12 @@ def write_results(
     Args:
         folder: The study's folder.
         study: The study.
-        config: How it was run.
-        context: What it was run on.
-        found: What became of the cells.
+        config: Its options.
+        context: The data and the recipe.
+        found: Outcomes of the cells.
 
     Returns:
-        What the rows say; nothing, if all cells failed.
+        The findings; empty if all cells failed.
     """
     rows = [row for outcome in found for row in outcome.rows]
     findings = Findings("No cell is finished.")
@@ -86,14 +86,14 @@ def _report(
 def _spread(found: Sequence[Outcome]) -> str:
     if len({outcome.cell.seed for outcome in found if outcome.rows}) > 1:
         return "± is the standard deviation over seeds."
-    return "One seed: how much of a small difference is noise is not known."
+    return "One seed: a small difference may be noise."
 
 
 def orderings(found: Sequence[Ordering]) -> str:
-    """Return a list of what the paper found, and whether it shows here."""
+    """Return a list of the paper's findings, and whether they hold here."""
     if not found:
         return ""
-    verdicts = {True: "holds here", False: "does not hold here", None: "cannot be told here"}
+    verdicts = {True: "holds here", False: "does not hold here", None: "inconclusive here"}
     lines = [f"- {o.claim}: **{verdicts[o.holds]}** ({o.numbers})." for o in found]
     return "\n".join(["## Does the paper's ordering hold?", "", *lines])
 

@@ -28,11 +28,11 @@ from simclr_ext.trainer.training.preflight import check_loss
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study found.
+    """The result of a study.
 
     Attributes:
-        folder: Where the table, the picture and the report are.
-        findings: What the rows say.
+        folder: Folder of the table, the picture and the report.
+        findings: What the rows show.
         failed: The cells that failed.
     """
 
@@ -73,7 +73,7 @@ def run(config: StudyConfig) -> StudyResult:
 
 
 def _description(config: StudyConfig, context: Context) -> dict[str, Any]:
-    """Return all that a cell's rows depend on, for study.yaml."""
+    """Return everything that a cell's rows depend on, for study.yaml."""
     data = context.data
     train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
     return {
@@ -86,10 +86,10 @@ def _description(config: StudyConfig, context: Context) -> dict[str, Any]:
 
 @contextmanager
 def _claimed(folder: Path, description: dict[str, Any]) -> Iterator[None]:
-    """Make the folder that of this study, and keep other processes out of it.
+    """Create or open the folder of this study, and keep other processes out of it.
 
     Raises:
-        RunFolderError: It is that of something else, is damaged, or cannot be created; or another
+        RunFolderError: The folder is not this study's, is damaged, or cannot be created, or another
             process is at work in it.
     """
     file = folder / "study.yaml"
@@ -105,7 +105,7 @@ def _claimed(folder: Path, description: dict[str, Any]) -> Iterator[None]:
 
 
 def _claim(folder: Path, description: dict[str, Any]) -> None:
-    """Describe the study in its folder, unless that is done already."""
+    """Write study.yaml, or compare it with the study if it exists."""
     file = folder / "study.yaml"
     if file.exists():
         other = ", ".join(
@@ -113,7 +113,7 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
             for name, (there, now) in differences(_read(file), description).items()
         )
         if other:
-            raise RunFolderError(f"out: {folder} is that of a study with other {other}")
+            raise RunFolderError(f"out: {folder} has a study with other values: {other}")
         return
     write_text(file, yaml.safe_dump(description, sort_keys=False))
 
@@ -126,10 +126,10 @@ def _read(file: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise RunFolderError(f"out: {file} cannot be read ({reason})") from error
     if not isinstance(contents, dict):
-        raise RunFolderError(f"out: {file} is not that of a study")
+        raise RunFolderError(f"out: {file} is not the file of a study")
     return contents
 
 
 def _is_fresh(folder: Path) -> bool:
-    """Return whether a folder has at most what a study leaves that is interrupted at its start."""
+    """Return whether a folder is empty, or has only what a start that was interrupted leaves."""
     return all(path.name in ("study.yaml.partial", LOCK) for path in folder.iterdir())

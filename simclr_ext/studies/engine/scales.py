@@ -1,4 +1,4 @@
-"""How large a study is: the recipe that its cells vary, on how many images, how often."""
+"""The scale of a study: the recipe that its cells vary, the images, and the repetitions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from simclr_ext.trainer.seeds import generator
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a study is.
+    """The size of a study.
 
     Attributes:
         seeds: Repetitions of every cell.
-        train: Training images that are used at most, and as many unlabeled ones; None: all.
-        test: Test images that are used at most; None: all.
+        train: Maximum number of training images, and of unlabeled ones; None: all.
+        test: Maximum number of test images; None: all.
     """
 
     seeds: int
@@ -43,14 +43,14 @@ _TINY = TrainConfig(
     model=ModelConfig(width=8, blocks=(1, 1), projection_dim=16),
     optim=OptimConfig(warmup_epochs=0),
 )
-# The preset, but for what makes a cell of 10,000 images a minute of one core.
+# The preset, changed so that a cell of 10,000 images takes a minute of one core.
 _CPU = dataclasses.replace(
     PRESETS["cpu-small"],
     image_size=16,
     epochs=10,
     optim=dataclasses.replace(PRESETS["cpu-small"].optim, warmup_epochs=1),
 )
-SMALL_IMAGES = 64  # side up to which the paper's recipe is that of CIFAR-10, and not of ImageNet
+SMALL_IMAGES = 64  # maximum side for the paper's CIFAR-10 recipe; above, ImageNet's
 
 
 def recipe(scale: ScaleName, data: Dataset) -> ResolvedConfig:
@@ -64,10 +64,10 @@ def recipe(scale: ScaleName, data: Dataset) -> ResolvedConfig:
 
 
 def open_context(config: StudyConfig) -> Context:
-    """Return what a study's cells are measured on.
+    """Return the data and the recipe of a study's cells.
 
     Raises:
-        DataError: The data set cannot be read, or is too large to be held in memory.
+        DataError: The data set cannot be read, or does not fit into memory.
     """
     data = load_data(config.data, config.data_root, config.download)
     scale = SCALES[config.scale]
@@ -90,7 +90,7 @@ def open_context(config: StudyConfig) -> Context:
 
 
 def _sample(images: int, limit: int | None) -> Tensor | slice:
-    """Return the rows of a random sample, the same one for every study."""
+    """Return the rows of a random sample, the same for every study."""
     if limit is None or limit >= images:
         return slice(None)
     return torch.randperm(images, generator=generator(0))[:limit]

@@ -1,4 +1,4 @@
-"""What a study is: a grid of cells, the measurement of one, and what is made of the rows."""
+"""A study: a grid of cells, the measurement of a cell, and the evaluation of the rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simclr_ext.trainer.data import Dataset
 
 Value = str | int | float
 Variant = Mapping[str, Value]
-"""What is varied, such as {"head": "mlp", "dim": 128}."""
+"""The values of a grid point, such as {"head": "mlp", "dim": 128}."""
 
 Row = dict[str, Value]
 """One line of the study's CSV file."""
@@ -25,7 +25,7 @@ class Cell:
     """One point of the grid, with one seed.
 
     Attributes:
-        variant: What is varied.
+        variant: The grid point.
         seed: Seed of everything random.
     """
 
@@ -47,12 +47,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Context:
-    """What cells are measured on.
+    """The data and the recipe that cells use.
 
     Attributes:
         data: The images, in memory.
-        config: The scale's recipe, resolved for them; a study varies it. A cell is measured with
-            its own seed in it.
+        config: The scale's recipe, resolved for the images; a study varies it, and each cell sets
+            its own seed.
     """
 
     data: Dataset
@@ -61,12 +61,12 @@ class Context:
 
 @dataclass(frozen=True)
 class Ordering:
-    """Something that the paper found, and whether it shows here.
+    """A finding of the paper, and whether it holds here.
 
     Attributes:
-        claim: What the paper found, in a sentence without a full stop.
-        holds: Whether it does here; None: the numbers are missing, or too close together.
-        numbers: The numbers that decide it.
+        claim: The paper's finding, in a sentence without a full stop.
+        holds: Whether it holds here; None: the numbers are missing, or too close together.
+        numbers: The numbers that decide it, as text.
     """
 
     claim: str
@@ -76,11 +76,11 @@ class Ordering:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the rows of a study say.
+    """What the rows of a study show.
 
     Attributes:
-        table: Markdown: ours, the mean and the standard deviation over seeds, beside the paper's.
-        orderings: What the paper found, and whether it shows here.
+        table: Markdown: our mean and standard deviation over seeds, beside the paper's number.
+        orderings: The paper's findings, and whether they hold here.
         note: Markdown: what else a reader must know to compare.
     """
 
@@ -95,13 +95,13 @@ class Study:
 
     Attributes:
         title: Title of the report.
-        question: What is asked, in a sentence or two.
+        question: The question of the study, in a sentence or two.
         source: Section, figure or table of the paper.
         variants: Function of a scale to the points of its grid.
         measure: Function of a cell and its context to the cell's rows, without variant and seed.
         draw: Function of all rows, variants and seeds included, to the picture; it is called with
             the style of `figures` set. Rows of failed cells are missing.
-        findings: Function of the same to what they say.
+        findings: Function of the same rows to the findings.
         repeated: Whether the grid is repeated with other seeds.
     """
 
@@ -122,7 +122,7 @@ class Study:
 
 
 def load_study(name: str) -> Study:
-    """Return a study by its name in `STUDIES`."""
+    """Return the study of a name in `STUDIES`."""
     study: Study = importlib.import_module(
         f"simclr_ext.studies.paper.{name.replace('-', '_')}"
     ).STUDY

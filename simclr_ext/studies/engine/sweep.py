@@ -1,8 +1,8 @@
-"""Runs the cells of a study; what is finished is never run again.
+"""Runs the cells of a study; finished cells are never run again.
 
-A cell's rows are written as a whole when it is finished, to cells/<id>.json; why one failed, to
-cells/<id>.error: the error in one line, then its traceback. So a sweep may be interrupted at any
-moment, and the next one runs the cells that are not finished.
+A finished cell's rows are written as a whole to cells/<id>.json; the error of a failed one is
+written to cells/<id>.error, in one line, followed by its traceback. So a sweep may be interrupted
+at any moment, and the next one runs the cells that are not finished.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.progress import Progress, say
 from simclr_ext.trainer.training.process import StopRequest, stop_request
 
-_POLL_SECONDS = 0.5  # between looks at whether a signal has come
+_POLL_SECONDS = 0.5  # between checks for a signal
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell.
+    """The outcome of a cell.
 
     Attributes:
         cell: The cell.
         rows: Its rows, with variant and seed; empty if it failed.
         seconds: Time that it took.
-        error: If it failed, the error in one line, then its traceback.
+        error: If it failed, the error in one line, followed by its traceback.
     """
 
     cell: Cell
@@ -51,7 +51,7 @@ class Outcome:
 
 
 def sweep(config: StudyConfig, cells: Sequence[Cell], context: Context, folder: Path) -> None:
-    """Run the cells that are not finished, those that failed before included.
+    """Run the cells that are not finished, including those that failed before.
 
     Args:
         config: The study.
@@ -61,7 +61,7 @@ def sweep(config: StudyConfig, cells: Sequence[Cell], context: Context, folder: 
 
     Raises:
         RunFolderError: The folder of the cells cannot be created.
-        TrainingInterrupted: A signal came, and the cells that were running then are finished. A
+        TrainingInterrupted: A signal arrived; the cells that were running were finished first. A
             second signal interrupts at once.
     """
     try:
@@ -88,7 +88,7 @@ def sweep(config: StudyConfig, cells: Sequence[Cell], context: Context, folder: 
 
 
 def outcomes(folder: Path, cells: Sequence[Cell]) -> list[Outcome]:
-    """Return what became of the cells, in their order, without those that were not begun."""
+    """Return the outcomes of the cells, in order, without those that were not started."""
     found = []
     for cell in cells:
         file, error = _file(folder, cell, "json"), _file(folder, cell, "error")
@@ -111,7 +111,7 @@ def _file(folder: Path, cell: Cell, suffix: str) -> Path:
 def _run_here(
     config: StudyConfig, cells: Sequence[Cell], context: Context, folder: Path, stop: StopRequest
 ) -> Iterator[Cell]:
-    """Run cells one after another, and yield those that ended."""
+    """Run cells one after another, and yield each one that ended."""
     with threads(config.threads):
         for cell in cells:
             if stop.signal is not None:
@@ -123,17 +123,17 @@ def _run_here(
 def _run_in_processes(
     config: StudyConfig, cells: Sequence[Cell], folder: Path, stop: StopRequest
 ) -> Iterator[Cell]:
-    """Run each cell in a process of its own, some at a time, and yield those that ended.
+    """Run each cell in its own process, some at a time, and yield those that ended.
 
-    One that crashes takes no other cell with it.
+    A cell that crashes does not affect the others.
     """
-    # Spawned: a fork of a process with threads may hang.
+    # Spawned, because a fork of a process with threads may hang.
     spawn = multiprocessing.get_context("spawn")
     todo, running = list(cells), dict[SpawnProcess, Cell]()
     while running or (todo and stop.signal is None):
         while todo and len(running) < config.jobs and stop.signal is None:
             cell = todo.pop(0)
-            # Daemons end with this process, if it is interrupted a second time.
+            # Daemons end with this process if it is interrupted a second time.
             process = spawn.Process(target=_child, args=(config, cell, folder), daemon=True)
             process.start()
             running[process] = cell
@@ -155,7 +155,7 @@ def _child(config: StudyConfig, cell: Cell, folder: Path) -> None:
 
 
 def _run_cell(config: StudyConfig, cell: Cell, opened: Callable[[], Context], folder: Path) -> None:
-    """Measure a cell on what `opened` returns, and write its rows, or why it failed."""
+    """Measure a cell in the context that `opened` returns, and write its rows, or its error."""
     failure = _file(folder, cell, "error")
     failure.unlink(missing_ok=True)  # of an earlier attempt
     try:
@@ -165,7 +165,7 @@ def _run_cell(config: StudyConfig, cell: Cell, opened: Callable[[], Context], fo
         measured = load_study(config.study).measure(
             cell, dataclasses.replace(context, config=seeded)
         )
-    except Exception as error:  # whatever it is, the other cells continue
+    except Exception as error:  # after any error, the other cells continue
         line = " ".join(f"{type(error).__name__}: {error}".split())
         write_text(failure, f"{line}\n\n{traceback.format_exc()}")
         return

@@ -1,1 +1,1 @@
-"""What several studies share: training, transformations, losses, numbers over seeds."""
+"""Shared by several studies: training, transformations, losses, statistics over seeds."""

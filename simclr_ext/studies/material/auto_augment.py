@@ -13,7 +13,7 @@ from simclr_ext.trainer.views.image_ops import to_float
 
 
 class AutoAugment:
-    """Draws one view of every image: crop and flip, then a random line of the policy.
+    """Draws one view of every image: crop and flip, then a random sub-policy.
 
     Args:
         crop: Crop and flip.

@@ -1,9 +1,9 @@
-"""Views of which one branch alone is transformed, to see what a transformation does by itself.
+"""Views of which only one branch is transformed, to isolate the effect of a transformation.
 
 Source: SimCLR (arXiv 2002.05709), section 3.1. Every image is first randomly cropped and resized;
-one branch stays like that, the other one goes through the targeted transformations. The crop is one
-for both branches: what tells them apart is the targeted transformations alone, one of which may be
-a second crop.
+one branch keeps that crop, the other one goes through the targeted transformations. Both branches
+have the same crop, so they differ only by the targeted transformations, one of which may be a
+second crop.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class OneBranchSource(MemorySource):
     Args:
         images: [n, C, H, W] uint8.
         config: The run, resolved; of its augmentation, crop and flip apply to both branches.
-        transform: What the second branch goes through after the crop.
+        transform: Transformation of the second branch after the crop.
 
     Example:
         >>> from simclr_ext.trainer.config import TrainConfig

@@ -10,9 +10,9 @@ margin triplet          max(u.v- - u.v+ + m, 0)                      v- - v+ if 
                                                                      else 0
 ======================  ===========================================  ============================
 
-Each row is u in turn; its loss is the mean over its negatives, the other 2N - 2 rows, or that of
-one negative, the semi-hard one: the most similar of those that are less similar than the positive
-(Schroff et al., arXiv 1503.03832). The hinge sees to it that one beyond the margin does not count.
+Each row is u in turn; its loss is the mean over its negatives, the other 2N - 2 rows, or the loss
+of the semi-hard negative alone: the most similar of those that are less similar than the positive
+(Schroff et al., arXiv 1503.03832). The hinge gives one beyond the margin no loss.
 
 Source: SimCLR (arXiv 2002.05709), table 2 and section 5.1; the paper maximizes the negatives of
 these losses.
@@ -37,7 +37,7 @@ def nt_logistic_loss(
         z0: Embeddings of the first views, [N, D], floating, N >= 2.
         z1: Embeddings of the second views, [N, D]; row i is the positive of row i of `z0`.
         temperature: T > 0.
-        semi_hard: Whether each row has its semi-hard negative alone, and none if there is none.
+        semi_hard: Whether each row has only its semi-hard negative, or none if there is none.
 
     Returns:
         A scalar.

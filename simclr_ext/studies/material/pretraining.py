@@ -1,4 +1,4 @@
-"""What the studies that train have in common: a cell's model, and how good its h is."""
+"""Shared by the studies that train: the training of a cell's model, and the accuracy of its h."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def train_model(
         loss: Loss of the projections; None: NT-Xent at the configuration's temperature.
 
     Raises:
-        DataError: A batch takes more images than there are.
+        DataError: The batch size exceeds the number of images.
         DivergedError: The loss is not finite.
     """
     source = source or build_source(data, config)
@@ -42,7 +42,7 @@ def train_model(
 
 
 def h_and_z(model: SimCLR) -> dict[str, nn.Module]:
-    """Return the networks of images to h and to z = g(h), by these names; they share weights."""
+    """Return the networks from images to h and to z = g(h), by name; they share weights."""
     return {"h": model.encoder, "z": nn.Sequential(model.encoder, model.head)}
 
 
@@ -50,7 +50,7 @@ def probe(network: nn.Module, data: Dataset, side: int) -> Row:
     """Return the test accuracies in [0, 1] of a frozen representation.
 
     Args:
-        network: Images [B, C, side, side] to features [B, dim].
+        network: Module that maps images [B, C, side, side] to features [B, dim].
         data: Training and test images, with labels.
         side: Side in pixels to which images are resized.
 

@@ -1,4 +1,4 @@
-"""Means and spreads over seeds, and what they say about an ordering of the paper's."""
+"""Means and spreads over seeds, and whether an ordering of the paper holds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from simclr_ext.trainer.probes.tables import percent
 ABSENT = "–"  # noqa: RUF001  # a dash where there is no number
 
 Groups = dict[tuple[Value, ...], Accuracy]
-"""Values of some columns to the numbers of the rows that have them."""
+"""Maps values of some columns to the numbers of the rows with those values."""
 
 
 def over_seeds(rows: Sequence[Row], keys: Sequence[str], value: str) -> Groups:
-    """Return the numbers of each group of rows, whose draws are the seeds.
+    """Return the numbers of each group of rows; the draws are the seeds.
 
     Args:
         rows: Rows of a study.
-        keys: Columns of which each combination of values is a group.
+        keys: Columns whose combinations of values are the groups.
         value: Column of the numbers; rows without it are left out.
 
     Example:
@@ -35,7 +35,7 @@ def over_seeds(rows: Sequence[Row], keys: Sequence[str], value: str) -> Groups:
 
 
 def mean_by_seed(rows: Sequence[Row], value: str) -> Accuracy | None:
-    """Return the mean over all rows of each seed; None: there are no rows.
+    """Return the mean over the rows of each seed; None: there are no rows.
 
     Example:
         >>> rows: list[Row] = [{"seed": s, "dim": d, "knn": s + d} for s in (0, 1) for d in (2, 4)]
@@ -51,16 +51,16 @@ Pair = tuple[Accuracy | None, Accuracy | None]
 
 
 def matched(one: Sequence[Row], other: Sequence[Row], value: str, keys: Sequence[str] = ()) -> Pair:
-    """Return the means by seed of two groups, of what was measured of both; None: nothing was.
+    """Return the means by seed of two groups, over the rows that both have; None: there are none.
 
-    Cells fail: a mean over small and large dimensions is not to be compared with one over large
-    dimensions alone.
+    Cells may fail, and a mean over small and large dimensions must not be compared with one over
+    large dimensions only.
 
     Args:
         one: Rows of a group.
-        other: Rows of the other one.
+        other: Rows of the other group.
         value: Column of the numbers.
-        keys: Columns that, with the seed, say which rows of the groups belong together.
+        keys: Columns that, with the seed, match the rows of the groups.
 
     Example:
         >>> one: list[Row] = [{"seed": 0, "dim": d, "knn": d} for d in (2, 4)]
@@ -79,27 +79,27 @@ def matched(one: Sequence[Row], other: Sequence[Row], value: str, keys: Sequence
 
 
 def highest(groups: Iterable[Accuracy | None]) -> Accuracy | None:
-    """Return the one with the highest mean; None: there is none."""
+    """Return the accuracy with the highest mean; None: there is none."""
     measured = [accuracy for accuracy in groups if accuracy is not None]
     return max(measured, key=lambda accuracy: accuracy.mean, default=None)
 
 
 def cell_of(accuracy: Accuracy | None) -> str:
-    """Return a table's cell: per cent with the spread, or a dash where nothing was measured."""
+    """Return a table's cell: per cent with the spread, or a dash if nothing was measured."""
     return ABSENT if accuracy is None else percent(accuracy)
 
 
 def number(values: Accuracy) -> str:
-    """Return a table's cell of something that is not a share: the mean with the spread."""
+    """Return a table's cell of a number that is not a share: the mean with the spread."""
     mean = f"{values.mean:.2f}"
     return mean if len(values.draws) == 1 else f"{mean} ± {values.std:.2f}"
 
 
 def ordering(claim: str, better: Accuracy | None, worse: Accuracy | None) -> Ordering:
-    """Return whether one accuracy exceeds another, as the paper found, by more than the spread.
+    """Return whether one accuracy exceeds another, as in the paper, by more than the spread.
 
     Args:
-        claim: What the paper found, in a sentence without a full stop.
+        claim: The paper's finding, in a sentence without a full stop.
         better: What was better in the paper; None: not measured here.
         worse: What was worse.
     """

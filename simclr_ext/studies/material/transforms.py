@@ -1,7 +1,7 @@
 """Transformations of views that the trainer's augmentation does not have, batch by batch.
 
-Source: SimCLR (arXiv 2002.05709), section 3.1 and figure 4. Sizes and strengths that the paper does
-not state are named at each constant.
+Source: SimCLR (arXiv 2002.05709), section 3.1 and figure 4. The comments of the constants give the
+source of sizes and strengths that the paper does not state.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Generator, Tensor
 from simclr_ext.trainer.views.image_ops import grayscale_
 
 Transform = Callable[[Tensor, Generator], Tensor]
-"""Views [B, C, S, S], float32 in [0, 1], and the source of random numbers to new views of the same
-shape. The views that come in are left as they are."""
+"""Maps views [B, C, S, S], float32 in [0, 1], and a random generator to new views of the same
+shape. The input is not changed."""
 
 CUTOUT_SHARE = 0.5  # of the side: DeVries and Taylor, arXiv 1708.04552, on CIFAR-10
-CUTOUT_VALUE = 0.5  # ours: the middle of [0, 1], as theirs is the middle of normalized images
+CUTOUT_VALUE = 0.5  # ours: the middle of [0, 1]; theirs is the middle of normalized images
 NOISE_STD = 0.1  # ours: visible, and the image stays recognizable
 
 
 def compose(transforms: Sequence[Transform]) -> Transform:
-    """Return the transformation that applies others in order; of none, the identity."""
+    """Return the composition of transformations in order; the identity if there are none."""
 
     def composed(views: Tensor, generator: Generator) -> Tensor:
         for transform in transforms:
@@ -35,7 +35,7 @@ def compose(transforms: Sequence[Transform]) -> Transform:
 
 
 def cutout(views: Tensor, generator: Generator) -> Tensor:
-    """Cover a square of every view whose center is anywhere in the view, so that it may stick out.
+    """Cover a square of every view, with a random center, so that it may extend beyond the view.
 
     Example:
         >>> views = cutout(torch.zeros(1, 1, 4, 4), torch.Generator().manual_seed(1))
@@ -63,7 +63,7 @@ def rotate(views: Tensor, turns: Tensor) -> Tensor:
 
     Args:
         views: [B, C, S, S].
-        turns: [B] int64, any whole numbers.
+        turns: [B] int64, any integers.
 
     Example:
         >>> views = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
@@ -84,9 +84,9 @@ def random_rotate(views: Tensor, generator: Generator) -> Tensor:
 
 
 def sobel(views: Tensor, generator: Generator | None = None) -> Tensor:
-    r"""Replace views by the strength of their edges, in all channels alike.
+    r"""Replace views by the strength of their edges, the same in all channels.
 
-    With g the luma and g_x, g_y its correlations with Sobel's kernels, borders repeated,
+    With g the luma and g_x, g_y its correlations with Sobel's kernels, borders replicated,
 
     .. math:: \min(\sqrt{g_x^2 + g_y^2} / 4, 1)
 
@@ -105,11 +105,11 @@ def sobel(views: Tensor, generator: Generator | None = None) -> Tensor:
 
 
 def gaussian_noise(views: Tensor, generator: Generator) -> Tensor:
-    """Add independent normal noise to every value, clamped to [0, 1]."""
+    """Add independent Gaussian noise to every value, clamped to [0, 1]."""
     noise = torch.randn(views.shape, device=generator.device, generator=generator)
     return (views + NOISE_STD * noise.to(views.device)).clamp_(0, 1)
 
 
 def grayscale(views: Tensor, generator: Generator | None = None) -> Tensor:
-    """Take the color out of color views; nothing here is random."""
+    """Convert color views to gray; nothing here is random."""
     return grayscale_(views.clone())

@@ -38,7 +38,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
 
 
 def _targeted(variant: Variant, transforms: Mapping[str, Transform]) -> Transform:
-    """Return the first transformation, then the second; the diagonal has each one alone."""
+    """Return the composition of two transformations; the diagonal has each one alone."""
     names = dict.fromkeys(str(variant[place]) for place in ("first", "second"))
     return compose([transforms[name] for name in names])
 
@@ -93,7 +93,7 @@ def _findings(rows: Sequence[Row]) -> Findings:
         ),
         "One branch is transformed, the other one is the crop that both start from, so that "
         "accuracies are below those of the usual training. On the diagonal are single "
-        "transformations; the orderings take the mean over both orders of a pair.",
+        "transformations; the orderings use the mean over both orders of a pair.",
     )
 
 
@@ -102,7 +102,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 
 def _pair(rows: Sequence[Row], one: str, other: str) -> list[Row]:
-    """Return the rows of two transformations, with the order in which they come."""
+    """Return the rows of two transformations, in both orders."""
     both = [row for row in rows if {row["first"], row["second"]} == {one, other}]
     return [{**row, "order": int(row["first"] == one)} for row in both]
 
@@ -110,7 +110,7 @@ def _pair(rows: Sequence[Row], one: str, other: str) -> list[Row]:
 def _strongest(
     best: Sequence[Row], others: Iterable[Sequence[Row]], keys: Sequence[str] = ()
 ) -> Pair:
-    """Return the accuracies of a group, and of that of the others which does best beside it."""
+    """Return the accuracies of a group, and of the best of the other groups."""
 
     def lead(pair: Pair) -> float:
         one, other = pair

@@ -34,7 +34,7 @@ def _variants(scale: ScaleName) -> list[Variant]:
 
 
 def _measure(cell: Cell, context: Context) -> list[Row]:
-    # Every batch needs a rate of its own: 0.075 sqrt(N), which suits small batches and short runs.
+    # Each batch size needs its own rate: 0.075 sqrt(N), which suits small batches and short runs.
     optim = dataclasses.replace(context.config.optim, learning_rate=0.075, scaling="sqrt")
     config = dataclasses.replace(
         context.config,
@@ -92,8 +92,8 @@ def _findings(rows: Sequence[Row]) -> Findings:
                 *matched(trained[many], trained[few], "linear", ["batch"]),
             ),
         ),
-        "The learning rate is 0.075 times the root of the batch size for every cell. The paper's "
-        "numbers are bars of figure 9.",
+        "The learning rate is 0.075 times the square root of the batch size for every cell. The "
+        "paper gives its numbers only as bars of figure 9.",
     )
 
 
@@ -102,7 +102,7 @@ def _values(rows: Sequence[Row], column: str) -> list[int]:
 
 
 def _lead(rows: Sequence[Row], epochs: int, large: int, small: int) -> Accuracy | None:
-    """Return by how much a batch is better than another one, by seed."""
+    """Return the lead of a batch size over another one, by seed."""
     found = over_seeds(rows, ["epochs", "batch", "seed"], "linear")
     pairs = (
         (found.get((epochs, large, seed)), found.get((epochs, small, seed)))
@@ -113,7 +113,7 @@ def _lead(rows: Sequence[Row], epochs: int, large: int, small: int) -> Accuracy 
 
 
 def _shrinks(claim: str, lead: Accuracy | None, later: Accuracy | None) -> Ordering:
-    """Return whether a lead shrinks; where there is none, that cannot be told."""
+    """Return whether a lead shrinks; without a lead, this is inconclusive."""
     if lead is not None and lead.mean <= 0:
         return Ordering(claim, None, f"there is no lead: {percent(lead)}")
     return ordering(claim, lead, later)

@@ -1,4 +1,4 @@
-"""Crops of one image share its colors, unless these are distorted (section 3.1, figure 6)."""
+"""Crops of one image share its colors, unless they are distorted (section 3.1, figure 6)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from simclr_ext.trainer.probes.tables import markdown_table
 from simclr_ext.trainer.seeds import generator
 from simclr_ext.trainer.views.augment import Augment, crop_and_flip
 
-_IMAGES, _CROPS = 2, 4  # that are drawn
+_IMAGES, _CROPS = 2, 4  # in the picture
 _BINS = 32
-_RECOGNIZED = 500  # images, of two crops each, among which crops are recognized at most
+_RECOGNIZED = 500  # maximum number of images, of two crops each, whose crops are to be recognized
 _NAMES = {"none": "crops", "color": "crops with color distortion"}
 _STYLES = ("-", "--", "-.", ":")
 
@@ -81,7 +81,7 @@ def recognized(histograms: Tensor) -> float:
 
 
 def _draw(rows: Sequence[Row]) -> Figure:
-    """Draw an image a line: the image, its crops, their histograms, and both distorted."""
+    """Draw a row per image: the image, its crops and their histograms, then both distorted."""
     rows = [row for row in rows if row["seed"] == rows[0]["seed"]]
     figure = Figure(figsize=(14, 6))
     panels = figure.subfigures(_IMAGES, 1, squeeze=False)[:, 0]
@@ -133,16 +133,16 @@ def _findings(rows: Sequence[Row]) -> Findings:
                 found.get(("color",)),
             ),
         ),
-        f"A crop is recognized if, of all others of {images:,} images with two crops each, the one "
-        f"with the nearest histogram is of its image; by chance, {100 / (2 * images - 1):.1f} % "
-        "are. The paper shows histograms, and no numbers.",
+        f"There are {images:,} images with two crops each. A crop is recognized if, among all "
+        "other crops, the one with the nearest histogram is of the same image; by chance, "
+        f"{100 / (2 * images - 1):.1f} % are. The paper shows histograms, and no numbers.",
     )
 
 
 STUDY = Study(
     title="Color histograms of crops",
-    question="Can crops of one image be told by their colors alone, so that a network may look at "
-    "nothing else?",
+    question="Can crops of one image be recognized by their colors alone, so that a network may "
+    "ignore everything else?",
     source="section 3.1, figure 6",
     variants=_variants,
     measure=_measure,

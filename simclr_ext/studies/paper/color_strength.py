@@ -147,7 +147,7 @@ def _findings(rows: Sequence[Row]) -> Findings:
             ordering("Strong colors make SimCLR better than weak ones", simclr("1"), simclr("1/8")),
             ordering("Blur makes SimCLR better still", simclr(_BLUR), simclr("1")),
             ordering(
-                "Colors and blur serve SimCLR better than AutoAugment does",
+                "Colors and blur are better for SimCLR than AutoAugment",
                 simclr(_BLUR),
                 simclr(_AUTO),
             ),
@@ -163,14 +163,14 @@ def _findings(rows: Sequence[Row]) -> Findings:
             ),
         ),
         "The supervised encoder is trained for as many epochs, by SGD at 0.1 x batch / 256. "
-        "Differences within a column are to be compared, and not one column with the other.",
+        "Compare numbers within a column, not across columns.",
     )
 
 
 STUDY = Study(
     title="Strength of the color distortion",
-    question="How strong should the color distortion be, and is what is good for training with "
-    "labels good for SimCLR?",
+    question="How strong should the color distortion be, and is the best strength for training "
+    "with labels also the best for SimCLR?",
     source="section 3.2, table 1",
     variants=_variants,
     measure=_measure,

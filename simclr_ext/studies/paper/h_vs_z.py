@@ -1,4 +1,4 @@
-"""What h keeps of a view's transformation and z = g(h) throws away (section 4.2, table 3)."""
+"""What h keeps of a view's transformation and z = g(h) discards (section 4.2, table 3)."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ _HIDDEN = 256  # ours: the paper does not give the width of its classifier
 
 @dataclass(frozen=True)
 class Task:
-    """Telling from a representation which transformation the view went through.
+    """Predicting from a representation the transformation that was applied to the view.
 
     Attributes:
-        title: Its name in the table.
+        title: Name of the task in the table.
         shares: Share of the views that have each label.
-        apply: Function of views [B, C, S, S], their labels [B] and a source of random numbers, to
-            the transformed views.
-        added: Whether it joins the augmentation in the pretraining; if not, it is part of it.
+        apply: Function of views [B, C, S, S], their labels [B] and a random generator to the
+            transformed views.
+        added: Whether the transformation is added to the augmentation of the pretraining; if not,
+            it is already a part of it.
         paper: The paper's accuracies by h and by g(h), in per cent (table 3).
     """
 
@@ -58,18 +59,18 @@ class Task:
 
     @property
     def chance(self) -> float:
-        """Accuracy in [0, 1] of always naming the most frequent label."""
+        """Accuracy in [0, 1] of always predicting the most frequent label."""
         return max(self.shares)
 
     def draw(self, views: Tensor, random: Generator) -> tuple[Tensor, Tensor]:
-        """Return the views transformed at random, and the labels of what was done to them."""
+        """Return the views transformed at random, and the labels of their transformations."""
         shares = torch.tensor(self.shares, device=random.device)
         labels = torch.multinomial(shares, len(views), replacement=True, generator=random)
         return self.apply(views, labels, random), labels
 
 
 def _one_where(transform: Transform) -> Callable[[Tensor, Tensor, Generator], Tensor]:
-    """Return a function that transforms the views of label 1 and leaves those of label 0."""
+    """Return a function that transforms the views of label 1, and not those of label 0."""
 
     def apply(views: Tensor, labels: Tensor, random: Generator) -> Tensor:
         chosen = (labels == 1).to(views.device)[:, None, None, None]
@@ -92,7 +93,7 @@ _NAMES = {"h": "h", "z": "g(h)"}
 
 
 class TaskSource(MemorySource):
-    """The views of a run, each also transformed at random as a task says."""
+    """The views of a run, each also transformed at random by a task."""
 
     def __init__(self, images: Tensor, config: ResolvedConfig, task: Task) -> None:
         super().__init__(images, config)
@@ -110,7 +111,7 @@ def _variants(scale: ScaleName) -> list[Variant]:
 
 
 def _measure(cell: Cell, context: Context) -> list[Row]:
-    """Return a row for h and one for g(h); none, if gray images are asked for their color."""
+    """Return a row for h and one for g(h); none for the color task on gray images."""
     data, task = context.data, TASKS[str(cell.variant["task"])]
     if cell.variant["task"] == "color" and data.channels == 1:
         return []
@@ -176,7 +177,7 @@ def _draw(rows: Sequence[Row]) -> Figure:
     axes.set_xticks(place, [TASKS[task].title for task in tasks])
     axes.set_ylim(0, 105)
     axes.grid(axis="x", visible=False)
-    axes.set(ylabel="transformation told, test accuracy, %")
+    axes.set(ylabel="predicted transformation, test accuracy, %")
     figure.legend(loc="outside upper center", ncols=4)
     return figure
 
@@ -189,22 +190,22 @@ def _findings(rows: Sequence[Row]) -> Findings:
         by_h, by_z = task.paper
         chance = f"{100 * task.chance:.0f}"
         table.append([task.title, chance, cell_of(h), cell_of(z), f"{by_h}", f"{by_z}"])
-        orderings.append(ordering(f"h tells more than g(h): {task.title}", h, z))
-    head = ["what is told", "chance, %", "by h, %", "by g(h), %", "paper, h, %", "paper, g(h), %"]
+        orderings.append(ordering(f"h predicts it better than g(h): {task.title}", h, z))
+    head = ["transformation", "chance, %", "h, %", "g(h), %", "paper, h, %", "paper, g(h), %"]
     return Findings(
         markdown_table(head, table),
         tuple(orderings),
-        "A network with one hidden layer tells from frozen features of whole images what was done "
-        "to them. Grayscale is part of the augmentation, where there are colors; for each of the "
-        "other lines, what is told has joined the augmentation of the pretraining. h and g(h) have "
-        "the same dimension. An image is corrupted by Gaussian noise.",
+        "A network with one hidden layer predicts from frozen features of whole images which "
+        "transformation was applied. For color images, grayscale is part of the augmentation; for "
+        "each of the other rows, the transformation was added to the augmentation of the "
+        "pretraining. h and g(h) have the same dimension. Images are corrupted by Gaussian noise.",
     )
 
 
 STUDY = Study(
-    title="What the projection head throws away",
-    question="What do h, before the projection head, and g(h), behind it, know of the "
-    "transformation that a view went through?",
+    title="What the projection head discards",
+    question="How much do h, before the projection head, and g(h), after it, know about the "
+    "transformation that was applied to a view?",
     source="section 4.2, table 3",
     variants=_variants,
     measure=_measure,

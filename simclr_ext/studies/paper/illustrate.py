@@ -1,4 +1,4 @@
-"""A small batch worked through: views, similarities, masked softmax, loss term by term.
+"""A small batch step by step: views, similarities, masked softmax, loss term by term.
 
 With s the cosine similarities of the 2N views, T the temperature, and p(i) the other view of the
 image of view i (section 2.1, equation 1):
@@ -59,7 +59,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
 
 
 def work_through(z: Tensor, temperature: float) -> list[Row]:
-    """Return the numbers that make up the loss of z [2N, D]: a row per view and one per pair."""
+    """Return the numbers behind the loss of z [2N, D]: a row per view and one per pair."""
     count = len(z)
     names = _names(count // 2)
     unit = F.normalize(z.double().cpu(), dim=1)
@@ -116,7 +116,7 @@ def _draw(rows: Sequence[Row]) -> Figure:
 
 
 def _draw_pictures(figure: SubFigure, rows: Sequence[Row]) -> None:
-    """Draw each image with its two views, an image a line."""
+    """Draw a row per image, with its two views."""
     pictures = {str(row["picture"]): str(row["png"]) for row in rows if "picture" in row}
     panels = figure.subplots(_IMAGES, 3)
     for image, line in enumerate(panels):
@@ -174,7 +174,7 @@ def _draw_matrix(
 
 
 def _draw_terms(figure: SubFigure, terms: Sequence[Row]) -> None:
-    """Draw each view's loss as a bar, and the two terms of which it is the difference."""
+    """Draw each view's loss as a bar between the two terms whose difference it is."""
     axes = figure.subplots()
     place = range(len(terms))
     losses = np.array([float(row["loss"]) for row in terms])
@@ -189,7 +189,7 @@ def _draw_terms(figure: SubFigure, terms: Sequence[Row]) -> None:
         axes.text(start + loss / 2, row, f"{loss:.2f}", ha="center", va="center")
     axes.set_yticks(place, [str(row["view"]) for row in terms])
     axes.set_ylim(len(terms) - 0.5, -0.5)
-    axes.use_sticky_edges = False  # else the markers at the bars' ends are cut
+    axes.use_sticky_edges = False  # otherwise the markers at the bars' ends are cut
     axes.margins(x=0.05)
     axes.set(xlabel="nats", ylabel="view i", title=f"loss of each view; mean {losses.mean():.3f}")
     figure.legend(loc="outside lower center", ncols=2)
@@ -243,9 +243,9 @@ def _written_out(rows: Sequence[Row]) -> str:
 
 
 STUDY = Study(
-    title="NT-Xent, worked through",
-    question="How does a small batch become a number: which similarities attract, which repel, and "
-    "how much does each view contribute?",
+    title="NT-Xent step by step",
+    question="How is the loss of a small batch computed: which similarities attract, which repel, "
+    "and how much does each view contribute?",
     source="section 2.1, equation 1 and algorithm 1",
     variants=_variants,
     measure=_measure,

@@ -34,8 +34,8 @@ _LOSSES = {
     "nt-logistic": ("NT-Logistic", 51.6),
     "margin": ("margin triplet", 50.9),
 }
-# Appendix B.10 tunes each loss: its temperatures, and its margins but for 0. A semi-hard negative
-# is within any of those margins, which therefore make no difference; smaller ones do.
+# Temperatures and margins of appendix B.10, which tunes each loss, without the margin 0. Semi-hard
+# negatives are within any of these margins, which therefore make no difference; smaller ones do.
 _TEMPERATURES = (0.1, 0.2, 0.5, 1.0)
 _MARGINS = (0.4, 0.8, 1.6)
 _SEMI_HARD_MARGINS = (0.05, 0.1, 0.4)
@@ -84,7 +84,7 @@ def _draw(rows: Sequence[Row]) -> Figure:
 
 
 def _draw_accuracies(axes: Axes, rows: Sequence[Row]) -> None:
-    """Draw a line for each loss: its seeds' spread at its best parameter, all others as points."""
+    """Draw a row per loss: the spread over seeds at its best parameter, the others as points."""
     best = _best(rows)
     for index, loss in enumerate(_LOSSES):
         all_of = over_seeds([row for row in rows if row["loss"] == loss], ["parameter"], "linear")
@@ -112,7 +112,7 @@ def _symbol(loss: str) -> str:
 
 
 def _draw_weights(axes: Axes) -> None:
-    """Draw each negative's share of the gradient that a row's negatives exert together."""
+    """Draw each negative's share of the gradient of all negatives of a row."""
     curves: list[tuple[str, str, Callable[[Tensor, Tensor], Tensor]]] = [
         *((f"NT-Xent, T = {t:g}", "-", partial(nt_xent_rows, temperature=t))
           for t in (0.1, 0.2, 0.5, 1.0)),
@@ -137,7 +137,7 @@ def _draw_weights(axes: Axes) -> None:
 
 
 def negative_weights(rows_of: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Return similarities [K] of negatives, even over [-1, 1], and a row's dL/ds at each.
+    """Return similarities [K] of negatives, evenly spaced in [-1, 1], and a row's dL/ds at each.
 
     Args:
         rows_of: Function of similarities to the positive [1, 1] and to the negatives [1, K], to the
@@ -151,7 +151,7 @@ def negative_weights(rows_of: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tenso
 
 
 def nt_xent_rows(positive: Tensor, negatives: Tensor, temperature: float) -> Tensor:
-    """Return NT-Xent's losses of rows, like `nt_logistic_rows`."""
+    """Return the NT-Xent losses of rows; see `nt_logistic_rows`."""
     logits = torch.cat([positive, negatives], dim=1) / temperature
     return logits.logsumexp(dim=1) - logits[:, 0]
 
@@ -195,20 +195,20 @@ def _findings(rows: Sequence[Row]) -> Findings:
                 accuracy_of("margin"),
             ),
         ),
-        "Each loss is shown at its best temperature T or margin m by test accuracy. Beyond some "
-        "margin the semi-hard negatives are always within it, and the margin makes no difference. "
-        "The paper tunes the learning rate of each loss as well; here it is one for all. The right "
-        "half of the picture is computed, not trained: the gradient of one row whose positive has "
-        f"similarity {_POSITIVE} and whose {_NEGATIVES} negatives are spread evenly. NT-Xent "
-        "weighs a negative by exp(s / T); the other losses treat all that are hard enough alike, "
-        "and must be told which ones to look at.",
+        "Each loss is shown at its best temperature T or margin m by test accuracy. Above a "
+        "certain margin, all semi-hard negatives are within it, and its value makes no difference. "
+        "The paper also tunes the learning rate of each loss; here it is the same for all. The "
+        "right half of the picture is computed, not trained: the gradient of one row whose "
+        f"positive has similarity {_POSITIVE} and whose {_NEGATIVES} negatives are evenly spaced. "
+        "NT-Xent weights a negative by exp(s / T); the other losses give the same weight to all "
+        "that are hard enough, and need their negatives selected.",
     )
 
 
 STUDY = Study(
     title="Loss functions",
-    question="Is NT-Xent better than other contrastive losses, and do those need their negatives "
-    "chosen for them?",
+    question="Is NT-Xent better than other contrastive losses, and do those need semi-hard "
+    "negatives?",
     source="section 5.1, tables 2 and 4",
     variants=_variants,
     measure=_measure,

@@ -27,7 +27,7 @@ def _variants(scale: ScaleName) -> list[Variant]:
     heads: list[Variant] = [
         {"head": head, "dim": dim} for head in ("mlp", "linear") for dim in _DIMS[scale]
     ]
-    return [*heads, {"head": "none", "dim": 0}]  # the loss acts on h
+    return [*heads, {"head": "none", "dim": 0}]  # the loss is computed from h
 
 
 def _measure(cell: Cell, context: Context) -> list[Row]:
@@ -81,14 +81,14 @@ def _findings(rows: Sequence[Row]) -> Findings:
             ordering("A linear head is better than none", *matched(flat, none, "linear")),
         ),
         "The orderings compare means over all dimensions of z. The paper's text gives differences; "
-        "its accuracies are bars of figure 8.",
+        "its accuracies are given only as bars of figure 8.",
     )
 
 
 STUDY = Study(
     title="Projection head",
-    question="Does it help to put a head between the representation h and the loss, must the head "
-    "be nonlinear, and does the dimension of its output matter?",
+    question="Does a head between the representation h and the loss help, must it be nonlinear, "
+    "and does the dimension of its output matter?",
     source="section 4.2, figure 8",
     variants=_variants,
     measure=_measure,

@@ -33,7 +33,7 @@ from simclr_ext.trainer.seeds import Stream, derive_seed
 from simclr_ext.trainer.training.gradient import halves
 from simclr_ext.trainer.views.batches import Source, build_source
 
-_BATCHES = 10  # on which entropy and contrastive accuracy are measured
+_BATCHES = 10  # for the measurement of entropy and contrastive accuracy
 _NORMALIZED, _PLAIN = "cosine", "dot product"
 
 
@@ -79,7 +79,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
 def _contrastive(model: SimCLR, source: Source, config: ResolvedConfig, normalize: bool) -> Row:
     """Return contrastive accuracy and entropy on new views, in train mode and in float32.
 
-    It moves the batch norms' running statistics: the model must have been evaluated before.
+    This changes the running statistics of batch norm, so evaluate the model first.
     """
     model.train()
     found = []
@@ -155,20 +155,20 @@ def _findings(rows: Sequence[Row]) -> Findings:
                 best(top1, _PLAIN),
             ),
             ordering(
-                "Dot products reach the higher contrastive accuracy nevertheless",
+                "Dot products nevertheless reach a higher contrastive accuracy",
                 best(contrastive, _PLAIN),
                 best(contrastive, _NORMALIZED),
             ),
         ),
         "Contrastive accuracy and entropy are measured after the training, on new views of "
-        "training images. The greatest possible entropy, ln(2N - 1), depends on the batch.",
+        "training images. The maximum entropy, ln(2N - 1), depends on the batch size.",
     )
 
 
 STUDY = Study(
     title="l2 norm and temperature",
-    question="What do the normalization of z and the temperature of the loss do for the "
-    "representation, and is a better contrastive accuracy a better representation?",
+    question="How do the normalization of z and the temperature of the loss affect the "
+    "representation, and does a better contrastive accuracy mean a better representation?",
     source="section 5.1, table 5",
     variants=_variants,
     measure=_measure,

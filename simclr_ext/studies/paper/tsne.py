@@ -73,15 +73,15 @@ def _findings(rows: Sequence[Row]) -> Findings:
     return Findings(
         markdown_table(head, table),
         tuple(orderings),
-        "The map is that of the first seed's test images. The paper shows a map, and no numbers; "
-        "accuracies say what separates the classes without the map's distortions.",
+        "The map shows the test images of the first seed. The paper shows a map, and no numbers; "
+        "accuracies measure the separation of the classes without the map's distortions.",
     )
 
 
 STUDY = Study(
     title="Maps of h and g(h)",
     question="Are classes better separated in h, before the projection head, than in g(h), "
-    "behind it?",
+    "after it?",
     source="section 4.2, figure B.4",
     variants=_variants,
     measure=_measure,

@@ -1,1 +1,1 @@
-"""What `simclr-ext` does with the trainer, a file per command."""
+"""The trainer's commands, a file for each."""

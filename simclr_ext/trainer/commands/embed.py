@@ -16,7 +16,7 @@ from simclr_ext.trainer.probes.features import Features, Labels, encode
 
 @dataclass(frozen=True)
 class EmbedResult:
-    """What was written.
+    """The written representations.
 
     Attributes:
         files: The files, those of the training images first.

@@ -1,4 +1,4 @@
-"""`simclr-ext eval`: how good frozen features are, by several probes, over several runs."""
+"""`simclr-ext eval`: evaluates frozen features with several probes, over several runs."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _TRAINED, _UNTRAINED, _PIXELS = "trained encoder", "untrained encoder", "raw pix
 _TITLES = {"knn": "k-NN", "lbfgs": "linear, L-BFGS", "sgd": "linear, SGD"}
 _SGD_EPOCHS = 90  # appendix B.6
 
-# Name of each representation, and of each probe, to its test accuracy.
+# Name of each representation to name of each probe to test accuracy.
 Accuracies = dict[str, dict[str, Accuracy]]
-# Of a representation and a probe, the top-1 and the top-5 accuracy of each run.
+# Names of a representation and a probe to the top-1 and the top-5 accuracy of each run.
 Draws = dict[tuple[str, str], list[tuple[float, float]]]
 # Computes the features of the training and of the test images.
 Represent = Callable[[], tuple[Features, Features]]
@@ -47,14 +47,14 @@ Represent = Callable[[], tuple[Features, Features]]
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        folder: Where evaluation.json and evaluation.md are.
+        folder: Folder of evaluation.json and evaluation.md.
         data: Name of the data set.
-        accuracies: Name of each representation, and of each probe, to its test accuracy; the draws
+        accuracies: Name of each representation to name of each probe to test accuracy; the draws
             are the checkpoints.
-        top5: The same of top-5 accuracy, the share of test images whose class is among the first
+        top5: The same for top-5 accuracy, the share of test images whose class is among the first
             five; empty if there are no more than five classes.
     """
 
@@ -121,7 +121,7 @@ def _evaluate(
 ) -> Iterator[tuple[str, str, Labels]]:
     """Yield representation, probe and ranked classes; add the trained encoder's C to `chosen`."""
     for name, represent in each("evaluating", list(_representations(session, config).items())):
-        features = functools.cache(represent)  # once, and not at all for a probe on views alone
+        features = functools.cache(represent)  # computed at most once, and only if a probe needs it
         for probe in config.probes:
             if probe == "sgd" and config.augment:
                 if name != _PIXELS:
@@ -172,7 +172,7 @@ def _representations(session: Session, config: EvalConfig) -> dict[str, Represen
         encoder, _ = _network(session, name, config.head_layers)
 
         def compute(images: Images) -> Features:
-            # The untrained encoder depends on the run's configuration, which the file has.
+            # The untrained encoder depends on the run's configuration, which is in the file.
             key = fingerprint(session.path, images, session.side, config.head_layers, name)
             return cache.get(key, lambda: encode(encoder, images, session.side))
 

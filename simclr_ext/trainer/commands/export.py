@@ -21,15 +21,15 @@ from simclr_ext.trainer.config.commands import ExportConfig
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint
 from simclr_ext.trainer.model.encoders import Backbone, Encoder, build_encoder
 
-# Largest deviation from the encoder's h allowed, as a fraction of the largest |h|. Weights are kept
-# as they are; but convolutions of another layout in memory, or fused ones, round otherwise.
+# Largest deviation from the encoder's h allowed, as a fraction of the largest |h|. The weights are
+# unchanged, but convolutions in another memory layout, or fused ones, round differently.
 _TOLERANCE = {"state-dict": 1e-5, "safetensors": 1e-5, "pt2": 1e-5, "onnx": 1e-4}
 _SUFFIX = {"state-dict": ".pt", "safetensors": ".safetensors", "pt2": ".pt2", "onnx": ".onnx"}
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written.
+    """The exported files.
 
     Attributes:
         files: Name of each format to its file.
@@ -68,7 +68,7 @@ def run_export(config: ExportConfig) -> ExportResult:
 
     encoder, side = checkpoint.model.encoder.eval(), checkpoint.config.side
     generator = torch.Generator().manual_seed(config.seed)
-    # Three images: a batch size that was not traced.
+    # Three images: not the batch size of the trace.
     images = torch.rand(3, checkpoint.config.channels, side, side, generator=generator)
     with torch.no_grad():
         expected = encoder(images)
@@ -81,7 +81,7 @@ def run_export(config: ExportConfig) -> ExportResult:
         if not errors[name] <= _TOLERANCE[name]:
             path.unlink()
             raise ExportError(
-                f"{name}: what was written deviates by {errors[name]:.1e} of the largest |h|, more "
+                f"{name}: the written file deviates by {errors[name]:.1e} of the largest |h|, more "
                 f"than {_TOLERANCE[name]:.0e}; the file was removed"
             )
         files[name] = path
@@ -89,7 +89,7 @@ def run_export(config: ExportConfig) -> ExportResult:
 
 
 def _torchvision_name(checkpoint: Checkpoint) -> str | None:
-    """Return the function of torchvision.models that the weights fit, if there is one."""
+    """Return the function of torchvision.models whose network the weights fit; None: none."""
     model = checkpoint.config.model
     library, _, name = model.encoder.partition(":")
     if library == "torchvision":
@@ -106,7 +106,7 @@ def _weights(encoder: Encoder) -> dict[str, Tensor]:
 
 
 def _load(weights: dict[str, Tensor], checkpoint: Checkpoint) -> Callable[[Tensor], Tensor]:
-    """Return a new network that computes h with the weights: torchvision's if they fit it."""
+    """Return a new network that computes h with the weights: torchvision's, if they fit it."""
     name = _torchvision_name(checkpoint)
     model = build_encoder(checkpoint.config.model, checkpoint.config.channels)
     if name is None:

@@ -1,4 +1,4 @@
-"""`simclr-ext finetune`: all weights trained with few labels or all (appendix B.5)."""
+"""`simclr-ext finetune`: all weights trained with few labels or with all (appendix B.5)."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _EPOCHS_FEW, _EPOCHS = 60, 30
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What fine-tuning led to.
+    """The result of fine-tuning.
 
     Attributes:
-        folder: Where finetune.json, finetune.md and classifier.pt, of the first repetition, are.
+        folder: Folder of finetune.json, finetune.md, and classifier.pt of the first repetition.
         data: Name of the data set.
         images: Labeled images of each repetition.
         accuracy: Test accuracy; the draws are the repetitions.
         top5: Share of test images whose class is among the first five; None if there are no more
             than five classes.
-        start: What it started from.
+        start: Name of the encoder from which it started.
     """
 
     folder: Path
@@ -102,7 +102,7 @@ def _finetune(session: Session, config: FinetuneConfig, rows: Tensor, seed: int)
     start = session.untrained if config.scratch else session.encoder
     encoder, dim = start(config.head_layers)
     linear = linear_classifier(dim, session.classes, seed)
-    # A copy: the next repetition starts from the same weights.
+    # A copy, because the next repetition starts from the same weights.
     classifier = nn.Sequential(copy.deepcopy(encoder), linear).to(session.device).train()
     augment = crop_and_flip(session.checkpoint.config.augment, session.side)
     views = random_views(session.data.train_images, augment, session.device)

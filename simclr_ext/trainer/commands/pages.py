@@ -48,10 +48,10 @@ Blue, solid: same class, {share:.0%} of them. Orange, dashed, &ne;: another clas
 
 @dataclass(frozen=True)
 class PagesResult:
-    """What was drawn.
+    """The drawn pages.
 
     Attributes:
-        files: neighbors.html and, if there is something to show, tsne.png.
+        files: neighbors.html and, if it could be drawn, tsne.png.
     """
 
     files: tuple[Path, ...]
@@ -81,7 +81,7 @@ def run_pages(config: PagesConfig) -> PagesResult:
 
 
 def neighbors_page(data: Dataset, queries: Tensor, neighbors: Tensor) -> str:
-    """Return a page of HTML, pictures included.
+    """Return an HTML page with the pictures in it.
 
     Args:
         data: The images.

@@ -1,4 +1,4 @@
-"""What every command on a trained model begins with: its checkpoint, its data, its folder."""
+"""The start of every command on a trained model: its checkpoint, its data, its folder."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from simclr_ext.trainer.model.simclr import SimCLR, build_model
 
 @dataclass(frozen=True)
 class Session:
-    """A trained model and images for it.
+    """A trained model, and images for it.
 
     Attributes:
-        path: The checkpoint's file.
+        path: The checkpoint file.
         checkpoint: The model and its configuration.
-        data: The images, with as many channels as the model takes.
-        device: Where to compute.
+        data: The images, with the model's number of channels.
+        device: Device of the computation.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Session:
         return self._representation(self.checkpoint.model, head_layers)
 
     def untrained(self, head_layers: int = 0) -> tuple[nn.Module, int]:
-        """Return the representation as it was before the training, and its dimension."""
+        """Return the untrained representation on the device, and its dimension."""
         model = build_model(self.checkpoint.config)
         return self._representation(model, head_layers)
 
@@ -74,7 +74,7 @@ class Session:
 
 @contextmanager
 def open_session(config: CheckpointConfig) -> Iterator[Session]:
-    """Read a checkpoint and its data, and set PyTorch's threads for as long as it is open.
+    """Read a checkpoint and its data, and set PyTorch's threads while the block runs.
 
     Raises:
         CheckpointError: The checkpoint is missing or cannot be read.
@@ -93,6 +93,6 @@ def open_session(config: CheckpointConfig) -> Iterator[Session]:
 
 
 def checkpoint_path(checkpoint: str) -> Path:
-    """Return the file that a checkpoint or a run folder stands for."""
+    """Return the checkpoint file of a path, which is that file or a run folder."""
     path = Path(checkpoint).expanduser()
     return path / "checkpoint.pt" if path.is_dir() else path

@@ -1,4 +1,4 @@
-"""A whole run: data, training, evaluation, and everything about them in one folder."""
+"""`simclr-ext train`: a whole run, from data to evaluation, with its results in one folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from simclr_ext.trainer.views.batches import Source, build_source, lost_workers
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run produced.
+    """The result of a run.
 
     Attributes:
         folder: The run folder.
@@ -67,9 +67,9 @@ def run_train(
     options: TrainConfig, callbacks: Sequence[Callback], report: Report | None
 ) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
-    folder = RunFolder.choose(options)  # first: a run must not end at a folder that is taken
+    folder = RunFolder.choose(options)  # first, so that a folder in use is refused at once
     with threads(options.threads) as count, freed_memory_kept():
-        # What a repetition needs to be exact; and it must not ask for the folder of this run.
+        # The file must repeat the run exactly, but not in this run's folder.
         config, data = _open(dataclasses.replace(options, out=None, threads=count))
         source = build_source(data, config)
         model = build_model(config).to(config.device)
@@ -90,9 +90,9 @@ def run_resume(
 
     Args:
         path: The run folder.
-        changes: Options of `CHANGEABLE` with other values than the run had so far.
+        changes: New values of options in `CHANGEABLE`.
         callbacks: As for `simclr_ext.trainer.resume`.
-        report: Likewise.
+        report: As for `simclr_ext.trainer.resume`.
     """
     folder = RunFolder(Path(path).expanduser())
     with folder.opened() as checkpoint:
@@ -102,7 +102,7 @@ def run_resume(
             source = build_source(data, config)
             training = Training.start(checkpoint.model.to(config.device), config)
             _restore(training, checkpoint, folder, source, config)
-            if config != checkpoint.config:  # the checkpoint first: it decides
+            if config != checkpoint.config:  # the checkpoint first: a resume reads it alone
                 folder.save(training, config, source.images)
                 folder.write_config(config)
             return _train(folder, config, data, source, training, callbacks, report)
@@ -111,8 +111,8 @@ def run_resume(
 def _changed(config: ResolvedConfig, changes: Mapping[str, Any]) -> TrainConfig:
     """Return a run's options with some changed.
 
-    The warmup is no part of them, although its default depends on the epochs: most runs have it
-    behind them when they are resumed, and the rate of the others must not jump within it.
+    The warmup does not change, although its default depends on the epochs: most runs have finished
+    it when they are resumed, and in the others the rate must not jump within it.
 
     Raises:
         ConfigError: A value is not allowed, or the warmup does not fit into fewer epochs.
@@ -120,14 +120,14 @@ def _changed(config: ResolvedConfig, changes: Mapping[str, Any]) -> TrainConfig:
     epochs, warmup = changes.get("epochs"), config.warmup_epochs
     if isinstance(epochs, int) and 0 < epochs <= warmup:
         raise ConfigError(
-            f"epochs must be above {warmup:g}, the epochs of warmup with which the run began, got "
+            f"epochs must be above {warmup:g}, the warmup epochs with which the run began, got "
             f"{epochs}"
         )
     return dataclasses.replace(config.options, **changes)
 
 
 def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
-    """Return a run's images, and its configuration resolved for them; both can be computed with."""
+    """Return a run's images, and its configuration resolved for them and checked on the device."""
     data = open_data(options.data, options.data_root, options.download)
     config = options.resolve(data.channels, *data.sides)
     check_device(config.device)
@@ -152,8 +152,8 @@ def _restore(
         )
     if config.channels != before.channels:
         raise CheckpointError(
-            f"{folder.path}: the run has images of {before.channels} channels, the data set now "
-            f"{config.channels}"
+            f"{folder.path}: the run's images have {before.channels} channels, the data set now "
+            f"has {config.channels}"
         )
     try:
         training.load_state_dict(state)
@@ -162,12 +162,12 @@ def _restore(
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = textwrap.shorten(str(error), 200)
         raise CheckpointError(
-            f"{folder.path}: checkpoint.pt has no state that fits the run ({reason})"
+            f"{folder.path}: the state in checkpoint.pt does not fit the run ({reason})"
         ) from error
     if training.step > config.epochs * source.steps:
         raise ConfigError(
-            f"epochs must be at least {-(-training.step // source.steps)}, which the run has "
-            f"begun, got {config.epochs}"
+            f"epochs must be at least {-(-training.step // source.steps)}, the epoch that the run "
+            f"has reached, got {config.epochs}"
         )
 
 
@@ -200,7 +200,7 @@ def _train(
 
 @contextmanager
 def _resumable(folder: RunFolder) -> Iterator[None]:
-    """Say how to resume when the disk or a worker has ended the run."""
+    """Add the command that resumes the run to an error of the disk or of a worker."""
     try:
         with lost_workers():
             yield

@@ -1,6 +1,6 @@
-"""The options of the trainer's commands, as frozen data; every number of the recipe lives here.
+"""The options of the trainer's commands, as frozen dataclasses, with every number of the recipe.
 
-Defaults are the paper's for CIFAR-10 (SimCLR, arXiv 2002.05709, appendices A and B.9), but for a
+Defaults are the paper's for CIFAR-10 (SimCLR, arXiv 2002.05709, appendices A and B.9), except for a
 model, a batch and a number of epochs that a CPU can train. Nothing here needs the trainer's extra.
 """
 

@@ -1,4 +1,4 @@
-"""How a view is drawn from an image."""
+"""The options of the augmentation."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ class AugmentConfig:
     """The random transformations that turn an image into a view (appendix A).
 
     Attributes:
-        crop_probability: Chance of a random crop; the other images are only resized.
-        crop_area: Least and greatest area of the crop as a fraction of the image's.
-        crop_ratio: Least and greatest ratio of the crop's width to its height.
-        flip_probability: Chance of a horizontal flip; null: 0.5 for color images, 0 for gray ones
-            (a mirrored digit is not a digit).
-        jitter_probability: Chance of the color jitter.
+        crop_probability: Probability of a random crop; the other images are only resized.
+        crop_area: Minimum and maximum area of the crop as a fraction of the image's.
+        crop_ratio: Minimum and maximum ratio of the crop's width to its height.
+        flip_probability: Probability of a horizontal flip; null: 0.5 for color images, 0 for gray
+            ones (a mirrored digit is not a digit).
+        jitter_probability: Probability of the color jitter.
         jitter_strength: s: brightness, contrast and saturation vary by 0.8 s, hue by 0.2 s; gray
             images have brightness and contrast only. The paper: 1 for ImageNet, 0.5 for CIFAR-10.
-        grayscale_probability: Chance that a color image loses its color.
-        blur_probability: Chance of a Gaussian blur. The paper: 0.5 for ImageNet, 0 for CIFAR-10.
-        blur_sigma: Least and greatest standard deviation of the blur in pixels.
+        grayscale_probability: Probability that a color image is converted to gray.
+        blur_probability: Probability of a Gaussian blur. The paper: 0.5 for ImageNet, 0 for
+            CIFAR-10.
+        blur_sigma: Minimum and maximum standard deviation of the blur in pixels.
     """
 
     crop_probability: float = 1.0

@@ -22,9 +22,9 @@ class SgdConfig:
     """Supervised training by SGD with Nesterov momentum and a cosine decay.
 
     Attributes:
-        epochs: Passes over the labeled images; null: the paper's, see the command.
+        epochs: Passes over the labeled images; null: the paper's number for the command.
         batch_size: Images per step.
-        learning_rate: Base rate; the first step's is rate * batch / 256.
+        learning_rate: Base rate; the initial rate is learning_rate * batch_size / 256.
         momentum: Nesterov momentum.
     """
 
@@ -43,16 +43,17 @@ class SgdConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """What every command on a trained model asks for.
+    """The options of every command on a trained model.
 
     Attributes:
-        checkpoint: A checkpoint, or a run folder, whose checkpoint.pt is meant.
+        checkpoint: A checkpoint, or a run folder, of which checkpoint.pt is read.
         data: Data set, as for `train`; null: the one that the model was trained on. Another one
             shows how well the representation transfers.
-        data_root: Folder in which data sets with a name are, or are put; null: the training's.
-        download: Whether a data set that is not there is downloaded.
-        workers: Threads that decode images of folders; results do not depend on how many.
-        out: Folder of the results, made if need be; null: one beside the checkpoint.
+        data_root: Folder of the named data sets, such as cifar10, and of downloads; null: the
+            training's.
+        download: Whether to download the data set if it is missing.
+        workers: Threads that decode images of folders; results do not depend on their number.
+        out: Folder of the results, created if needed; null: one beside the checkpoint.
         device: PyTorch device, such as "cpu" or "cuda".
         threads: CPU threads of PyTorch, at most one per processor; null: PyTorch's own choice.
         seed: Seed of everything random.
@@ -83,21 +84,21 @@ class EvalConfig(CheckpointConfig):
     """Evaluation of frozen features.
 
     Attributes:
-        also: Further checkpoints of the same recipe, of runs with other seeds: the results are the
-            mean and the standard deviation over all.
+        also: Further checkpoints of the same recipe, from runs with other seeds: the results are
+            the mean and the standard deviation over all.
         probes: "knn", weighted k-NN; "lbfgs", logistic regression; "sgd", the paper's linear
-            evaluation (appendix B.6; 90 epochs unless `sgd.epochs` says otherwise).
-        baselines: Whether raw pixels and the untrained encoder are evaluated as well; not by "sgd"
-            on views, which takes an encoder.
-        augment: Whether "sgd" sees random crops and flips, as in the paper, in every epoch; if not,
-            it sees the features of whole images, computed once.
+            evaluation (appendix B.6; 90 epochs unless `sgd.epochs` is set).
+        baselines: Whether raw pixels and the untrained encoder are evaluated as well; raw pixels
+            not by "sgd" with `augment`, which needs an encoder.
+        augment: Whether "sgd" trains on random crops and flips, as in the paper, in every epoch; if
+            not, on the features of whole images, computed once.
         neighbors: k of "knn".
         temperature: Temperature of the votes of "knn".
-        c: Values of scikit-learn's C for "lbfgs"; of several, the one that is best on a held-out
-            fifth of the training images.
+        c: Values of scikit-learn's C for "lbfgs"; if there are several, the one that is best on a
+            held-out fifth of the training images is taken.
         head_layers: Linear layers of the projection head that are part of the representation:
             0, SimCLR; 1, SimCLR v2 for larger models.
-        cache: Whether features are kept beside the checkpoint for the next time.
+        cache: Whether features are cached beside the checkpoint.
         sgd: The training of "sgd".
     """
 
@@ -172,8 +173,8 @@ class ExportConfig(CheckpointConfig):
     """The encoder in other formats.
 
     Attributes:
-        formats: "state-dict" (.pt), "safetensors", "pt2" (torch.export), "onnx". The names in the
-            first two are torchvision's where the encoder is one of its models.
+        formats: "state-dict" (.pt), "safetensors", "pt2" (torch.export), "onnx". The first two use
+            torchvision's parameter names if the encoder is one of its models.
     """
 
     formats: tuple[Format, ...] = ("state-dict",)

@@ -27,7 +27,7 @@ class ModelConfig:
         width: Channels of the first stage of "small"; each further stage doubles them.
         blocks: Residual blocks of each stage of "small"; each stage after the first halves the
             side.
-        projection: The head: "mlp", "linear", or "none", where the loss acts on h (section 4.2).
+        projection: The head: "mlp", "linear", or "none": the loss is computed from h (section 4.2).
         projection_depth: Linear layers of "mlp". SimCLR: 2; SimCLR v2: 3.
         projection_hidden: Width of the hidden layers of "mlp"; null: that of h.
         projection_dim: Dimension of z; not for "none".
@@ -55,7 +55,7 @@ class ModelConfig:
         check(ok, "model.encoder", name, allowed)
         check_at_least("model.width_multiplier", self.width_multiplier, 1)
         if name not in RESNETS:
-            allowed = f'1 unless model.encoder is "resnet...", and it is {name!r}'
+            allowed = f'1 unless model.encoder is "resnet..." (it is {name!r})'
             factor = self.width_multiplier
             check(factor == 1, "model.width_multiplier", factor, allowed)
         check_at_least("model.width", self.width, 1)

@@ -1,4 +1,4 @@
-"""What a run measures and saves while it trains."""
+"""The options of what a run measures and saves during training."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from simclr_ext.options.checks import check_at_least, check_null_or_at_least, ch
 
 @dataclass(frozen=True)
 class MonitorConfig:
-    """What a run measures and saves while it trains.
+    """What a run measures and saves during training.
 
     Attributes:
-        metrics_every: Steps from one measurement of contrastive accuracy, entropy and similarities
-            to the next; every epoch has at least one.
-        knn_every: Epochs from one k-NN accuracy of held-out training images to the next; 0: never.
-        checkpoint_epochs: Epochs from one checkpoint to the next; the last epoch has one.
-        checkpoint_steps: Steps from one checkpoint to the next, besides; null: none.
-        keep_epochs: Epochs from one checkpoint that is kept to the next; null: none is, but the
-            last and the best.
+        metrics_every: Steps between measurements of contrastive accuracy, entropy and similarities;
+            every epoch has at least one.
+        knn_every: Epochs between measurements of the k-NN accuracy on held-out training images; 0:
+            never.
+        checkpoint_epochs: Epochs between checkpoints; the last epoch always writes one.
+        checkpoint_steps: Steps between additional checkpoints; null: none.
+        keep_epochs: Epochs between checkpoints that are kept; null: only the last and the best are.
     """
 
     metrics_every: int = 10

@@ -23,17 +23,17 @@ class OptimConfig:
         learning_rate: Base rate, which `scaling` turns into the peak rate.
         scaling: Peak rate from the batch size N: "linear", rate * N / 256 (the paper's base: 0.3),
             "sqrt", rate * sqrt(N) (0.075; better for small batches and short runs), or "none",
-            the rate as it is.
+            the base rate unchanged.
         warmup_epochs: Epochs of linear warmup; a cosine decay to 0 follows, both by step. Null: 10
             (the paper's), or a tenth of the run's epochs if that is less.
         momentum: Momentum of LARS and SGD.
-        nesterov: Whether SGD looks ahead.
+        nesterov: Whether SGD uses Nesterov momentum.
         betas: Decay rates of AdamW's moments.
         weight_decay: L2 penalty (LARS, SGD) or decoupled decay (AdamW).
-        exclude: Parameters without decay, and without LARS' adaptation: "bias_and_norm" (every
-            one of at most one dimension; the paper's), or "nothing".
+        exclude: Parameters without decay and without LARS' adaptation: "bias_and_norm" (all of at
+            most one dimension; the paper's), or "nothing".
         trust_coefficient: LARS' ratio of a layer's update to the norm of its weights.
-        clip_norm: Greatest norm of the gradient of all parameters together; null: no limit.
+        clip_norm: Maximum norm of the gradient over all parameters; null: no clipping.
     """
 
     name: Literal["lars", "sgd", "adamw"] = "lars"

@@ -13,8 +13,8 @@ _IMAGENET_R50 = TrainConfig(
     epochs=100,  # section 2.2; the best results take 1,000
     batch_size=4096,  # section 2.2
     temperature=0.1,  # section 5.1, table 5
-    precision="bf16",  # ours: the paper's TPUs multiply in bf16 as well
-    evaluate=False,  # ours: on this many images it is a command of its own
+    precision="bf16",  # ours: the paper's TPUs also multiply in bf16
+    evaluate=False,  # ours: with this many images, `eval` does it separately
     # Appendix A: strength 1, and blur.
     augment=AugmentConfig(flip_probability=0.5, jitter_strength=1.0, blur_probability=0.5),
     model=ModelConfig(
@@ -44,11 +44,11 @@ _CIFAR10_R50 = TrainConfig(
         projection_dim=128,
         projection_batch_norm=True,
     ),
-    # Appendix B.9: rate 1.0 as it is, for a batch of 1,024.
+    # Appendix B.9: rate 1.0, not scaled, for a batch of 1,024.
     optim=OptimConfig(learning_rate=1.0, scaling="none", weight_decay=1e-6),
 )
 
-_CIFAR10_R18 = TrainConfig(  # ours: the recipe above with the encoder that others compare with
+_CIFAR10_R18 = TrainConfig(  # ours: the recipe above, with an encoder common in comparisons
     **{
         **vars(_CIFAR10_R50),
         "model": ModelConfig(**{**vars(_CIFAR10_R50.model), "encoder": "resnet18"}),
@@ -79,6 +79,6 @@ DEMO = TrainConfig(
     epochs=200,
     augment=AugmentConfig(crop_area=(0.2, 1.0), blur_probability=0.5),
 )
-"""Scikit-learn's digits: the paper's recipe but for the least area of the crop (a smaller piece of
-a digit is a stroke that many digits share) and the blur; docs/trainer.md says how they were chosen,
-and how long it takes."""
+"""Scikit-learn's digits: the paper's recipe except for the minimum area of the crop (a smaller
+piece of a digit is a stroke that many digits share) and the blur; docs/trainer.md says how they
+were chosen, and how long the demo takes."""

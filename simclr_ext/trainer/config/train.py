@@ -23,8 +23,8 @@ from simclr_ext.trainer.config.optim import OptimConfig
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-CHANGEABLE = ("device", "threads", "workers", "epochs")  # options of a run that is resumed
-# Where nobody has chosen the side of the views, in pixels, or the epochs of warmup.
+CHANGEABLE = ("device", "threads", "workers", "epochs")  # may be changed when a run is resumed
+# Defaults of the side of the views, in pixels, and of the epochs of warmup.
 _LEAST_SIDE, _GREATEST_SIDE = 16, 224
 _WARMUP_EPOCHS = 10
 
@@ -37,33 +37,33 @@ class TrainConfig:
         data: "digits" (scikit-learn's, offline), "cifar10", "cifar100", "stl10", "svhn",
             "fashion-mnist", "imagenet", the path of an .npz file with MedMNIST's keys, or of a
             folder with train/ and test/ (or val/), which have a folder of images per class.
-        data_root: Folder in which data sets with a name are, or are put.
-        download: Whether a data set that is not there is downloaded.
-        workers: Processes that decode images of folders while training, and threads after it.
+        data_root: Folder of the named data sets, such as cifar10, and of downloads.
+        download: Whether to download the data set if it is missing.
+        workers: Processes that decode images of folders during training, and threads after it.
         out: Run folder, new or empty; null: runs/<data>-<timestamp>.
         image_size: Side of the views in pixels; null: the images' longer side, but at least 16,
             below which a ResNet has nothing left to pool, and at most 224, the paper's for
-            ImageNet; 224 if the images have many sizes.
+            ImageNet; 224 if the images have different sizes.
         epochs: Passes over the training images.
         batch_size: N, images per step; the loss sees 2N views.
         micro_batch: Images that the encoder takes at a time; the loss still sees all 2N views. A
             divisor of the batch size; null: all. Costs one more forward pass; see docs/trainer.md.
         temperature: T of NT-Xent. The paper: 0.5 for CIFAR-10, 0.1 for ImageNet.
-        precision: What the network computes in: "fp32", or mixed with "bf16" or "fp16". Weights,
-            the loss and its gradient are float32.
-        channels_last: Whether images lie in memory with the channels of a pixel side by side, which
-            convolutions like; without effect on models of which oneDNN then overwrites memory, see
-            docs/onednn.md.
+        precision: Precision of the network: "fp32", or mixed with "bf16" or "fp16". Weights, the
+            loss and its gradient are float32.
+        channels_last: Whether to use the channels-last memory format, in which convolutions are
+            faster; no effect on models for which oneDNN then overwrites memory, see docs/onednn.md.
         compile: Whether torch.compile compiles the network.
-        evaluate: Whether the run ends with a comparison with raw pixels and the untrained encoder.
+        evaluate: Whether to compare with raw pixels and the untrained encoder at the end of the
+            run.
         seed: Seed of the weights, the batches, the views and the evaluation's draws.
         threads: CPU threads of PyTorch, at most one per processor; null: PyTorch's own choice.
-            Results are reproducible bit by bit only between runs with the same number of threads.
+            Results are bit-identical only between runs with the same number of threads.
         device: PyTorch device, such as "cpu" or "cuda".
-        augment: How views are made.
+        augment: Augmentation, which makes the views.
         model: Encoder and projection head.
         optim: Optimizer and schedule.
-        monitor: What is measured and saved on the way.
+        monitor: What is measured and saved during training.
     """
 
     data: str = "digits"
@@ -109,7 +109,7 @@ class TrainConfig:
         check(ok, "optim.warmup_epochs", warmup, f"below epochs = {self.epochs}")
 
     def resolve(self, channels: int, height: int, width: int) -> ResolvedConfig:
-        """Return this configuration with everything left to the images filled in.
+        """Return this configuration with the defaults that depend on the images filled in.
 
         Args:
             channels: C of the images: 1 (gray) or 3 (color).
@@ -134,7 +134,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the configuration that `to_dict` wrote.
+        """Return the configuration that `to_dict` converted.
 
         Raises:
             ConfigError: A key is not a field, or a value is not allowed.
@@ -144,7 +144,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ResolvedConfig(TrainConfig):
-    """A run whose images are known, so that nothing is left open.
+    """A run whose images are known, with all defaults filled in.
 
     Attributes:
         channels: C of the images: 1 (gray) or 3 (color).
@@ -173,7 +173,7 @@ class ResolvedConfig(TrainConfig):
 
     @property
     def options(self) -> TrainConfig:
-        """The options that repeat this run, without what the images decide."""
+        """The options that repeat this run, without `channels`."""
         return TrainConfig(**_values(self))
 
 

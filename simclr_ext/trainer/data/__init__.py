@@ -1,4 +1,4 @@
-"""Data sets: their train part trains the encoder; their labels serve the evaluation alone."""
+"""Data sets: the train part trains the encoder; the labels are used by the evaluation only."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def open_data(data: str, root: str = "data", download: bool = False) -> Dataset:
     Args:
         data: "digits", a name that torchvision knows, "imagenet", or the path of an .npz file, of
             a folder with train/ and test/, or of a folder of IDX files.
-        root: Folder in which data sets with a name are, or are put.
-        download: Whether a data set that is not there is downloaded.
+        root: Folder of the named data sets and of downloads.
+        download: Whether to download the data set if it is missing.
 
     Raises:
         DataError: There is no such data set, or it cannot be read or downloaded.
@@ -52,8 +52,9 @@ def load_data(
         data: As for `open_data`.
         root: As for `open_data`.
         download: As for `open_data`.
-        side: Side in pixels to which images of folders are resized and cropped if they have many
-            sizes, or are too many to be kept as they are; None: their own, at most 224.
+        side: Side in pixels to which images of folders are resized and cropped if their sizes
+            differ, or if they do not fit into memory at their own size; None: their own, at most
+            224.
 
     Raises:
         DataError: As for `open_data`, or it does not fit.

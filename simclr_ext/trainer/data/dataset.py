@@ -1,4 +1,4 @@
-"""A data set: images with a train and a test part, in memory or in files, and their labels."""
+"""A data set: training and test images, in memory or in files, and their labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.files import ImageFiles, Images
 
 _MEMORY_LIMIT = 4 * 2**30  # bytes
-FILES_SIDE = 224  # greatest side of files, if nobody has chosen one; the paper's, for ImageNet
+FILES_SIDE = 224  # maximum default side of image files; the paper's, for ImageNet
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Dataset:
         test_images: [m, C, H, W] uint8, or files.
         test_labels: [m] int64.
         class_names: Name of each label.
-        unlabeled: [u, C, H, W] uint8, images to pretrain on instead; None: there are none.
+        unlabeled: [u, C, H, W] uint8, images to pretrain on instead; None: the training images.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Dataset:
 
     @property
     def sides(self) -> tuple[int, int]:
-        """Height and width in pixels of the images, or of what files are decoded to."""
+        """Height and width in pixels of the images, for files after decoding."""
         images = self.train_images
         if isinstance(images, ImageFiles):
             return (images.side or FILES_SIDE,) * 2
@@ -56,7 +56,7 @@ class Dataset:
         return self.train_images if self.unlabeled is None else self.unlabeled
 
     def at(self, side: int, workers: int = 2) -> Dataset:
-        """Return the same images, files among them decoded to squares of `side` by some threads."""
+        """Return the same images; files are decoded to squares of `side`, by `workers` threads."""
 
         def resized(images: Images) -> Images:
             if isinstance(images, ImageFiles):
@@ -71,7 +71,7 @@ class Dataset:
 
     @property
     def too_large(self) -> str | None:
-        """Why files cannot be decoded all at once; None: they take at most 4 GiB, or are none."""
+        """Why the files do not fit into memory; None: at most 4 GiB, or already in memory."""
         if isinstance(self.train_images, Tensor):
             return None
         height, width = self.sides
@@ -97,7 +97,7 @@ class Dataset:
         )
 
     def with_channels(self, channels: int) -> Dataset:
-        """Return the images with as many channels as a model takes; gray ones are repeated.
+        """Return the images with the number of channels of a model; gray ones are repeated.
 
         Raises:
             DataError: They have color, and the model takes gray images.
@@ -105,7 +105,7 @@ class Dataset:
         if self.channels == channels:
             return self
         if self.channels == 3:
-            raise DataError(f"the model takes gray images, and those of {self.name} are colored")
+            raise DataError(f"the model takes gray images, but those of {self.name} have color")
         train, test = (
             images[:].expand(-1, channels, -1, -1)
             for images in (self.train_images, self.test_images)

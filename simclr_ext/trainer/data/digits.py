@@ -1,4 +1,4 @@
-"""Scikit-learn's digits, which come with it."""
+"""Scikit-learn's digits, which are part of its package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files, decoded when they are asked for."""
+"""Image files, decoded on demand."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files; indexed like a tensor [n, 3, side, side] uint8, they are decoded.
+    """Image files, indexed like a tensor [n, 3, side, side] uint8; indexing decodes them.
 
     Attributes:
         paths: The files.
         side: Side in pixels to which images are resized and cropped; None: not chosen yet, so that
             they cannot be indexed.
-        workers: Threads that decode; what they return does not depend on how many there are.
+        workers: Threads that decode; results do not depend on their number.
     """
 
     channels: ClassVar[int] = 3  # C: files are read in RGB
@@ -40,9 +40,10 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        """Return some of the images, [b, 3, side, side] uint8: resized, and the center cropped.
+        """Return some of the images, [b, 3, side, side] uint8: resized, then center-cropped.
 
-        As in the paper's evaluation: the shorter side is made 8/7 of `side` first (256 of 224).
+        As in the paper's evaluation, the shorter side is first resized to 8/7 of `side` (256 for
+        224).
 
         Raises:
             DataError: A file is not an image, or is broken.
@@ -63,8 +64,8 @@ class ImageFiles:
 
         Args:
             rows: [b], or a slice; one or more.
-            crop: Function of an image and its place among the b to an image of w x h pixels, called
-                by several threads at a time.
+            crop: Function of an image and its position in the batch, which returns an image of
+                w x h pixels. Called by several threads at a time.
 
         Raises:
             DataError: A file is not an image, or is broken.
@@ -78,13 +79,13 @@ class ImageFiles:
         with ThreadPoolExecutor(self.workers) as pool:
             loaded = pool.map(load, range(len(indices)))
             first = next(loaded)
-            images = first.new_empty(len(indices), *first.shape)  # never twice in memory
+            images = first.new_empty(len(indices), *first.shape)  # filled in place: no second copy
             for place, image in enumerate(itertools.chain([first], loaded)):
                 images[place] = image
         return images
 
     def open(self, index: int) -> Image.Image:
-        """Return an image in RGB, as it is.
+        """Return an image in RGB, at its own size.
 
         Raises:
             DataError: The file is not an image, or is broken.
@@ -97,7 +98,7 @@ class ImageFiles:
             raise _unreadable(self.paths[index], error) from error
 
     def sizes(self) -> Iterator[tuple[int, int]]:
-        """Yield width and height of every image, by its file's header.
+        """Yield width and height of every image, read from the file's header.
 
         Raises:
             DataError: A file is not an image.
@@ -110,7 +111,7 @@ class ImageFiles:
                 raise _unreadable(path, error) from error
 
     def versions(self) -> Iterator[tuple[str, int, int]]:
-        """Yield path, bytes and time of the last change, in ns, of every file.
+        """Yield path, size in bytes and modification time in ns of every file.
 
         Raises:
             DataError: A file is gone.
@@ -123,7 +124,7 @@ class ImageFiles:
             yield path, status.st_size, status.st_mtime_ns
 
 
-Images = Tensor | ImageFiles  # [n, C, H, W] uint8, in memory or decoded when they are needed
+Images = Tensor | ImageFiles  # [n, C, H, W] uint8, in memory or decoded on demand
 
 
 def center_crop(image: Image.Image, side: int) -> Image.Image:

@@ -1,6 +1,6 @@
 """Folders of images: train/ and test/ (or val/), with a folder of images per class in each.
 
-Images of one size that fit into memory are decoded once; others when they are needed.
+Images of one size that fit into memory are decoded once, others on demand.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _scan(folder: Path) -> tuple[ImageFiles, Tensor, tuple[str, ...]]:
 
 
 def _common_size(train: ImageFiles, test: ImageFiles) -> tuple[int, int] | None:
-    """Return width and height if all images have the same."""
+    """Return width and height if all images have the same; None otherwise."""
     sizes = itertools.chain(train.sizes(), test.sizes())
     first = next(sizes)
     return first if all(size == first for size in sizes) else None

@@ -1,4 +1,4 @@
-"""MNIST's IDX files, in which Fashion-MNIST comes: plain or compressed, in any folder."""
+"""IDX files, the format of MNIST and Fashion-MNIST: plain or compressed, in any folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FASHION = (
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 _UINT8 = 8  # the code of the type in an IDX file's third byte
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where dataset-fashion-mnist puts its files
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
 
 
 def is_idx_folder(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Data sets that torchvision knows by name."""
+"""Data sets of torchvision, by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Part = tuple[Tensor, Tensor]  # images [n, C, H, W] uint8, labels [n] int64
 
 
 class _Named(NamedTuple):
-    files: str  # what is expected in the root, for the error
+    files: str  # expected in the root; named in the error
     load: Callable[[Path, bool], Dataset]
 
 
@@ -30,24 +30,24 @@ def load_named(name: str, root: Path, download: bool) -> Dataset:
 
     Args:
         name: A key of `NAMED`.
-        root: Folder in which it is, or is put.
-        download: Whether to download it if it is not there.
+        root: Folder of the data set and of downloads.
+        download: Whether to download the data set if it is missing.
 
     Raises:
-        DataError: It is not there, or cannot be downloaded.
+        DataError: It is missing, or cannot be downloaded.
     """
     files, load = NAMED[name]
     expected = f"expected {root / files}"
     if download:
         root.mkdir(parents=True, exist_ok=True)
-        say(f"{name}: downloading what is not in {root} yet")
+        say(f"{name}: downloading what is missing in {root}")
     try:
         return load(root, download)
     except (RuntimeError, OSError) as error:  # URLError is an OSError
         reason = str(error).partition("\n")[0]
         if download:
             raise DataError(f"{name}: cannot be downloaded ({reason}); {expected}") from error
-        hint = "download=true gets it, data_root= says where it is"
+        hint = "set download=true to download it, or data_root= to its folder"
         raise DataError(f"{name}: not found; {expected}; {hint}") from error
 
 

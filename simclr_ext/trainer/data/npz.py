@@ -25,8 +25,8 @@ def load_npz(path: Path) -> Dataset:
     Args:
         path: File with `train_images` and `test_images`, [n, H, W, 3] or [n, H, W] uint8,
             `train_labels` and `test_labels`, [n] or [n, 1] integers from 0, and optionally
-            `class_names`, of which the labels are the numbers. Without names, labels may be any
-            integers from 0: the classes are the values that occur, and their names.
+            `class_names`, which the labels index. Without names, labels may be any integers from
+            0: each value that occurs is a class, and its name.
 
     Raises:
         DataError: The file is missing or unreadable, lacks a key, or holds other shapes or types.
@@ -65,7 +65,7 @@ def load_npz(path: Path) -> Dataset:
 
 
 def _number(labels: NDArray[Any], values: list[int]) -> Tensor:
-    """Return the place of each label among the values, [n] int64."""
+    """Return the index of each label in the sorted values, [n] int64."""
     places = {value: place for place, value in enumerate(values)}
     found, rows = np.unique(labels, return_inverse=True)
     return torch.tensor([places[value] for value in found.tolist()])[torch.from_numpy(rows)]

@@ -1,4 +1,4 @@
-"""Images as PNG in text, so that pages and tables hold them."""
+"""Images as data URLs, so that pages and tables can contain them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def data_url(image: Tensor) -> str:
-    """Return an image [C, H, W] uint8 as a PNG within a URL."""
+    """Return an image [C, H, W] uint8 as a data URL of a PNG."""
     pixels = image.permute(1, 2, 0).squeeze(2).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")

@@ -1,6 +1,6 @@
-"""Checkpoints: the model's weights, what builds the model, and the state to resume from.
+"""Checkpoints: the model's weights, its configuration, and the state to resume from.
 
-A file is what torch.save writes, followed by the SHA-256 of it; torch.load takes no notice of that.
+A file is what torch.save writes, followed by its SHA-256 digest, which torch.load ignores.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Checkpoint:
     Attributes:
         model: Encoder and projection head, in evaluation mode, on the CPU.
         config: The configuration that trained it.
-        epoch: Epochs it was trained for, the last of which may be incomplete.
+        epoch: Number of epochs that it was trained for; the last one may be incomplete.
         training: State of the training (`Training.state_dict`); None: the file has none.
     """
 
@@ -57,8 +57,8 @@ def save_checkpoint(
         model: Encoder and projection head.
         config: The configuration that trains it.
         epoch: Epochs done.
-        training: State of the training; None: the file serves the model alone.
-        previous: Where the file that is replaced is kept; None: nowhere.
+        training: State of the training; None: the file holds the model only.
+        previous: Path at which the replaced file is kept; None: it is not kept.
     """
     contents = {
         "format": _FORMAT,
@@ -75,10 +75,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU, running no code from the file.
+    """Read a checkpoint onto the CPU, without executing code from the file.
 
     Raises:
-        CheckpointError: The file is missing or damaged, or no checkpoint of this package and
+        CheckpointError: The file is missing or damaged, or not a checkpoint of this package and
             format.
     """
     path = Path(path)
@@ -87,7 +87,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except Exception as error:  # a damaged file makes its readers raise anything
+    except Exception as error:  # reading a damaged file may raise any exception
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
     if not isinstance(contents, dict) or contents.get("format") != _FORMAT:
@@ -106,10 +106,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _build(contents: dict[str, Any]) -> Checkpoint:
-    """Return the model in a file's contents; any error says that they are not what they should."""
+    """Return the model in a file's contents; any error means that they are not a checkpoint's."""
     config = ResolvedConfig.from_dict(contents["config"])
     model = SimCLR(config.model, config.channels)
-    # Another layout is computed in another order, with other last bits.
+    # Another memory layout sums in another order, and differs in the last bits.
     model.to(memory_format=memory_format(model, config.channels_last))
     model.encoder.load_state_dict(contents["encoder"])
     model.head.load_state_dict(contents["head"])
@@ -131,10 +131,10 @@ class _Hashed:
 
 
 def _check_digest(path: Path) -> None:
-    """Raise ValueError unless a file ends in the digest of all that precedes it.
+    """Raise ValueError unless a file ends with the digest of everything before it.
 
-    torch.load takes flipped bits for weights: it looks at no checksum, and those that the zip
-    archive has of its parts say nothing about its directory.
+    torch.load reads flipped bits as weights: it verifies no checksum, and the zip archive's
+    checksums do not cover its directory.
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -1,8 +1,8 @@
 """Encoders f: images [B, C, H, W] in [0, 1] to representations h, [B, dim].
 
-`ResNet` has the modules and the names of torchvision's, so that their state dicts fit each other.
-Its width multiplies every channel (SimCLR, arXiv 2002.05709, section 5); torchvision's wide ResNets
-widen the bottlenecks alone.
+`ResNet` has torchvision's modules and names, so that their state dicts are interchangeable. Its
+width multiplies every channel (SimCLR, arXiv 2002.05709, section 5); torchvision's wide ResNets
+only widen the bottlenecks.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class ResNet(Encoder):
 
     def _initialize(self, zero_init_residual: bool) -> None:
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # as torchvision's ResNet
+            if isinstance(module, nn.Conv2d):  # as in torchvision's ResNet
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         for module in self.modules():
             if zero_init_residual and isinstance(module, (BasicBlock, Bottleneck)):
@@ -134,8 +134,8 @@ def build_encoder(config: ModelConfig, channels: int) -> Encoder:
         channels: C of the images, 1 or 3.
 
     Raises:
-        ConfigError: The other library has no such model, or it has no classifier to leave out.
-        MissingExtraError: timm is asked for and not installed.
+        ConfigError: The other library has no such model, or the model has no classifier to remove.
+        MissingExtraError: The model is timm's, and timm is not installed.
     """
     shared: dict[str, Any] = {"stem": config.stem, "zero_init_residual": config.zero_init_residual}
     if config.encoder == "small":

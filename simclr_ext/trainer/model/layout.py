@@ -1,8 +1,8 @@
-"""How images and weights lie in memory: by channels or by pixels, and where oneDNN forbids that.
+"""The memory format of images and weights: channels last, unless a bug of oneDNN forbids it.
 
-On a CPU, oneDNN's backward pass by the weights of a convolution of 1 x 1 with a stride writes past
-the end of its scratch memory if images lie by pixels (channels last) and have fewer channels than
-the processor's vectors hold floats: 16 with AVX-512, 8 with AVX2. docs/onednn.md has the details.
+On a CPU, oneDNN's weight gradient of a strided 1 x 1 convolution writes past the end of its scratch
+memory if images are channels-last and have fewer channels than the processor's vectors hold floats:
+16 with AVX-512, 8 with AVX2. docs/onednn.md has the details.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _FLOATS = 16  # of the widest vectors
 
 
 def memory_format(model: nn.Module, channels_last: bool) -> torch.memory_format:
-    """Return the layout in which a model is computed: what was asked for, or contiguous.
+    """Return the memory format in which a model is computed: the requested one, or contiguous.
 
     Args:
-        model: A network; with a convolution that meets oneDNN's fault, all of it is contiguous.
-        channels_last: Whether the channels of a pixel shall lie side by side.
+        model: A network; if a convolution of it triggers oneDNN's bug, the format is contiguous.
+        channels_last: Whether channels last is requested.
 
     Example:
         >>> memory_format(nn.Conv2d(8, 16, 1, stride=2), channels_last=True)

@@ -39,7 +39,7 @@ class ProjectionHead(nn.Sequential):
                 self.append(nn.ReLU(inplace=True))
 
     def first(self, layers: int) -> nn.Sequential:
-        """Return the first linear layers with what follows each; no copies."""
+        """Return the first linear layers with the modules that follow each; they share weights."""
         starts = [index for index, module in enumerate(self) if isinstance(module, nn.Linear)]
         if not 0 <= layers <= len(starts):
             raise ConfigError(
@@ -52,7 +52,7 @@ class SimCLR(nn.Module):
     """Encoder and projection head.
 
     Args:
-        config: What they are.
+        config: Their options.
         channels: C of the images, 1 or 3.
 
     Example:
@@ -92,8 +92,8 @@ class SimCLR(nn.Module):
 
 
 def build_model(config: ResolvedConfig) -> SimCLR:
-    """Return the untrained model of a run, on the CPU; the same one for the same seed."""
-    with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
+    """Return the untrained model of a run, on the CPU; equal seeds give equal models."""
+    with torch.random.fork_rng(devices=[]):  # the caller's random state is not changed
         torch.manual_seed(config.seed)
         model = SimCLR(config.model, config.channels)
     return model.to(memory_format=memory_format(model, config.channels_last))

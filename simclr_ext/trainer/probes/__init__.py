@@ -1,1 +1,1 @@
-"""How good a representation is: features, probes on them, scores and tables."""
+"""Evaluation of representations: features, probes on them, scores and tables."""

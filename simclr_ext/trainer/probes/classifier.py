@@ -1,6 +1,6 @@
 """Training a classifier with labels: the SGD of the paper's linear evaluation and fine-tuning.
 
-Nesterov momentum without warmup and without weight decay, on random crops and flips alone (SimCLR,
+Nesterov momentum without warmup and without weight decay, on random crops and flips only (SimCLR,
 arXiv 2002.05709, appendices B.5 and B.6); the rate decays by a cosine, as in the authors' code.
 """
 
@@ -32,8 +32,8 @@ def train_classifier(
     """Minimize the cross-entropy of a classifier, in place.
 
     Args:
-        classifier: Module of a batch of inputs to logits, in the mode that it trains in.
-        inputs: Function of rows [b] and a source of random numbers to their inputs.
+        classifier: Module that maps inputs to logits, already in the mode that it is trained in.
+        inputs: Function of rows [b] and a random generator, which returns their inputs.
         labels: [n] int64, on the classifier's device.
         config: Epochs, batch and rate; `config.epochs` is a number.
         seed: Seed of the order and of `inputs`.
@@ -45,7 +45,7 @@ def train_classifier(
     peak = config.learning_rate * config.batch_size / 256
     parameters = [p for p in classifier.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, peak, momentum=config.momentum, nesterov=True)
-    # A last batch of one image has no statistics for a batch norm.
+    # Batch norm cannot compute statistics of a last batch of one image.
     count, size = len(labels), config.batch_size
     steps = max(1, count // size + (count % size > 1))
     epochs = config.epochs or 1
@@ -68,16 +68,16 @@ def train_classifier(
 
 
 def predict(classifier: nn.Module, images: Images, size: int, chunk: int = 512) -> Labels:
-    """Return the labels [n] that a classifier gives images; see `rank_images`."""
+    """Return the labels [n] that a classifier predicts for images; see `rank_images`."""
     return rank_images(classifier, images, size, chunk)[:, 0]
 
 
 @torch.no_grad()
 def rank_images(classifier: nn.Module, images: Images, size: int, chunk: int = 512) -> Labels:
-    """Return the classes that a classifier gives images, the likeliest first.
+    """Return the classes that a classifier predicts for images, the likeliest first.
 
     Args:
-        classifier: Module of images to logits, run in evaluation mode, and left in it.
+        classifier: Module that maps images to logits; it is set to evaluation mode.
         images: [n, C, H, W] uint8, or files.
         size: Side in pixels to which images are resized.
         chunk: Images at a time.

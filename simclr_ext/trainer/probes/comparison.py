@@ -1,6 +1,6 @@
-"""How good is a representation? Linear probe and k-NN on frozen features, with few labels and all.
+"""Comparison of representations: linear probe and k-NN on frozen features, with few labels and all.
 
-One protocol for every representation, so that their rows of the table can be compared.
+All representations use the same protocol, so that the rows of the table can be compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DRAWS = 10
 def compare(model: SimCLR, data: Dataset, config: ResolvedConfig) -> dict[str, Scores]:
     """Return the test accuracies of raw pixels, the untrained and the trained encoder.
 
-    One that cannot be evaluated is left out, with a warning.
+    A representation that cannot be evaluated is left out, with a warning.
     """
     untrained = build_model(config).to(config.device)
     representations: dict[str, Callable[[Images], Features]] = {
@@ -47,9 +47,9 @@ def compare(model: SimCLR, data: Dataset, config: ResolvedConfig) -> dict[str, S
 def evaluate(train: Features, test: Features, data: Dataset, seed: int) -> Scores:
     """Return the test accuracies of a representation.
 
-    Features are standardized by the mean and deviation of all training images, which takes no
-    labels, and divided by the root of their dimension. The draws of the few labels depend on the
-    seed alone: every representation has the same.
+    Features are standardized by the mean and deviation of those of all training images (no labels
+    needed), and divided by the square root of their dimension. The draws of the few labels depend
+    only on the seed: they are the same for every representation.
 
     Args:
         train: Features of the training images, [n, dim].
@@ -76,8 +76,8 @@ def probe_accuracies(
     Args:
         train: Standardized features of labeled images, [n, dim].
         labels: [n].
-        test: Features of the test images, standardized alike, [m, dim].
-        expected: [m].
+        test: Features of the test images, standardized in the same way, [m, dim].
+        expected: Labels of the test images, [m].
     """
     linear = linear_probe(train, labels, test)
     knn = nearest_neighbors(train, labels, test)
@@ -85,9 +85,9 @@ def probe_accuracies(
 
 
 def pixels_fit(data: Dataset) -> bool:
-    """Return whether raw pixels can be features; a warning says why not.
+    """Return whether raw pixels fit into memory as features; warn if they do not.
 
-    All features of a part are in memory at once, but an encoder's are far smaller than its images.
+    All features of a part are in memory at once; an encoder's are far smaller than its images.
     """
     if data.too_large is not None:
         text = f"raw pixels are left out: {data.too_large}"
@@ -97,7 +97,7 @@ def pixels_fit(data: Dataset) -> bool:
 
 
 def draw_labels(labels: Labels, per_class: int, draws: int, seed: int) -> Iterator[Labels]:
-    """Yield the rows of `per_class` random images of every class (or all, if there are fewer)."""
+    """Yield the rows of `per_class` random images of every class, or of all if it has fewer."""
     random = np.random.default_rng(seed)
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     for _ in range(draws):

@@ -1,4 +1,4 @@
-"""Representations of images: their h, computed once and kept on disk."""
+"""Features: h of images, computed once and cached on disk."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def encode(encoder: nn.Module, images: Images, size: int, chunk: int = 512) -> F
     """Return h of images, whole and unaugmented.
 
     Args:
-        encoder: Run in evaluation mode, and left in the mode it was in.
+        encoder: Run in evaluation mode; its mode is restored at the end.
         images: [n, C, H, W] uint8, on any device, or files.
         size: Side in pixels to which images are resized.
         chunk: Images at a time.
@@ -49,7 +49,7 @@ def encode(encoder: nn.Module, images: Images, size: int, chunk: int = 512) -> F
     for start in range(0, len(images), chunk):
         part = images[start : start + chunk].to(device)
         h = encoder(resize(part, size)).cpu().numpy()
-        if start == 0:  # filled chunk by chunk: never twice in memory
+        if start == 0:  # filled chunk by chunk: no second copy in memory
             features = np.empty((len(images), h.shape[1]), np.float32)
         features[start : start + chunk] = h
     encoder.train(training)
@@ -57,10 +57,10 @@ def encode(encoder: nn.Module, images: Images, size: int, chunk: int = 512) -> F
 
 
 class FeatureCache:
-    """Features on disk, keyed by what they were computed from.
+    """A cache of features on disk, keyed by their inputs.
 
     Args:
-        folder: Where they are kept, one .npy file each; None: nowhere.
+        folder: Folder of the cache, with one .npy file per key; None: nothing is cached.
 
     Example:
         >>> import tempfile
@@ -74,16 +74,16 @@ class FeatureCache:
         self._folder = folder
 
     def get(self, key: str, compute: Callable[[], Features]) -> Features:
-        """Return the features of a key, computed unless they are there.
+        """Return the features of a key; they are computed if the cache does not have them.
 
         Args:
-            key: Names all that the features depend on; see `fingerprint`.
+            key: Hash of everything that the features depend on; see `fingerprint`.
             compute: Computes them.
         """
         if self._folder is None:
             return compute()
         path = self._folder / f"{key}.npy"
-        with suppress(OSError, ValueError, EOFError):  # not there, or damaged
+        with suppress(OSError, ValueError, EOFError):  # missing, or damaged
             kept: Features = np.load(path, allow_pickle=False)
             return kept
         features = compute()
@@ -98,9 +98,9 @@ class FeatureCache:
 
 
 def fingerprint(*parts: object) -> str:
-    """Return a hash of files' contents, tensors' contents, and the text of anything else.
+    """Return a hash of the contents of files and tensors, and of the text of anything else.
 
-    Of image files, it is a hash of their paths, sizes and times of the last change.
+    Image files are hashed by their paths, sizes and modification times.
 
     Example:
         >>> fingerprint(torch.zeros(2), 16) == fingerprint(torch.zeros(2), 16)

@@ -1,6 +1,6 @@
 """Weighted k-NN: a vote of the nearest training images.
 
-Source: Wu et al., arXiv 1805.01978, section 3.4; SimCLR has no k-NN, but it is expected today.
+Source: Wu et al., arXiv 1805.01978, section 3.4. SimCLR itself does not report k-NN.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def find_neighbors(
         train: [n, dim].
         test: [m, dim].
         neighbors: k; n if there are fewer.
-        chunk: Test images, and eight times as many training images, at a time: [chunk, 8 chunk]
-            similarities are in memory, however many images there are, and no copy of `train`.
+        chunk: Test images at a time, with eight times as many training images: only [chunk,
+            8 chunk] similarities are in memory, for any number of images, and no copy of `train`.
 
     Returns:
         Similarities [m, k], largest first, and the rows of `train` [m, k].
@@ -44,7 +44,7 @@ def find_neighbors(
 
 
 def _search(queries: Tensor, keys: Tensor, neighbors: int, chunk: int) -> tuple[Tensor, Tensor]:
-    """Return `find_neighbors` of queries among keys, merged chunk by chunk."""
+    """Return the neighbors of queries among keys, merged chunk by chunk."""
     queries = F.normalize(queries, dim=1)
     best = queries.new_empty(len(queries), 0)
     rows = torch.empty(len(queries), 0, dtype=torch.int64)
@@ -94,7 +94,7 @@ def rank_by_neighbors(
     """
     targets = torch.from_numpy(labels)
     similarities, rows = find_neighbors(train, test, neighbors, chunk)
-    # Minus the largest: the exponential stays in range, and the nearest has a vote at any T.
+    # Subtracting the largest keeps the exponential in range, and the nearest's vote nonzero.
     weights = ((similarities - similarities[:, :1]) / temperature).exp()
     votes = weights.new_full((len(test), int(targets.max()) + 1), -torch.inf)
     votes.scatter_(1, targets[rows], 0.0).scatter_add_(1, targets[rows], weights)

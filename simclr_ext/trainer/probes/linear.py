@@ -25,20 +25,20 @@ from simclr_ext.trainer.views.batches import random_views
 
 _HELD_OUT = 0.2  # share of the training images on which C is chosen
 PROBE_C = 10.0  # scikit-learn's inverse of the L2 penalty
-_ROWS = 65536  # of the features whose mean and deviation are summed up at a time, in float64
+_ROWS = 65536  # summed at a time, in float64, for the mean and deviation of features
 
 
 def lbfgs_probe(
     train: Features, labels: Labels, test: Features, strengths: Sequence[float], seed: int
 ) -> tuple[Labels, float]:
-    """Return test labels ranked by logistic regression on standardized features, and its C.
+    """Return ranked test labels by logistic regression on standardized features, and its C.
 
     Args:
         train: [n, dim].
         labels: [n].
         test: [m, dim].
-        strengths: Values of C, scikit-learn's inverse of the L2 penalty. Of several, the one that
-            predicts a held-out fifth of the training images best is taken, and trained on all.
+        strengths: Values of C, scikit-learn's inverse of the L2 penalty. If there are several, the
+            one that predicts a held-out fifth of the training images best is trained on all.
         seed: Seed of that split.
 
     Returns:
@@ -70,7 +70,7 @@ def _split(labels: Labels, seed: int) -> tuple[Labels, Labels]:
 def cached_probe(
     train: Features, labels: Labels, test: Features, classes: int, config: SgdConfig, seed: int
 ) -> Labels:
-    """Return test labels ranked, [m, 5], by a linear classifier trained by SGD on kept features."""
+    """Return ranked test labels, [m, 5], by a linear classifier trained by SGD on features."""
     features = torch.from_numpy(train)
     linear = linear_classifier(train.shape[1], classes, seed)
 
@@ -92,7 +92,7 @@ def augmented_probe(
     config: SgdConfig,
     seed: int,
 ) -> Labels:
-    """Return test labels ranked, [m, 5], by a linear classifier trained by SGD on random views.
+    """Return ranked test labels, [m, 5], by a linear classifier trained by SGD on random views.
 
     Args:
         encoder: Frozen: in evaluation mode, and without gradients.
@@ -120,14 +120,14 @@ def augmented_probe(
 
 
 def linear_classifier(dim: int, classes: int, seed: int) -> nn.Linear:
-    """Return a linear classifier that starts at the same weights for the same seed."""
+    """Return a linear classifier; equal seeds give equal initial weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Linear(dim, classes)
 
 
 def standardize(train: Features, test: Features) -> tuple[Features, Features]:
-    """Return both with the mean and deviation of `train` taken out, divided by sqrt(dimension).
+    """Return both standardized by the mean and deviation of `train`, divided by sqrt(dimension).
 
     Raises:
         DivergedError: A feature is not finite.
@@ -137,7 +137,7 @@ def standardize(train: Features, test: Features) -> tuple[Features, Features]:
     scaler = StandardScaler()
     for start in range(0, len(train), _ROWS):
         scaler.partial_fit(train[start : start + _ROWS])
-    # The root makes rows about 1 long, so that one C means the same at 64 and at 3,072 dimensions.
+    # The root gives rows a norm of about 1, so that C means the same at 64 and 3,072 dimensions.
     root = np.float32(train.shape[1] ** 0.5)
     scaled: tuple[Features, Features] = scaler.transform(train), scaler.transform(test)
     for features in scaled:
@@ -151,7 +151,7 @@ def linear_probe(train: Features, labels: Labels, test: Features, c: float = PRO
 
 
 def rank_linearly(train: Features, labels: Labels, test: Features, c: float = PROBE_C) -> Labels:
-    """Return the classes of test images by L2-regularised logistic regression (appendix B.8).
+    """Return the classes of test images by L2-regularized logistic regression (appendix B.8).
 
     Args:
         train: [n, dim].
@@ -166,10 +166,10 @@ def rank_linearly(train: Features, labels: Labels, test: Features, c: float = PR
         DataError: All labels are of one class.
     """
     if np.ptp(labels) == 0:
-        raise DataError("a linear probe takes training images of two classes or more, got one")
+        raise DataError("a linear probe needs training images of two classes or more, got one")
     probe = LogisticRegression(C=c, max_iter=2000).fit(train, labels)
     scores = torch.from_numpy(probe.decision_function(test))
-    if scores.ndim == 1:  # of two classes: the second's, while the first's is 0
+    if scores.ndim == 1:  # two classes: these are the second's scores, the first's are 0
         scores = torch.stack([torch.zeros_like(scores), scores], dim=1)
     ranking: Labels = probe.classes_[rank(scores)]
     return ranking

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from simclr_ext.trainer.probes.features import Labels
 
-TOP = 5  # with top-1, what the paper gives for ImageNet (section 6)
+TOP = 5  # the paper reports top-1 and top-5 for ImageNet (section 6)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Scores:
 
 
 def rank(scores: Tensor) -> Labels:
-    """Return the classes of the highest scores, best first, of equal ones the lower first.
+    """Return the classes of the highest scores, best first; ties go to the lower class.
 
     Args:
         scores: [m, classes]; -inf: not predicted at all.

@@ -1,4 +1,4 @@
-"""Evaluation results as a table for people and as JSON for programs."""
+"""Evaluation results as a table for readers and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _align(cells: list[str], widths: list[int]) -> str:
 
 
 def write_scores(path: Path, scores: Mapping[str, Scores]) -> None:
-    """Write the accuracies, as fractions and with the single draws, and how they were measured."""
+    """Write the accuracies, as fractions and of every draw, and the protocol."""
     contents = {
         "protocol": {
             "features": "standardized by the training images, divided by sqrt(dimension)",

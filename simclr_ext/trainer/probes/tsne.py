@@ -1,4 +1,4 @@
-"""Maps of representations: t-SNE of h, colored and named by class."""
+"""Maps of representations: t-SNE of h, colored and labeled by class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLORS = (
 )  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _LEAST_POINTS = 3
-_TSNE_POINTS = 2000  # more take minutes and hide one another
+_TSNE_POINTS = 2000  # more would take minutes and cover each other
 
 
 def plot_tsne(
@@ -33,7 +33,7 @@ def plot_tsne(
     class_names: Sequence[str],
     seed: int,
 ) -> None:
-    """Draw the t-SNE map of features, colored and named by class.
+    """Draw the t-SNE map of features, colored and labeled by class.
 
     Args:
         path: PNG to write.
@@ -58,23 +58,23 @@ def plot_tsne(
 def tsne_map(
     features: NDArray[np.float32], seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the t-SNE map [m, 2] of features [n, dim], and which of them it shows, [m].
+    """Return the t-SNE map [m, 2] of features [n, dim], and the rows that it shows, [m].
 
     All are shown, or a random 2,000 if there are more.
 
     Raises:
-        DataError: A feature is not finite, or fewer than three rows differ: of equal rows alone,
-            scikit-learn's t-SNE ends the process.
+        DataError: A feature is not finite, or there are fewer than three distinct rows; if all rows
+            are equal, scikit-learn's t-SNE crashes the process.
     """
     rows = np.random.default_rng(seed).permutation(len(features))[:_TSNE_POINTS]
     if not np.isfinite(features[rows]).all():
-        raise DataError("t-SNE takes finite features")
+        raise DataError("t-SNE needs finite features")
     if (distinct := len(np.unique(features[rows], axis=0))) < _LEAST_POINTS:
         raise DataError(
-            f"t-SNE takes {_LEAST_POINTS} images or more that differ in their features, got "
+            f"t-SNE needs {_LEAST_POINTS} images or more that differ in their features, got "
             f"{distinct} of {len(rows)}"
         )
-    # t-SNE asks for a perplexity below the number of points; 30 is its usual one.
+    # t-SNE requires a perplexity below the number of points; 30 is the usual value.
     perplexity = min(30.0, (len(rows) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
     return tsne.fit_transform(features[rows]), rows
@@ -86,7 +86,7 @@ def draw_map(
     classes: NDArray[np.int64],
     class_names: Sequence[str],
 ) -> None:
-    """Draw the points [m, 2] of a map in the colors of their classes [m]; name classes apart."""
+    """Draw the points [m, 2] of a map in the colors of their classes [m]; label separate ones."""
     size = float(np.clip(18000 / len(points), 14, 30))
     span = np.ptp(points, axis=0)  # [2]
     named: list[NDArray[np.float32]] = []
@@ -101,7 +101,7 @@ def draw_map(
         nearest = np.argsort(np.linalg.norm(points - center, axis=1))[:20]
         among_its_own = np.mean(classes[nearest] == label) > 0.7
         apart = all(np.any(np.abs(center - other) > (0.18, 0.05) * span) for other in named)
-        if among_its_own and apart:  # else its name would mislead, or cover another
+        if among_its_own and apart:  # otherwise the label would mislead, or cover another one
             named.append(center)
             axis.annotate(
                 class_names[label], center, ha="center", va="center", fontsize=11,
@@ -113,7 +113,7 @@ def draw_map(
 
 
 def class_legend(figure: Figure, axis: Axes) -> None:
-    """Name the classes of a map beside the picture."""
+    """Add a legend of the classes beside the picture."""
     handles, names = axis.get_legend_handles_labels()
     figure.legend(
         handles, names, loc="outside right center", title="class", frameon=False,

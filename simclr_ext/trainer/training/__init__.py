@@ -1,1 +1,1 @@
-"""The training: its state, its loop, and what a run leaves in its folder."""
+"""The training: its state, its loop, and the files of the run folder."""

@@ -1,4 +1,4 @@
-"""What a program may do while a run trains: see its state, and end it early."""
+"""Callbacks: they see the state of a run during training, and may end it early."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:  # importable without torch
 
 
 class Callback:
-    """Is called while a run trains; a subclass overrides what it needs.
+    """Called during training; a subclass overrides the methods that it needs.
 
     `training.stop = True` ends the training after this step: the state is saved, and the evaluation
-    follows as at the end of the run. Whoever changes weights or the optimizer changes the run; an
-    error ends it as any other.
+    follows as at the end of the run. Changes of the weights or of the optimizer take effect; an
+    error in a callback ends the run like any other error.
 
     Example:
         >>> class EarlyStop(Callback):
@@ -33,7 +33,7 @@ class Callback:
         """
 
     def on_epoch(self, training: Training) -> None:
-        """Act after an epoch; `training.epochs[-1]` is what it measured, k-NN included."""
+        """Act after an epoch; `training.epochs[-1]` has its measurements, including k-NN."""
 
     def on_checkpoint(self, training: Training, path: Path) -> None:
-        """Act after a step that was saved as `path`: checkpoint.pt, best.pt or epoch-NNNN.pt."""
+        """Act after the state was saved as `path`: checkpoint.pt, best.pt or epoch-NNNN.pt."""

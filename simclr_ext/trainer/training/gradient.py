@@ -6,8 +6,8 @@ Two passes (GradCache, Gao et al., arXiv 2101.06983) keep the activations of one
     2. once, on all z:   loss L(z), dL/dz
     3. chunk by chunk:   z_c = forward(chunk c) again, with graph; backward from dL/dz_c
 
-The loss has all 2N - 2 negatives, and the gradient is the one-pass gradient if the network treats
-every image on its own. A batch norm does not: its statistics are those of the chunk.
+The loss has all 2N - 2 negatives, and the gradient equals the one-pass gradient if the network
+treats images independently. Batch norm does not: its statistics are those of the chunk.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 Forward = Callable[[Tensor, int], Tensor]
-"""Images of a chunk and its number to z of their views, [2n, D], first views first. Must give the
-same z each time: the same views, the same dropout."""
+"""Maps the images of a chunk and its number to z of their views, [2n, D], first views first. Must
+return the same z each time: the same views, the same dropout."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,7 +40,7 @@ def one_pass(
     Args:
         forward: The network, with its views.
         batch: The images.
-        loss_of: The loss of z of the first and of the second views.
+        loss_of: Function of z of the first and z of the second views to the loss.
         scaler: Scales the loss for the backward pass, if enabled.
 
     Returns:
@@ -61,7 +61,7 @@ def two_pass(
     micro_batch: int,
     model: nn.Module,
 ) -> tuple[Tensor, Tensor]:
-    """Add the gradients of a batch to the parameters', with the activations of a chunk in memory.
+    """Add the gradients of a batch to the parameters', keeping the activations of one chunk.
 
     Args:
         forward: As for `one_pass`.
@@ -69,7 +69,7 @@ def two_pass(
         loss_of: As for `one_pass`.
         scaler: As for `one_pass`.
         micro_batch: Images of a chunk.
-        model: The network, whose buffers the first pass must not move.
+        model: The network, whose buffers the first pass must not change.
 
     Returns:
         As `one_pass`.
@@ -88,7 +88,7 @@ def two_pass(
 
 @contextmanager
 def _unmoved_buffers(model: nn.Module) -> Iterator[None]:
-    """Put all buffers back at the end: running statistics count each chunk once, not twice."""
+    """Restore all buffers at the end, so that running statistics count each chunk only once."""
     saved = [(buffer, buffer.clone()) for buffer in model.buffers()]
     yield
     for buffer, value in saved:

@@ -1,4 +1,4 @@
-"""Is the training healthy? Warnings, and k-NN on the way."""
+"""Health of the training: warnings, and k-NN accuracy during training."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from simclr_ext.trainer.probes.knn import nearest_neighbors
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
 from simclr_ext.trainer.training.state import Epoch
 
-_KEYS, _QUERIES = 5000, 1000  # training images that vote, and that are voted on
-_HELD_OUT = 5  # one training image in so many is voted on, at most
+_KEYS, _QUERIES = 5000, 1000  # maximum numbers of training images that vote, and that are held out
+_HELD_OUT = 5  # at most one training image in 5 is held out
 
 
 class TrainingWarning(UserWarning):
     """The training does not look healthy."""
 
 
-def complaints(epoch: Epoch, batch_size: int) -> dict[str, str]:
-    """Return what is wrong with an epoch: a short name of each complaint, and the sentence."""
+def problems(epoch: Epoch, batch_size: int) -> dict[str, str]:
+    """Return what is wrong with an epoch: a short name of each problem, and a sentence."""
     found = {}
     chance = math.log(2 * batch_size - 1)
     if epoch.loss > chance - 0.02:
@@ -42,12 +42,12 @@ def complaints(epoch: Epoch, batch_size: int) -> dict[str, str]:
     return found
 
 
-def warn_of_new_complaints(epochs: Sequence[Epoch], batch_size: int, warmup_epochs: float) -> None:
-    """Warn of what is wrong since the last epoch; during the warmup, the loss may be at chance."""
+def warn_of_new_problems(epochs: Sequence[Epoch], batch_size: int, warmup_epochs: float) -> None:
+    """Warn of problems that are new since the last epoch; not during the warmup."""
     if len(epochs) <= max(1, warmup_epochs):
         return
-    before = {} if len(epochs) == 2 else complaints(epochs[-2], batch_size)
-    for name, sentence in complaints(epochs[-1], batch_size).items():
+    before = {} if len(epochs) == 2 else problems(epochs[-2], batch_size)
+    for name, sentence in problems(epochs[-1], batch_size).items():
         if name not in before:
             text = f"epoch {epochs[-1].epoch}: {sentence}"
             warnings.warn(text, TrainingWarning, stacklevel=2)
@@ -56,8 +56,7 @@ def warn_of_new_complaints(epochs: Sequence[Epoch], batch_size: int, warmup_epoc
 class Knn:
     """k-NN accuracy of held-out training images by the vote of other training images.
 
-    The test images have no part in it, so that the checkpoint that it finds best is not chosen by
-    them.
+    Test images are not used, so that they do not influence the choice of the best checkpoint.
 
     Args:
         data: The data set; up to 5,000 of its training images vote on up to 1,000 others.

@@ -27,14 +27,14 @@ _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 def pretrain(
     training: Training, source: Source, config: ResolvedConfig, loss: Loss | None = None
 ) -> Iterator[Training]:
-    """Train in place until the run's last step, from wherever the state is.
+    """Train in place from the current state to the run's last step.
 
     Args:
         training: The state, with a model on the run's device.
         source: Batches and views.
         config: The run, resolved.
-        loss: Of the projections of the first and of the second views, [N, D] each; None: NT-Xent
-            at the run's temperature.
+        loss: Function of the projections of the first and of the second views, [N, D] each; None:
+            NT-Xent at the run's temperature.
 
     Yields:
         The state after every step; after an epoch's last step, with its measurements. Setting its
@@ -53,7 +53,7 @@ def pretrain(
         epoch, skip = divmod(training.step, source.steps)
         clock = time.perf_counter()
         for batch in source.batches(epoch, skip):
-            model.train()  # whoever takes the steps may have evaluated in between
+            model.train()  # the caller may have evaluated it since the last step
             for group in optimizer.param_groups:
                 group["lr"] = peak * schedule(training.step, total_steps, warmup)
             forward = _forward(network, source, config, layout, training.step)
@@ -85,9 +85,9 @@ def _forward(
     layout: torch.memory_format,
     step: int,
 ) -> Forward:
-    """Return the function of a step's chunks to z, [2n, D] float32.
+    """Return the function that maps a step's chunks to z, [2n, D] float32.
 
-    z leaves autocast in float32: the loss computes in float32 anyway, and so its gradient is not
+    z leaves autocast in float32: the loss is computed in float32 anyway, and its gradient is not
     rounded to half precision before it reaches the network.
     """
     device = torch.device(config.device)
@@ -106,7 +106,7 @@ def _forward(
 def _measure(
     training: Training, loss: Tensor, z: Tensor, steps: int, config: ResolvedConfig
 ) -> None:
-    """Count a step; sums stay on the device, so that not every step waits for it."""
+    """Count a step; the sums stay on the device, to avoid a synchronization in every step."""
     training.totals = training.totals.to(z.device)
     training.totals[0] += loss
     if training.step % steps % config.monitor.metrics_every == 0:

@@ -1,4 +1,4 @@
-"""Optimizers, LARS among them, and the learning rate schedule.
+"""Optimizers, including LARS, and the learning rate schedule.
 
 LARS (You et al., arXiv 1708.03888, algorithm 1) gives every layer its own rate:
 
@@ -25,7 +25,7 @@ class LARS(torch.optim.Optimizer):
 
     Args:
         params: Parameters, or groups of them; a group may set any of the values below, and
-            `adapt=False` for parameters without trust ratio.
+            `adapt=False` for parameters without a trust ratio.
         lr: Learning rate.
         momentum: Momentum in [0, 1).
         weight_decay: L2 penalty.
@@ -68,7 +68,7 @@ class LARS(torch.optim.Optimizer):
         if group["adapt"]:
             weight_norm, grad_norm = weight.norm(), grad.norm()
             trust = group["trust_coefficient"] * weight_norm / (grad_norm + decay * weight_norm)
-            # A layer of zeros would never leave them, and a zero gradient divides by zero.
+            # A layer of zeros would stay zero, and a zero gradient would divide by zero.
             update *= torch.where((weight_norm > 0) & (grad_norm > 0), trust, 1.0)
         state = self.state[weight]
         if "momentum_buffer" not in state:
@@ -81,7 +81,7 @@ class LARS(torch.optim.Optimizer):
 def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> torch.optim.Optimizer:
     """Return the optimizer of a model's parameters, at the given rate.
 
-    Biases and batch-norm parameters have a group of their own, without decay and, for LARS, without
+    Biases and batch-norm parameters have their own group, without decay and, for LARS, without
     adaptation (see `OptimConfig.exclude`).
     """
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -22,7 +22,7 @@ def plot_pairs(path: Path, images: Tensor, first: Tensor, second: Tensor) -> Non
         path: PNG to write.
         images: [B, C, H, W] uint8.
         first: First views, [B, C, size, size] in [0, 1].
-        second: Second views, likewise.
+        second: Second views, as the first.
     """
     rows = {"image": images.float() / 255, "view 1": first, "view 2": second}
     figure = Figure(figsize=(0.8 * len(images) + 0.8, 2.9), layout="constrained")

@@ -1,4 +1,4 @@
-"""What would end a run late or without a word, found before it starts."""
+"""Checks before a run starts, of what would otherwise fail late or without a message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simclr_ext.trainer.model.simclr import SimCLR
 
 
 def check_loss(temperature: float, device: str) -> None:
-    """Compute a small loss: what cannot run here, or is compiled at first use, shows up now."""
+    """Compute a small loss, so that a missing backend fails, or is compiled, before the run."""
     views = torch.eye(2, device=device)
     NTXentLoss(temperature)(views, views)
 

@@ -1,4 +1,4 @@
-"""What a training does to its process: it catches signals, and keeps freed memory."""
+"""The process of a training: it catches signals, and keeps freed memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Parameters of mallopt, from malloc.h, with the library's defaults; -1 never gives back.
+# Parameters of mallopt, from malloc.h, with glibc's defaults; -1: freed memory is never returned.
 _TRIM_THRESHOLD, _DEFAULT_TRIM = -1, 128 * 1024
 _MMAP_THRESHOLD, _DEFAULT_MMAP = -3, 128 * 1024
-_LARGE = 2**30  # bytes; what is larger is mapped, and given back when it is freed
+_LARGE = 2**30  # bytes; larger blocks are mapped, and returned to the system when freed
 
 
 @dataclass
 class StopRequest:
-    """Whether a signal has come.
+    """Whether a signal has arrived.
 
     Attributes:
-        signal: Its number; None: none has.
+        signal: Its number; None: no signal has arrived.
     """
 
     signal: int | None = None
@@ -33,8 +33,8 @@ class StopRequest:
 def stop_request() -> Iterator[StopRequest]:
     """Catch the first SIGINT, SIGTERM or SIGHUP; a second one interrupts at once.
 
-    Signals can be caught in the main thread alone; in another, nothing changes. SIGHUP stays
-    ignored if it was, as under `nohup`.
+    Signals can be caught only in the main thread; in another one, nothing changes. SIGHUP stays
+    ignored if it was ignored before, as under `nohup`.
     """
     request = StopRequest()
 
@@ -60,13 +60,13 @@ def stop_request() -> Iterator[StopRequest]:
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Keep freed memory while this is open, on a CPU with the GNU C library; elsewhere do nothing.
+    """Keep freed memory while the block runs, with the GNU C library; elsewhere do nothing.
 
     A training step allocates and frees the same large tensors again and again. By default the GNU C
-    library gives freed memory back to the system, which then clears every page anew: on two cores,
-    a tenth of a step of `cpu-small`.
+    library returns freed memory to the system, which then clears every page again: on two cores,
+    this takes a tenth of a step of `cpu-small`.
 
-    It is a setting of the whole process. Results do not depend on it.
+    The setting holds for the whole process. Results do not depend on it.
     """
     if platform.libc_ver()[0] != "glibc":
         yield

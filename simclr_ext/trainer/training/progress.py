@@ -1,4 +1,4 @@
-"""What the terminal, or the log, shows of a training."""
+"""Progress of a training, on a terminal or in a log."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from simclr_ext.trainer.training.state import Training
 
 _SECONDS = 30  # between lines within an epoch
 _CONTIGUOUS = (
-    "layout: contiguous, not channels_last, in which oneDNN overwrites memory for convolutions as "
-    "narrow as this model's (docs/onednn.md)"
+    "layout: contiguous instead of channels_last, with which oneDNN overwrites memory for "
+    "convolutions as narrow as this model's (docs/onednn.md)"
 )
 
 
 def headline(config: ResolvedConfig, steps: int, done: int) -> str:
-    """Return what a training begins with.
+    """Return the first line of a training.
 
     Args:
         config: The run.
         steps: Steps of an epoch.
-        done: Steps that were done before.
+        done: Steps that are already done.
     """
     epochs, warmup = config.epochs, config.warmup_epochs
     share = ", a tenth of the run" if 0 < warmup < 10 and warmup == epochs / 10 else ""
@@ -39,7 +39,7 @@ def headline(config: ResolvedConfig, steps: int, done: int) -> str:
 
 
 def training_progress(config: ResolvedConfig, steps: int, training: Training) -> Bar | Log:
-    """Write what a training begins with, and return what shows every step: a bar, or lines.
+    """Write the first lines of a training, and return what shows its steps: a bar, or lines.
 
     Args:
         config: The run.
@@ -55,7 +55,7 @@ def training_progress(config: ResolvedConfig, steps: int, training: Training) ->
 
 
 class Bar:
-    """A bar: images, images per second and time left, with loss, accuracy, T and rate."""
+    """A bar of images, images per second and time left, with loss, accuracy, T and rate."""
 
     def __init__(self, config: ResolvedConfig, steps: int, done: int) -> None:
         self._config = config
@@ -69,7 +69,7 @@ class Bar:
         )
 
     def advance(self, training: Training) -> None:
-        """Show a step more."""
+        """Show one more step."""
         config, epochs = self._config, training.epochs
         values = {
             "epoch": f"{len(epochs)}/{config.epochs}",
@@ -94,7 +94,7 @@ class Log:
         config: The run.
         steps: Steps of an epoch.
         done: Steps that were done before.
-        clock: Seconds, from any start.
+        clock: Function that returns the time in seconds, from any origin.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Log:
         return f"{place}: {', '.join([*values, f'{images:,.0f} images/s'])}"
 
     def close(self) -> None:
-        """Do nothing: every line is whole."""
+        """Do nothing: every line is complete."""
 
 
 def _plural(noun: str, count: float) -> str:

@@ -1,4 +1,4 @@
-"""What a run leaves while it trains: measurements, pictures, checkpoints, a bar and warnings."""
+"""Output of a run during training: measurements, pictures, checkpoints, progress and warnings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simclr_ext.trainer.probes.tables import write_scores
 from simclr_ext.trainer.probes.tsne import plot_tsne
 from simclr_ext.trainer.seeds import Stream, derive_seed
 from simclr_ext.trainer.training.callbacks import Callback
-from simclr_ext.trainer.training.health import Knn, warn_of_new_complaints
+from simclr_ext.trainer.training.health import Knn, warn_of_new_problems
 from simclr_ext.trainer.training.plots import plot_loss, plot_pairs
 from simclr_ext.trainer.training.process import StopRequest
 from simclr_ext.trainer.training.progress import training_progress
@@ -27,20 +27,20 @@ from simclr_ext.trainer.training.run_folder import RunFolder
 from simclr_ext.trainer.training.state import Epoch, Training
 from simclr_ext.trainer.views.batches import Source
 
-_PAIRS = 10  # that are drawn
+_PAIRS = 10  # pairs of views that are drawn
 
 
 class Recorder:
-    """Writes to the run folder, to TensorBoard and to the terminal what is due, when it is due.
+    """Writes to the run folder, to TensorBoard and to the terminal what is due after a step.
 
     Args:
         folder: The run folder, which exists.
-        config: The run; its `monitor` says what is due.
+        config: The run; its `monitor` sets what is due and when.
         data: The images, for k-NN and the map.
         source: Batches and views of the run.
-        training: The state from which the run starts or is resumed. What was written after it is
+        training: The state from which the run starts or is resumed. Output of later steps is
             discarded, because those steps are repeated.
-        callbacks: What is called after steps, epochs and checkpoints, in this order.
+        callbacks: Called after steps, epochs and checkpoints, in this order.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class Recorder:
         self._progress = training_progress(config, source.steps, training)
 
     def close(self) -> None:
-        """Close what is open; nothing can be recorded any more."""
+        """Close all files; nothing can be recorded afterwards."""
         self._progress.close()
         self._board.close()
 
     def after_step(self, training: Training, stop: StopRequest) -> None:
-        """See to what is due after a step.
+        """Record everything that is due after a step.
 
         Raises:
-            TrainingInterrupted: A signal has come; the state is saved.
+            TrainingInterrupted: A signal has arrived; the state is saved.
         """
         epoch_ended = training.step % self._source.steps == 0
         if epoch_ended:
@@ -107,7 +107,7 @@ class Recorder:
                 self._keep("best.pt", training)
         self._log(training.epochs[-1])
         self._folder.write_metrics(training.epochs)
-        warn_of_new_complaints(training.epochs, config.batch_size, config.warmup_epochs)
+        warn_of_new_problems(training.epochs, config.batch_size, config.warmup_epochs)
         if monitor.keep_epochs is not None and done % monitor.keep_epochs == 0:
             self._keep(f"epoch-{done:04}.pt", training)
 
@@ -127,7 +127,7 @@ class Recorder:
         return (epoch_ended and by_epoch) or (every is not None and training.step % every == 0)
 
     def after_training(self, training: Training) -> None:
-        """Draw the loss, and end the progress."""
+        """Draw the loss, and close the progress bar."""
         self._progress.close()
         with left_out("loss.png"):
             plot_loss(self._folder.path / "loss.png", training.epochs, self._config.batch_size)

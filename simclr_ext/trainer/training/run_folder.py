@@ -1,4 +1,4 @@
-"""The run folder: what is written where, so that a run can be resumed whenever it ended."""
+"""The run folder and its files, written so that a run can be resumed whenever it ended."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunFolder:
         path: The folder.
 
     Attributes:
-        path: Likewise; `created` may give a number to one that is named after the time.
+        path: The folder; `created` may append a number to one that is named after the time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +45,7 @@ class RunFolder:
         """Return the folder of a new run, which does not exist or is empty.
 
         Raises:
-            RunFolderError: Something is there already.
+            RunFolderError: The folder is not empty, or a file.
         """
         if config.out is None:
             now = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -57,7 +57,7 @@ class RunFolder:
         return folder
 
     def _check_empty(self) -> None:
-        """Raise RunFolderError if something is there already, but for a lock."""
+        """Raise RunFolderError if the folder has anything but a lock in it, or is a file."""
         path = self.path
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"out: {path} is a file, not a folder")
@@ -69,7 +69,7 @@ class RunFolder:
         """Create the folder and its parents, and keep other processes out of it.
 
         Raises:
-            RunFolderError: It cannot be created, or another run was faster.
+            RunFolderError: It cannot be created, or another run has started in it.
         """
         try:
             if self._named_after_time:
@@ -85,40 +85,40 @@ class RunFolder:
     def start(self, training: Training, config: ResolvedConfig, images: int) -> None:
         """Write the run's configuration and first state.
 
-        The state before the first step is a checkpoint like any other, so that a run that lacks one
-        has lost it.
+        The state before the first step is a checkpoint like any other, so every run has one unless
+        it was lost.
         """
         self.write_config(config)
         self.save(training, config, images)
 
     def write_config(self, config: ResolvedConfig) -> None:
-        """Write config.yaml, which is for people: the truth is in checkpoint.pt."""
+        """Write config.yaml for readers; resuming uses the configuration in checkpoint.pt."""
         text = yaml.safe_dump(config.options.to_dict(), sort_keys=False)
         write_text(self.path / "config.yaml", text)
 
     @contextmanager
     def opened(self) -> Iterator[Checkpoint]:
-        """Keep other processes out of the folder, and return what `load` returns.
+        """Keep other processes out of the folder, and yield what `load` returns.
 
         Raises:
-            CheckpointError: As for `load`, or no checkpoint is there.
-            RunFolderError: Another process is at work there.
+            CheckpointError: As for `load`, or there is no checkpoint.
+            RunFolderError: Another process is at work in the folder.
         """
         if not any((self.path / name).exists() for name in (_CHECKPOINT, _PREVIOUS)):
             raise CheckpointError(
                 f"{self.path}: not a run that can be resumed: {_CHECKPOINT} is missing; start "
-                "another one"
+                "a new one"
             )
         with locked(self.path):
             yield self.load()
 
     def load(self) -> Checkpoint:
-        """Return the last checkpoint, after a comparison of config.yaml with its configuration.
+        """Return the last checkpoint, after comparing config.yaml with its configuration.
 
-        If it is missing or damaged, that is the one before it, with a warning.
+        If it is missing or damaged, return the one before it, with a warning.
 
         Raises:
-            CheckpointError: The checkpoints cannot be read, or config.yaml says something else.
+            CheckpointError: The checkpoints cannot be read, or config.yaml differs.
         """
         path, previous = self.path / _CHECKPOINT, self.path / _PREVIOUS
         try:
@@ -129,15 +129,15 @@ class RunFolder:
             checkpoint = load_checkpoint(previous)
             text = f"{error}; the run is resumed from the checkpoint before it, {previous.name}"
             warnings.warn(text, TrainingWarning, stacklevel=2)
-            if path.exists():  # else the next one to be written would take the good one's place
+            if path.exists():  # otherwise the next save would replace the good one with it
                 path.replace(self.path / _DAMAGED)
         self._compare_config(checkpoint.config)
         return checkpoint
 
     def _compare_config(self, config: ResolvedConfig) -> None:
-        """Raise CheckpointError if config.yaml is not the checkpoint's; write it if it is gone."""
+        """Raise CheckpointError if config.yaml differs from `config`; write it if it is missing."""
         file = self.path / "config.yaml"
-        advice = "delete config.yaml, and it is written anew from checkpoint.pt"
+        advice = "delete config.yaml, and it is written again from checkpoint.pt"
         try:
             written = yaml.safe_load(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -154,16 +154,16 @@ class RunFolder:
                 for name, (there, here) in other.items()
             )
             raise CheckpointError(
-                f"{file} differs from the run's configuration in {fields}: a run keeps what it "
-                f"began with, but for {', '.join(CHANGEABLE)}, which are options of --resume; "
-                f"{advice}"
+                f"{file} differs from the run's configuration in {fields}: a run keeps its "
+                f"configuration, except for {', '.join(CHANGEABLE)}, which are options of "
+                f"--resume; {advice}"
             )
 
     def save(self, training: Training, config: ResolvedConfig, images: int) -> None:
         """Write checkpoint.pt, from which the run can be resumed, and keep the one before it.
 
         Raises:
-            DivergedError: The state is not finite; the checkpoint is left as it is.
+            DivergedError: The state is not finite; the checkpoint is unchanged.
         """
         training.check_finite()
         epoch = len(training.epochs)
@@ -182,12 +182,12 @@ class RunFolder:
         save_checkpoint(self.path / name, training.model, config, epoch)
 
     def remove_events(self) -> None:
-        """Remove TensorBoard's files, which a resumed run writes anew, like metrics.csv."""
+        """Remove TensorBoard's files, which a resumed run writes again, like metrics.csv."""
         for path in self.path.glob("events.out.tfevents.*"):
             path.unlink()
 
     def write_metrics(self, epochs: Sequence[Epoch]) -> None:
-        """Write metrics.csv anew, so that no row is lost or doubled, wherever a run ended."""
+        """Write all of metrics.csv, so that no row is lost or repeated, wherever a run ended."""
         text = io.StringIO()
         writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Epoch)])
         writer.writeheader()
@@ -196,12 +196,12 @@ class RunFolder:
 
 
 def _make_new(path: Path) -> Path:
-    """Create a folder that was not there, with a number behind its name if need be."""
+    """Create a new folder, with a number appended to its name if needed."""
     numbered, number = path, 1
     while True:
         try:
             numbered.mkdir(parents=True)
-        except FileExistsError:  # of a run that began in the same second
+        except FileExistsError:  # a run that began in the same second
             number += 1
             numbered = path.with_name(f"{path.name}-{number}")
         else:

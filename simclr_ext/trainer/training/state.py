@@ -1,4 +1,4 @@
-"""What changes while a run trains, and what its epochs measured."""
+"""The state of a training run, and the measurements of its epochs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simclr_ext.trainer.training.optim import build_optimizer, peak_learning_rat
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch measured.
+    """The measurements of one epoch.
 
     Attributes:
         epoch: Epochs done, from 1.
@@ -29,11 +29,11 @@ class Epoch:
         positive_similarity: Cosine similarity to the positive.
         negative_similarity: Cosine similarity to the negatives.
         embedding_std: Spread of z over the last batch: 1 if uniform on the sphere, 0 if collapsed.
-        effective_rank: Dimensions that z of the last batch really uses.
-        learning_rate: That of the epoch's last step.
+        effective_rank: Number of dimensions that z of the last batch effectively uses.
+        learning_rate: Learning rate of the epoch's last step.
         images_per_second: Training images (not views) per second of this epoch.
         seconds: Time spent on training so far.
-        knn_accuracy: Of held-out training images; None: not measured after this epoch.
+        knn_accuracy: k-NN accuracy on held-out training images; None: not measured in this epoch.
     """
 
     epoch: int
@@ -53,9 +53,9 @@ class Epoch:
 
 @dataclass
 class Training:
-    """What changes while a run trains: all that a checkpoint must hold to resume it.
+    """Everything that changes during training, and that a checkpoint needs to resume it.
 
-    Random numbers have no part in it; see `seeds`.
+    There is no random state; see `seeds`.
 
     Attributes:
         model: Encoder and projection head.
@@ -68,8 +68,8 @@ class Training:
         totals: Sums over the current epoch: of the loss, and of accuracy, entropy and
             similarities over its measured steps.
         measured: Measured steps of the current epoch.
-        latest: Loss and contrastive accuracy of the last measured step, for people to see.
-        stop: Whether the training ends after this step, as a callback may ask; not part of the
+        latest: Loss and contrastive accuracy of the last measured step, for display.
+        stop: Whether the training ends after this step; a callback may set it. Not part of the
             state to resume from.
     """
 
@@ -87,7 +87,7 @@ class Training:
 
     @classmethod
     def start(cls, model: SimCLR, config: ResolvedConfig) -> Training:
-        """Return the state before the first step of a model that is on its device."""
+        """Return the state before the first step; the model is already on its device."""
         peak = peak_learning_rate(config.optim, config.batch_size)
         optimizer = build_optimizer(model, config.optim, peak)
         scaler = GradScaler(torch.device(config.device).type, enabled=config.precision == "fp16")
@@ -98,14 +98,15 @@ class Training:
         self.epochs[-1] = replace(self.epochs[-1], knn_accuracy=accuracy)
 
     def is_best(self) -> bool:
-        """Return whether the last epoch's k-NN accuracy exceeds that of all before."""
+        """Return whether the last epoch's k-NN accuracy exceeds that of all earlier epochs."""
         found = [epoch.knn_accuracy or 0.0 for epoch in self.epochs]
         return found[-1] > max(found[:-1], default=-1.0)
 
     def check_finite(self) -> None:
-        """Raise DivergedError unless weights, their averages and the optimizer's state are finite.
+        """Raise DivergedError unless weights, running statistics and the optimizer are finite.
 
-        Buffers other than a batch norm's averages are left out: a mask may hold infinities.
+        Buffers other than a batch norm's running statistics are not checked: a mask may hold
+        infinities.
         """
         tensors: dict[str, Tensor] = dict(self.model.named_parameters())
         for name, buffer in self.model.named_buffers():
@@ -138,7 +139,7 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.measured = state["step"], state["measured"]

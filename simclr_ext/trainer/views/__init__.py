@@ -1,1 +1,1 @@
-"""Views of images: what is drawn at random, the operations, and batches of them."""
+"""Views of images: their random parameters, the operations, and batches of them."""

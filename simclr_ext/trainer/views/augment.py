@@ -2,9 +2,9 @@
 
 Source: SimCLR (arXiv 2002.05709), appendix A.
 
-All parameters of a batch are drawn first. On a CPU its views are then made a few at a time, as many
-as its cache holds, and images whose color jitter has the same order next to one another: a run of
-images shares each operation, and no image is fetched from memory for each of its own.
+All parameters of a batch are drawn first. On a CPU, the views are then made in pieces that fit into
+the cache, with images whose color jitter has the same order next to each other: such a group shares
+every operation, and no image is loaded from memory again for each of its operations.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from simclr_ext.trainer.views.image_ops import (
 )
 from simclr_ext.trainer.views.parameters import ViewParameters, draw_parameters
 
-_PIECE_BYTES = 512 * 1024  # of float32 views: with their temporaries about a core's cache
-# The steps of the color jitter, each with the factor that changes nothing.
+_PIECE_BYTES = 512 * 1024  # of float32 views; with temporaries, about a core's cache
+# The steps of the color jitter, each with its neutral factor.
 _JITTER = (
     (adjust_brightness_, 1.0),
     (adjust_contrast_, 1.0),
@@ -63,7 +63,7 @@ class Augment:
             raise ConfigError("augment.flip_probability is None: resolve the configuration first")
         self.config = config
         self.size = size
-        # The paper's 10 % of the side, made odd, and no less than the 3 pixels that blur at all.
+        # The paper's 10 % of the side, made odd, and at least 3 pixels: 1 would not blur.
         self.blur_radius = max(1, size // 20)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
@@ -71,15 +71,16 @@ class Augment:
 
         Args:
             images: [B, C, H, W] with C = 1 or 3, uint8, or floating in [0, 1], on any device.
-            generator: Source of every random number. One on the CPU gives the same views on every
-                device, and never waits for it.
+            generator: Source of every random number. A generator on the CPU gives the same views
+                for every device, and needs no synchronization with it.
 
         Returns:
             Views, [B, C, size, size], float32 in [0, 1], on the images' device.
         """
         drawn = draw_parameters(self.config, images.shape, generator).cpu()
         views = images.new_empty(*images.shape[:2], self.size, self.size, dtype=torch.float32)
-        # Dispatch is faster there, and `views`, made outside, may be saved for a backward pass.
+        # Dispatch is faster in inference mode; `views` is made outside of it, because a backward
+        # pass may save it.
         with torch.inference_mode():
             self._fill(views, images, drawn)
         return views
@@ -89,7 +90,7 @@ class Augment:
         vertical = resize_taps(drawn.top, drawn.height, height, self.size)
         horizontal = resize_taps(drawn.left, drawn.width, width, self.size, drawn.flip)
         for rows in _pieces(views, drawn.order):
-            # Nothing outside of the crops is read.
+            # Pixels outside of the crops are not read.
             top, left = int(drawn.top[rows].min()), int(drawn.left[rows].min())
             bottom = int((drawn.top + drawn.height)[rows].max())
             right = int((drawn.left + drawn.width)[rows].max())
@@ -106,7 +107,7 @@ class Augment:
 
 
 def crop_and_flip(config: AugmentConfig, size: int) -> Augment:
-    """Return the augmentation of a run without its colors and blur, for a resolved run."""
+    """Return the augmentation of a resolved run without its color operations and blur."""
     return Augment(
         AugmentConfig(
             crop_ratio=config.crop_ratio,
@@ -123,7 +124,7 @@ def crop_and_flip(config: AugmentConfig, size: int) -> Augment:
 def _pieces(views: Tensor, order: Tensor) -> Iterator[slice | Tensor]:
     """Yield the rows of the views to work on at a time; order [B, steps]."""
     if not _on_cpu(views):
-        yield slice(None)  # there, few large operations are faster than many small ones
+        yield slice(None)  # on other devices, few large operations are faster than many small ones
         return
     length = _PIECE_BYTES // views[0].nbytes
     if length <= 1:
@@ -136,8 +137,8 @@ def _pieces(views: Tensor, order: Tensor) -> Iterator[slice | Tensor]:
 def _jitter_(views: Tensor, order: Tensor, factors: Tensor) -> None:
     """Jitter the colors of views [b, C, H, W]; order [b, steps] and factors [steps, b] on the CPU.
 
-    Elsewhere all views go through every step at every turn, most of them with the factor that
-    changes nothing: a small price for having no groups of images to start kernels for.
+    On other devices, all views go through all steps at every turn, most of them with the neutral
+    factor: this costs little, and saves the kernel launches of separate groups.
     """
     if _on_cpu(views):
         _jitter_runs_(views, order, factors)
@@ -149,7 +150,7 @@ def _jitter_(views: Tensor, order: Tensor, factors: Tensor) -> None:
 
 
 def _jitter_runs_(views: Tensor, order: Tensor, factors: Tensor) -> None:
-    """Jitter runs of neighbors that have the same order."""
+    """Jitter each group of consecutive views that have the same order."""
     stop = 0
     for turns, run in itertools.groupby(order.tolist()):
         start, stop = stop, stop + len(list(run))
@@ -166,7 +167,7 @@ def _on_cpu(views: Tensor) -> bool:
 def _apply_where(
     mask: Tensor, views: Tensor, operation: Callable[..., Tensor], *parameters: Any
 ) -> Tensor:
-    """Return the views, those where `mask` [b] holds replaced by the operation's result.
+    """Return the views; those where `mask` [b] is true are replaced by the operation's result.
 
     Tensors among the parameters are [b]; they and the mask are on the CPU.
     """

@@ -1,4 +1,4 @@
-"""Where the training loop's batches and views come from: images in memory, or files."""
+"""Sources of the training loop's batches and views: images in memory, or files."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from simclr_ext.trainer.views.crops import crop_files, crop_image
 class Source(ABC):
     """Batches of an epoch, and views of a batch.
 
-    A batch is [N, 2, C, H, W] uint8, on the device: what the first and the second view of each of N
-    images are made of, be it the image, twice, or two crops of it.
+    A batch is [N, 2, C, H, W] uint8, on the device: for each of N images, the inputs of its first
+    and second view, which are the image itself, twice, or two crops of it.
 
     Args:
         images: Number of training images.
         config: The run, resolved.
-        augment: Makes a view of each image of [n, C, H, W] with a source of random numbers.
+        augment: Function of images [n, C, H, W] and a random generator to a view of each.
 
     Attributes:
         images: Number of training images.
-        steps: Batches of an epoch; an incomplete one is dropped, because NT-Xent depends on N.
+        steps: Batches of an epoch; an incomplete batch is dropped, because NT-Xent depends on N.
 
     Raises:
-        DataError: A batch takes more images than there are.
+        DataError: The batch size exceeds the number of images.
     """
 
     def __init__(
         self, images: int, config: ResolvedConfig, augment: Callable[[Tensor, Generator], Tensor]
     ) -> None:
-        if config.batch_size > images:  # no batch at all: nothing would be trained, without a word
+        if config.batch_size > images:  # otherwise no batch, and silently no training
             raise DataError(
                 f"batch_size must be at most the {images} training images, got {config.batch_size}"
             )
@@ -55,12 +55,12 @@ class Source(ABC):
 
     @abstractmethod
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
-        """Yield the batches of an epoch from the one with number `skip` on."""
+        """Yield the batches of an epoch, starting at number `skip`."""
 
     def views(self, batch: Tensor, seed: int) -> Tensor:
-        """Return two views of every image of (a part of) a batch, [2n, C, side, side] in [0, 1].
+        """Return two views of every image of a batch or a part of it, [2n, C, side, side].
 
-        The first views come first; equal seeds give equal views.
+        Values are in [0, 1]. The first views come first; equal seeds give equal views.
         """
         random = generator(seed, batch.device)
         return torch.cat([self._augment(images, random) for images in batch.unbind(dim=1)])
@@ -74,7 +74,7 @@ def build_source(data: Dataset, config: ResolvedConfig) -> Source:
     """Return the source of a run; the configuration must be resolved.
 
     Raises:
-        DataError: A batch takes more images than there are.
+        DataError: The batch size exceeds the number of images.
     """
     images = data.pretrain_images
     if isinstance(images, Tensor):
@@ -107,14 +107,14 @@ class MemorySource(Source):
 
 
 def twice(images: Tensor) -> Tensor:
-    """Return the batch in which each of images [n, C, H, W] makes both views; no copy."""
+    """Return the batch in which both views are made from the images [n, C, H, W]; no copy."""
     return images[:, None].expand(-1, 2, -1, -1, -1)
 
 
 class FileSource(Source):
     """Image files, decoded and cropped by worker processes.
 
-    The crops are taken from the image as it is; the rest of the augmentation runs on the device.
+    Crops are taken from the image at its own size; the other augmentations run on the device.
     """
 
     def __init__(self, files: ImageFiles, config: ResolvedConfig) -> None:
@@ -133,7 +133,7 @@ class FileSource(Source):
             num_workers=config.workers,
             collate_fn=_collate,
             pin_memory=torch.device(config.device).type == "cuda",
-            generator=generator(0),  # else the loader draws from the global random state
+            generator=generator(0),  # otherwise the loader draws from the global random state
         )
         for batch in loader:
             if isinstance(batch, DataError):
@@ -143,9 +143,9 @@ class FileSource(Source):
 
 @dataclass(frozen=True)
 class _CropPairs(TorchDataset["Tensor | DataError"]):
-    """Two random crops of each file, [2, 3, side, side] uint8, the same ones for the same epoch.
+    """Two random crops of each file, [2, 3, side, side] uint8, which depend on the epoch.
 
-    What is wrong with a file is returned: an error that a worker raises arrives as its traceback.
+    The error of a broken file is returned: an error raised in a worker would arrive as a traceback.
     """
 
     files: ImageFiles
@@ -161,7 +161,7 @@ class _CropPairs(TorchDataset["Tensor | DataError"]):
         try:
             image = self.files.open(index)
         except DataError as error:
-            return DataError(str(error))  # without what cannot be sent to another process
+            return DataError(str(error))  # without its cause, which may not be picklable
         random = generator(derive_seed(self.seed, Stream.CROPS, self.epoch, index))
         crops = (crop_image(image, self.augment, self.side, random) for _ in range(2))
         return torch.stack([to_tensor(crop) for crop in crops])
@@ -182,7 +182,7 @@ def _collate(crops: list[Tensor | DataError]) -> Tensor | DataError:
 def lost_workers() -> Iterator[None]:
     """Turn the error of a worker process that was killed into a WorkerError.
 
-    A signal handler of torch raises it wherever the main process happens to be.
+    A signal handler of torch raises it at any point of the main process.
     """
     try:
         yield
@@ -190,7 +190,7 @@ def lost_workers() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise WorkerError(
-            "a process that decodes images was killed, as happens when memory runs out: try fewer "
+            "a process that decodes images was killed, probably because memory ran out: try fewer "
             "workers, or a smaller batch_size"
         ) from error
 
@@ -205,12 +205,12 @@ def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> Tensor:
 def random_views(
     images: Images, augment: Augment, device: torch.device
 ) -> Callable[[Tensor, Generator], Tensor]:
-    """Return the function of rows [b] and a source of random numbers to views, on the device.
+    """Return the function of rows [b] and a random generator to views, on the device.
 
     Args:
-        images: [n, C, H, W] uint8, or files, whose crops are taken from the image as it is.
-        augment: The views.
-        device: Where they are made, but for the crops of files.
+        images: [n, C, H, W] uint8, or files, whose crops are taken from the image at its own size.
+        augment: The augmentation.
+        device: Device on which the views are made, except for the crops of files.
     """
     if isinstance(images, Tensor):
         return lambda rows, random: augment(images[rows].to(device), random)

@@ -1,4 +1,4 @@
-"""Random crops of image files, each taken from the image as it is."""
+"""Random crops of image files, each taken from the image at its own size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def crop_files(files: ImageFiles, rows: Tensor, config: AugmentConfig, seeds: Te
         files: The files.
         rows: [b].
         config: Probability, area and aspect ratio of the crops.
-        seeds: [b] int64: the crop of an image depends on its own, and not on the threads.
+        seeds: [b] int64: each crop depends on its own seed, and not on the threads.
 
     Raises:
         DataError: A file is not an image, or is broken.

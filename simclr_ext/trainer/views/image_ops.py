@@ -1,11 +1,11 @@
 """Image operations on a whole batch, each image with its own parameters.
 
-Each equals its namesake of torchvision.transforms.v2.functional, applied image by image. A name
-that ends in an underscore changes its images in place.
+Each gives the result of the function of the same name in torchvision.transforms.v2.functional,
+applied image by image. Functions whose names end with an underscore work in place.
 
-Resizing and blurring are linear, separable, and look at few pixels: a pixel of the result is a
-weighted sum of T neighbors along each axis. Such a filter is kept as its taps, and a row of the
-result, a weighted sum of rows, is what `embedding_bag` computes in one pass.
+Resizing and blurring are linear, separable and local: a pixel of the result is a weighted sum of T
+neighbors along each axis. Such a filter is stored as its taps, and `embedding_bag` computes a row
+of the result, a weighted sum of rows, in one pass.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def to_float(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Taps:
-    """A linear filter along one axis, for each image of a batch its own.
+    """A linear filter along one axis, different for each image of a batch.
 
     Attributes:
-        index: [B, size, T] int64: the T pixels that make up each pixel of the result.
+        index: [B, size, T] int64: the T input pixels of each pixel of the result.
         weight: [B, size, T] float32: their weights.
     """
 
@@ -54,14 +54,14 @@ class Taps:
 def resize_taps(
     start: Tensor, length: Tensor, side: int, size: int, flip: Tensor | None = None
 ) -> Taps:
-    """Return the filter that cuts out an interval and resizes it, bilinear and antialiased.
+    """Return the filter that crops an interval and resizes it, bilinear and antialiased.
 
     Args:
         start: First pixel of each interval, [B].
-        length: Its pixels, [B].
+        length: Number of pixels of each interval, [B].
         side: Pixels of the axis; the intervals lie within.
         size: Pixels of the result.
-        flip: Where to mirror the result, [B] booleans.
+        flip: Whether to mirror each result, [B] booleans.
     """
     start, length = start[:, None].double(), length[:, None].double()  # [B, 1]
     target = torch.arange(size, device=start.device).expand(len(start), -1)
@@ -69,7 +69,7 @@ def resize_taps(
         target = torch.where(flip[:, None], size - 1 - target, target)  # [B, size]
     scale = length / size
     center = start + (target + 0.5) * scale  # in source pixels
-    # The triangle widens when it shrinks the image: that is the antialiasing.
+    # When the image shrinks, the triangle widens: this is the antialiasing.
     reach = scale.clamp(min=1)
     first = (center - reach - 0.5).floor() + 1
     taps = math.ceil(2 * max(1.0, side / size))  # at most this many pixel centers are in reach
@@ -89,7 +89,7 @@ def blur_taps(sigma: Tensor, side: int, radius: int) -> Taps:
         side: Pixels of the axis, above `radius`.
         radius: Reach of the kernel in pixels.
     """
-    # Further than 5.5 deviations away a pixel's weight is below the rounding of float32.
+    # Beyond 5.5 standard deviations, a pixel's weight is below the rounding of float32.
     radius = min(radius, math.ceil(5.5 * float(sigma.max())))
     offset = torch.arange(-radius, radius + 1, device=sigma.device)
     kernel = (-0.5 * (offset / sigma[:, None]) ** 2).softmax(dim=1)  # [B, T]
@@ -102,8 +102,8 @@ def blur_taps(sigma: Tensor, side: int, radius: int) -> Taps:
 def separable_filter(images: Tensor, vertical: Taps, horizontal: Taps) -> Tensor:
     """Return images [B, C, H, W], floating, filtered along both axes, [B, C, size, size].
 
-    The result lies in memory column by column, as one pass along each axis leaves it: it is the
-    transpose, `mT`, of a contiguous tensor. Whatever works on single pixels does not mind.
+    The result is stored column by column, as one pass along each axis leaves it: it is the
+    transpose, `mT`, of a contiguous tensor. This makes no difference to pixelwise operations.
     """
     half_done = _filter_rows(images, vertical).mT.contiguous()
     return _filter_rows(half_done, horizontal).mT
@@ -140,7 +140,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
 
     Args:
         images: [B, C, H, W], floating, with sides above `radius`.
-        sigma: Standard deviation in pixels, [B]; best on the CPU, where its largest is looked up.
+        sigma: Standard deviation in pixels, [B]; best on the CPU, which needs its maximum.
         radius: Reach of the kernel in pixels.
 
     Returns:
@@ -149,7 +149,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     height, width = images.shape[2:]
     vertical = blur_taps(sigma, height, radius).to(images.device)
     horizontal = blur_taps(sigma, width, radius).to(images.device)
-    # Transposed twice: the views to blur come column by column, see `separable_filter`.
+    # Transposed twice: the views to blur are stored by columns, see `separable_filter`.
     return separable_filter(images.mT, horizontal, vertical).mT
 
 
@@ -167,18 +167,18 @@ def _luma(images: Tensor) -> Tensor:
 
 
 def adjust_brightness_(images: Tensor, factor: Tensor) -> Tensor:
-    """Multiply images [B, C, H, W] by factor [B], clamped to [0, 1]."""
+    """Multiply images [B, C, H, W] by factor [B]; the result is clamped to [0, 1]."""
     return images.mul_(_per_image(factor)).clamp_(0, 1)
 
 
 def adjust_contrast_(images: Tensor, factor: Tensor) -> Tensor:
-    """Move images [B, C, H, W] from their mean luma by factor [B], clamped to [0, 1]."""
+    """Blend images [B, C, H, W] with their mean luma by factor [B], clamped to [0, 1]."""
     means = images.mean(dim=(2, 3), keepdim=True)  # [B, C, 1, 1]; the luma is linear
     return _blend_(images, _luma(means), factor)
 
 
 def adjust_saturation_(images: Tensor, factor: Tensor) -> Tensor:
-    """Move color images [B, 3, H, W] from their own luma by factor [B], clamped to [0, 1]."""
+    """Blend color images [B, 3, H, W] with their own luma by factor [B], clamped to [0, 1]."""
     return _blend_(images, _luma(images), factor)
 
 
@@ -189,10 +189,10 @@ def _blend_(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue_(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue of color images [B, 3, H, W] by shift [B] of a full turn, |shift| <= 1/3.
+    """Rotate the hue of color images [B, 3, H, W] by shift [B] of a full turn, |shift| <= 1/3.
 
-    With value v, least channel m and chroma c = v - m, the hue in sixths of a turn, in [-3, 3] and
-    0 at red, is e = sign(g - b) (1 + (g + b - r - m) / c). Turned by the shift, a channel whose own
+    With value v, smallest channel m and chroma c = v - m, the hue in sixths of a turn, in [-3, 3]
+    and 0 at red, is e = sign(g - b) (1 + (g + b - r - m) / c). After rotation, a channel whose own
     hue is a (0, 2, -2 for red, green, blue) becomes
 
         v - c clamp(2 - ||e - a| - 3|, 0, 1) = v - 2 c + c clamp(||e - a| - 3|, 1, 2),
@@ -205,7 +205,7 @@ def adjust_hue_(images: Tensor, shift: Tensor) -> Tensor:
     torch.minimum(least, blue, out=least)
     chroma = value - least
     hue = torch.add(green, blue).sub_(red).sub_(least)
-    # Where the chroma is 0 the hue is arbitrary, and its weight below is 0 as well.
+    # Where the chroma is 0, the hue is arbitrary, and its weight below is 0.
     hue.div_(chroma.clamp(min=torch.finfo(images.dtype).tiny)).add_(1).copysign_(green - blue)
     hue.add_(_per_image(6 * shift))
     floor = value.sub_(chroma, alpha=2)
@@ -216,5 +216,5 @@ def adjust_hue_(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def _per_image(numbers: Tensor) -> Tensor:
-    """Return [B] as [B, 1, 1, 1], to go with images."""
+    """Return [B] as [B, 1, 1, 1], to broadcast with images."""
     return numbers[:, None, None, None]

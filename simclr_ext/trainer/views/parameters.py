@@ -19,7 +19,7 @@ _CROP_TRIES = 10  # as in torchvision
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """The parameters of a batch of views, each [B] but for two of the color jitter's.
+    """The parameters of a batch of views, [B] each, except for two of the color jitter.
 
     Attributes:
         top: First row of the crop.
@@ -27,10 +27,10 @@ class ViewParameters:
         height: Rows of the crop.
         width: Columns of the crop.
         flip: Whether the view is mirrored.
-        order: [B, steps], the step of the jitter that is each turn's; -1 where there is no jitter.
-        factors: [steps, B], of the steps brightness, contrast, saturation, hue; gray images have
-            the first two alone.
-        grayscale: Whether the view loses its color.
+        order: [B, steps], the step of the jitter at each turn; -1 if there is no jitter.
+        factors: [steps, B], for the steps brightness, contrast, saturation, hue; gray images have
+            only the first two.
+        grayscale: Whether the view is converted to gray.
         blur: Whether the view is blurred.
         sigma: Standard deviation of the blur in pixels.
     """
@@ -69,7 +69,7 @@ def draw_parameters(
     ranges = [(1 - strong, 1 + strong)] * 2
     if channels == 3:
         ranges += [(1 - strong, 1 + strong), (-weak, weak)]
-    # Sorting random keys gives each image an order of its own.
+    # Sorting random keys gives each image its own order.
     keys = torch.rand(batch, len(ranges), device=generator.device, generator=generator)
     jitter = _chosen(batch, config.jitter_probability, generator)
     return ViewParameters(
@@ -93,7 +93,7 @@ def _uniform(batch: int, low: float, high: float, generator: Generator) -> Tenso
 
 
 def _chosen(batch: int, probability: float, generator: Generator) -> Tensor:
-    """Return [B] booleans that hold with the given probability."""
+    """Return [B] booleans that are true with the given probability."""
     return _uniform(batch, 0, 1, generator) < probability
 
 
@@ -103,7 +103,7 @@ def random_crop(
     """Draw a crop per image with the distribution of torchvision's RandomResizedCrop.
 
     Area uniform, log of the aspect ratio uniform, position uniform; a crop that does not fit is
-    drawn again, up to ten times, and then is the largest central one of an allowed ratio.
+    drawn again, up to ten times; after that it is the largest center crop of an allowed ratio.
 
     Returns:
         Top, left, height and width in pixels, each [batch], int64.

@@ -1,4 +1,4 @@
-"""The model of the CUDA kernels, on a tile whose clocks are known."""
+"""The time model of the CUDA kernels, on a tile with known clock cycles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps in processes of their own: what hangs, dies or is killed costs one job."""
+"""Steps in their own processes: one that hangs, crashes or is killed costs one job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted of a kernel's machine code."""
+"""Instruction counts of a kernel's machine code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page made of a file of results."""
+"""The page that is made from a file of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timings beside each other, on the CPU."""
+"""Timings of implementations in turn, on the CPU."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_whatever_a_job_raises_is_its_status() -> None:
 
 
 class FakeGraph:
-    """Stands for a CUDA graph: what is called while it is captured is called again in a replay."""
+    """Simulates a CUDA graph: a replay repeats the calls that were made during the capture."""
 
     def __init__(self) -> None:
         self.replays = 0

@@ -1,4 +1,4 @@
-"""What is made of the words of other programs: ptxas, Nsight Compute, compute-sanitizer."""
+"""Parsing the output of other programs: ptxas, Nsight Compute, compute-sanitizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain Triton kernel: right under Triton's interpreter, and compiled for sm_90."""
+"""The plain Triton kernel: correct in Triton's interpreter, and compiled for sm_90."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of results made up for the tests."""
+"""Artificial rows of results for the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry: what is there computes what it says, and what is not has its reason."""
+"""The registry: available peers compute what they claim, and others have a reason."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_names_are_unique_and_problems_known() -> None:
 
 
 def test_gradients_pass_through_jax() -> None:
-    """What comes after the loss, such as a sum with another, reaches its gradient."""
+    """Operations after the loss, such as a sum with another loss, reach its gradient."""
     pytest.importorskip("optax")
     loss = find([peer for peer in peers.PEERS if peer.name == "jax"])[0]["jax"][1]
 

@@ -1,4 +1,4 @@
-"""A small plan from the measurement to the report."""
+"""A small plan, from the measurement to the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole studies at the tiny scale: files, rows, reports; folders that are gone on with or not."""
+"""Whole studies at the tiny scale: files, rows, reports; folders that can be resumed or not."""
 
 import csv
 import dataclasses
@@ -90,7 +90,7 @@ def test_results_do_without_the_cells_that_failed(
     config: StudyConfig, result: StudyResult, tmp_path: Path
 ) -> None:
     study, context, cells = load_study(config.study), open_context(config), cells_of(config)
-    # Every other cell, then all but the first, then none: what is left must be enough each time.
+    # Every other cell fails, then all but the first, then none: the rest must be enough each time.
     for broken in ({*range(0, len(cells), 2)}, {*range(1, len(cells))}, {*range(len(cells))}):
         error = "ValueError: it broke\n\nTraceback\n"
         partial = [
@@ -105,7 +105,7 @@ def test_results_do_without_the_cells_that_failed(
 HEAD = StudyConfig("projection-head", seeds=1, threads=1)
 
 
-def test_a_study_is_gone_on_with_and_others_are_refused(
+def test_a_study_is_resumed_and_others_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = dataclasses.replace(HEAD, out=str(tmp_path / "out"))
@@ -119,7 +119,7 @@ def test_a_study_is_gone_on_with_and_others_are_refused(
     run_study(dataclasses.replace(config, seeds=2))  # adds to what is there
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert len(list((first.folder / "cells").iterdir())) == 2 * len(stamps)
-    message = r"is that of a study with other study \('projection-head' there, 'temperature' now\)$"
+    message = r"with other values: study \('projection-head' there, 'temperature' now\)$"
     with pytest.raises(RunFolderError, match=message):
         run_study(dataclasses.replace(config, study="temperature"))
 
@@ -183,7 +183,7 @@ def test_taken_folders_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        (b"- a list\n", r"study\.yaml is not that of a study"),
+        (b"- a list\n", r"study\.yaml is not the file of a study"),
         (b"study: [cut off", r"study\.yaml cannot be read \(while parsing"),
         (b"\xff\xfe\xff", r"study\.yaml cannot be read \("),
     ],
@@ -194,7 +194,7 @@ def test_a_damaged_study_yaml_is_refused(tmp_path: Path, contents: bytes, messag
         run_study(dataclasses.replace(HEAD, out=str(tmp_path)))
 
 
-def test_a_study_that_was_cut_off_at_its_start_begins_anew(
+def test_a_study_that_was_interrupted_at_its_start_starts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "sweep", lambda *_: None)

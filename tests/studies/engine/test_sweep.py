@@ -1,4 +1,4 @@
-"""Sweeps: what is finished is not run again, and what fails takes nothing else with it."""
+"""Sweeps: finished cells are not run again, and a failed cell does not affect the others."""
 
 import operator
 import os
@@ -100,7 +100,7 @@ def test_a_cell_that_succeeds_at_last_has_no_error(
     assert outcomes(tmp_path, cells("a"))[0].error is None
 
 
-def test_a_signal_stops_after_the_cell_that_is_going_on(
+def test_a_signal_stops_after_the_current_cell(
     context: Context, measured: list[str], tmp_path: Path
 ) -> None:
     grid = cells("a", "stop", "b")
@@ -168,7 +168,7 @@ def test_a_process_that_dies_after_its_cell_is_finished_has_no_error(
 def test_a_process_that_dies_is_a_failed_cell(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A function of another module, which can be pickled, and which ends the process at once.
+    # A picklable function that ends the process at once.
     monkeypatch.setattr(sweeps, "_child", operator.index)
     config = StudyConfig("projection-head", jobs=2)
     sweep(config, cells("a", "b"), context, tmp_path)

@@ -46,7 +46,7 @@ def test_without_a_transformation_both_branches_are_equal(images: Tensor) -> Non
 
 
 def test_the_transformation_draws_numbers_of_its_own(images: Tensor) -> None:
-    """Not those of the crop again, and not the same ones for every batch."""
+    """They differ from the crop's, and from batch to batch."""
 
     def paint(views: Tensor, random: Generator) -> Tensor:
         drawn.append(float(torch.rand((), generator=random)))
@@ -60,8 +60,8 @@ def test_the_transformation_draws_numbers_of_its_own(images: Tensor) -> None:
     assert drawn[0] != float(torch.rand((), generator=generator(0)))
 
 
-def test_the_targeted_transformations_are_each_alone(images: Tensor) -> None:
-    """A gray, even picture shows which ones move pixels, colors, or neither."""
+def test_each_targeted_transformation_does_only_its_own_part(images: Tensor) -> None:
+    """A vertical gray ramp shows which ones keep rows constant, and which change colors."""
     targeted = targeted_transforms(CONFIG.augment, 8)
     assert list(targeted) == ["crop", "cutout", "color", "sobel", "noise", "blur", "rotate"]
     ramp = torch.linspace(0.2, 0.8, 8)

@@ -53,7 +53,7 @@ def written_out(
     parameter: float,
     semi_hard: bool,
 ) -> tuple[float, Tensor]:
-    """Return the mean loss and its gradient towards the raw rows, by the table's formulas.
+    """Return the mean loss and its gradient by the raw rows, by the table's formulas.
 
     Each similarity s_ij of row i moves z_i along z_j and z_j along z_i.
     """

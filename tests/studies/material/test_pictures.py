@@ -1,4 +1,4 @@
-"""Pictures that were text for a while."""
+"""Pictures as text, and back."""
 
 import numpy as np
 import pytest

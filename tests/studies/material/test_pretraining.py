@@ -1,4 +1,4 @@
-"""What the studies that train share."""
+"""The training that several studies share."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Means over seeds, and the sentences on what holds."""
+"""Means over seeds, and whether orderings hold."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_ordering(
     assert found.numbers.endswith(numbers)
 
 
-def test_what_is_missing_is_not_known() -> None:
+def test_missing_cells_make_an_ordering_inconclusive() -> None:
     assert ordering("A is better", None, Accuracy((0.5,))).holds is None
     assert ordering("A is better", Accuracy((0.5,)), None).holds is None
     assert cell_of(None) == ABSENT
@@ -69,6 +69,6 @@ def test_what_is_missing_is_not_known() -> None:
     assert highest([None, Accuracy((0.1,)), Accuracy((0.3,))]) == Accuracy((0.3,))
 
 
-def test_numbers_that_are_no_shares() -> None:
+def test_numbers_that_are_not_shares() -> None:
     assert number(Accuracy((4.5,))) == "4.50"
     assert number(Accuracy((4.0, 5.0))) == "4.50 ± 0.71"

@@ -1,4 +1,4 @@
-"""Transformations of views against oracles, and what their random numbers may do."""
+"""Transformations of views against oracles, and the use of their random numbers."""
 
 import math
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def test_cutout_covers_a_square_with_its_center_anywhere_in_the_view(side: int) 
     for interval in (rows, columns):
         sizes = interval.sum(dim=1)
         assert int(sizes.max()) == length
-        # Every position of the center: the square sticks out of the view by half at most.
+        # Every position of the center: at most half of the square extends beyond the view.
         assert int(sizes.min()) == math.ceil(length / 2)
         assert len(interval.unique(dim=0)) == side
 

@@ -1,4 +1,4 @@
-"""A cell's epochs and batch are those that are trained; batches are compared seed by seed."""
+"""A cell trains with its epochs and batch size; batch sizes are compared seed by seed."""
 
 import pytest
 
@@ -26,13 +26,13 @@ def test_orderings_of_the_paper_hold_where_they_do() -> None:
     assert found[1].numbers == "10.0 ± 0.0 against 1.0 ± 0.0"
 
 
-def test_only_what_was_measured_of_both_is_compared() -> None:
+def test_only_rows_that_both_groups_have_are_compared() -> None:
     found = STUDY.findings(rows((5, 64, 0, 0.3), (5, 512, 1, 0.4), (40, 64, 0, 0.5))).orderings
     assert [ordering.holds for ordering in found] == [None, None, True]
     assert found[2].numbers == "50.0 against 30.0, of a single seed"
 
 
-def test_where_there_is_no_lead_none_shrinks() -> None:
+def test_without_a_lead_the_ordering_is_inconclusive() -> None:
     found = STUDY.findings(
         rows((5, 64, 0, 0.5), (5, 512, 0, 0.4), (40, 64, 0, 0.6), (40, 512, 0, 0.4))
     )

@@ -1,4 +1,4 @@
-"""Histograms of crops: what is counted, and that color distortion alone makes the difference."""
+"""Histograms of crops: their counts, and that only color distortion makes the difference."""
 
 import dataclasses
 

@@ -30,7 +30,7 @@ def test_equal_seeds_give_equal_views_and_the_global_state_is_left_alone() -> No
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_colors_move_the_more_the_stronger_the_distortion() -> None:
+def test_stronger_distortions_change_colors_more() -> None:
     means = [views(name).mean(dim=(1, 2, 3)).std() for name in ("1/8", "1/4", "1/2", "1")]
     assert means == sorted(means)
 
@@ -43,7 +43,7 @@ def test_blur_and_autoaugment_change_views_of_the_same_crops() -> None:
     crops = _augmentation("1", dataclasses.replace(CONFIG, augment=plain))
     images = torch.randint(256, (64, 3, 16, 16), dtype=torch.uint8, generator=generator(7))
     same = (views("AutoAugment") - crops(images, generator(0))).abs().amax(dim=(1, 2, 3))
-    assert 0.3 < (same > 0.1).float().mean() < 1  # the policy leaves some views as they are
+    assert 0.3 < (same > 0.1).float().mean() < 1  # the policy does not change some views
 
 
 def test_training_with_labels_learns() -> None:

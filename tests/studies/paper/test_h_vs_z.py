@@ -1,4 +1,4 @@
-"""What is told from h and g(h): labels say what was done, and h and g(h) are asked alike."""
+"""Transformations predicted from h and g(h): their labels, and the same classifier for both."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def test_labels_say_what_was_done_to_the_views(name: str) -> None:
         assert torch.equal(transformed[labels == 1], transform(views)[labels == 1])
 
 
-def test_the_pretraining_sees_what_is_told() -> None:
+def test_the_pretraining_sees_the_transformations() -> None:
     context = color_context()
     data, config = context.data, context.config
     batch = twice(data.train_images[:16])
@@ -59,7 +59,7 @@ def test_the_pretraining_sees_what_is_told() -> None:
     assert torch.equal(again, views)
 
 
-def test_color_is_told_of_color_images_alone() -> None:
+def test_the_color_task_is_for_color_images_only() -> None:
     cell = Cell({"task": "color"}, seed=0)
     rows = STUDY.measure(cell, color_context())
     assert [row["representation"] for row in rows] == ["h", "z"]
@@ -101,7 +101,7 @@ def test_h_and_z_have_the_same_dimension() -> None:
     assert (config.model.projection, config.model.projection_dim) == ("mlp", 16)
 
 
-def test_the_classifier_tells_what_a_linear_one_cannot() -> None:
+def test_the_classifier_predicts_what_a_linear_one_cannot() -> None:
     random = np.random.default_rng(0)
     features = random.uniform(-1, 1, (1500, 2)).astype(np.float32)
     labels = (features.prod(axis=1) > 0).astype(np.int64)  # diagonal quadrants

@@ -1,4 +1,4 @@
-"""The example's numbers are the loss's own."""
+"""The example's numbers are those of the loss."""
 
 import math
 
@@ -31,7 +31,7 @@ def test_numbers_are_those_of_the_loss(z: Tensor, temperature: float) -> None:
     for i, row in enumerate(terms):
         p = (i + n) % len(z)
         own = [pairs[row["view"], other["view"]] for other in terms]
-        # Written out from the pairs' similarities, in Python's own arithmetic.
+        # Computed from the pairs' similarities, in plain Python.
         s = [float(torch.cosine_similarity(z[i].double(), z[j].double(), dim=0))
              for j in range(len(z))]  # fmt: skip
         assert [float(pair["similarity"]) for pair in own] == pytest.approx(s)
@@ -47,7 +47,7 @@ def test_numbers_are_those_of_the_loss(z: Tensor, temperature: float) -> None:
         assert row["loss"] == pytest.approx(difference, rel=1e-4, abs=1e-6)
 
 
-def test_a_network_is_worked_through_from_its_views() -> None:
+def test_the_example_is_computed_from_a_networks_views() -> None:
     context = color_context()
     rows: list[Row] = [{"seed": 0, **row} for row in STUDY.measure(Cell({}, 0), context)]
     names = [str(row["picture"]) for row in rows if "picture" in row]

@@ -1,4 +1,4 @@
-"""The comparison of losses: which are trained, at what, and which one is called the best."""
+"""The comparison of losses: losses and parameters that are trained, and which one is the best."""
 
 import functools
 

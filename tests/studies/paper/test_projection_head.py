@@ -1,4 +1,4 @@
-"""The head and the dimension of z of a cell are those that are trained."""
+"""A cell trains with its head and its dimension of z."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Temperature and normalization reach the loss, and what is measured after the training."""
+"""Temperature and normalization reach the loss; measurements after the training."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Maps of h and z: every test image once in each, and numbers for what the map shows."""
+"""Maps of h and z: every test image once in each, and accuracies of both."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The eval command: what it writes, other data sets, several runs, what it keeps."""
+"""The eval command: its files, other data sets, several runs, the cache of features."""
 
 import dataclasses
 import json
@@ -114,7 +114,7 @@ def test_wrong_options(changes: dict[str, object], message: str) -> None:
 
 def test_wrong_input(write_checkpoint: Callable[..., Path], write_npz: Callable[..., Path]) -> None:
     digits = write_checkpoint(data="digits")
-    with pytest.raises(DataError, match="takes gray images, and those of tiny are colored"):
+    with pytest.raises(DataError, match="takes gray images, but those of tiny have color"):
         evaluate_checkpoint(EvalConfig(str(digits), data=str(write_npz())))
     with pytest.raises(CheckpointError, match="no such file"):
         evaluate_checkpoint(EvalConfig(str(digits.parent / "gone.pt")))
@@ -134,7 +134,7 @@ def test_a_folder_that_takes_no_features_does_without(
     write_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = write_checkpoint()
-    (path.parent / "features").touch()  # as if nothing could be written beside the checkpoint
+    (path.parent / "features").touch()  # a file, so that the folder cannot be created
     config = EvalConfig(str(path), out=str(tmp_path / "elsewhere"), probes=("knn",))
     with pytest.warns(EvaluationWarning, match="features are not kept: File exists"):
         result = evaluate_checkpoint(config)

@@ -1,4 +1,4 @@
-"""The export command: what it writes can be loaded by others, and what is wrong is not kept."""
+"""The export command: other programs can load its files, and wrong files are removed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_a_wrong_file_is_an_error_and_is_removed(
 
     monkeypatch.setitem(export._WRITERS, "pt2", wrong)
     path = write_checkpoint()
-    with pytest.raises(ExportError, match=r"pt2: what was written deviates by 1\.0e-03"):
+    with pytest.raises(ExportError, match=r"pt2: the written file deviates by 1\.0e-03"):
         export_encoder(ExportConfig(str(path), formats=("pt2",)))
     assert not list((path.parent / "export").iterdir())
 

@@ -1,4 +1,4 @@
-"""The finetune command: what is trained, with which labels, and what is written."""
+"""The finetune command: the trained weights, the labels, and the files."""
 
 import json
 from collections.abc import Callable

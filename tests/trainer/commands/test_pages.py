@@ -1,4 +1,4 @@
-"""The pages command: the page has every picture in it, and says which neighbors agree."""
+"""The pages command: the page contains every picture, and marks neighbors of the same class."""
 
 import base64
 import io

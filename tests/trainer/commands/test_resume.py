@@ -1,4 +1,4 @@
-"""Runs that are interrupted, by SIGKILL and by what can be caught, resume bit by bit."""
+"""Runs that are interrupted, by SIGKILL or by a signal that is caught, resume bit-identically."""
 
 import csv
 import dataclasses
@@ -51,7 +51,7 @@ CONFIG = TrainConfig(
     optim=OptimConfig(warmup_epochs=1),
     monitor=MonitorConfig(knn_every=2, checkpoint_steps=3, metrics_every=3, keep_epochs=2),
 )
-# Trains a configuration, and dies in the given place without a chance to clean up.
+# Trains a configuration, and is killed at the given place, without a chance to clean up.
 PROGRAM = """
 import os, signal, sys
 import torch, yaml
@@ -84,13 +84,13 @@ train(config)
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was not cut off."""
+    """A run that was not interrupted."""
     out = tmp_path_factory.mktemp("whole") / "run"
     return train(dataclasses.replace(CONFIG, out=str(out))).folder
 
 
 def timeless(folder: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv without what the clock says."""
+    """The rows of metrics.csv without the times."""
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
@@ -104,7 +104,7 @@ def momenta(folder: Path) -> dict[int, Tensor]:
 
 
 def assert_same(folder: Path, whole: Path) -> None:
-    """Weights, optimizer, kept checkpoints and logs are equal to the last bit."""
+    """Weights, optimizer, kept checkpoints and logs are bit-identical."""
     for name in ("checkpoint.pt", "best.pt", "epoch-0002.pt"):
         ours, theirs = load_checkpoint(folder / name), load_checkpoint(whole / name)
         assert (ours.config, ours.epoch) == (theirs.config, theirs.epoch)
@@ -124,7 +124,7 @@ def assert_same(folder: Path, whole: Path) -> None:
     [("step", 1), ("step", 7), ("log", 8), ("write", 9)],
     ids=["before any checkpoint", "within an epoch", "before an epoch is logged", "while saving"],
 )
-def test_a_killed_run_goes_on_bit_by_bit(
+def test_a_killed_run_resumes_bit_by_bit(
     place: str, step: int, whole: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_bit_by_bit(
     assert_same(folder, whole)
 
 
-# Trains by the command line; after a step, no file can be longer than a checkpoint is.
+# Trains by the command line; after step 5, files are limited to less than a checkpoint's size.
 FULL_DISK = """
 import resource, sys
 from simclr_ext import cli
@@ -189,7 +189,7 @@ def interrupt_after(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_signal_saves_first(
     number: signal.Signals, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handler = signal.default_int_handler  # whatever it is: nohup has SIGHUP ignored
+    handler = signal.default_int_handler  # any handler will do; under nohup, SIGHUP is ignored
     before = signal.signal(number, handler)
     with monkeypatch.context() as patch:
         interrupt_after(5, number, patch)
@@ -203,7 +203,7 @@ def test_a_signal_saves_first(
     assert_same(tmp_path / "run", whole)
 
 
-def test_the_command_line_goes_on_and_takes_nothing_else(
+def test_the_command_line_resumes_and_takes_nothing_else(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
@@ -214,7 +214,7 @@ def test_the_command_line_goes_on_and_takes_nothing_else(
         assert cli.main(["train", "--config", str(config)]) == 128 + signal.SIGTERM
     assert f"to resume: simclr-ext train --resume {folder}\n" in capsys.readouterr().err
     assert cli.main(["train", "--resume", str(folder), "--batch_size", "9"]) == 2
-    assert "--resume takes the run's own configuration" in capsys.readouterr().err
+    assert "--resume keeps the run's own configuration" in capsys.readouterr().err
     assert cli.main(["train", "--resume", str(folder)]) == 0
     assert capsys.readouterr().out == f"run folder: {folder}\n"
     assert_same(folder, whole)
@@ -226,7 +226,7 @@ def test_its_own_configuration_repeats_a_run(whole: Path, tmp_path: Path) -> Non
     assert_same(again.folder, whole)
 
 
-def test_what_is_no_run_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"gone: not a run that can be resumed: checkpoint.pt"
     ):
@@ -269,7 +269,7 @@ def test_a_changed_configuration_is_refused_by_field_and_value(copy: Path) -> No
             lambda text: text.partition("model:")[0],
             r"model.encoder \(missing there, 'small' in check",
         ),
-        (lambda text: text + "colour: red\n", r"colour \('red' there, missing in checkpoint.pt\)"),
+        (lambda text: text + "color: red\n", r"color \('red' there, missing in checkpoint.pt\)"),
         (lambda text: "", "not a configuration; delete config.yaml"),
         (lambda text: "a: [", "not readable .*; delete config.yaml"),
     ],
@@ -296,7 +296,9 @@ def test_some_options_may_change(copy: Path, capsys: pytest.CaptureFixture[str])
     checkpoint = load_checkpoint(copy / "checkpoint.pt")
     assert written == checkpoint.config.options == changed.resolve(1, 8, 8).options
     assert [row["epoch"] for row in timeless(copy)] == ["1", "2", "3", "4"]
-    with pytest.raises(ConfigError, match="epochs must be at least 4, which the run has begun"):
+    with pytest.raises(
+        ConfigError, match="epochs must be at least 4, the epoch that the run has reached"
+    ):
         resume(copy, epochs=3)
     assert cli.main(["train", "--resume", str(copy), "--epochs", "0"]) == 2
     assert "epochs must be at least 1, got 0" in capsys.readouterr().err
@@ -305,7 +307,7 @@ def test_some_options_may_change(copy: Path, capsys: pytest.CaptureFixture[str])
 def test_the_warmup_is_that_with_which_the_run_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By default a tenth of the epochs, but of the first number: there is no second warmup."""
+    """By default a tenth of the first number of epochs: there is no second warmup."""
     config = dataclasses.replace(CONFIG, epochs=20, optim=OptimConfig(), out=str(tmp_path / "run"))
     with monkeypatch.context() as patch:
         interrupt_after(5, signal.SIGTERM, patch)  # within the warmup of 2 epochs
@@ -321,7 +323,7 @@ def test_the_warmup_is_that_with_which_the_run_began(
     assert rates[2] == pytest.approx(schedule(3 * STEPS - 1, 3 * STEPS, 2 * STEPS))
     assert rates[3] == pytest.approx(schedule(4 * STEPS - 1, 4 * STEPS, 2 * STEPS))
     before = (within / "checkpoint.pt").read_bytes()
-    with pytest.raises(ConfigError, match=r"epochs must be above 2, the epochs of warmup .* got 2"):
+    with pytest.raises(ConfigError, match=r"epochs must be above 2, the warmup epochs .* got 2"):
         resume(within, epochs=2)
     assert (within / "checkpoint.pt").read_bytes() == before
 
@@ -349,7 +351,9 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
         resume(run.folder)
     for change in ({"step": -1}, {"step": 4}, {"epochs": [{}]}, {"optimizer": {}}, {"totals": "x"}):
         save_checkpoint(path, run.model, run.config, 2, {**state, **change})
-        with pytest.raises(CheckpointError, match=r"checkpoint.pt has no state that fits the run"):
+        with pytest.raises(
+            CheckpointError, match=r"the state in checkpoint.pt does not fit the run"
+        ):
             resume(run.folder)
     save_checkpoint(path, run.model, run.config, 2)
     with pytest.raises(CheckpointError, match="has no state to resume from"):

@@ -54,7 +54,7 @@ SMALL = TrainConfig(
     model=ModelConfig(width=8, blocks=(1, 1), projection_dim=16),
     optim=OptimConfig(warmup_epochs=1),
 )
-SIZES = {"train": 24, "test": 9}  # of what write_npz writes
+SIZES = {"train": 24, "test": 9}  # numbers of images that write_npz writes
 ROWS = ["raw pixels", "untrained encoder", "trained encoder"]
 SCORES = ["linear_few", "knn_few", "linear_all", "knn_all"]
 
@@ -96,7 +96,7 @@ def test_loss_goes_down_and_is_logged(result: TrainResult) -> None:
     assert event.value == pytest.approx(result.scores["trained encoder"].linear_all.mean)
 
 
-def test_the_board_shows_the_pictures_of_the_folder(result: TrainResult) -> None:
+def test_tensorboard_shows_the_pictures_of_the_folder(result: TrainResult) -> None:
     board = EventAccumulator(str(result.folder), {"images": 0}).Reload()
     assert set(board.Tags()["images"]) == {"pairs", "tsne"}
     for name, step in {"pairs": 0, "tsne": result.epochs[-1].step}.items():
@@ -184,7 +184,9 @@ def test_two_runs_of_one_second_have_two_folders(
     ]
 
 
-def test_two_runs_with_one_out_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_with_the_same_out_are_kept_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("simclr_ext.trainer.lock._WAIT", 0.0)
     config = dataclasses.replace(SMALL, out=str(tmp_path / "run"))
     first, second = RunFolder.choose(config), RunFolder.choose(config)
@@ -366,7 +368,7 @@ def test_two_images_are_trained_on(write_npz: Callable[..., Path], tmp_path: Pat
         train(dataclasses.replace(SMALL, data=data, out=out, batch_size=2))
     texts = [str(warning.message) for warning in caught]
     assert any("k-NN accuracy on the way is left out: one training image in 5" in t for t in texts)
-    assert any("tsne.png is left out: t-SNE takes 3" in text for text in texts)
+    assert any("tsne.png is left out: t-SNE needs 3" in text for text in texts)
 
 
 def test_pictures_and_probes_that_fail_are_left_out(
@@ -413,7 +415,7 @@ def test_an_encoder_that_cannot_take_the_images(tmp_path: Path) -> None:
 
 
 def test_threads_are_set_for_the_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIMCLR_EXT_FORCE_THREADS", "1")  # of a machine with one processor
+    monkeypatch.setenv("SIMCLR_EXT_FORCE_THREADS", "1")  # the machine may have one processor
     seen = []
 
     def stop(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""A data set in memory: what it takes to suit a model. Files are in test_folder.py."""
+"""A data set in memory, and its channels for a model. Files are in test_folder.py."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ def dataset(channels: int) -> Dataset:
     return Dataset("tiny", images[:3], labels[:3], images[3:], labels[3:], ("even", "odd"))
 
 
-def test_images_in_memory_stay_as_they_are() -> None:
+def test_images_in_memory_are_unchanged() -> None:
     data = dataset(1)
     assert (data.channels, data.sides, data.too_large) == (1, (2, 3), None)
     assert data.at(64).train_images is data.train_images
@@ -40,5 +40,5 @@ def test_gray_images_are_repeated_for_a_model_of_color() -> None:
 
 
 def test_color_does_not_suit_a_model_of_gray() -> None:
-    with pytest.raises(DataError, match="takes gray images, and those of tiny are colored"):
+    with pytest.raises(DataError, match="takes gray images, but those of tiny have color"):
         dataset(3).with_channels(1)

@@ -1,4 +1,4 @@
-"""Image files: decoded in any number of threads, in the order asked for; broken ones are named."""
+"""Image files: decoded by any number of threads, in the requested order; broken ones are named."""
 
 import io
 import os
@@ -39,7 +39,7 @@ def test_rows_are_decoded_in_the_order_asked_for(tmp_path: Path) -> None:
 
 def test_the_central_square_is_seven_eighths_of_the_shorter_side(tmp_path: Path) -> None:
     files = write(tmp_path, count=2, side=14)
-    # The central 14 x 14 pixels of the 16 x 32 image, as they are: 8/7 of 14 is 16.
+    # The central 14 x 14 pixels of the 16 x 32 image, not resized: 8/7 of 14 is 16.
     expected = np.array(files.open(1).crop((1, 9, 15, 23)))
     assert torch.equal(files[1:][0], torch.from_numpy(expected).permute(2, 0, 1))
 

@@ -1,4 +1,4 @@
-"""Folders of images: in memory if they have one size, else decoded when needed."""
+"""Folders of images: in memory if they have one size, otherwise decoded on demand."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_images_of_many_sizes_stay_files(tmp_path: Path) -> None:
     assert (data.channels, len(data.train_images), data.sides) == (3, 4, (224, 224))
     memory = load_data(str(tmp_path / "pets"), side=14)
     assert memory.train_images.shape == (4, 3, 14, 14)
-    # The central 14 x 14 pixels of the 16 x 32 image, as they are: 8/7 of 14 is 16.
+    # The central 14 x 14 pixels of the 16 x 32 image, not resized: 8/7 of 14 is 16.
     image = data.train_images.open(1)
     expected = np.array(image.crop((1, 9, 15, 23)))
     assert torch.equal(memory.train_images[1], torch.from_numpy(expected).permute(2, 0, 1))
@@ -56,7 +56,7 @@ def test_too_many_for_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_large_images_of_one_size_are_read_at_224(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As those of many sizes are; `image_size` null is at most 224 as well."""
+    """Like images of different sizes; `image_size` null is also at most 224."""
     write_folder(tmp_path / "pets", [(300, 280)], per_class=2)
     data = open_data(str(tmp_path / "pets"))
     assert (data.sides, TrainConfig().resolve(3, *data.sides).side) == ((280, 300), 224)

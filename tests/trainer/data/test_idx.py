@@ -1,4 +1,4 @@
-"""MNIST's IDX files, tiny ones."""
+"""Tiny IDX files, the format of MNIST."""
 
 import gzip
 import struct

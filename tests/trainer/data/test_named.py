@@ -1,4 +1,4 @@
-"""torchvision's data sets from tiny files in their formats, and what is said when they lack."""
+"""torchvision's data sets from tiny files in their formats, and the errors if files are missing."""
 
 import pickle
 from pathlib import Path
@@ -17,7 +17,7 @@ from simclr_ext.trainer.data import named as named_module
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let files pass that are not those of the checksums."""
+    """Accept files with other checksums."""
     for cls in (tv.CIFAR10, tv.CIFAR100, tv.STL10):
         monkeypatch.setattr(cls, "_check_integrity", lambda self: True)
     for module in (tv.cifar, tv.svhn):
@@ -90,7 +90,7 @@ def test_svhn(tmp_path: Path) -> None:
         ("imagenet", "imagenet/train"),
     ],
 )
-def test_what_is_not_there_says_where_it_should_be(
+def test_the_error_of_a_missing_data_set_names_its_place(
     tmp_path: Path, name: str, files: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(named_module, "DEBIAN", tmp_path / "usr")
@@ -109,11 +109,11 @@ def test_a_download_without_network(
     monkeypatch.setattr(tv.cifar, "download_and_extract_archive", offline)
     with pytest.raises(DataError, match=r"cifar10: cannot be downloaded \(.*no network.*expected"):
         open_data("cifar10", root=str(tmp_path / "data"), download=True)
-    line = f"cifar10: downloading what is not in {tmp_path / 'data'} yet\n"
+    line = f"cifar10: downloading what is missing in {tmp_path / 'data'}\n"
     assert capsys.readouterr().err == line
 
 
-def test_imagenet_is_a_folder_that_nobody_may_download(tmp_path: Path) -> None:
+def test_imagenet_is_a_folder_and_cannot_be_downloaded(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="its license does not allow a download"):
         open_data("imagenet", root=str(tmp_path), download=True)
 

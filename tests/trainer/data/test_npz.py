@@ -1,4 +1,4 @@
-"""Data sets in .npz files, and what is wrong with other files."""
+"""Data sets in .npz files, and the errors of invalid files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

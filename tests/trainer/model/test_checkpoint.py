@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back, safely, or is an error."""
+"""Checkpoints: they are read as they were written, safely, or raise an error."""
 
 import hashlib
 import io
@@ -20,9 +20,9 @@ CONFIG = TrainConfig(model=ModelConfig(width=16, blocks=(1, 1), projection_dim=8
 
 def test_round_trip(tmp_path: Path) -> None:
     model = SimCLR(CONFIG.model, channels=3)
-    model.to(memory_format=torch.channels_last)  # as CONFIG says: the layout decides the last bits
+    model.to(memory_format=torch.channels_last)  # as in CONFIG: the last bits depend on the format
     images = torch.rand(6, 3, 16, 16)
-    model(images)  # moves the batch-norm statistics, which must be saved too
+    model(images)  # changes the batch-norm statistics, which must be saved too
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, model, CONFIG, epoch=7)
     loaded = load_checkpoint(path)
@@ -132,4 +132,4 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"not a readable checkpoint .damaged"):
             load_checkpoint(path)
     path.write_bytes(contents)
-    assert torch.load(path, weights_only=True)["epoch"] == 1  # no other program minds the digest
+    assert torch.load(path, weights_only=True)["epoch"] == 1  # the digest is ignored

@@ -1,4 +1,4 @@
-"""The encoders: torchvision's ResNets when they should be, and the differences where not."""
+"""The encoders: equal to torchvision's ResNets where they should be, and their differences."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Layouts in memory: oneDNN's fault of narrow strided convolutions is not met."""
+"""Memory formats: oneDNN's bug of narrow strided convolutions is avoided."""
 
 import subprocess
 import sys
@@ -11,8 +11,8 @@ from simclr_ext.trainer.config import ModelConfig, TrainConfig
 from simclr_ext.trainer.model.layout import memory_format
 from simclr_ext.trainer.model.simclr import build_model
 
-# Two steps at a size at which the fault ends the process, and the gradient of the narrow layer. In
-# a process of its own, which may die.
+# Two steps at a size at which the bug crashes the process, and the gradient of the narrow layer. In
+# its own process, because it may crash.
 PROGRAM = """
 import torch
 from simclr_ext.trainer.config import TrainConfig

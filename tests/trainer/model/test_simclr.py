@@ -58,7 +58,7 @@ def test_kinds_of_heads(config: ModelConfig, layers: list[str]) -> None:
 
 
 def test_representation_ends_after_a_layer_of_the_head() -> None:
-    """SimCLR v2 fine-tunes from the first layer of a deep head, its ReLU included."""
+    """SimCLR v2 fine-tunes from the first layer of a deep head, including its ReLU."""
     model = SimCLR(ModelConfig(width=4, projection_depth=3, projection_batch_norm=True), 1).eval()
     images = torch.rand(2, 1, 16, 16)
     h, z = model(images)

@@ -1,4 +1,4 @@
-"""Features: what they are, and that they are kept and found again."""
+"""Features: their values, and their cache."""
 
 import os
 from pathlib import Path

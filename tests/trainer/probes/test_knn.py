@@ -55,7 +55,7 @@ def test_neighbors_do_not_depend_on_the_chunks() -> None:
         assert (similarities - whole[0]).abs().max() < 1e-6
 
 
-def test_the_matrix_of_all_similarities_is_never_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_full_similarity_matrix_is_never_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
     search = knn._search
 

@@ -24,7 +24,7 @@ SGD = SgdConfig(epochs=10, batch_size=32, learning_rate=0.5)
 
 
 def blobs(count: int, noise: float, seed: int) -> tuple[Features, Labels]:
-    """Three classes around the axes, with more dimensions of noise alone."""
+    """Three classes around the axes, and further dimensions of noise."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     features = random.normal(scale=noise, size=(count, 10))
@@ -42,7 +42,7 @@ def test_cached_probe_separates_what_is_separable() -> None:
 
 def test_lbfgs_probe_chooses_the_strength_on_held_out_images() -> None:
     (train, labels), (test, expected) = blobs(90, 0.3, 0), blobs(60, 0.3, 1)
-    # Of unequal classes, a C of 1e-9 predicts the commonest alone.
+    # With unequal classes, a C of 1e-9 predicts only the most frequent one.
     rows = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels > 0)[:20]])
     train, labels = train[rows], labels[rows]
     ranking, chosen = lbfgs_probe(train, labels, test, [1e-9], seed=0)

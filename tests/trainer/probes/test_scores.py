@@ -21,12 +21,12 @@ def test_top_k_against_plain_loops(classes: int) -> None:
         assert accuracy(ranking, labels, first) == hits / 200
 
 
-def test_equal_scores_have_the_order_of_the_classes() -> None:
+def test_ties_are_broken_by_the_order_of_the_classes() -> None:
     assert rank(torch.zeros(1, 300)).tolist() == [[0, 1, 2, 3, 4]]
     assert rank(torch.tensor([[1.0, 2, 2, 0, 2, 1]])).tolist() == [[1, 2, 4, 0, 5]]
 
 
-def test_what_is_not_predicted_is_never_a_hit() -> None:
+def test_a_class_that_is_not_predicted_is_never_a_hit() -> None:
     scores = torch.tensor([[-torch.inf, 1.0, -torch.inf], [torch.nan] * 3])
     ranking = rank(scores)
     assert ranking.tolist() == [[1, -1, -1], [-1, -1, -1]]

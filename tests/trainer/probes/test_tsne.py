@@ -1,4 +1,4 @@
-"""Maps: they have points and names in them, and only names that say where a class is."""
+"""Maps: their points, and labels only where a class is separate."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_tsne(tmp_path: Path, count: int, classes: int) -> None:
     assert colors(path) > 10
 
 
-def test_tsne_draws_no_more_than_it_can_show(
+def test_tsne_draws_a_limited_number_of_points(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("simclr_ext.trainer.probes.tsne._TSNE_POINTS", 10)
@@ -44,7 +44,7 @@ def test_tsne_draws_no_more_than_it_can_show(
 def test_only_classes_among_their_own_points_are_named() -> None:
     random = np.random.default_rng(0)
     points = random.normal(size=(300, 2)).astype(np.float32)
-    points[:100] += 20  # a cluster of its own; the other two classes share a place
+    points[:100] += 20  # a separate cluster; the other two classes overlap
     axes = Figure().subplots()
     draw_map(axes, points, np.arange(300) // 100, ["apart", "mixed", "mixed too"])
     assert [text.get_text() for text in axes.texts] == ["apart"]
@@ -60,7 +60,7 @@ def test_only_classes_among_their_own_points_are_named() -> None:
     ],
     ids=["equal", "two of many", "two", "NaN"],
 )
-def test_what_has_no_map_is_an_error(features: NDArray[np.float64], message: str) -> None:
+def test_features_without_a_map_are_an_error(features: NDArray[np.float64], message: str) -> None:
     with pytest.raises(DataError, match=message):
         tsne_map(features.astype(np.float32), seed=0)
 

@@ -44,7 +44,7 @@ def batch() -> Tensor:
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 5, 12])
 def test_the_gradients_are_equal_without_batch_statistics(batch: Tensor, micro_batch: int) -> None:
-    """A last chunk that is smaller (12 = 5 + 5 + 2) is no matter."""
+    """Also with a smaller last chunk (12 = 5 + 5 + 2)."""
     model = network(nn.GroupNorm(2, 8))
     loss, z = one_pass(lambda chunk, _: model(views(chunk)), batch, loss_of, OFF)
     expected = gradients(model)
@@ -89,7 +89,7 @@ def test_both_passes_of_a_chunk_drop_the_same(batch: Tensor) -> None:
 
 
 def test_batch_norm_sees_each_chunk_once(batch: Tensor) -> None:
-    """Statistics are the chunk's; running ones move once per chunk, in order, not twice."""
+    """Statistics are the chunk's; running ones are updated once per chunk, in order, not twice."""
     model, plain = network(nn.BatchNorm2d(8)), network(nn.BatchNorm2d(8))
     two_pass(lambda c, _: model(views(c)), batch, loss_of, OFF, micro_batch=4, model=model)
     ours = gradients(model)

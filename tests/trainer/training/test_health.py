@@ -1,4 +1,4 @@
-"""Warnings about what an epoch shows, and k-NN of held-out training images."""
+"""Warnings about problems of an epoch, and k-NN of held-out training images."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ import torch
 from simclr_ext.trainer.config import ModelConfig, TrainConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.model.simclr import SimCLR
-from simclr_ext.trainer.training.health import Knn, complaints
+from simclr_ext.trainer.training.health import Knn, problems
 from simclr_ext.trainer.training.state import Epoch
 
 HEALTHY = Epoch(
@@ -29,8 +29,8 @@ HEALTHY = Epoch(
     ],
     ids=["healthy", "chance", "point", "line"],
 )
-def test_complaints(changes: dict[str, float], names: list[str]) -> None:
-    found = complaints(dataclasses.replace(HEALTHY, **changes), batch_size=64)  # type: ignore[arg-type]
+def test_problems(changes: dict[str, float], names: list[str]) -> None:
+    found = problems(dataclasses.replace(HEALTHY, **changes), batch_size=64)  # type: ignore[arg-type]
     assert list(found) == names
     if "chance" in found:
         assert "ln(2N - 1) = 4.844" in found["chance"]

@@ -111,7 +111,7 @@ def test_another_loss_trains_in_the_place_of_nt_xent(
     default = train(start(), images, config)
     same = train(start(), images, config, loss=NTXentLoss(config.temperature))
     assert_equal_weights(same, default)
-    # A loss without a gradient leaves the weights to the decay alone, which biases do not have.
+    # Without a gradient of the loss, only the decay changes weights, and biases have no decay.
     flat = train(start(), images, config, loss=lambda z0, z1: 3 + 0 * (z0 + z1).sum())
     assert [e.loss for e in flat.epochs] == [3.0] * 3
     biases = {name: value for name, value in weights(flat).items() if name.endswith("bias")}
@@ -148,8 +148,8 @@ def test_trains_in_training_mode_even_if_evaluated_in_between(images: Tensor) ->
 
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_a_state_that_was_saved_goes_on_bit_by_bit(images: Tensor, name: str, cut: int) -> None:
-    """After any step, in the middle of an epoch too, with measurements on only some steps."""
+def test_a_saved_state_resumes_bit_by_bit(images: Tensor, name: str, cut: int) -> None:
+    """After any step, also within an epoch, with measurements on only some steps."""
     config = dataclasses.replace(
         CONFIG,
         optim=dataclasses.replace(CONFIG.optim, name=name, learning_rate=0.01),
@@ -171,7 +171,7 @@ def test_a_state_that_was_saved_goes_on_bit_by_bit(images: Tensor, name: str, cu
 
 
 def test_a_chunk_as_large_as_the_batch_changes_nothing(images: Tensor) -> None:
-    """Both passes see the same views, and running statistics move once."""
+    """Both passes see the same views, and running statistics are updated once."""
     whole = train(start(), images, CONFIG)
     config = dataclasses.replace(CONFIG, micro_batch=8)
     chunked = train(start(), images, config)
@@ -209,7 +209,7 @@ def test_clipping_bounds_the_step(images: Tensor) -> None:
 def test_compiled_training_has_the_same_losses(
     images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the compiler's back end left out, which takes minutes: what is compiled is the model."""
+    """The model is compiled; without the compiler's backend, which takes minutes."""
     compiled = []
 
     def compile_model(model: SimCLR) -> SimCLR:

@@ -1,4 +1,4 @@
-"""The pictures: they are images with something drawn in them."""
+"""The pictures: they are images, and not empty."""
 
 from dataclasses import fields
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a training does to its process: memory that is kept."""
+"""The process of a training: freed memory is kept, ignored signals stay ignored."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import pytest
 
 from simclr_ext.trainer.training import process
 
-# In a process of its own: what another test freed may be kept already.
+# In its own process, because memory that another test freed may already be kept.
 SCRIPT = """
 import resource
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a training shows: a line per epoch and per half minute, or a bar."""
+"""Progress of a training: a line per epoch and per half minute, or a bar."""
 
 import dataclasses
 import sys
@@ -22,7 +22,7 @@ def resolved(width: int = 4, **options: Any) -> ResolvedConfig:
 
 
 CONFIG = resolved(epochs=3)
-WIDE = resolved(width=16, epochs=3)  # of which images may lie by pixels
+WIDE = resolved(width=16, epochs=3)  # wide enough for channels last
 
 
 def start(config: ResolvedConfig = CONFIG) -> Training:
@@ -94,14 +94,16 @@ def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_a_layout_that_was_not_asked_for_is_told(
+def test_a_layout_that_was_not_requested_is_reported(
     channels_last: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = dataclasses.replace(CONFIG, channels_last=channels_last)
     training_progress(config, STEPS, start(config))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == headline(config, STEPS, 0)
-    assert [line.startswith("layout: contiguous, ") for line in lines[1:]] == [True] * channels_last
+    assert [line.startswith("layout: contiguous instead ") for line in lines[1:]] == [
+        True
+    ] * channels_last
 
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What the recorder writes, and when: a run of three epochs of two steps."""
+"""The recorder's output over a run of three epochs of two steps."""
 
 import dataclasses
 import signal
@@ -30,7 +30,7 @@ CONFIG = TrainConfig(
 
 
 class Written(RunFolder):
-    """A run folder that remembers after which step which checkpoint was written."""
+    """A run folder that records the step after which each checkpoint was written."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

@@ -50,7 +50,7 @@ def test_an_operation_changes_its_share_of_the_images(
     views = Augment(dataclasses.replace(NONE, **changes), 8)(images, generator)
     changed = (views - images).abs().amax(dim=(1, 2, 3)) > 1e-3
     assert abs(float(changed.double().mean()) - 0.3) < TOLERANCE
-    # Each image has parameters of its own, unless the operation has none.
+    # Each image has its own parameters, unless the operation has none.
     several = not {"flip_probability", "grayscale_probability"} & changes.keys()
     assert (len(views.flatten(1).unique(dim=0)) > 50) == several
 
@@ -60,7 +60,7 @@ def test_an_operation_changes_its_share_of_the_images(
 def test_each_view_is_torchvisions(
     channels: int, device: str, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every operation, in each image's own order, by torchvision image by image."""
+    """Every operation, in each image's own order, against torchvision image by image."""
     if device != "cpu":  # the way of other devices: all images in one piece, operation by operation
         monkeypatch.setattr("simclr_ext.trainer.views.augment._pieces", lambda *_: [slice(None)])
         monkeypatch.setattr("simclr_ext.trainer.views.augment._on_cpu", lambda _: False)

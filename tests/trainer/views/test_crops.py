@@ -1,4 +1,4 @@
-"""Random crops of files: from the whole image, of the right distribution, by seeds alone."""
+"""Random crops of files: from the whole image, with the right distribution, set by their seeds."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_crops_have_torchvisions_distribution_over_the_whole_image(tmp_path: Pat
     found = torch.cat([found, found[:, 2:].prod(dim=1, keepdim=True)], dim=1)
     expected = torch.cat([expected, expected[:, 2:].prod(dim=1, keepdim=True)], dim=1)
     # Two samples: their means differ by less than 4.5 standard errors of the difference, and by
-    # what the rounding of the coordinates to whole numbers adds.
+    # the rounding of the coordinates to integers.
     error = expected.std(dim=0) * (2 / count) ** 0.5
     rounding = torch.tensor([1.0, 1.0, 1.0, 1.0, 200.0])
     assert ((found.mean(dim=0) - expected.mean(dim=0)).abs() < 4.5 * error + rounding).all()

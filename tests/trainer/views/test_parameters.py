@@ -1,4 +1,4 @@
-"""What is drawn for views, against torchvision's distributions."""
+"""The random parameters of views, against torchvision's distributions."""
 
 import dataclasses
 import itertools
@@ -68,7 +68,7 @@ def test_jitter_is_distributed_as_torchvisions(generator: Generator) -> None:
     jittered = drawn.order[:, 0] >= 0
     assert abs(float(jittered.double().mean()) - 0.8) < TOLERANCE
     assert bool((drawn.order[~jittered] == -1).all())
-    # Each of the 24 orders as often as the others, as torchvision's `randperm` has them.
+    # Each of the 24 orders is equally frequent, as with torchvision's `randperm`.
     orders, counts = drawn.order[jittered].unique(dim=0, return_counts=True)
     assert sorted(map(tuple, orders.tolist())) == sorted(itertools.permutations(range(4)))
     assert float((counts / jittered.sum() - 1 / 24).abs().max()) < TOLERANCE / 2
