@@ -46,7 +46,7 @@ def replacing(
     except (OSError, RuntimeError) as error:
         if (cause := _os_error(error)) is None:
             raise
-        with suppress(OSError):  # half a file on a full disk helps nobody
+        with suppress(OSError):  # an incomplete file only fills the disk
             unfinished.unlink()
         raise StorageError(f"{path}: cannot be written: {cause.strerror or cause}") from error
 

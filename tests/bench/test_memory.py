@@ -38,7 +38,7 @@ def test_messages(error: Exception, expected: bool) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_allocations_fail_beyond_the_limit_and_not_after_it() -> None:
-    # In a process of its own: a limit would hit other tests' threads.
+    # In its own process, because the limit would affect other tests' threads.
     program = (
         "import torch\n"
         "from simclr_ext.bench.memory import attempt, limited\n"
@@ -62,7 +62,7 @@ def test_peak_sees_what_is_gone_again() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_peak_sees_memory_that_was_freed_and_kept() -> None:
-    # In a process of its own: what other tests left in between would keep some of it resident.
+    # In its own process, because allocations of other tests would keep some of it resident.
     program = (
         "import torch\n"
         "from simclr_ext.bench.memory import peak\n"

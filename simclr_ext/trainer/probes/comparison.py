@@ -47,9 +47,9 @@ def compare(model: SimCLR, data: Dataset, config: ResolvedConfig) -> dict[str, S
 def evaluate(train: Features, test: Features, data: Dataset, seed: int) -> Scores:
     """Return the test accuracies of a representation.
 
-    Features are standardized by the mean and deviation of those of all training images (no labels
-    needed), and divided by the square root of their dimension. The draws of the few labels depend
-    only on the seed: they are the same for every representation.
+    Features are standardized by the mean and deviation over all training images (no labels needed),
+    and divided by the square root of their dimension. The draws of the few labels depend only on
+    the seed: they are the same for every representation.
 
     Args:
         train: Features of the training images, [n, dim].

@@ -40,7 +40,7 @@ SOME = [peer for peer in peers.PEERS if peer.name in (peers.OURS, "eager")]
 def _instant(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no time be measured: a call takes 2 ms, of a machine of 17 TFLOP/s.
 
-    tests/bench/ has the timing, by a clock of its own; on a busy machine times tell nothing.
+    tests/bench/ tests the timing, with a simulated clock; on a busy machine times mean nothing.
     """
 
     def instant(calls: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, Timing]:

@@ -1,4 +1,4 @@
-"""The comparison of trainers: a small one, cut off and gone on with."""
+"""The comparison of trainers: a small one, interrupted and resumed."""
 
 import csv
 import subprocess

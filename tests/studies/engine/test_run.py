@@ -144,7 +144,7 @@ def test_other_images_or_labels_are_refused(
     context = open_context(config)
     other = dataclasses.replace(context, data=change(context.data))
     monkeypatch.setattr(run_module, "open_context", lambda _: other)
-    with pytest.raises(RunFolderError, match="other images"):
+    with pytest.raises(RunFolderError, match="other values: images"):
         run_study(config)
 
 
@@ -227,7 +227,7 @@ def test_another_recipe_is_refused_with_what_differs(
     with pytest.raises(RunFolderError) as refused:
         run_study(config)
     differing = "recipe.epochs (1 there, 7 now), recipe.model.width (8 there, 4 now)"
-    assert str(refused.value).partition("with other ")[2] == differing
+    assert str(refused.value).partition("with other values: ")[2] == differing
 
 
 def test_wrong_data_leave_no_folder(tmp_path: Path) -> None:
