@@ -121,15 +121,16 @@ def check_eps(eps: float) -> None:
     _check_number("eps", eps, _SMALLEST_EPS, _EPS_ALLOWED)
 
 
-def check_pairing(
+def check_operands(
     rows: int,
     columns: int | None,
     shifts: Sequence[int],
     x_label: Tensor | None,
     y_label: Tensor | None,
+    owned: Sequence[int],
     device: torch.device,
 ) -> None:
-    """Raise TypeError or ValueError unless shifts and labels define the positive pairs.
+    """Raise TypeError or ValueError unless these define the positive pairs and the owned rows.
 
     Args:
         rows: R.
@@ -137,8 +138,21 @@ def check_pairing(
         shifts: Shifts of the positives.
         x_label: Labels of the rows.
         y_label: Labels of the columns.
+        owned: () or, if the columns are the rows, a range of these.
         device: Device of the rows.
     """
+    _check_pairing(rows, columns, shifts, x_label, y_label, device)
+    _check_owned(owned, rows, columns)
+
+
+def _check_pairing(
+    rows: int,
+    columns: int | None,
+    shifts: Sequence[int],
+    x_label: Tensor | None,
+    y_label: Tensor | None,
+    device: torch.device,
+) -> None:
     shifts = list(shifts)
     if len(shifts) > 2:
         raise ValueError(f"shifts must be at most 2, got {shifts}")
@@ -172,8 +186,7 @@ def _check_label(name: str, label: Tensor, size: int | None, device: torch.devic
         raise ValueError(f"{name} must be on {device}, got {label.device}")
 
 
-def check_owned(owned: Sequence[int], rows: int, columns: int | None) -> None:
-    """Raise ValueError unless ``owned`` is () or, if the columns are the rows, a range of these."""
+def _check_owned(owned: Sequence[int], rows: int, columns: int | None) -> None:
     owned = list(owned)
     if not owned:
         return

@@ -6,16 +6,15 @@ layout of z on CUDA; the backward operators' results have the same layout on all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from simclr_ext._checks import (
     check_contrastive_saved,
+    check_operands,
     check_operator_temperature,
-    check_owned,
-    check_pairing,
     check_rows,
     check_saved,
     check_views,
@@ -27,22 +26,9 @@ from simclr_ext.tiled.rows import multiplies_halves, sum_dtype
 Results = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def forward(z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float) -> Results:
-    """Stand in for ``nt_xent_forward``."""
-    check_views(z0, z1)
-    check_operator_temperature(temperature)
-    rows = 2 * z0.shape[0]
-    return _compiled(z0, rows, rows, normalize)
-
-
-def tiled_forward(
-    z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
-) -> Results:
-    """Stand in for ``nt_xent_tiled_forward``."""
-    check_views(z0, z1)
-    check_operator_temperature(temperature)
-    rows = 2 * z0.shape[0]
-    return _tiled(z0, rows, rows, normalize)
+# Returns the results of the forward pass, given an input, the number of losses, the number of rows
+# of z, and whether they are normalized.
+Layout = Callable[[Tensor, int, int, bool], Results]
 
 
 def backward(
@@ -62,38 +48,6 @@ def backward(
     views = 2 if needs_temperature else int(needs_z0) + int(needs_z1)
     grad_z = z.new_empty(views * (z.shape[0] // 2), dim)
     return grad_z, lse.new_empty(() if needs_temperature else 0)
-
-
-def contrastive_forward(
-    x: Tensor,
-    y: Tensor | None,
-    temperature: Tensor,
-    normalize: bool,
-    eps: float,
-    shifts: Sequence[int],
-    x_label: Tensor | None,
-    y_label: Tensor | None,
-    owned: Sequence[int],
-) -> Results:
-    """Stand in for ``contrastive_forward``."""
-    losses, size = _contrastive_sizes(x, y, temperature, shifts, x_label, y_label, owned)
-    return _compiled(x, losses, size, normalize)
-
-
-def contrastive_tiled_forward(
-    x: Tensor,
-    y: Tensor | None,
-    temperature: Tensor,
-    normalize: bool,
-    eps: float,
-    shifts: Sequence[int],
-    x_label: Tensor | None,
-    y_label: Tensor | None,
-    owned: Sequence[int],
-) -> Results:
-    """Stand in for ``contrastive_tiled_forward``."""
-    losses, size = _contrastive_sizes(x, y, temperature, shifts, x_label, y_label, owned)
-    return _tiled(x, losses, size, normalize)
 
 
 def contrastive_backward(
@@ -116,31 +70,10 @@ def contrastive_backward(
     check_operator_temperature(temperature)
     size = z.shape[0]
     columns = size - rows if size > rows else None
-    check_pairing(rows, columns, shifts, x_label, y_label, z.device)
-    check_owned(owned, rows, columns)
+    check_operands(rows, columns, shifts, x_label, y_label, owned, z.device)
     wanted = Problem.of(size, rows, owned).wanted(needs_grad)
     grad_z = z.new_empty(wanted.stop - wanted.start, dim)
     return grad_z, lse.new_empty(() if needs_grad[2] else 0)
-
-
-def _contrastive_sizes(
-    x: Tensor,
-    y: Tensor | None,
-    temperature: Tensor,
-    shifts: Sequence[int],
-    x_label: Tensor | None,
-    y_label: Tensor | None,
-    owned: Sequence[int],
-) -> tuple[int, int]:
-    """Return the number of losses and the number of rows of z."""
-    check_rows(x, y)
-    check_operator_temperature(temperature)
-    rows, columns = x.shape[0], None if y is None else y.shape[0]
-    check_pairing(rows, columns, shifts, x_label, y_label, x.device)
-    check_owned(owned, rows, columns)
-    size = rows + (columns or 0)
-    results = Problem.of(size, rows, owned).results
-    return results.stop - results.start, size
 
 
 def _compiled(x: Tensor, losses: int, size: int, normalize: bool) -> Results:
@@ -163,3 +96,45 @@ def _tiled(x: Tensor, losses: int, size: int, normalize: bool) -> Results:
         x.new_empty(size, x.shape[1], dtype=x.dtype if multiplies_halves(x) else dtype),
         x.new_empty(size if normalize else 0, dtype=dtype),
     )
+
+
+def _nt_xent(layout: Layout) -> Callable[..., Results]:
+    def forward(
+        z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
+    ) -> Results:
+        check_views(z0, z1)
+        check_operator_temperature(temperature)
+        rows = 2 * z0.shape[0]
+        return layout(z0, rows, rows, normalize)
+
+    return forward
+
+
+def _contrastive(layout: Layout) -> Callable[..., Results]:
+    def forward(
+        x: Tensor,
+        y: Tensor | None,
+        temperature: Tensor,
+        normalize: bool,
+        eps: float,
+        shifts: Sequence[int],
+        x_label: Tensor | None,
+        y_label: Tensor | None,
+        owned: Sequence[int],
+    ) -> Results:
+        check_rows(x, y)
+        check_operator_temperature(temperature)
+        rows, columns = x.shape[0], None if y is None else y.shape[0]
+        check_operands(rows, columns, shifts, x_label, y_label, owned, x.device)
+        size = rows + (columns or 0)
+        results = Problem.of(size, rows, owned).results
+        return layout(x, results.stop - results.start, size, normalize)
+
+    return forward
+
+
+# Those of the compiled operators, then of the tiled ones.
+forward = _nt_xent(_compiled)
+contrastive_forward = _contrastive(_compiled)
+tiled_forward = _nt_xent(_tiled)
+contrastive_tiled_forward = _contrastive(_tiled)

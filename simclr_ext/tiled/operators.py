@@ -12,9 +12,8 @@ from torch import Tensor
 from simclr_ext._checks import (
     check_contrastive_saved,
     check_eps,
+    check_operands,
     check_operator_temperature,
-    check_owned,
-    check_pairing,
     check_rows,
     check_saved,
     check_temperature_value,
@@ -65,8 +64,7 @@ def contrastive_forward(
     check_operator_temperature(temperature)
     check_eps(eps)
     columns = None if y is None else len(y)
-    check_pairing(len(x), columns, shifts, x_label, y_label, x.device)
-    check_owned(owned, len(x), columns)
+    check_operands(len(x), columns, shifts, x_label, y_label, owned, x.device)
     parts = [x] if y is None else [x, y]
     problem = Problem.of(sum(map(len, parts)), len(x), owned)
     pairing = Pairing.of(problem, shifts, x_label, y_label)
@@ -117,8 +115,7 @@ def contrastive_backward(
     _check_layout("R + C" if len(z) > rows else "R", z, loss, dim)
     check_operator_temperature(temperature)
     columns = len(z) - rows or None
-    check_pairing(rows, columns, shifts, x_label, y_label, z.device)
-    check_owned(owned, rows, columns)
+    check_operands(rows, columns, shifts, x_label, y_label, owned, z.device)
     problem = Problem.of(len(z), rows, owned)
     pairing = Pairing.of(problem, shifts, x_label, y_label)
     saved = (grad_loss, loss, lse, z, inv_norm)
