@@ -76,7 +76,7 @@ void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Expo
   const auto floats = losses.loss.options();
   const Sums rows(problem.rows, column_strips.count + triangle, !shared, labels, floats);
   const Sums columns =
-      triangle ? rows : Sums(problem.columns, shared ? row_strips.count : 0, false, labels, floats);
+      triangle ? rows : Sums(problem.columns, shared ? row_strips.count : 0, false, false, floats);
   const at::Tensor positive = at::empty({pairing.shifts, problem.rows.size()}, floats);
   const ForwardParams p{.rows = z,
                         .problem = problem,

@@ -87,6 +87,8 @@ SIMCLR_DEVICE float row_grad(const TermsParams& p, int i) {
 }
 
 // The largest |grad_loss|, as a float's bits: for positive numbers these have the same order.
+// Counts each row's positives first, unless labels have told them: rows without any have no
+// gradient.
 SIMCLR_KERNEL(kRowThreads, 1)
 void max_grad_kernel(const TermsParams p) {
   const int i = block_id() * kRowThreads + thread_id();

@@ -15,15 +15,6 @@
 
 namespace simclr::fused {
 
-// What the tensor cores multiply. They always sum in float.
-enum class Precision {
-  kBf16,
-  kFp16,
-  kTf32,    // float rows, rounded to 10 bits after the point
-  kTf32x3,  // float rows, each the sum of two such numbers, at a third of the speed: the factors
-            // keep 22 of 24 bits, and the tensor cores truncate sums; losses are 3e-6 to 6e-6 off
-};
-
 // The rows of both sides.
 struct Rows {
   const void* z;        // [count, stride] rows, padded with zeros from D on
