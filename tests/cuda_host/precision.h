@@ -27,14 +27,52 @@ struct Precision {
   double least;            // positive number of the result
 };
 
-// Compares a quantity with its exact value. `size` is its natural size, `epsilon` what rounds it.
+// The losses of all rows, and the gradients of their sum with the weights `row_weights`.
+struct Result {
+  at::Tensor loss;              // [rows]
+  at::Tensor grad_z;            // [rows, D]
+  at::Tensor grad_temperature;  // []
+};
+
+// Weights that tell every row from the others.
+at::Tensor row_weights(int64_t rows) {
+  return torch::linspace(0.5, 1.5, rows, torch::kDouble) / rows;
+}
+
+// The temperature that a float holds, not its decimal.
+at::Tensor held_temperature(double temperature) {
+  return torch::scalar_tensor(static_cast<float>(temperature), torch::kDouble);
+}
+
+// Compares with what the dense computation gives in double (`exact`) and in float (`eager`).
+//   c     has temperature and normalize
+//   rows  of both sides, unnormalized; they are divided by eps where they are shorter
 template <typename Case>
-void expect_within_budget(const Precision& precision, const char* name, const Case& c,
-                          const at::Tensor& ours, const at::Tensor& exact, const at::Tensor& eager,
-                          double epsilon, double size) {
-  const double budget =
-      2 * error(eager, exact) + 8 * epsilon * size + precision.least * std::sqrt(exact.numel());
-  EXPECT(error(ours, exact) <= budget, precision.name, name, c, error(ours, exact), budget);
+void expect_within_budget(const Precision& precision, const Case& c, const Result& ours,
+                          const Result& exact, const Result& eager, const at::Tensor& rows,
+                          double eps) {
+  const auto expect = [&](const char* name, at::Tensor Result::* part, double epsilon,
+                          double size) {
+    const at::Tensor& truth = exact.*part;
+    const double found = error(ours.*part, truth);
+    const double budget = 2 * error(eager.*part, truth) + 8 * epsilon * size +
+                          precision.least * std::sqrt(truth.numel());
+    EXPECT(found <= budget, precision.name, name, c, found, budget);
+  };
+  const at::Tensor norms = rows.to(torch::kDouble).norm(2, 1);
+  const double square = c.normalize ? 1 : std::pow(norms.max().item<double>(), 2);
+  const double length =
+      c.normalize ? 1 / norms.clamp_min(eps).min().item<double>() : norms.max().item<double>();
+  const double root = std::sqrt(static_cast<double>(norms.numel()));
+  expect("loss", &Result::loss, precision.product_epsilon,
+         exact.loss.norm().item<double>() + root * square / c.temperature);
+  // An error of a similarity is one of 1 / T times its size in a logit, hence in a probability.
+  const double epsilon =
+      precision.weight_epsilon + precision.product_epsilon * square / c.temperature;
+  expect("grad_z", &Result::grad_z, epsilon,
+         exact.grad_z.norm().item<double>() + length / c.temperature / root);
+  expect("grad_temperature", &Result::grad_temperature, epsilon,
+         square / c.temperature / c.temperature);
 }
 
 // Runs the tests with the precision that the command line names, the quick ones first, and no
