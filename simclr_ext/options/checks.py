@@ -45,6 +45,12 @@ def check_range(name: str, value: Sequence[float], limit: float = math.inf) -> N
     check(ok, name, value, f"two numbers 0 < low <= high{bound}")
 
 
+def check_color(name: str, value: Sequence[int]) -> None:
+    """Raise ConfigError unless `value` is red, green and blue in 0..255."""
+    ok = len(value) == 3 and all(0 <= part <= 255 for part in value)
+    check(ok, name, value, "three integers in 0..255")
+
+
 def check_device(device: str) -> None:
     """Raise DeviceError unless PyTorch can use the device here."""
     import torch  # here: options are checked without it

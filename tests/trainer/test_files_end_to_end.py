@@ -1,6 +1,7 @@
 """The commands on image files that do not fit into memory, compared with images in memory."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from simclr_ext.cli import main
 from simclr_ext.options.errors import ConfigError, DataError
@@ -18,6 +20,7 @@ from simclr_ext.trainer.api import (
     evaluate_checkpoint,
     finetune_checkpoint,
 )
+from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.config.commands import (
     EmbedConfig,
     EvalConfig,
@@ -183,6 +186,35 @@ def test_embed_and_pages(checkpoint: Path, same_in_memory: Path, tmp_path: Path)
     ]  # fmt: skip
     assert pages[0].count("<img") == 3 * 9
     assert pages[0] == pages[1]
+
+
+def test_transparent_images_lie_on_the_background(
+    write_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    for part, name in itertools.product(("train", "test"), "ab"):
+        (tmp_path / "icons" / part / name).mkdir(parents=True)
+        for index in range(2):
+            pixels = random.integers(0, 256, (10 + index, 12, 4), dtype=np.uint8)
+            path = tmp_path / "icons" / part / name / f"{index}.png"
+            Image.fromarray(pixels).save(path)
+    checkpoint = write_checkpoint(data=str(tmp_path / "icons"), background=(0, 0, 0))
+    found = {}
+    for name, background in (("own", None), ("black", (0, 0, 0)), ("red", (255, 0, 0))):
+        out = str(tmp_path / name)
+        embed_images(EmbedConfig(str(checkpoint), background=background, out=out))
+        found[name] = np.load(tmp_path / name / "train-embeddings.npy")
+    assert np.array_equal(found["own"], found["black"])
+    assert not np.allclose(found["own"], found["red"])
+
+
+@pytest.mark.parametrize("background", [(0, 0, 256), (-1, 0, 0)])
+def test_the_background_is_checked(background: tuple[int, int, int]) -> None:
+    match = r"background must be three integers in 0\.\.255"
+    with pytest.raises(ConfigError, match=match):
+        TrainConfig(background=background)
+    with pytest.raises(ConfigError, match=match):
+        EvalConfig("x", background=background)
 
 
 def test_a_broken_file_is_one_line(

@@ -87,7 +87,8 @@ def open_session(config: CheckpointConfig) -> Iterator[Session]:
     with threads(config.threads):
         run = checkpoint.config
         root = config.data_root or run.data_root
-        data = open_data(config.data or run.data, root, config.download)
+        background = config.background or run.background
+        data = open_data(config.data or run.data, root, config.download, background)
         data = data.at(run.side, config.workers).with_channels(run.channels)
         yield Session(path, checkpoint, data, torch.device(config.device))
 

@@ -128,7 +128,7 @@ def _changed(config: ResolvedConfig, changes: Mapping[str, Any]) -> TrainConfig:
 
 def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
     """Return a run's images, and its configuration resolved for them and checked on the device."""
-    data = open_data(options.data, options.data_root, options.download)
+    data = open_data(options.data, options.data_root, options.download, options.background)
     config = options.resolve(data.channels, *data.sides)
     check_device(config.device)
     check_loss(config.temperature, config.device)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from simclr_ext.options.checks import (
     check,
     check_at_least,
+    check_color,
     check_null_or_at_least,
     check_positive,
     check_types,
@@ -39,6 +40,7 @@ class TrainConfig:
             folder with train/ and test/ (or val/), which have a folder of images per class.
         data_root: Folder of the named data sets, such as cifar10, and of downloads.
         download: Whether to download the data set if it is missing.
+        background: Color behind transparent pixels of image files: red, green, blue in 0..255.
         workers: Processes that decode images of folders during training, and threads after it.
         out: Run folder, new or empty; null: runs/<data>-<timestamp>.
         image_size: Side of the views in pixels; null: the images' longer side, but at least 16,
@@ -69,6 +71,7 @@ class TrainConfig:
     data: str = "digits"
     data_root: str = "data"
     download: bool = False
+    background: tuple[int, int, int] = (255, 255, 255)
     workers: int = 2
     out: str | None = None
     image_size: int | None = None
@@ -92,6 +95,7 @@ class TrainConfig:
         check_types(self)
         check(self.data != "", "data", self.data, "the name of a data set, a file or a folder")
         check(self.data_root != "", "data_root", self.data_root, "the path of a folder")
+        check_color("background", self.background)
         check_at_least("workers", self.workers, 0)
         check(self.out != "", "out", self.out, "null or the path of a folder")
         check_null_or_at_least("image_size", self.image_size, 4)

@@ -12,11 +12,14 @@ from simclr_ext.trainer.data.folder import open_folder
 from simclr_ext.trainer.data.idx import is_idx_folder, load_idx
 from simclr_ext.trainer.data.named import NAMED, load_named
 from simclr_ext.trainer.data.npz import load_npz
+from simclr_ext.trainer.data.pixels import WHITE, Color
 
 __all__ = ["Dataset", "ImageFiles", "Images", "load_data", "open_data"]
 
 
-def open_data(data: str, root: str = "data", download: bool = False) -> Dataset:
+def open_data(
+    data: str, root: str = "data", download: bool = False, background: Color = WHITE
+) -> Dataset:
     """Return the data set that a configuration's `data` names.
 
     Args:
@@ -24,6 +27,7 @@ def open_data(data: str, root: str = "data", download: bool = False) -> Dataset:
             a folder with train/ and test/, or of a folder of IDX files.
         root: Folder of the named data sets and of downloads.
         download: Whether to download the data set if it is missing.
+        background: Color behind transparent pixels of image files.
 
     Raises:
         DataError: There is no such data set, or it cannot be read or downloaded.
@@ -33,10 +37,12 @@ def open_data(data: str, root: str = "data", download: bool = False) -> Dataset:
     if data in NAMED:
         return load_named(data, Path(root).expanduser(), download)
     if data == "imagenet":
-        return _imagenet(Path(root).expanduser() / "imagenet", download)
+        return _imagenet(Path(root).expanduser() / "imagenet", download, background)
     path = Path(data).expanduser()
     if path.is_dir():
-        return load_idx(path, path.name) if is_idx_folder(path) else open_folder(path, path.name)
+        if is_idx_folder(path):
+            return load_idx(path, path.name)
+        return open_folder(path, path.name, background)
     if path.suffix == ".npz":
         return load_npz(path)
     names = ", ".join(("digits", *NAMED, "imagenet"))
@@ -63,11 +69,11 @@ def load_data(
     return opened.at(side or opened.sides[0]).in_memory()
 
 
-def _imagenet(folder: Path, download: bool) -> Dataset:
+def _imagenet(folder: Path, download: bool, background: Color) -> Dataset:
     if not (folder / "train").is_dir() or not (folder / "val").is_dir():
         reason = "its license does not allow a download" if download else "not found"
         raise DataError(
             f"imagenet: {reason}; expected {folder / 'train'} and {folder / 'val'}, with a folder "
             "of images per class in each"
         )
-    return open_folder(folder, "imagenet")
+    return open_folder(folder, "imagenet", background)

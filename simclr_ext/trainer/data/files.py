@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from simclr_ext.options.errors import DataError
+from simclr_ext.trainer.data.pixels import WHITE, Color, convert, upright_size
 
 # What Pillow raises for broken files, depending on their format.
 _BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -29,12 +30,14 @@ class ImageFiles:
         side: Side in pixels to which images are resized and cropped; None: not chosen yet, so that
             they cannot be indexed.
         workers: Threads that decode; results do not depend on their number.
+        background: Color behind transparent pixels.
     """
 
     channels: ClassVar[int] = 3  # C: files are read in RGB
     paths: tuple[str, ...]
     side: int | None = None
     workers: int = 2
+    background: Color = WHITE
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -85,20 +88,22 @@ class ImageFiles:
         return images
 
     def open(self, index: int) -> Image.Image:
-        """Return an image in RGB, at its own size.
+        """Return an image in RGB, at its own size; see `convert` of `data/pixels.py`.
 
         Raises:
-            DataError: The file is not an image, or is broken.
+            DataError: The file is not an image, is broken, or has values of an unknown range.
         """
+        path = self.paths[index]
         try:
-            with Image.open(self.paths[index]) as file:
-                image: Image.Image = file.convert("RGB")
-                return image
+            with Image.open(path) as file:
+                return convert(file, path, channels=self.channels, background=self.background)
+        except DataError:
+            raise
         except _BROKEN as error:
-            raise _unreadable(self.paths[index], error) from error
+            raise _unreadable(path, error) from error
 
     def sizes(self) -> Iterator[tuple[int, int]]:
-        """Yield width and height of every image, read from the file's header.
+        """Yield width and height of every image as `open` returns it, read from the file's header.
 
         Raises:
             DataError: A file is not an image.
@@ -106,7 +111,7 @@ class ImageFiles:
         for path in self.paths:
             try:
                 with Image.open(path) as image:
-                    yield image.size
+                    yield upright_size(image)
             except _BROKEN as error:
                 raise _unreadable(path, error) from error
 

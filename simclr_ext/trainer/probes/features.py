@@ -100,7 +100,7 @@ class FeatureCache:
 def fingerprint(*parts: object) -> str:
     """Return a hash of the contents of files and tensors, and of the text of anything else.
 
-    Image files are hashed by their paths, sizes and modification times.
+    Image files are hashed by their paths, sizes and modification times, and the background.
 
     Example:
         >>> fingerprint(torch.zeros(2), 16) == fingerprint(torch.zeros(2), 16)
@@ -116,7 +116,7 @@ def fingerprint(*parts: object) -> str:
             digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
             digest.update(part.cpu().contiguous().numpy().data)
         elif isinstance(part, ImageFiles):
-            for version in part.versions():
+            for version in (part.background, *part.versions()):
                 digest.update(repr(version).encode())
         else:
             digest.update(repr(part).encode())
