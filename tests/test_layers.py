@@ -81,7 +81,7 @@ def test_imports_go_down(module: str) -> None:
     [
         ("simclr_ext.losses", "from simclr_ext.trainer.config import TrainConfig"),
         ("simclr_ext.bench.command", "def f():\n    from simclr_ext.trainer import seeds"),
-        ("simclr_ext.trainer.data.npz", "from simclr_ext.trainer.config import TrainConfig"),
+        ("simclr_ext.trainer.data.arrays", "from simclr_ext.trainer.config import TrainConfig"),
         ("simclr_ext.trainer.probes.knn", "import simclr_ext.trainer.training.loop"),
         ("simclr_ext.studies.engine.run", "from simclr_ext.studies.material import summary"),
     ],

@@ -113,7 +113,7 @@ def main() -> None:
     data = load_data(args.data)
     if data.channels != 3:
         parser.error(f"data: lightly's transform takes color images, and {args.data} has gray ones")
-    if not isinstance(data.pretrain_images, Tensor):
+    if not isinstance(data.train.images, Tensor):
         parser.error(f"data: must be images in memory, an .npz file, got {args.data}")
     preset = TrainConfig.from_dict(plain | {"data": args.data}).resolve(data.channels, *data.sides)
     rows = read_rows(args.out)
@@ -156,7 +156,7 @@ def time_in_turn(data: Dataset, config: ResolvedConfig, workers: int, rounds: in
 def evaluate(system: str, data: Dataset, config: ResolvedConfig, workers: int) -> list[Row]:
     """Train and evaluate one system with one seed."""
     if system == "raw pixels":
-        features = [pixels(images) for images in (data.train_images, data.test_images)]
+        features = [pixels(images) for images in (data.train.images, data.test.images)]
     else:
         training, steps = start(system, data, config, workers)
         if system in TRAINED:
@@ -164,10 +164,10 @@ def evaluate(system: str, data: Dataset, config: ResolvedConfig, workers: int) -
                 pass
         encoder = training.model.encoder
         features = [
-            encode(encoder, images, config.side) for images in (data.train_images, data.test_images)
+            encode(encoder, images, config.side) for images in (data.train.images, data.test.images)
         ]
     train, test = standardize(*features)
-    labels, expected = data.train_labels.numpy(), data.test_labels.numpy()
+    labels, expected = data.train.labels.numpy(), data.test.labels.numpy()
     found = probe_accuracies(train, labels, test, expected)
     return [
         row_of(system, probe, config.seed, f"{accuracy:.4f}")
@@ -182,7 +182,7 @@ def start(
     training = Training.start(build_model(config), config)
     if system != "lightly":
         return training, pretrain(training, build_source(data, config), config)
-    images = data.pretrain_images
+    images = data.train.images
     assert isinstance(images, Tensor)  # as main() says
     source = LightlySource(images, config, workers)
     torch.manual_seed(config.seed)  # the loader's order and, through its workers, its views

@@ -23,7 +23,7 @@ from torch.amp import GradScaler
 from benchmarks import RESULTS, ROOT
 from simclr_ext import nt_xent_loss
 from simclr_ext.trainer import PRESETS
-from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.data import Dataset, Part
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.training.gradient import one_pass, two_pass
 from simclr_ext.trainer.training.loop import pretrain
@@ -66,8 +66,8 @@ def measure(batch: int, chunk: int, threads: int) -> dict[str, float]:
         PRESETS["cpu-small"], batch_size=batch, micro_batch=micro_batch, threads=threads
     ).resolve(3, 32, 32)
     images = torch.randint(256, (batch, 3, 32, 32), dtype=torch.uint8)
-    labels = torch.arange(batch) % 10
-    data = Dataset("noise", images, labels, images, labels, tuple("0123456789"))
+    part = Part.of(images, torch.arange(batch) % 10)
+    data = Dataset("noise", part, part, tuple("0123456789"))
     model = SimCLR(config.model, 3).to(memory_format=torch.channels_last)
     training = Training.start(model, config)
     source = build_source(data, config)

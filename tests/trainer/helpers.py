@@ -1,5 +1,7 @@
 """Small data sets on disk."""
 
+import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +9,9 @@ import matplotlib.image
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from simclr_ext.trainer.data import LazyImages
+from simclr_ext.trainer.data.files import FileReader, to_array
 
 
 def write_folder(
@@ -25,6 +30,12 @@ def write_folder(
                 width, height = sizes[index % len(sizes)]
                 pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(root / part / name / f"{index}.png")
+
+
+def lazy_images(paths: Sequence[str | Path], **options: int) -> LazyImages:
+    """Return images in files."""
+    reader = FileReader("", to_array(list(map(os.fsencode, paths))))
+    return dataclasses.replace(LazyImages.all_of(reader), **options)
 
 
 def colors(path: Path) -> int:

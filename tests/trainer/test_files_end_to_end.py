@@ -20,7 +20,7 @@ from simclr_ext.trainer.api import (
     evaluate_checkpoint,
     finetune_checkpoint,
 )
-from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.config import ImagesConfig
 from simclr_ext.trainer.config.commands import (
     EmbedConfig,
     EvalConfig,
@@ -28,8 +28,8 @@ from simclr_ext.trainer.config.commands import (
     PagesConfig,
     SgdConfig,
 )
-from simclr_ext.trainer.data import ImageFiles, load_data, open_data
-from simclr_ext.trainer.probes.classifier import stratified_subset
+from simclr_ext.trainer.data import LazyImages, load_data, open_data
+from simclr_ext.trainer.data.split import stratified_subset
 from simclr_ext.trainer.probes.optional import EvaluationWarning
 from tests.trainer.helpers import write_folder
 
@@ -54,10 +54,10 @@ def same_in_memory(folder: Path, tmp_path: Path) -> Path:
     path = tmp_path / "same.npz"
     np.savez(
         path,
-        train_images=data.train_images.permute(0, 2, 3, 1),
-        train_labels=data.train_labels,
-        test_images=data.test_images.permute(0, 2, 3, 1),
-        test_labels=data.test_labels,
+        train_images=data.train.images.permute(0, 2, 3, 1),
+        train_labels=data.train.labels,
+        test_images=data.test.images.permute(0, 2, 3, 1),
+        test_labels=data.test.labels,
         class_names=np.array(data.class_names),
     )
     return path
@@ -73,7 +73,7 @@ def checkpoint(
     """A model for them; from here on, they do not fit into memory."""
     path = write_checkpoint(data=str(folder), image_size=SIDE)
     monkeypatch.setattr("simclr_ext.trainer.data.dataset._MEMORY_LIMIT", 1000)
-    assert isinstance(open_data(str(folder)).train_images, ImageFiles)
+    assert isinstance(open_data(str(folder)).train.images, LazyImages)
     with pytest.raises(DataError, match="pets: 55 images of 8 x 8 take 0 GiB, more than 0"):
         load_data(str(folder), side=SIDE)
     return path
@@ -155,11 +155,11 @@ def test_finetune_does_not_depend_on_the_threads(checkpoint: Path, tmp_path: Pat
 
 def test_finetune_decodes_the_labeled_images_alone(checkpoint: Path, folder: Path) -> None:
     data = open_data(str(folder))
-    assert isinstance(data.train_images, ImageFiles)
-    labeled = stratified_subset(data.train_labels.numpy(), 0.5, seed=3)
+    assert isinstance(data.train.images, LazyImages)
+    labeled = stratified_subset(data.train.labels.numpy(), 0.5, seed=3)
     for row in set(range(28)) - set(labeled.tolist()):
         # The header, from which the size is read, is kept.
-        path = Path(data.train_images.paths[row])
+        path = Path(data.train.images.name(row))
         path.write_bytes(path.read_bytes()[:60])
     config = FinetuneConfig(str(checkpoint), labels=0.5, seed=3, sgd=SHORT)
     assert finetune_checkpoint(config).images == 14
@@ -198,23 +198,20 @@ def test_transparent_images_lie_on_the_background(
             pixels = random.integers(0, 256, (10 + index, 12, 4), dtype=np.uint8)
             path = tmp_path / "icons" / part / name / f"{index}.png"
             Image.fromarray(pixels).save(path)
-    checkpoint = write_checkpoint(data=str(tmp_path / "icons"), background=(0, 0, 0))
-    found = {}
-    for name, background in (("own", None), ("black", (0, 0, 0)), ("red", (255, 0, 0))):
-        out = str(tmp_path / name)
-        embed_images(EmbedConfig(str(checkpoint), background=background, out=out))
-        found[name] = np.load(tmp_path / name / "train-embeddings.npy")
-    assert np.array_equal(found["own"], found["black"])
-    assert not np.allclose(found["own"], found["red"])
+    icons, found = str(tmp_path / "icons"), []
+    for name, background in (("black", (0, 0, 0)), ("red", (255, 0, 0))):
+        images = ImagesConfig(background=background)
+        checkpoint = write_checkpoint(name, data=icons, images=images)
+        embed_images(EmbedConfig(str(checkpoint), out=str(tmp_path / f"{name}-h")))
+        found.append(np.load(tmp_path / f"{name}-h" / "train-embeddings.npy"))
+    assert not np.allclose(*found)
 
 
 @pytest.mark.parametrize("background", [(0, 0, 256), (-1, 0, 0)])
 def test_the_background_is_checked(background: tuple[int, int, int]) -> None:
     match = r"background must be three integers in 0\.\.255"
     with pytest.raises(ConfigError, match=match):
-        TrainConfig(background=background)
-    with pytest.raises(ConfigError, match=match):
-        EvalConfig("x", background=background)
+        ImagesConfig(background=background)
 
 
 def test_a_broken_file_is_one_line(

@@ -100,11 +100,11 @@ def orderings(found: Sequence[Ordering]) -> str:
 
 def _recipe(context: Context) -> str:
     data, config = context.data, context.config
-    pretrained = len(data.pretrain_images)
-    apart = "" if data.unlabeled is None else f"pretrained on {pretrained:,} unlabeled images; "
+    labeled = len(data.train.labeled)
+    some = "" if labeled == len(data.train) else f" ({labeled:,} with labels)"
     return (
-        f"{len(data.train_images):,} training and {len(data.test_images):,} test images of "
-        f"{data.name}, seen at {config.side} x {config.side}; {apart}encoder "
+        f"{len(data.train):,} training{some} and {len(data.test):,} test images of "
+        f"{data.name}, seen at {config.side} x {config.side}; encoder "
         f"{config.model.encoder!r}, batch {config.batch_size}, {config.epochs} epochs, "
         f"T = {config.temperature:g}, {config.optim.name.upper()}, {config.precision}, unless the "
         "study varies it. The whole recipe: study.yaml."

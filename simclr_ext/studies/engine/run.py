@@ -75,11 +75,11 @@ def run(config: StudyConfig) -> StudyResult:
 def _description(config: StudyConfig, context: Context) -> dict[str, Any]:
     """Return everything that a cell's rows depend on, for study.yaml."""
     data = context.data
-    train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
+    train, test = (data.train.images, data.train.labels), (data.test.images, data.test.labels)
     return {
         "study": config.study,
         "scale": config.scale,
-        "images": fingerprint(*train, *test, data.class_names, data.unlabeled),
+        "images": fingerprint(*train, *test, data.class_names),
         "recipe": to_plain(dataclasses.replace(context.config, data=data.name)),
     }
 

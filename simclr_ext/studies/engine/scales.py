@@ -11,7 +11,7 @@ from torch import Tensor
 from simclr_ext.studies.config import ScaleName, StudyConfig
 from simclr_ext.studies.engine.study import Context
 from simclr_ext.trainer.config import PRESETS, ModelConfig, OptimConfig, ResolvedConfig, TrainConfig
-from simclr_ext.trainer.data import Dataset, load_data
+from simclr_ext.trainer.data import NO_LABEL, Dataset, Part, load_data
 from simclr_ext.trainer.seeds import generator
 
 
@@ -71,26 +71,23 @@ def open_context(config: StudyConfig) -> Context:
     """
     data = load_data(config.data, config.data_root, config.download)
     scale = SCALES[config.scale]
-    train, test = (
-        _sample(len(images), limit)
-        for images, limit in ((data.train_images, scale.train), (data.test_images, scale.test))
-    )
-    unlabeled = data.unlabeled
-    data = dataclasses.replace(
-        data,
-        train_images=data.train_images[train],
-        train_labels=data.train_labels[train],
-        test_images=data.test_images[test],
-        test_labels=data.test_labels[test],
-        unlabeled=None if unlabeled is None else unlabeled[_sample(len(unlabeled), scale.train)],
-    )
+    test = _sample(data.labeled.test, scale.test)
+    data = dataclasses.replace(data, train=_sample(data.train, scale.train), test=test)
     base = recipe(config.scale, data)
     base = dataclasses.replace(base, data=config.data, device=config.device)
     return Context(data, base)
 
 
-def _sample(images: int, limit: int | None) -> Tensor | slice:
-    """Return the rows of a random sample, the same for every study."""
-    if limit is None or limit >= images:
-        return slice(None)
-    return torch.randperm(images, generator=generator(0))[:limit]
+def _sample(part: Part, limit: int | None) -> Part:
+    """Return a random sample of the labeled images, and one of the others; always the same."""
+    if limit is None:
+        return part
+    has = part.labels != NO_LABEL
+    rows = [_rows(mask.nonzero()[:, 0], limit) for mask in (has, ~has)]
+    return part.take(torch.cat(rows))
+
+
+def _rows(rows: Tensor, limit: int) -> Tensor:
+    if limit >= len(rows):
+        return rows
+    return rows[torch.randperm(len(rows), generator=generator(0))[:limit]]

@@ -51,17 +51,18 @@ def probe(network: nn.Module, data: Dataset, side: int) -> Row:
 
     Args:
         network: Module that maps images [B, C, side, side] to features [B, dim].
-        data: Training and test images, with labels.
+        data: Training and test images; those with labels are used.
         side: Side in pixels to which images are resized.
 
     Returns:
         "linear", by logistic regression (appendix B.8), and "knn", by the 20 nearest neighbors; on
         standardized features, with all labels.
     """
+    data = data.labeled
     train, test = (
-        encode(network, images, side) for images in (data.train_images, data.test_images)
+        encode(network, images, side) for images in (data.train.images, data.test.images)
     )
-    labels, expected = data.train_labels.numpy(), data.test_labels.numpy()
+    labels, expected = data.train.labels.numpy(), data.test.labels.numpy()
     train, test = standardize(train, test)
     linear, knn = probe_accuracies(train, labels, test, expected)
     return {"linear": linear, "knn": knn}

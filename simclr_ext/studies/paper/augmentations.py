@@ -32,7 +32,7 @@ def _variants(scale: ScaleName) -> list[Variant]:
 def _measure(cell: Cell, context: Context) -> list[Row]:
     config, data = context.config, context.data
     transform = _targeted(cell.variant, targeted_transforms(config.augment, config.side))
-    source = OneBranchSource(data.pretrain_images[:], config, transform)
+    source = OneBranchSource(data.train.images[:], config, transform)
     model = train_model(config, data, source)
     return [probe(model.encoder, data, config.side)]
 

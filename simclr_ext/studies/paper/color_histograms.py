@@ -35,7 +35,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
 
     Both cells of a seed have the same crops of the same images.
     """
-    images, config = context.data.train_images, context.config
+    images, config = context.data.train.images, context.config
     images = images[torch.randperm(len(images), generator=generator(cell.seed))[:_RECOGNIZED]]
     crop = crop_and_flip(config.augment, config.side)
     distorted = dataclasses.replace(config.augment, blur_probability=0.0)

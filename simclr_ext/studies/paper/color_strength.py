@@ -64,7 +64,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     augment = _augmentation(str(cell.variant["distortion"]), context.config)
     if cell.variant["training"] == "supervised":
         return [{"top1": _supervised(augment, context.data, context.config)}]
-    source = MemorySource(context.data.pretrain_images[:], context.config, augment)
+    source = MemorySource(context.data.train.images[:], context.config, augment)
     model = train_model(context.config, context.data, source)
     accuracies = probe(model.encoder, context.data, context.config.side)
     return [{"top1": accuracies["linear"], "knn": accuracies["knn"]}]
@@ -86,13 +86,13 @@ def _supervised(augment: Augmentation, data: Dataset, config: ResolvedConfig) ->
     classifier = nn.Sequential(encoder, linear).to(config.device).train()
 
     def inputs(rows: Tensor, generator: Generator) -> Tensor:
-        return augment(data.train_images[rows].to(config.device), generator)
+        return augment(data.train.images[rows].to(config.device), generator)
 
-    labels = data.train_labels.to(config.device)
+    labels = data.train.labels.to(config.device)
     sgd = SgdConfig(epochs=config.epochs, batch_size=config.batch_size)
     train_classifier(classifier, inputs, labels, sgd, config.seed)
-    predicted = predict(classifier, data.test_images, config.side)
-    return float(np.mean(predicted == data.test_labels.numpy()))
+    predicted = predict(classifier, data.test.images, config.side)
+    return float(np.mean(predicted == data.test.labels.numpy()))
 
 
 def _draw(rows: Sequence[Row]) -> Figure:

@@ -116,12 +116,12 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     if cell.variant["task"] == "color" and data.channels == 1:
         return []
     config = _equal_dimensions(context.config)
-    source = TaskSource(data.pretrain_images[:], config, task) if task.added else None
+    source = TaskSource(data.train.images[:], config, task) if task.added else None
     model = train_model(config, data, source)
     random = generator(cell.seed)
     train, test = (
         task.draw(resize(images[:], config.side), random)
-        for images in (data.train_images, data.test_images)
+        for images in (data.train.images, data.test.images)
     )
     rows: list[Row] = []
     for name, network in h_and_z(model).items():

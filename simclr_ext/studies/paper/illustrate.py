@@ -43,7 +43,7 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     data, config = context.data, context.config
     model = train_model(config, data).eval()
     random = generator(cell.seed)
-    images = data.test_images[torch.randperm(len(data.test_images), generator=random)[:_IMAGES]]
+    images = data.test.images[torch.randperm(len(data.test.images), generator=random)[:_IMAGES]]
     augment = Augment(config.augment, config.side)
     views = torch.cat([augment(images, random), augment(images, random)])  # [2N, C, S, S]
     with torch.no_grad():

@@ -30,8 +30,8 @@ def _measure(cell: Cell, context: Context) -> list[Row]:
     rows: list[Row] = []
     for name, network in h_and_z(model).items():
         rows.append({"representation": name, **probe(network, data, config.side)})
-        points, shown = tsne_map(encode(network, data.test_images, config.side), cell.seed)
-        for (x, y), label in zip(points.tolist(), data.test_labels[shown].tolist(), strict=True):
+        points, shown = tsne_map(encode(network, data.test.images, config.side), cell.seed)
+        for (x, y), label in zip(points.tolist(), data.test.labels[shown].tolist(), strict=True):
             title = data.class_names[label]
             rows.append({"representation": name, "x": x, "y": y, "label": label, "class": title})
     return rows

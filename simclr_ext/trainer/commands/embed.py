@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from simclr_ext.options.extras import require
 from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.commands.session import open_session
 from simclr_ext.trainer.config.commands import EmbedConfig
-from simclr_ext.trainer.probes.features import Features, Labels, encode
+from simclr_ext.trainer.data import Part
+from simclr_ext.trainer.probes.features import Features, encode
 
 
 @dataclass(frozen=True)
@@ -36,31 +38,25 @@ def run_embed(config: EmbedConfig) -> EmbedResult:
     if config.format == "parquet":
         require("pyarrow", "parquet", "format: parquet")
     files: list[Path] = []
-    with open_session(config) as session:
+    with open_session(config, split=False) as session:
         data = session.data
         folder = session.folder(config.out, f"embed-{data.name}")
         encoder, dim = session.encoder(config.head_layers)
-        for part, images, labels in (
-            ("train", data.train_images, data.train_labels),
-            ("test", data.test_images, data.test_labels),
-        ):
-            features = encode(encoder, images, session.side)
+        for name, part in data.parts.items():
+            stem = name if len(data.parts) > 1 else "images"
+            features = encode(encoder, part.images, session.side)
             if config.format == "npy":
-                files += _write_npy(folder, part, features, labels.numpy())
+                files += _write_npy(folder, stem, features, part)
             else:
-                path = folder / f"{part}.parquet"
-                _write_parquet(path, features, labels.numpy(), data.class_names)
-                files.append(path)
+                files.append(folder / f"{stem}.parquet")
+                _write_parquet(files[-1], features, part, data.class_names)
     return EmbedResult(tuple(files), dim)
 
 
-def _write_npy(folder: Path, part: str, features: Features, labels: Labels) -> list[Path]:
-    arrays: dict[str, Features | Labels] = {
-        "embeddings": features,
-        "labels": labels,
-        "ids": np.arange(len(labels)),
-    }
-    paths = [folder / f"{part}-{name}.npy" for name in arrays]
+def _write_npy(folder: Path, stem: str, features: Features, part: Part) -> list[Path]:
+    ids = np.char.decode(part.ids, "utf-8", "surrogateescape")
+    arrays = {"embeddings": features, "labels": part.labels.numpy(), "ids": ids}
+    paths = [folder / f"{stem}-{name}.npy" for name in arrays]
     for path, array in zip(paths, arrays.values(), strict=True):
         with replacing(path) as file:
             np.save(file, array)
@@ -68,16 +64,17 @@ def _write_npy(folder: Path, part: str, features: Features, labels: Labels) -> l
 
 
 def _write_parquet(
-    path: Path, features: Features, labels: Labels, class_names: tuple[str, ...]
+    path: Path, features: Features, part: Part, class_names: tuple[str, ...]
 ) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
+    names = (*class_names, None)  # the last is that of NO_LABEL, -1
     columns = {
-        "id": pa.array(np.arange(len(labels))),
-        "label": pa.array(labels),
-        "class_name": pa.array([class_names[label] for label in labels]),
+        "id": pa.array(list(map(os.fsdecode, part.ids))),
+        "label": pa.array(part.labels.numpy()),
+        "class_name": pa.array([names[label] for label in part.labels], pa.string()),
         "embedding": vectors,
     }
     parquet.write_table(pa.table(columns), path)

@@ -93,8 +93,8 @@ def run_eval(config: EvalConfig) -> EvalResult:
         with open_session(dataclasses.replace(config, checkpoint=checkpoint)) as session:
             if checkpoint == config.checkpoint:
                 first = session
-                folder = session.folder(config.out, f"eval-{session.data.name}")
-            labels = session.data.test_labels.numpy()
+                folder = session.folder(config.out, f"eval-{session.labeled.name}")
+            labels = session.labeled.test.labels.numpy()
             for name, probe, ranking in _evaluate(session, config, chosen):
                 found = accuracy(ranking, labels), accuracy(ranking, labels, TOP)
                 draws.setdefault((name, probe), []).append(found)
@@ -135,7 +135,7 @@ def _rank_by_features(
     session: Session, config: EvalConfig, probe: Probe, features: Represent, chosen: list[float]
 ) -> Labels:
     """Return the classes that a probe on features ranks first; "lbfgs" adds its C to `chosen`."""
-    (train, test), labels = features(), session.data.train_labels.numpy()
+    (train, test), labels = features(), session.labeled.train.labels.numpy()
     if probe == "knn":
         keys, queries = standardize(train, test)
         return rank_by_neighbors(keys, labels, queries, config.neighbors, config.temperature)
@@ -150,9 +150,9 @@ def _rank_by_views(session: Session, config: EvalConfig, name: str) -> Labels:
     """Return the classes that the SGD probe on random views of images ranks first."""
     encoder, dim = _network(session, name, config.head_layers)
     augment = crop_and_flip(session.checkpoint.config.augment, session.side)
-    data = session.data
+    data = session.labeled
     return augmented_probe(
-        encoder, dim, augment, data.train_images, data.train_labels.numpy(), data.test_images,
+        encoder, dim, augment, data.train.images, data.train.labels.numpy(), data.test.images,
         session.classes, _sgd(config), config.seed,
     )  # fmt: skip
 
@@ -163,10 +163,10 @@ def _sgd(config: EvalConfig) -> SgdConfig:
 
 def _representations(session: Session, config: EvalConfig) -> dict[str, Represent]:
     cache = FeatureCache(session.path.parent / "features" if config.cache else None)
-    data = session.data
+    data = session.labeled
 
     def raw_pixels() -> tuple[Features, Features]:
-        return pixels(data.train_images), pixels(data.test_images)
+        return pixels(data.train.images), pixels(data.test.images)
 
     def encoded(name: str) -> tuple[Features, Features]:
         encoder, _ = _network(session, name, config.head_layers)
@@ -176,7 +176,7 @@ def _representations(session: Session, config: EvalConfig) -> dict[str, Represen
             key = fingerprint(session.path, images, session.side, config.head_layers, name)
             return cache.get(key, lambda: encode(encoder, images, session.side))
 
-        return compute(data.train_images), compute(data.test_images)
+        return compute(data.train.images), compute(data.test.images)
 
     representations: dict[str, Represent] = {}
     if config.baselines:

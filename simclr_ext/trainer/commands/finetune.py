@@ -15,7 +15,8 @@ from simclr_ext.options.serialize import to_plain
 from simclr_ext.trainer.atomic import replacing, write_text
 from simclr_ext.trainer.commands.session import Session, open_session
 from simclr_ext.trainer.config.commands import FinetuneConfig
-from simclr_ext.trainer.probes.classifier import rank_images, stratified_subset, train_classifier
+from simclr_ext.trainer.data.split import stratified_subset
+from simclr_ext.trainer.probes.classifier import rank_images, train_classifier
 from simclr_ext.trainer.probes.linear import linear_classifier
 from simclr_ext.trainer.probes.scores import TOP, Accuracy, accuracy
 from simclr_ext.trainer.probes.tables import accuracy_to_plain, markdown_table, percent
@@ -71,15 +72,16 @@ def run_finetune(config: FinetuneConfig) -> FinetuneResult:
     config = dataclasses.replace(config, sgd=dataclasses.replace(config.sgd, epochs=epochs))
     with open_session(config) as session:
         start = "untrained encoder" if config.scratch else "trained encoder"
-        name = f"finetune-{session.data.name}-{config.labels:g}"
+        name = f"finetune-{session.labeled.name}-{config.labels:g}"
         folder = session.folder(config.out, f"{name}-scratch" if config.scratch else name)
-        labels, test_labels = session.data.train_labels.numpy(), session.data.test_labels.numpy()
+        train, test = session.labeled.train, session.labeled.test
+        labels, test_labels = train.labels.numpy(), test.labels.numpy()
         top1: list[float] = []
         top5: list[float] = []
         for seed in range(config.seed, config.seed + config.seeds):
             rows = torch.from_numpy(stratified_subset(labels, config.labels, seed))
             classifier = _finetune(session, config, rows, seed)
-            ranking = rank_images(classifier, session.data.test_images, session.side)
+            ranking = rank_images(classifier, test.images, session.side)
             top1.append(accuracy(ranking, test_labels))
             top5.append(accuracy(ranking, test_labels, TOP))
             if seed == config.seed:
@@ -87,7 +89,7 @@ def run_finetune(config: FinetuneConfig) -> FinetuneResult:
                     torch.save(classifier.cpu().state_dict(), file)
         result = FinetuneResult(
             folder,
-            session.data.name,
+            session.labeled.name,
             len(rows),
             Accuracy(tuple(top1)),
             Accuracy(tuple(top5)) if session.classes > TOP else None,
@@ -105,12 +107,12 @@ def _finetune(session: Session, config: FinetuneConfig, rows: Tensor, seed: int)
     # A copy, because the next repetition starts from the same weights.
     classifier = nn.Sequential(copy.deepcopy(encoder), linear).to(session.device).train()
     augment = crop_and_flip(session.checkpoint.config.augment, session.side)
-    views = random_views(session.data.train_images, augment, session.device)
+    views = random_views(session.labeled.train.images, augment, session.device)
 
     def inputs(batch: Tensor, generator: Generator) -> Tensor:
         return views(rows[batch], generator)
 
-    labels = session.data.train_labels[rows].to(session.device)
+    labels = session.labeled.train.labels[rows].to(session.device)
     train_classifier(classifier, inputs, labels, config.sgd, seed)
     return classifier
 

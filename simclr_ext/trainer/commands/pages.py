@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,12 @@ from torch import Tensor
 from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.commands.session import open_session
 from simclr_ext.trainer.config.commands import PagesConfig
-from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.data import NO_LABEL, Dataset, Part
 from simclr_ext.trainer.data.png import data_url
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.knn import find_neighbors
 from simclr_ext.trainer.probes.optional import left_out
-from simclr_ext.trainer.probes.tsne import plot_tsne
+from simclr_ext.trainer.probes.tsne import TSNE_POINTS, plot_tsne
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -37,13 +38,13 @@ _PAGE = """<!doctype html>
   .other {{ font-style: italic }}
 </style>
 <h1>{title}</h1>
-<p>{count} test images, and the training images that are nearest by cosine similarity of h.
-Blue, solid: same class, {share:.0%} of them. Orange, dashed, &ne;: another class.</p>
+<p>{count} images, and the training images that are nearest by cosine similarity of h. {legend}</p>
 <table>
-<tr><th>test image</th><th colspan="{neighbors}">nearest training images, nearest first</th></tr>
+<tr><th>image</th><th colspan="{neighbors}">nearest training images, nearest first</th></tr>
 {rows}
 </table>
 """
+_LEGEND = "Blue, solid: same class, {share:.0%} of them. Orange, dashed, &ne;: another class."
 
 
 @dataclass(frozen=True)
@@ -67,48 +68,58 @@ def run_pages(config: PagesConfig) -> PagesResult:
         data = session.data
         folder = session.folder(config.out, f"pages-{data.name}")
         encoder, _ = session.encoder()
-        train = encode(encoder, data.train_images, session.side)
-        test = encode(encoder, data.test_images, session.side)
-    shown = np.random.default_rng(config.seed).permutation(len(test))[: config.queries]
-    _, rows = find_neighbors(train, test[shown], config.neighbors)
+        name, shown = data.unseen(TSNE_POINTS, config.seed)
+        train = encode(encoder, data.train.images, session.side)
+        test = encode(encoder, shown.images, session.side)
+    rows = torch.from_numpy(np.random.default_rng(config.seed).permutation(len(shown)))
+    queries = rows[: config.queries]
+    # If the queries are training images, the nearest one is the query itself.
+    itself = int(name == "training")
+    _, neighbors = find_neighbors(train, test[queries], config.neighbors + itself)
     page, picture = folder / "neighbors.html", folder / "tsne.png"
-    write_text(page, neighbors_page(data, torch.from_numpy(shown), rows))
+    write_text(page, neighbors_page(data, shown.take(queries), neighbors[:, itself:]))
     files = [page]
     with left_out(picture.name):
-        plot_tsne(picture, test, data.test_labels, data.class_names, config.seed)
+        title = f"t-SNE of h, {min(len(shown), TSNE_POINTS):,} {name} images"
+        plot_tsne(picture, test, shown.labels, data.class_names, config.seed, title)
         files.append(picture)
     return PagesResult(tuple(files))
 
 
-def neighbors_page(data: Dataset, queries: Tensor, neighbors: Tensor) -> str:
+def neighbors_page(data: Dataset, queries: Part, neighbors: Tensor) -> str:
     """Return an HTML page with the pictures in it.
 
     Args:
-        data: The images.
-        queries: Rows of test images, [q].
+        data: The training images, and the names of the classes.
+        queries: The images to which the nearest are shown, [q].
         neighbors: Rows of the training images nearest to each, [q, k].
     """
-    lines = []
-    for query, nearest in zip(queries, neighbors, strict=True):
-        label = int(data.test_labels[query])
-        (image,) = data.test_images[query[None]]
-        cells = [_cell(image, data.class_names[label], "query")]
-        for row, image in zip(nearest, data.train_images[nearest], strict=True):
-            own = int(data.train_labels[row])
-            name = data.class_names[own]
-            kind, text = ("same", name) if own == label else ("other", f"\u2260 {name}")
-            cells.append(_cell(image, text, kind))
+    names = (*data.class_names, "")  # the last is that of NO_LABEL, -1
+    lines, same, pairs = [], 0, 0
+    for row, nearest in enumerate(neighbors):
+        query, found = queries.take(torch.tensor([row])), data.train.take(nearest)
+        own = int(query.labels)
+        cells = [_cell(query.images[:][0], query.ids[0], names[own], "query")]
+        for image, key, label in zip(
+            found.images[:], found.ids, found.labels.tolist(), strict=True
+        ):
+            kind, text = "none", names[label]
+            if NO_LABEL not in (own, label):
+                kind = "same" if own == label else "other"
+                text = text if own == label else f"\u2260 {text}"
+                same, pairs = same + (own == label), pairs + 1
+            cells.append(_cell(image, key, text, kind))
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    same = data.train_labels[neighbors] == data.test_labels[queries][:, None]
     return _PAGE.format(
         title=f"Nearest neighbors, {html.escape(data.name)}",
         count=len(queries),
-        share=float(same.double().mean()),
+        legend=_LEGEND.format(share=same / pairs) if pairs else "",
         neighbors=neighbors.shape[1],
         rows="\n".join(lines),
     )
 
 
-def _cell(image: Tensor, text: str, kind: str) -> str:
-    text = html.escape(text)
-    return f'<td class="{kind}"><img alt="{text}" src="{data_url(image)}">{text}</td>'
+def _cell(image: Tensor, key: bytes, text: str, kind: str) -> str:
+    text, title = html.escape(text), html.escape(os.fsdecode(key))
+    picture = f'<img alt="{text or title}" title="{title}" src="{data_url(image)}">'
+    return f'<td class="{kind}">{picture}{text}</td>'

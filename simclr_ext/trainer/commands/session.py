@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import RunFolderError
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config.commands import CheckpointConfig
-from simclr_ext.trainer.data import Dataset, open_data
+from simclr_ext.trainer.config.images import ImagesConfig
+from simclr_ext.trainer.data import Dataset, absolute, open_data
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
+from simclr_ext.trainer.progress import say
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,15 @@ class Session:
     def side(self) -> int:
         """Side in pixels of the images that the model was trained on."""
         return self.checkpoint.config.side
+
+    @property
+    def labeled(self) -> Dataset:
+        """The images that have a label.
+
+        Raises:
+            DataError: There are no labels to evaluate with.
+        """
+        return self.data.labeled
 
     @property
     def classes(self) -> int:
@@ -73,8 +85,13 @@ class Session:
 
 
 @contextmanager
-def open_session(config: CheckpointConfig) -> Iterator[Session]:
+def open_session(config: CheckpointConfig, *, split: bool = True) -> Iterator[Session]:
     """Read a checkpoint and its data, and set PyTorch's threads while the block runs.
+
+    Args:
+        config: The command's options.
+        split: Whether to hold out test images as in the training, if the data set has none of its
+            own.
 
     Raises:
         CheckpointError: The checkpoint is missing or cannot be read.
@@ -87,9 +104,16 @@ def open_session(config: CheckpointConfig) -> Iterator[Session]:
     with threads(config.threads):
         run = checkpoint.config
         root = config.data_root or run.data_root
-        background = config.background or run.background
-        data = open_data(config.data or run.data, root, config.download, background)
+        name = run.data if config.data is None else absolute(config.data)
+        # The run's images are split as they were for the run.
+        images = run.images if name == run.data else ImagesConfig(background=run.images.background)
+        images = dataclasses.replace(images, on_broken=config.on_broken)
+        if not split:
+            images = dataclasses.replace(images, test_share=0.0)
+        data = open_data(name, root, config.download, images, config.workers)
         data = data.at(run.side, config.workers).with_channels(run.channels)
+        for text in data.broken:
+            say(f"left out: {text}")
         yield Session(path, checkpoint, data, torch.device(config.device))
 
 

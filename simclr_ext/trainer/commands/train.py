@@ -14,12 +14,14 @@ from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import CheckpointError, ConfigError, StorageError, WorkerError
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
-from simclr_ext.trainer.data import Dataset, open_data
+from simclr_ext.trainer.data import Dataset, absolute, open_data
+from simclr_ext.trainer.data.verify import check_readable
 from simclr_ext.trainer.model.checkpoint import Checkpoint
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 from simclr_ext.trainer.probes.comparison import compare
 from simclr_ext.trainer.probes.scores import Scores
 from simclr_ext.trainer.probes.tables import format_table
+from simclr_ext.trainer.progress import say
 from simclr_ext.trainer.training.callbacks import Callback
 from simclr_ext.trainer.training.loop import pretrain
 from simclr_ext.trainer.training.preflight import check_loss, check_model
@@ -77,6 +79,7 @@ def run_train(
         training = Training.start(model, config)
         with folder.created():
             folder.start(training, config, source.images)
+            folder.write_images(data)
             return _train(folder, config, data, source, training, callbacks, report)
 
 
@@ -128,11 +131,18 @@ def _changed(config: ResolvedConfig, changes: Mapping[str, Any]) -> TrainConfig:
 
 def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
     """Return a run's images, and its configuration resolved for them and checked on the device."""
-    data = open_data(options.data, options.data_root, options.download, options.background)
+    workers = max(1, options.workers)
+    root, name = absolute(options.data_root), absolute(options.data)
+    options = dataclasses.replace(options, data=name, data_root=root)
+    data = open_data(name, root, options.download, options.images, workers)
+    say(data.summary)
     config = options.resolve(data.channels, *data.sides)
     check_device(config.device)
     check_loss(config.temperature, config.device)
-    return config, data.at(config.side, max(1, config.workers))
+    data = data.at(config.side, workers)
+    if options.images.on_broken == "stop":  # otherwise every image has been read
+        check_readable(data.test.images, workers)
+    return config, data
 
 
 def _restore(
@@ -187,7 +197,9 @@ def _train(
                 for _ in pretrain(training, source, config):
                     recorder.after_step(training, stop)
             recorder.after_training(training)
-            scores = compare(training.model, data, config) if config.evaluate else {}
+            scores = {}
+            if config.evaluate and data.has_labels:
+                scores = compare(training.model, data.labeled, config)
             recorder.after_evaluation(training, scores)
             model, epochs = training.model.eval(), tuple(training.epochs)
             result = TrainResult(folder.path, config, model, epochs, scores)

@@ -13,6 +13,7 @@ from simclr_ext.trainer.config.commands import (
     PagesConfig,
     SgdConfig,
 )
+from simclr_ext.trainer.config.images import ImagesConfig
 from simclr_ext.trainer.config.model import ModelConfig
 from simclr_ext.trainer.config.monitor import MonitorConfig
 from simclr_ext.trainer.config.optim import OptimConfig
@@ -28,6 +29,7 @@ __all__ = [
     "EvalConfig",
     "ExportConfig",
     "FinetuneConfig",
+    "ImagesConfig",
     "ModelConfig",
     "MonitorConfig",
     "OptimConfig",

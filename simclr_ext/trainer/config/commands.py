@@ -8,7 +8,6 @@ from typing import Literal
 from simclr_ext.options.checks import (
     check,
     check_at_least,
-    check_color,
     check_null_or_at_least,
     check_positive,
     check_types,
@@ -53,7 +52,7 @@ class CheckpointConfig:
         data_root: Folder of the named data sets, such as cifar10, and of downloads; null: the
             training's.
         download: Whether to download the data set if it is missing.
-        background: Color behind transparent pixels of image files; null: the training's.
+        on_broken: What becomes of images that cannot be read: "stop", or "skip": they are left out.
         workers: Threads that decode images of folders; results do not depend on their number.
         out: Folder of the results, created if needed; null: one beside the checkpoint.
         device: PyTorch device, such as "cpu" or "cuda".
@@ -65,7 +64,7 @@ class CheckpointConfig:
     data: str | None = None
     data_root: str | None = None
     download: bool = False
-    background: tuple[int, int, int] | None = None
+    on_broken: Literal["stop", "skip"] = "stop"
     workers: int = 2
     out: str | None = None
     device: str = "cpu"
@@ -76,8 +75,6 @@ class CheckpointConfig:
         check_types(self)
         check(self.checkpoint != "", "checkpoint", self.checkpoint, "the path of a file or folder")
         check(self.data != "", "data", self.data, "null or a data set")
-        if self.background is not None:
-            check_color("background", self.background)
         check_at_least("workers", self.workers, 1)
         check(self.out != "", "out", self.out, "null or the path of a folder")
         check(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")

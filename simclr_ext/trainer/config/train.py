@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from simclr_ext.options.checks import (
     check,
     check_at_least,
-    check_color,
     check_null_or_at_least,
     check_positive,
     check_types,
 )
 from simclr_ext.options.serialize import from_plain, to_plain
 from simclr_ext.trainer.config.augment import AugmentConfig
+from simclr_ext.trainer.config.images import ImagesConfig
 from simclr_ext.trainer.config.model import ModelConfig
 from simclr_ext.trainer.config.monitor import MonitorConfig
 from simclr_ext.trainer.config.optim import OptimConfig
@@ -36,11 +36,11 @@ class TrainConfig:
 
     Attributes:
         data: "digits" (scikit-learn's, offline), "cifar10", "cifar100", "stl10", "svhn",
-            "fashion-mnist", "imagenet", the path of an .npz file with MedMNIST's keys, or of a
-            folder with train/ and test/ (or val/), which have a folder of images per class.
+            "fashion-mnist", "imagenet", or the path of a folder of images, with or without
+            classes and a split, of an .npz or .npy file, of a list of files (.txt or .csv), or a
+            pattern such as "photos/**/*.jpg"; see docs/images.md.
         data_root: Folder of the named data sets, such as cifar10, and of downloads.
         download: Whether to download the data set if it is missing.
-        background: Color behind transparent pixels of image files: red, green, blue in 0..255.
         workers: Processes that decode images of folders during training, and threads after it.
         out: Run folder, new or empty; null: runs/<data>-<timestamp>.
         image_size: Side of the views in pixels; null: the images' longer side, but at least 16,
@@ -62,6 +62,7 @@ class TrainConfig:
         threads: CPU threads of PyTorch, at most one per processor; null: PyTorch's own choice.
             Results are bit-identical only between runs with the same number of threads.
         device: PyTorch device, such as "cpu" or "cuda".
+        images: How images are read and split.
         augment: Augmentation, which makes the views.
         model: Encoder and projection head.
         optim: Optimizer and schedule.
@@ -71,7 +72,6 @@ class TrainConfig:
     data: str = "digits"
     data_root: str = "data"
     download: bool = False
-    background: tuple[int, int, int] = (255, 255, 255)
     workers: int = 2
     out: str | None = None
     image_size: int | None = None
@@ -86,6 +86,7 @@ class TrainConfig:
     seed: int = 0
     threads: int | None = None
     device: str = "cpu"
+    images: ImagesConfig = field(default_factory=ImagesConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -95,7 +96,6 @@ class TrainConfig:
         check_types(self)
         check(self.data != "", "data", self.data, "the name of a data set, a file or a folder")
         check(self.data_root != "", "data_root", self.data_root, "the path of a folder")
-        check_color("background", self.background)
         check_at_least("workers", self.workers, 0)
         check(self.out != "", "out", self.out, "null or the path of a folder")
         check_null_or_at_least("image_size", self.image_size, 4)

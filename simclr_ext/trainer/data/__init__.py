@@ -2,55 +2,72 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data.dataset import Dataset
+from simclr_ext.trainer.config.images import ImagesConfig
+from simclr_ext.trainer.data.arrays import load_arrays
+from simclr_ext.trainer.data.dataset import NO_LABEL, Dataset, Part
 from simclr_ext.trainer.data.digits import load_digits
-from simclr_ext.trainer.data.files import ImageFiles, Images
-from simclr_ext.trainer.data.folder import open_folder
+from simclr_ext.trainer.data.files import image_suffixes
+from simclr_ext.trainer.data.folder import list_folder
 from simclr_ext.trainer.data.idx import is_idx_folder, load_idx
+from simclr_ext.trainer.data.images import Images, LazyImages
+from simclr_ext.trainer.data.listing import Listing
+from simclr_ext.trainer.data.lists import is_pattern, list_file, list_image, list_pattern
 from simclr_ext.trainer.data.named import NAMED, load_named
-from simclr_ext.trainer.data.npz import load_npz
-from simclr_ext.trainer.data.pixels import WHITE, Color
 
-__all__ = ["Dataset", "ImageFiles", "Images", "load_data", "open_data"]
+__all__ = [
+    "NO_LABEL",
+    "Dataset",
+    "Images",
+    "LazyImages",
+    "Part",
+    "absolute",
+    "load_data",
+    "open_data",
+]
+
+_NAMES = ("digits", *NAMED, "imagenet")
 
 
 def open_data(
-    data: str, root: str = "data", download: bool = False, background: Color = WHITE
+    data: str,
+    root: str = "data",
+    download: bool = False,
+    images: ImagesConfig | None = None,
+    workers: int = 2,
 ) -> Dataset:
     """Return the data set that a configuration's `data` names.
 
     Args:
-        data: "digits", a name that torchvision knows, "imagenet", or the path of an .npz file, of
-            a folder with train/ and test/, or of a folder of IDX files.
+        data: "digits", a name that torchvision knows, "imagenet", or the path of a folder of
+            images, of an .npz or .npy file, of a list of files (.txt or .csv), of a folder of IDX
+            files, of an image, or a pattern of paths such as "photos/**/*.jpg".
         root: Folder of the named data sets and of downloads.
         download: Whether to download the data set if it is missing.
-        background: Color behind transparent pixels of image files.
+        images: How images are read and split; None: the defaults.
+        workers: Threads that read images.
 
     Raises:
         DataError: There is no such data set, or it cannot be read or downloaded.
     """
-    if data == "digits":
-        return load_digits()
-    if data in NAMED:
-        return load_named(data, Path(root).expanduser(), download)
-    if data == "imagenet":
-        return _imagenet(Path(root).expanduser() / "imagenet", download, background)
-    path = Path(data).expanduser()
-    if path.is_dir():
-        if is_idx_folder(path):
-            return load_idx(path, path.name)
-        return open_folder(path, path.name, background)
-    if path.suffix == ".npz":
-        return load_npz(path)
-    names = ", ".join(("digits", *NAMED, "imagenet"))
-    raise DataError(f"data must be {names}, the path of an .npz file or of a folder, got {data!r}")
+    images = images or ImagesConfig()
+    found = _find(data, Path(root).expanduser(), download)
+    if isinstance(found, Listing):
+        found = found.dataset(images, workers)
+    if not images.labels or _classes(found) < 2:
+        found = found.without_labels()
+    return found.with_split(images.test_share, images.split_seed)
 
 
 def load_data(
-    data: str, root: str = "data", download: bool = False, side: int | None = None
+    data: str,
+    root: str = "data",
+    download: bool = False,
+    images: ImagesConfig | None = None,
+    side: int | None = None,
 ) -> Dataset:
     """Return a data set in memory.
 
@@ -58,6 +75,7 @@ def load_data(
         data: As for `open_data`.
         root: As for `open_data`.
         download: As for `open_data`.
+        images: As for `open_data`.
         side: Side in pixels to which images of folders are resized and cropped if their sizes
             differ, or if they do not fit into memory at their own size; None: their own, at most
             224.
@@ -65,15 +83,53 @@ def load_data(
     Raises:
         DataError: As for `open_data`, or it does not fit.
     """
-    opened = open_data(data, root, download)
+    opened = open_data(data, root, download, images)
     return opened.at(side or opened.sides[0]).in_memory()
 
 
-def _imagenet(folder: Path, download: bool, background: Color) -> Dataset:
+def absolute(data: str) -> str:
+    """Return the data set's path or pattern as an absolute one; names are unchanged."""
+    return data if data in _NAMES else os.path.abspath(Path(data).expanduser())  # noqa: PTH100 (keeps links)
+
+
+def _find(data: str, root: Path, download: bool) -> Dataset | Listing:
+    if data == "digits":
+        return load_digits()
+    if data in NAMED:
+        return load_named(data, root, download)
+    if data == "imagenet":
+        return _imagenet(root / "imagenet", download)
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return load_idx(path, path.name) if is_idx_folder(path) else list_folder(path)
+    if is_pattern(data) and not path.exists():
+        return list_pattern(str(path))
+    suffix = path.suffix.lower()
+    known = {".npz", ".npy", ".txt", ".csv"} | image_suffixes()
+    if suffix not in known:
+        names = ", ".join(_NAMES)
+        kinds = (
+            "a folder of images, an .npz or .npy file, a list (.txt, .csv), an image or a pattern"
+        )
+        gone = "" if path.exists() else "; there is no such folder or file"
+        raise DataError(f"data must be {names}, or {kinds}, got {data!r}{gone}")
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if suffix in (".npz", ".npy"):
+        return load_arrays(path)
+    return list_file(path) if suffix in (".txt", ".csv") else list_image(path)
+
+
+def _classes(data: Dataset) -> int:
+    """Return the number of classes that training images have."""
+    return len(set(data.train.labels.tolist()) - {NO_LABEL})
+
+
+def _imagenet(folder: Path, download: bool) -> Listing:
     if not (folder / "train").is_dir() or not (folder / "val").is_dir():
         reason = "its license does not allow a download" if download else "not found"
         raise DataError(
             f"imagenet: {reason}; expected {folder / 'train'} and {folder / 'val'}, with a folder "
             "of images per class in each"
         )
-    return open_folder(folder, "imagenet", background)
+    return list_folder(folder)

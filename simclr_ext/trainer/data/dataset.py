@@ -1,81 +1,203 @@
-"""A data set: training and test images, in memory or in files, and their labels."""
+"""A data set: training and test images, in memory or decoded on demand, and their labels."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data.files import ImageFiles, Images
+from simclr_ext.trainer.data.images import Images, LazyImages
+from simclr_ext.trainer.data.split import stratified_subset
 
 _MEMORY_LIMIT = 4 * 2**30  # bytes
 FILES_SIDE = 224  # maximum default side of image files; the paper's, for ImageNet
+NO_LABEL = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The training images of a data set, or its test images.
+
+    Attributes:
+        images: [n, C, H, W] uint8, or images that are decoded on demand.
+        labels: [n] int64; -1: the image has no label.
+        ids: [n] bytes: path of each image in the data set, or its row number.
+    """
+
+    images: Images
+    labels: Tensor
+    ids: NDArray[np.bytes_]
+
+    @classmethod
+    def of(
+        cls,
+        images: Images,
+        labels: Tensor | None = None,
+        ids: NDArray[np.bytes_] | None = None,
+    ) -> Part:
+        """Return images without labels, and with row numbers as ids, unless they are given."""
+        if labels is None:
+            labels = torch.full((len(images),), NO_LABEL)
+        return cls(images, labels, np.arange(len(images)).astype(np.bytes_) if ids is None else ids)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Tensor) -> Part:
+        """Return some of the images; a range of rows shares their memory."""
+        images: Images
+        if isinstance(self.images, LazyImages):
+            images = self.images.take(rows)
+        elif len(rows) > 0 and bool((rows.diff() == 1).all()):
+            images = self.images[int(rows[0]) : int(rows[-1]) + 1]
+        else:
+            images = self.images[rows]
+        return Part(images, self.labels[rows], self.ids[rows.numpy()])
+
+    def with_unlabeled(self, images: Tensor) -> Part:
+        """Return these images in memory followed by others [u, C, H, W] without labels."""
+        every = torch.cat([self.images[:], images])
+        return Part.of(every, torch.cat([self.labels, torch.full((len(images),), NO_LABEL)]))
+
+    @property
+    def labeled(self) -> Part:
+        """The images that have a label."""
+        has = self.labels != NO_LABEL
+        return self if bool(has.all()) else self.take(has.nonzero()[:, 0])
+
+    def without_labels(self) -> Part:
+        """Return the same images without labels."""
+        return Part.of(self.images, ids=self.ids)
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Images and labels.
 
     Attributes:
         name: Short name, for the run folder and titles.
-        train_images: [n, C, H, W] uint8, C = 1 or 3, or files.
-        train_labels: [n] int64.
-        test_images: [m, C, H, W] uint8, or files.
-        test_labels: [m] int64.
-        class_names: Name of each label.
-        unlabeled: [u, C, H, W] uint8, images to pretrain on instead; None: the training images.
+        train: All its images train the encoder; those with a label also train probes.
+        test: Images that the encoder is not trained on; may be empty.
+        class_names: Name of each label; empty if there are no labels.
+        broken: What is wrong with each image that was left out because it cannot be read.
     """
 
     name: str
-    train_images: Images
-    train_labels: Tensor
-    test_images: Images
-    test_labels: Tensor
-    class_names: tuple[str, ...]
-    unlabeled: Tensor | None = None
+    train: Part
+    test: Part
+    class_names: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """A line on the images, for people."""
+        labeled = len(self.train.labeled)
+        parts = [f"{len(self.train):,} training images"]
+        if self.class_names and labeled < len(self.train):
+            parts[0] += f" ({labeled:,} with labels)"
+        if len(self.test) > 0:
+            parts.append(f"{len(self.test):,} test images")
+        if self.class_names:
+            parts.append(f"{len(self.class_names)} classes")
+        if self.broken:
+            parts.append(f"{len(self.broken):,} broken images left out")
+        if not self.has_labels:
+            parts.append("no labels to evaluate with: no comparison and no k-NN accuracy")
+        return f"{self.name}: {', '.join(parts)}"
 
     @property
     def channels(self) -> int:
-        """C: 1 for gray images, 3 for color images."""
-        images = self.train_images
-        return images.channels if isinstance(images, ImageFiles) else images.shape[1]
+        """C, such as 1 for gray images and 3 for color images."""
+        images = self.train.images
+        return images.channels if isinstance(images, LazyImages) else images.shape[1]
 
     @property
     def sides(self) -> tuple[int, int]:
         """Height and width in pixels of the images, for files after decoding."""
-        images = self.train_images
-        if isinstance(images, ImageFiles):
+        images = self.train.images
+        if isinstance(images, LazyImages):
             return (images.side or FILES_SIDE,) * 2
         return images.shape[2], images.shape[3]
 
     @property
-    def pretrain_images(self) -> Images:
-        """The images that train the encoder."""
-        return self.train_images if self.unlabeled is None else self.unlabeled
+    def parts(self) -> dict[str, Part]:
+        """The parts that have images, by name."""
+        parts = {"train": self.train, "test": self.test}
+        return {name: part for name, part in parts.items() if len(part) > 0}
+
+    @property
+    def labeled(self) -> Dataset:
+        """The images that have a label.
+
+        Raises:
+            DataError: There are not two classes among them, or no test images.
+        """
+        data = self._with_parts(lambda part: part.labeled)
+        if not self.class_names:
+            raise DataError(f"{self.name} has no labels, or a single class")
+        if len(data.test) == 0:
+            raise DataError(f"{self.name} has no labeled test images: set images.test_share")
+        return data
+
+    def unseen(self, images: int, seed: int) -> tuple[str, Part]:
+        """Return "test" and the test images; if there are none, "training" and some of those.
+
+        Args:
+            images: Maximum number of training images.
+            seed: Seed of their choice.
+        """
+        if len(self.test) > 0:
+            return "test", self.test
+        rows = np.random.default_rng(seed).permutation(len(self.train))[:images]
+        return "training", self.train.take(torch.from_numpy(np.sort(rows)))
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a representation can be evaluated: two classes, and labeled test images."""
+        return bool(self.class_names) and len(self.test.labeled) > 0
+
+    def without_labels(self) -> Dataset:
+        """Return the same images without labels."""
+        train, test = self.train.without_labels(), self.test.without_labels()
+        return replace(self, train=train, test=test, class_names=())
+
+    def with_split(self, share: float, seed: int) -> Dataset:
+        """Return the data set with test images: its own, or a random share of every class.
+
+        Images without a label stay training images, and so does the only image of a class.
+
+        Args:
+            share: Share of the labeled images, in [0, 1).
+            seed: Seed of the choice.
+        """
+        if len(self.test) > 0 or not self.class_names or share == 0:
+            return self
+        labels = self.train.labels.numpy().copy()
+        labels[np.isin(labels, np.flatnonzero(np.bincount(labels[labels >= 0]) < 2))] = NO_LABEL
+        labeled = np.flatnonzero(labels != NO_LABEL)
+        held_out = torch.from_numpy(labeled[stratified_subset(labels[labeled], share, seed)])
+        kept = torch.ones(len(labels), dtype=torch.bool)
+        kept[held_out] = False
+        return replace(
+            self, train=self.train.take(kept.nonzero()[:, 0]), test=self.train.take(held_out)
+        )
 
     def at(self, side: int, workers: int = 2) -> Dataset:
         """Return the same images; files are decoded to squares of `side`, by `workers` threads."""
-
-        def resized(images: Images) -> Images:
-            if isinstance(images, ImageFiles):
-                return dataclasses.replace(images, side=side, workers=workers)
-            return images
-
-        return dataclasses.replace(
-            self,
-            train_images=resized(self.train_images),
-            test_images=resized(self.test_images),
-        )
+        return self.with_lazy(lambda images: replace(images, side=side, workers=workers))
 
     @property
     def too_large(self) -> str | None:
         """Why the files do not fit into memory; None: at most 4 GiB, or already in memory."""
-        if isinstance(self.train_images, Tensor):
+        if isinstance(self.train.images, Tensor):
             return None
         height, width = self.sides
-        images = len(self.train_images) + len(self.test_images)
+        images = len(self.train) + len(self.test)
         if fits_in_memory(images, height, width):
             return None
         size, limit = (n / 2**30 for n in (_bytes(images, height, width), _MEMORY_LIMIT))
@@ -92,9 +214,7 @@ class Dataset:
         """
         if self.too_large is not None:
             raise DataError(self.too_large)
-        return dataclasses.replace(
-            self, train_images=self.train_images[:], test_images=self.test_images[:]
-        )
+        return self.with_lazy(lambda images: images[:])
 
     def with_channels(self, channels: int) -> Dataset:
         """Return the images with the number of channels of a model; gray ones are repeated.
@@ -104,13 +224,32 @@ class Dataset:
         """
         if self.channels == channels:
             return self
-        if self.channels == 3:
-            raise DataError(f"the model takes gray images, but those of {self.name} have color")
-        train, test = (
-            images[:].expand(-1, channels, -1, -1)
-            for images in (self.train_images, self.test_images)
+        if self.channels != 1:
+            kind = "gray images" if channels == 1 else f"{channels} channels"
+            raise DataError(
+                f"the model takes {kind}, but images of {self.name} have {self.channels} channels"
+            )
+        return self._with_images(
+            lambda images: (
+                replace(images, channels=channels)
+                if isinstance(images, LazyImages)
+                else images.expand(-1, channels, -1, -1)
+            )
         )
-        return dataclasses.replace(self, train_images=train, test_images=test)
+
+    def with_lazy(self, change: Callable[[LazyImages], Images]) -> Dataset:
+        """Return the data set with a function of its images that are decoded on demand."""
+        return self._with_images(
+            lambda images: change(images) if isinstance(images, LazyImages) else images
+        )
+
+    def _with_images(self, change: Callable[[Images], Images]) -> Dataset:
+        return self._with_parts(lambda part: replace(part, images=change(part.images)))
+
+    def _with_parts(self, change: Callable[[Part], Part]) -> Dataset:
+        train = change(self.train)
+        test = change(self.test) if len(self.test) > 0 else self.test
+        return replace(self, train=train, test=test)
 
 
 def fits_in_memory(images: int, height: int, width: int) -> bool:

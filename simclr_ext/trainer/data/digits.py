@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from simclr_ext.trainer.data.dataset import Dataset
+from simclr_ext.trainer.data.dataset import Dataset, Part
 
 
 def load_digits() -> Dataset:
@@ -20,11 +20,8 @@ def load_digits() -> Dataset:
         images, digits.target, test_size=0.2, stratify=digits.target, random_state=0
     )
     train_images, test_images, train_labels, test_labels = split
-    return Dataset(
-        "digits",
-        torch.from_numpy(train_images)[:, None],
-        torch.from_numpy(train_labels).long(),
-        torch.from_numpy(test_images)[:, None],
-        torch.from_numpy(test_labels).long(),
-        tuple(str(digit) for digit in digits.target_names),
+    train, test = (
+        Part.of(torch.from_numpy(images)[:, None], torch.from_numpy(labels).long())
+        for images, labels in ((train_images, train_labels), (test_images, test_labels))
     )
+    return Dataset("digits", train, test, tuple(str(digit) for digit in digits.target_names))

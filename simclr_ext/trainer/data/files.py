@@ -1,150 +1,144 @@
-"""Image files, decoded on demand."""
+"""Image files on disk: which there are below a folder, and a reader of them."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data.pixels import WHITE, Color, convert, upright_size
 
-# What Pillow raises for broken files, depending on their format.
-_BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+# Pillow reads these by starting another program (EPS), or without pixels of their own.
+_NOT_PICTURES = {
+    ".eps",
+    ".ps",
+    ".fits",
+    ".grib",
+    ".h5",
+    ".hdf",
+    ".bufr",
+    ".wmf",
+    ".emf",
+    ".mpg",
+    ".mpeg",
+}
+# Files that a system or a program leaves beside images.
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
-@dataclass(frozen=True)
-class ImageFiles:
-    """Image files, indexed like a tensor [n, 3, side, side] uint8; indexing decodes them.
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes of the files that Pillow reads here, in lower case."""
+    readable = (
+        suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN
+    )
+    return frozenset(readable) - _NOT_PICTURES
+
+
+@dataclass(frozen=True, eq=False)
+class FileReader:
+    """Image files, decoded by Pillow.
 
     Attributes:
-        paths: The files.
-        side: Side in pixels to which images are resized and cropped; None: not chosen yet, so that
-            they cannot be indexed.
-        workers: Threads that decode; results do not depend on their number.
-        background: Color behind transparent pixels.
+        root: Folder to which the paths are relative.
+        paths: [n] bytes: an array takes a tenth of the memory of as many Path objects.
     """
 
-    channels: ClassVar[int] = 3  # C: files are read in RGB
-    paths: tuple[str, ...]
-    side: int | None = None
-    workers: int = 2
-    background: Color = WHITE
+    root: str
+    paths: NDArray[np.bytes_]
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        """Return some of the images, [b, 3, side, side] uint8: resized, then center-cropped.
+    def source(self, index: int) -> str:
+        """Return a file's path."""
+        return self.name(index)
 
-        As in the paper's evaluation, the shorter side is first resized to 8/7 of `side` (256 for
-        224).
+    def name(self, index: int) -> str:
+        """Return a file's path."""
+        return os.path.join(self.root, os.fsdecode(self.paths[index]))  # noqa: PTH118 (speed)
 
-        Raises:
-            DataError: A file is not an image, or is broken.
-            ValueError: No side is chosen.
-        """
-        side = self.chosen_side
-        return self.read(rows, lambda image, _: center_crop(image, side))
+    def version(self, index: int) -> tuple[str, int, int]:
+        """Return a file's path, size in bytes and modification time in ns."""
+        path = self.name(index)
+        status = os.stat(path)  # noqa: PTH116 (speed)
+        return path, status.st_size, status.st_mtime_ns
+
+
+@dataclass
+class Found:
+    """The files below a folder.
+
+    Attributes:
+        paths: Image files, relative to the folder, sorted.
+        others: Number of other files by suffix.
+        example: The first of the others.
+    """
+
+    paths: NDArray[np.bytes_]
+    others: Counter[str] = field(default_factory=Counter)
+    example: str = ""
 
     @property
-    def chosen_side(self) -> int:
-        """The side; a ValueError if none is chosen."""
-        if self.side is None:
-            raise ValueError("the side of image files must be chosen first, by Dataset.at")
-        return self.side
-
-    def read(self, rows: Tensor | slice, crop: Callable[[Image.Image, int], Image.Image]) -> Tensor:
-        """Return crops of some of the images, [b, 3, h, w] uint8.
-
-        Args:
-            rows: [b], or a slice; one or more.
-            crop: Function of an image and its position in the batch, which returns an image of
-                w x h pixels. Called by several threads at a time.
-
-        Raises:
-            DataError: A file is not an image, or is broken.
-        """
-        indices = torch.arange(len(self))[rows].tolist()
-
-        def load(place: int) -> Tensor:
-            return to_tensor(crop(self.open(indices[place]), place))
-
-        # Pillow decodes and resizes without the interpreter's lock.
-        with ThreadPoolExecutor(self.workers) as pool:
-            loaded = pool.map(load, range(len(indices)))
-            first = next(loaded)
-            images = first.new_empty(len(indices), *first.shape)  # filled in place: no second copy
-            for place, image in enumerate(itertools.chain([first], loaded)):
-                images[place] = image
-        return images
-
-    def open(self, index: int) -> Image.Image:
-        """Return an image in RGB, at its own size; see `convert` of `data/pixels.py`.
-
-        Raises:
-            DataError: The file is not an image, is broken, or has values of an unknown range.
-        """
-        path = self.paths[index]
-        try:
-            with Image.open(path) as file:
-                return convert(file, path, channels=self.channels, background=self.background)
-        except DataError:
-            raise
-        except _BROKEN as error:
-            raise _unreadable(path, error) from error
-
-    def sizes(self) -> Iterator[tuple[int, int]]:
-        """Yield width and height of every image as `open` returns it, read from the file's header.
-
-        Raises:
-            DataError: A file is not an image.
-        """
-        for path in self.paths:
-            try:
-                with Image.open(path) as image:
-                    yield upright_size(image)
-            except _BROKEN as error:
-                raise _unreadable(path, error) from error
-
-    def versions(self) -> Iterator[tuple[str, int, int]]:
-        """Yield path, size in bytes and modification time in ns of every file.
-
-        Raises:
-            DataError: A file is gone.
-        """
-        for path in self.paths:
-            try:
-                status = Path(path).stat()
-            except OSError as error:
-                raise _unreadable(path, error) from error
-            yield path, status.st_size, status.st_mtime_ns
+    def left_out(self) -> str | None:
+        """A sentence on the files that are not images; None: there are none."""
+        if not self.others:
+            return None
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in self.others.most_common(5))
+        more = ", ..." if len(self.others) > 5 else ""
+        return f"left out, since they are not images: {kinds}{more}; such as {self.example}"
 
 
-Images = Tensor | ImageFiles  # [n, C, H, W] uint8, in memory or decoded on demand
+def find_images(folder: Path) -> Found:
+    """Return the image files below a folder, through links, without hidden files and litter.
+
+    Raises:
+        DataError: A folder cannot be read, or contains itself through a link.
+    """
+    suffixes, others, example = image_suffixes(), Counter[str](), ""
+    names: list[bytes] = []
+    for path in _walk(os.fspath(folder), "", ()):
+        suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 (speed)
+        if suffix in suffixes:
+            names.append(os.fsencode(path))
+        else:
+            others[suffix or "without a suffix"] += 1
+            example = example or path
+    names.sort()
+    return Found(to_array(names), others, example)
 
 
-def center_crop(image: Image.Image, side: int) -> Image.Image:
-    """Return the central square, 7/8 of the shorter side, resized to `side`."""
-    width, height = image.size
-    crop = min(width, height) * 7 / 8  # in the image's pixels
-    left, top = (width - crop) / 2, (height - crop) / 2
-    box = (left, top, left + crop, top + crop)
-    return image.resize((side, side), Image.Resampling.BILINEAR, box)
+def is_litter(name: str) -> bool:
+    """Return whether a file or folder is hidden, or left beside images by another program."""
+    return name.startswith(".") or name.lower() in _LITTER
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """Return an image in RGB as [3, H, W] uint8."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+def to_array(paths: Sequence[bytes]) -> NDArray[np.bytes_]:
+    """Return paths as an array."""
+    return np.array(paths, np.bytes_) if paths else np.empty(0, "S1")
 
 
-def _unreadable(path: str, error: Exception) -> DataError:
-    return DataError(f"{path}: not a readable image ({error})")
+def _walk(root: str, below: str, parents: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Yield the paths of all files below root/below, relative to root."""
+    folder = os.path.join(root, below)  # noqa: PTH118 (speed)
+    try:
+        status = os.stat(folder)  # noqa: PTH116 (speed)
+        if (status.st_dev, status.st_ino) in parents:
+            raise DataError(f"{folder}: a link to a folder that contains it")
+        parents = (*parents, (status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_litter(entry.name):
+                    continue
+                path = f"{below}/{entry.name}" if below else entry.name
+                if entry.is_dir():
+                    yield from _walk(root, path, parents)
+                else:
+                    yield path
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from error

@@ -1,71 +1,68 @@
-"""Folders of images: train/ and test/ (or val/), with a folder of images per class in each.
+"""Folders of images: with or without a split into train/ and test/, with or without classes.
 
-Images of one size that fit into memory are decoded once, others on demand.
+| folder | read as |
+|---|---|
+| `train/`, and `test/`, `val/` or `validation/` | training and test images, each as below |
+| `train/` alone | training images, as below |
+| `unlabeled/` beside `train/` | training images without labels |
+| images in folders | a folder is a class; all below it belongs to it |
+| images beside each other, or also in folders | images without labels |
+| one class | images without labels |
 """
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 from pathlib import Path
 
-import torch
-import torchvision
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data.dataset import FILES_SIDE, Dataset, fits_in_memory
-from simclr_ext.trainer.data.files import ImageFiles
-from simclr_ext.trainer.data.pixels import WHITE, Color
+from simclr_ext.trainer.data.files import FileReader, find_images
+from simclr_ext.trainer.data.listing import Listing, numbered
+from simclr_ext.trainer.progress import say
 
-_TEST_FOLDERS = ("test", "val", "validation")
+_TRAIN, _UNLABELED = b"train", b"unlabeled"
+_TESTS = (b"test", b"val", b"validation")  # the first of them that is there
 
 
-def open_folder(folder: Path, name: str, background: Color = WHITE) -> Dataset:
-    """Return the data set in a folder, in memory if its images have one size and fit.
-
-    Args:
-        folder: The folder.
-        name: Name of the data set.
-        background: Color behind transparent pixels.
+def list_folder(folder: Path) -> Listing:
+    """Return the images below a folder.
 
     Raises:
-        DataError: A part is missing, empty, or has a broken file.
+        DataError: There are none, or the folder cannot be read.
     """
-    tests = [folder / part for part in _TEST_FOLDERS if (folder / part).is_dir()]
-    if not (folder / "train").is_dir() or not tests:
-        raise DataError(f"{folder}: expected the folders train/ and test/ (or val/) in it")
-    train, train_labels, classes = _scan(folder / "train", background)
-    test, test_labels, test_classes = _scan(tests[0], background)
-    if test_classes != classes:
-        odd = sorted(set(classes) ^ set(test_classes))
-        raise DataError(f"{folder}: train and {tests[0].name} differ in the classes {odd}")
-    size = _common_size(train, test)
-    data = Dataset(name, train, train_labels, test, test_labels, classes)
-    if size is None:
-        return data
-    if not fits_in_memory(len(train) + len(test), *size):
-        return data.at(min(max(size), FILES_SIDE))
-    train_images, test_images = (
-        files.read(slice(None), lambda image, _: image) for files in (train, test)
-    )
-    return dataclasses.replace(data, train_images=train_images, test_images=test_images)
+    found = find_images(folder)
+    if found.left_out is not None:
+        say(f"{folder}: {found.left_out}")
+    if len(found.paths) == 0:
+        raise DataError(f"{folder}: no images in it")
+    paths, test = found.paths, np.zeros(len(found.paths), dtype=bool)
+    top, below = _first_folder(paths)
+    if (top == _TRAIN).any():
+        tests = [name for name in _TESTS if (top == name).any()][:1]
+        used = np.isin(top, [_TRAIN, _UNLABELED, *tests])
+        if not used.all():
+            say(f"{folder}: {(~used).sum():,} images outside of train/ and test/ left out")
+        paths, top, below = paths[used], top[used], below[used]
+        test = np.isin(top, tests)
+        classes = np.zeros_like(paths)
+        for part in (top == _TRAIN, test):
+            if part.any():
+                classes[part] = _classes(below[part])
+    else:
+        classes = _classes(paths)
+    return Listing(folder.name, FileReader(str(folder), paths), paths, *numbered(classes), test)
 
 
-def _scan(folder: Path, background: Color) -> tuple[ImageFiles, Tensor, tuple[str, ...]]:
-    """Return files, labels and class names."""
-    try:
-        files = torchvision.datasets.ImageFolder(str(folder))
-    except FileNotFoundError as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{folder}: expected a folder of images per class ({reason})") from error
-    labels = torch.tensor(files.targets, dtype=torch.int64)
-    images = ImageFiles(tuple(path for path, _ in files.samples), background=background)
-    return images, labels, tuple(files.classes)
+def _classes(paths: NDArray[np.bytes_]) -> NDArray[np.bytes_]:
+    """Return the first folder of each path; b"" for all if an image is in none."""
+    folders, _ = _first_folder(paths)
+    return folders if (folders != b"").all() else np.zeros_like(folders)
 
 
-def _common_size(train: ImageFiles, test: ImageFiles) -> tuple[int, int] | None:
-    """Return width and height if all images have the same; None otherwise."""
-    sizes = itertools.chain(train.sizes(), test.sizes())
-    first = next(sizes)
-    return first if all(size == first for size in sizes) else None
+def _first_folder(paths: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], NDArray[np.bytes_]]:
+    """Return the first folder of each path, b"" if there is none, and the path below it."""
+    first, slash, rest = np.moveaxis(np.char.partition(paths, b"/"), 1, 0)
+    inside = slash != b""
+    return np.where(inside, first, b""), np.where(inside, rest, paths)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data.dataset import Dataset
+from simclr_ext.trainer.data.dataset import Dataset, Part
 
 _FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -41,9 +41,9 @@ def load_idx(folder: Path, name: str, class_names: tuple[str, ...] = _FASHION) -
             raise DataError(f"{folder}: {len(images)} images and {len(labels)} labels in {part}")
         if int(labels.max()) >= len(class_names):
             raise DataError(f"{folder}: labels up to {labels.max()}, {len(class_names)} classes")
-        parts += [images[:, None], labels.long()]
-    train_images, train_labels, test_images, test_labels = parts
-    return Dataset(name, train_images, train_labels, test_images, test_labels, class_names)
+        parts.append(Part.of(images[:, None], labels.long()))
+    train, test = parts
+    return Dataset(name, train, test, class_names)
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:

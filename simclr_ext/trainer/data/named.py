@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data.dataset import Dataset
+from simclr_ext.trainer.data.dataset import Dataset, Part
 from simclr_ext.trainer.data.idx import DEBIAN, is_idx_folder, load_idx
 from simclr_ext.trainer.progress import say
 
-Part = tuple[Tensor, Tensor]  # images [n, C, H, W] uint8, labels [n] int64
+Arrays = tuple[Tensor, Tensor]  # images [n, C, H, W] uint8, labels [n] int64
 
 
 class _Named(NamedTuple):
@@ -54,8 +54,8 @@ def load_named(name: str, root: Path, download: bool) -> Dataset:
 def _cifar(cls: type[tv.CIFAR10], name: str) -> Callable[[Path, bool], Dataset]:
     def load(root: Path, download: bool) -> Dataset:
         parts = [cls(str(root), train=train, download=download) for train in (True, False)]
-        train, test = (_part(part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
-        return Dataset(name, *train, *test, tuple(parts[0].classes))
+        train, test = (_arrays(part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
+        return Dataset(name, Part.of(*train), Part.of(*test), tuple(parts[0].classes))
 
     return load
 
@@ -65,15 +65,16 @@ def _stl10(root: Path, download: bool) -> Dataset:
         split: tv.STL10(str(root), split=split, download=download)
         for split in ("train", "test", "unlabeled")
     }
-    train, test = (_part(parts[split].data, parts[split].labels) for split in ("train", "test"))
+    train, test = (_arrays(parts[split].data, parts[split].labels) for split in ("train", "test"))
     unlabeled = torch.from_numpy(parts["unlabeled"].data)
-    return Dataset("stl10", *train, *test, tuple(parts["train"].classes), unlabeled)
+    every = Part.of(*train).with_unlabeled(unlabeled)
+    return Dataset("stl10", every, Part.of(*test), tuple(parts["train"].classes))
 
 
 def _svhn(root: Path, download: bool) -> Dataset:
     parts = [tv.SVHN(str(root / "svhn"), split, download=download) for split in ("train", "test")]
-    train, test = (_part(part.data, part.labels) for part in parts)
-    return Dataset("svhn", *train, *test, tuple("0123456789"))
+    train, test = (_arrays(part.data, part.labels) for part in parts)
+    return Dataset("svhn", Part.of(*train), Part.of(*test), tuple("0123456789"))
 
 
 def _fashion_mnist(root: Path, download: bool) -> Dataset:
@@ -85,7 +86,7 @@ def _fashion_mnist(root: Path, download: bool) -> Dataset:
     return load_idx(downloaded, "fashion-mnist")
 
 
-def _part(images: NDArray[np.uint8], labels: Any) -> Part:
+def _arrays(images: NDArray[np.uint8], labels: Any) -> Arrays:
     pixels = torch.from_numpy(np.ascontiguousarray(images))
     return pixels, torch.from_numpy(np.asarray(labels, np.int64))
 

@@ -92,19 +92,3 @@ def rank_images(classifier: nn.Module, images: Images, size: int, chunk: int = 5
         part = images[start : start + chunk].to(device)
         parts.append(rank(classifier(resize(part, size))))
     return np.concatenate(parts)
-
-
-def stratified_subset(labels: Labels, fraction: float, seed: int) -> Labels:
-    """Return the rows, in order, of a random fraction of every class, at least one of each.
-
-    Example:
-        >>> stratified_subset(np.repeat([0, 1], [100, 10]), 0.1, seed=0).shape
-        (11,)
-    """
-    random = np.random.default_rng(seed)
-    chosen = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = max(1, round(fraction * len(members)))
-        chosen.append(random.choice(members, count, replace=False))
-    return np.sort(np.concatenate(chosen))

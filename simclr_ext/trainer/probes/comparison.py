@@ -39,7 +39,7 @@ def compare(model: SimCLR, data: Dataset, config: ResolvedConfig) -> dict[str, S
     scores = {}
     for name, represent in each("evaluating", list(representations.items())):
         with left_out(f"the evaluation of {name}"):
-            train, test = represent(data.train_images), represent(data.test_images)
+            train, test = represent(data.train.images), represent(data.test.images)
             scores[name] = evaluate(train, test, data, config.seed)
     return scores
 
@@ -58,7 +58,7 @@ def evaluate(train: Features, test: Features, data: Dataset, seed: int) -> Score
         seed: Seed of the draws.
     """
     train, test = standardize(train, test)
-    train_labels, test_labels = data.train_labels.numpy(), data.test_labels.numpy()
+    train_labels, test_labels = data.train.labels.numpy(), data.test.labels.numpy()
     few = [
         probe_accuracies(train[rows], train_labels[rows], test, test_labels)
         for rows in draw_labels(train_labels, LABELS_PER_CLASS, DRAWS, seed)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from simclr_ext.trainer.atomic import replacing
-from simclr_ext.trainer.data import ImageFiles, Images
+from simclr_ext.trainer.data import Images, LazyImages
 from simclr_ext.trainer.probes.optional import EvaluationWarning
 from simclr_ext.trainer.views.image_ops import resize
 
@@ -100,7 +100,8 @@ class FeatureCache:
 def fingerprint(*parts: object) -> str:
     """Return a hash of the contents of files and tensors, and of the text of anything else.
 
-    Image files are hashed by their paths, sizes and modification times, and the background.
+    Images that are decoded on demand are hashed by their reader's versions, and by the
+    background.
 
     Example:
         >>> fingerprint(torch.zeros(2), 16) == fingerprint(torch.zeros(2), 16)
@@ -115,7 +116,7 @@ def fingerprint(*parts: object) -> str:
         elif isinstance(part, Tensor):
             digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
             digest.update(part.cpu().contiguous().numpy().data)
-        elif isinstance(part, ImageFiles):
+        elif isinstance(part, LazyImages):
             for version in (part.background, *part.versions()):
                 digest.update(repr(version).encode())
         else:

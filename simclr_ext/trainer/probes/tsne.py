@@ -23,7 +23,7 @@ COLORS = (
 )  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _LEAST_POINTS = 3
-_TSNE_POINTS = 2000  # more would take minutes and cover each other
+TSNE_POINTS = 2000  # more would take minutes and cover each other
 
 
 def plot_tsne(
@@ -32,15 +32,17 @@ def plot_tsne(
     labels: Tensor,
     class_names: Sequence[str],
     seed: int,
+    title: str,
 ) -> None:
     """Draw the t-SNE map of features, colored and labeled by class.
 
     Args:
         path: PNG to write.
         features: [n, dim]; 2,000 of them are drawn if there are more.
-        labels: [n] int64.
-        class_names: Name of each label.
+        labels: [n] int64; -1: none.
+        class_names: Name of each label; empty: no labels.
         seed: Seed of the map.
+        title: Title of the picture.
 
     Raises:
         DataError: As for `tsne_map`.
@@ -50,8 +52,9 @@ def plot_tsne(
     figure = Figure(figsize=(7, 5.5), layout="constrained")
     axis = figure.add_subplot()
     draw_map(axis, points, classes, class_names)
-    axis.set_title(f"t-SNE of h, {len(rows):,} test images")
-    class_legend(figure, axis)
+    axis.set_title(title)
+    if class_names:
+        class_legend(figure, axis)
     figure.savefig(path, dpi=DPI)
 
 
@@ -66,7 +69,7 @@ def tsne_map(
         DataError: A feature is not finite, or there are fewer than three distinct rows; if all rows
             are equal, scikit-learn's t-SNE crashes the process.
     """
-    rows = np.random.default_rng(seed).permutation(len(features))[:_TSNE_POINTS]
+    rows = np.random.default_rng(seed).permutation(len(features))[:TSNE_POINTS]
     if not np.isfinite(features[rows]).all():
         raise DataError("t-SNE needs finite features")
     if (distinct := len(np.unique(features[rows], axis=0))) < _LEAST_POINTS:
@@ -90,7 +93,9 @@ def draw_map(
     size = float(np.clip(18000 / len(points), 14, 30))
     span = np.ptp(points, axis=0)  # [2]
     named: list[NDArray[np.float32]] = []
-    for label in np.unique(classes):
+    none = points[classes < 0]
+    axis.scatter(none[:, 0], none[:, 1], s=size, color=COLORS[3], alpha=0.85, linewidths=0)
+    for label in np.unique(classes[classes >= 0]):
         own = points[classes == label]
         marker = _MARKERS[(label + label // len(COLORS)) % len(_MARKERS)]
         axis.scatter(

@@ -68,7 +68,8 @@ class Knn:
     """
 
     def __init__(self, data: Dataset, side: int, seed: int) -> None:
-        labels = data.train_labels
+        train = data.train.labeled
+        labels = train.labels
         if len(labels) < _HELD_OUT:
             raise DataError(
                 f"one training image in {_HELD_OUT} is held out, and there are {len(labels)}"
@@ -78,7 +79,7 @@ class Knn:
         self._queries = min(_QUERIES, len(rows) // _HELD_OUT)
         self._labels = labels[rows].numpy()
         self._side = side
-        self._images = data.train_images[rows]
+        self._images = train.images[rows]
 
     def __call__(self, model: SimCLR) -> float:
         """Return the accuracy of a model's h."""

@@ -16,7 +16,7 @@ from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.optional import left_out
 from simclr_ext.trainer.probes.scores import Scores
 from simclr_ext.trainer.probes.tables import write_scores
-from simclr_ext.trainer.probes.tsne import plot_tsne
+from simclr_ext.trainer.probes.tsne import TSNE_POINTS, plot_tsne
 from simclr_ext.trainer.seeds import Stream, derive_seed
 from simclr_ext.trainer.training.callbacks import Callback
 from simclr_ext.trainer.training.health import Knn, warn_of_new_problems
@@ -63,7 +63,7 @@ class Recorder:
         for epoch in training.epochs:
             self._log(epoch)
         self._knn = None
-        if config.monitor.knn_every > 0:
+        if config.monitor.knn_every > 0 and data.class_names:
             with left_out("the k-NN accuracy on the way"):
                 self._knn = Knn(data, config.side, config.seed)
         self._progress = training_progress(config, source.steps, training)
@@ -145,11 +145,13 @@ class Recorder:
         self._board.flush()
 
     def draw_map(self, training: Training) -> None:
-        """Draw the map of the test images."""
+        """Draw the map of the test images, or of training images if there are none."""
         data, config, path = self._data, self._config, self._folder.path / "tsne.png"
         with left_out(path.name):
-            h = encode(training.model.encoder, data.test_images, config.side)
-            plot_tsne(path, h, data.test_labels, data.class_names, config.seed)
+            name, part = data.unseen(TSNE_POINTS, config.seed)
+            h = encode(training.model.encoder, part.images, config.side)
+            title = f"t-SNE of h, {min(len(part), TSNE_POINTS):,} {name} images"
+            plot_tsne(path, h, part.labels, data.class_names, config.seed, title)
             self._show("tsne", training.step)
 
     def _draw_pairs(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from simclr_ext.options.errors import CheckpointError, RunFolderError
 from simclr_ext.options.serialize import differences
 from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.config import CHANGEABLE, ResolvedConfig, TrainConfig
+from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.lock import LOCK, locked
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simclr_ext.trainer.training.health import TrainingWarning
@@ -95,6 +97,19 @@ class RunFolder:
         """Write config.yaml for readers; resuming uses the configuration in checkpoint.pt."""
         text = yaml.safe_dump(config.options.to_dict(), sort_keys=False)
         write_text(self.path / "config.yaml", text)
+
+    def write_images(self, data: Dataset) -> None:
+        """Write images.csv: the id, part and class of every image; and what was left out."""
+        rows = io.StringIO()
+        writer = csv.writer(rows)
+        writer.writerow(("id", "part", "class"))
+        names = (*data.class_names, "")  # the last is that of NO_LABEL, -1
+        for name, part in data.parts.items():
+            for key, label in zip(map(os.fsdecode, part.ids), part.labels.tolist(), strict=True):
+                writer.writerow((key, name, names[label]))
+        write_text(self.path / "images.csv", rows.getvalue())
+        if data.broken:
+            write_text(self.path / "broken.txt", "".join(f"{text}\n" for text in data.broken))
 
     @contextmanager
     def opened(self) -> Iterator[Checkpoint]:

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from simclr_ext.options.errors import DataError, WorkerError
 from simclr_ext.trainer.config import AugmentConfig, ResolvedConfig
-from simclr_ext.trainer.data import Dataset, ImageFiles, Images
-from simclr_ext.trainer.data.files import to_tensor
+from simclr_ext.trainer.data import Dataset, Images, LazyImages
+from simclr_ext.trainer.data.images import to_tensor
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
 from simclr_ext.trainer.views.augment import Augment
 from simclr_ext.trainer.views.crops import crop_files, crop_image
@@ -76,7 +76,7 @@ def build_source(data: Dataset, config: ResolvedConfig) -> Source:
     Raises:
         DataError: The batch size exceeds the number of images.
     """
-    images = data.pretrain_images
+    images = data.train.images
     if isinstance(images, Tensor):
         return MemorySource(images, config)
     return FileSource(images, config)
@@ -117,7 +117,7 @@ class FileSource(Source):
     Crops are taken from the image at its own size; the other augmentations run on the device.
     """
 
-    def __init__(self, files: ImageFiles, config: ResolvedConfig) -> None:
+    def __init__(self, files: LazyImages, config: ResolvedConfig) -> None:
         uncropped = dataclasses.replace(config.augment, crop_probability=0.0)
         super().__init__(len(files), config, Augment(uncropped, config.side))
         self._files = files
@@ -148,7 +148,7 @@ class _CropPairs(TorchDataset["Tensor | DataError"]):
     The error of a broken file is returned: an error raised in a worker would arrive as a traceback.
     """
 
-    files: ImageFiles
+    files: LazyImages
     augment: AugmentConfig
     side: int
     seed: int

@@ -6,7 +6,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from simclr_ext.trainer.config import AugmentConfig
-from simclr_ext.trainer.data import ImageFiles
+from simclr_ext.trainer.data import LazyImages
 from simclr_ext.trainer.seeds import generator
 from simclr_ext.trainer.views.parameters import random_crop
 
@@ -22,7 +22,7 @@ def crop_image(
     return image.resize((side, side), Image.Resampling.BILINEAR, box)
 
 
-def crop_files(files: ImageFiles, rows: Tensor, config: AugmentConfig, seeds: Tensor) -> Tensor:
+def crop_files(files: LazyImages, rows: Tensor, config: AugmentConfig, seeds: Tensor) -> Tensor:
     """Return a random crop of each of some files, [b, 3, side, side] uint8.
 
     Args:

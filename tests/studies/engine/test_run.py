@@ -125,13 +125,15 @@ def test_a_study_is_resumed_and_others_are_refused(
 
 
 def _other_test_label(data: Dataset) -> Dataset:
-    labels = data.test_labels.clone()
+    labels = data.test.labels.clone()
     labels[0] = (labels[0] + 1) % len(data.class_names)
-    return dataclasses.replace(data, test_labels=labels)
+    test = dataclasses.replace(data.test, labels=labels)
+    return dataclasses.replace(data, test=test)
 
 
 def _with_unlabeled(data: Dataset) -> Dataset:
-    return dataclasses.replace(data, unlabeled=data.train_images.flip(0))
+    train = data.train.with_unlabeled(data.train.images[:].flip(0))
+    return dataclasses.replace(data, train=train)
 
 
 @pytest.mark.parametrize("change", [_other_test_label, _with_unlabeled])
@@ -153,7 +155,7 @@ def test_the_report_says_what_the_pretraining_saw(
 ) -> None:
     monkeypatch.setattr(run_module, "sweep", lambda *_: None)
     context = open_context(HEAD)
-    data = dataclasses.replace(context.data, unlabeled=context.data.train_images[:200])
+    data = dataclasses.replace(context.data, unlabeled=context.data.train.images[:200])
     other = dataclasses.replace(context, data=data)
     monkeypatch.setattr(run_module, "open_context", lambda _: other)
     report = run_study(dataclasses.replace(HEAD, out=str(tmp_path / "out"))).folder / "report.md"

@@ -14,7 +14,7 @@ from simclr_ext.studies.engine import scales
 from simclr_ext.studies.engine.scales import SCALES, open_context, recipe
 from simclr_ext.studies.engine.study import Cell, Context, Variant, load_study
 from simclr_ext.studies.material.pretraining import probe, train_model
-from simclr_ext.trainer.data import Dataset, load_data
+from simclr_ext.trainer.data import Dataset, Part, load_data
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.comparison import evaluate
 from simclr_ext.trainer.probes.features import encode
@@ -64,7 +64,7 @@ def test_a_batch_of_more_images_than_there_are_is_refused(study: str, variant: V
 def test_probes_are_those_of_the_trainers_evaluation(context: Context) -> None:
     config, data = context.config, context.data
     encoder = build_model(config).encoder
-    train, test = (encode(encoder, x, config.side) for x in (data.train_images, data.test_images))
+    train, test = (encode(encoder, x, config.side) for x in (data.train.images, data.test.images))
     scores = evaluate(train, test, data, seed=0)
     expected = {"linear": scores.linear_all.mean, "knn": scores.knn_all.mean}
     assert probe(encoder, data, config.side) == expected
@@ -72,29 +72,29 @@ def test_probes_are_those_of_the_trainers_evaluation(context: Context) -> None:
 
 def test_tiny_is_a_sample_and_always_the_same(context: Context) -> None:
     again = open_context(StudyConfig("tsne"))
-    assert torch.equal(again.data.train_images, context.data.train_images)
-    assert len(context.data.train_images) == SCALES["tiny"].train
-    assert len(context.data.test_labels) == SCALES["tiny"].test
-    assert len(np.unique(context.data.train_labels)) == 10
+    assert torch.equal(again.data.train.images, context.data.train.images)
+    assert len(context.data.train.images) == SCALES["tiny"].train
+    assert len(context.data.test.labels) == SCALES["tiny"].test
+    assert len(np.unique(context.data.train.labels)) == 10
 
 
 def test_the_sample_of_a_scale_is_one_of_the_unlabeled_images_too(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digits = load_data("digits", "data", download=False)
-    data = dataclasses.replace(digits, unlabeled=digits.train_images.flip(0))
+    train = digits.train.with_unlabeled(digits.train.images[:].flip(0))
+    data = dataclasses.replace(digits, train=train)
     monkeypatch.setattr(scales, "load_data", lambda *_: data)
     tiny, cpu = (open_context(StudyConfig("tsne", scale=scale)).data for scale in ("tiny", "cpu"))
-    assert torch.equal(tiny.train_images, context.data.train_images)
-    assert len(tiny.pretrain_images) == SCALES["tiny"].train
-    assert torch.equal(cpu.pretrain_images, data.pretrain_images)
-    assert len(cpu.train_images) == len(data.train_images)
+    assert torch.equal(tiny.train.labeled.images, context.data.train.images)
+    assert len(tiny.train) == 2 * SCALES["tiny"].train
+    assert torch.equal(cpu.train.images, data.train.images)
 
 
 @pytest.mark.parametrize(("side", "encoder", "size"), [(32, "resnet50", 32), (96, "resnet50", 224)])
 def test_the_papers_recipe_depends_on_the_images(side: int, encoder: str, size: int) -> None:
     images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    data = Dataset("some", images, torch.zeros(2), images, torch.zeros(2), ("a",))
+    data = Dataset("some", Part.of(images), Part.of(images))
     config = recipe("paper", data)
     assert (config.model.encoder, config.side) == (encoder, size)
     assert config.augment.flip_probability == 0.5

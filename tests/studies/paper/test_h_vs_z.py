@@ -46,16 +46,16 @@ def test_labels_say_what_was_done_to_the_views(name: str) -> None:
 def test_the_pretraining_sees_the_transformations() -> None:
     context = color_context()
     data, config = context.data, context.config
-    batch = twice(data.train_images[:16])
-    plain = MemorySource(data.train_images, config).views(batch, 5)
-    views = TaskSource(data.train_images, config, TASKS["rotation"]).views(batch, 5)
+    batch = twice(data.train.images[:16])
+    plain = MemorySource(data.train.images, config).views(batch, 5)
+    views = TaskSource(data.train.images, config, TASKS["rotation"]).views(batch, 5)
     turned = torch.stack([rotate(plain, torch.full((32,), turn)) for turn in range(4)])
     found = (turned == views).flatten(2).all(dim=2)  # [4, 32]
     assert bool(found.any(dim=0).all())
     turns = found.int().argmax(dim=0)
     assert len(turns.unique()) == 4
     assert not torch.equal(turns[:16], turns[16:])  # the views of an image on their own
-    again = TaskSource(data.train_images, config, TASKS["rotation"]).views(batch, 5)
+    again = TaskSource(data.train.images, config, TASKS["rotation"]).views(batch, 5)
     assert torch.equal(again, views)
 
 

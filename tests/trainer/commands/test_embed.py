@@ -17,7 +17,7 @@ from simclr_ext.trainer.probes.features import Features, encode
 
 def expected(path: Path) -> Features:
     checkpoint = load_checkpoint(path)
-    images = load_data(checkpoint.config.data).test_images
+    images = load_data(checkpoint.config.data).test.images
     return encode(checkpoint.model.encoder, images, checkpoint.config.side)
 
 

@@ -43,6 +43,6 @@ def test_command_writes_both_pages(write_checkpoint: Callable[..., Path]) -> Non
     data = load_data(str(path.parent.parent / "tiny.npz"))
     shown = pictures(page.read_text(encoding="utf-8"))
     assert len(shown) == 4 * 4
-    test_images = [image.permute(1, 2, 0).numpy() for image in data.test_images]
+    test_images = [image.permute(1, 2, 0).numpy() for image in data.test.images]
     assert any(np.array_equal(shown[0], image) for image in test_images)
     assert picture.read_bytes().startswith(b"\x89PNG")

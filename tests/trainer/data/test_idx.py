@@ -36,9 +36,9 @@ def write(folder: Path, compressed: bool) -> Path:
 def test_a_folder_of_idx_files(tmp_path: Path, compressed: bool) -> None:
     data = load_data(str(write(tmp_path / "fashion", compressed)))
     assert (data.name, data.channels, data.class_names[9]) == ("fashion", 1, "Ankle boot")
-    assert torch.equal(data.train_images[:, 0], torch.from_numpy(IMAGES))
-    assert data.train_labels.tolist() == LABELS.tolist()
-    assert data.test_images.shape == (2, 1, 4, 3)
+    assert torch.equal(data.train.images[:, 0], torch.from_numpy(IMAGES))
+    assert data.train.labels.tolist() == LABELS.tolist()
+    assert data.test.images.shape == (2, 1, 4, 3)
 
 
 @pytest.mark.parametrize("place", ["downloaded", "debian"])
@@ -48,7 +48,7 @@ def test_fashion_mnist_is_found_where_it_is(
     monkeypatch.setattr(named_module, "DEBIAN", tmp_path / "usr")
     write(tmp_path / ("usr" if place == "debian" else "FashionMNIST/raw"), compressed=True)
     data = load_data("fashion-mnist", root=str(tmp_path))
-    assert (data.name, len(data.train_images), len(data.class_names)) == ("fashion-mnist", 5, 10)
+    assert (data.name, len(data.train.images), len(data.class_names)) == ("fashion-mnist", 5, 10)
 
 
 @pytest.mark.parametrize(

@@ -47,13 +47,13 @@ def test_cifar(tmp_path: Path, name: str, folder: str, parts: int, meta: str, ke
     (tmp_path / folder / meta).write_bytes(pickle.dumps({key: ["cat", "dog"]}))
     data = load_data(name, root=str(tmp_path))
     assert (data.name, data.class_names) == (name, ("cat", "dog"))
-    assert data.train_images.shape == (2 * (parts - 1), 3, 32, 32)
-    assert data.test_labels.tolist() == [1, 0]
-    assert data.test_images[1].flatten().tolist() == pixels(2, 3072)[1].tolist()
+    assert data.train.images.shape == (2 * (parts - 1), 3, 32, 32)
+    assert data.test.labels.tolist() == [1, 0]
+    assert data.test.images[1].flatten().tolist() == pixels(2, 3072)[1].tolist()
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_stl10_pretrains_on_the_unlabeled_split(tmp_path: Path) -> None:
+def test_stl10_trains_on_the_unlabeled_images_as_well(tmp_path: Path) -> None:
     folder = tmp_path / "stl10_binary"
     folder.mkdir()
     for name, count in (("train", 3), ("test", 2), ("unlabeled", 4)):
@@ -62,9 +62,9 @@ def test_stl10_pretrains_on_the_unlabeled_split(tmp_path: Path) -> None:
             np.arange(1, count + 1, dtype=np.uint8).tofile(folder / f"{name}_y.bin")
     (folder / "class_names.txt").write_text("airplane\nbird\ncar\n")
     data = load_data("stl10", root=str(tmp_path))
-    assert data.train_labels.tolist() == [0, 1, 2]
-    assert len(data.train_images) == 3
-    assert data.pretrain_images.shape == (4, 3, 96, 96)
+    assert data.train.labels.tolist() == [0, 1, 2, -1, -1, -1, -1]
+    assert data.train.images.shape == (7, 3, 96, 96)
+    assert len(data.labeled.train) == 3
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -74,9 +74,9 @@ def test_svhn(tmp_path: Path) -> None:
         contents = {"X": pixels(32, 32, 3, 3), "y": np.array([[1], [10], [2]])}
         savemat(tmp_path / "svhn" / f"{name}_32x32.mat", contents)
     data = load_data("svhn", root=str(tmp_path))
-    assert data.train_images.shape == (3, 3, 32, 32)
-    assert data.train_labels.tolist() == [1, 0, 2]  # a zero is stored as 10
-    assert int(data.train_images[1, 2, 5, 7]) == pixels(32, 32, 3, 3)[5, 7, 2, 1]
+    assert data.train.images.shape == (3, 3, 32, 32)
+    assert data.train.labels.tolist() == [1, 0, 2]  # a zero is stored as 10
+    assert int(data.train.images[1, 2, 5, 7]) == pixels(32, 32, 3, 3)[5, 7, 2, 1]
 
 
 @pytest.mark.parametrize(

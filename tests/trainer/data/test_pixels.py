@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data import ImageFiles
 from simclr_ext.trainer.data.pixels import convert, mode_channels, upright_size
+from tests.trainer.helpers import lazy_images
 
 Pixels = NDArray[Any]
 GUIDE = Path(__file__).parents[3] / "docs" / "images.md"
@@ -285,10 +285,10 @@ def test_the_orientation_in_exif_is_applied(tmp_path: Path, number: int, suffix:
         stored = np.asarray(opened.convert("RGB"))
     # Pillow turns TIFF files itself.
     expected = UPRIGHT[number](noise(3) if suffix == "tif" else stored)
-    files = ImageFiles((str(path),))
+    files = lazy_images([path])
     found = np.asarray(files.open(0))
     assert np.array_equal(found, expected)
-    assert list(files.sizes()) == [found.shape[1::-1]]
+    assert [files.header(0)[0]] == [found.shape[1::-1]]
 
 
 def test_orientations_that_mean_nothing_are_ignored() -> None:
@@ -427,4 +427,4 @@ def test_a_refused_file_is_named_by_its_path(tmp_path: Path) -> None:
     path = str(tmp_path / "float.tif")
     Image.fromarray(np.ones((4, 4), np.float32)).save(path)
     with pytest.raises(DataError, match=rf"^{re.escape(path)}: mode F"):
-        ImageFiles((path,), side=4)[:]
+        lazy_images([path], side=4)[:]

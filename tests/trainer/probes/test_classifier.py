@@ -10,10 +10,10 @@ from torch import nn
 
 from simclr_ext.options.errors import DivergedError
 from simclr_ext.trainer.config.commands import SgdConfig
+from simclr_ext.trainer.data.split import stratified_subset
 from simclr_ext.trainer.probes.classifier import (
     predict,
     rank_images,
-    stratified_subset,
     train_classifier,
 )
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.data import Dataset, Part
 from simclr_ext.trainer.probes.comparison import draw_labels, evaluate
 from simclr_ext.trainer.probes.features import Features
 
@@ -27,7 +27,8 @@ def separable(classes: int = 3, per_class: int = 12) -> tuple[Features, Dataset]
     noise = np.random.default_rng(0).normal(size=(len(labels), classes))
     features = np.eye(classes)[labels.numpy()] * 20 + noise
     names = tuple(map(str, range(classes)))
-    data = Dataset("x", images, labels, images, labels, names)
+    part = Part.of(images, labels)
+    data = Dataset("x", part, part, names)
     return features.astype(np.float32), data
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from simclr_ext.trainer.config import ModelConfig
-from simclr_ext.trainer.data import ImageFiles
+from simclr_ext.trainer.data import LazyImages
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.probes.features import FeatureCache, Features, encode, fingerprint, pixels
 from simclr_ext.trainer.views.image_ops import resize
-from tests.trainer.helpers import write_folder
+from tests.trainer.helpers import lazy_images, write_folder
 
 
 def test_encode_is_the_encoder_in_evaluation_mode() -> None:
@@ -29,18 +29,18 @@ def test_encode_is_the_encoder_in_evaluation_mode() -> None:
 
 def test_files_are_encoded_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path / "pets", [(30, 20), (18, 40)])
-    files = ImageFiles(tuple(map(str, sorted((tmp_path / "pets/train/cat").iterdir()))), side=16)
+    files = lazy_images(sorted((tmp_path / "pets/train/cat").iterdir()), side=16)
     encoder = SimCLR(ModelConfig(width=4, blocks=(1, 1)), channels=3).encoder
     expected = encode(encoder, files[:], size=16, chunk=4)
     lengths = []
-    read = ImageFiles.read
+    read = LazyImages.read
 
     def spy(*arguments: Any) -> torch.Tensor:
         images = read(*arguments)
         lengths.append(len(images))
         return images
 
-    monkeypatch.setattr(ImageFiles, "read", spy)
+    monkeypatch.setattr(LazyImages, "read", spy)
     assert np.array_equal(encode(encoder, files, size=16, chunk=4), expected)
     assert lengths == [4, 2]
 
@@ -101,11 +101,11 @@ def test_fingerprint_depends_on_every_part(tmp_path: Path) -> None:
 def test_fingerprint_of_image_files(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", [(3, 2)], per_class=2)
     paths = sorted((tmp_path / "pets/train/cat").iterdir())
-    files = ImageFiles(tuple(map(str, paths)), side=8)
+    files = lazy_images(paths, side=8)
     base = fingerprint(files)
-    assert base == fingerprint(ImageFiles(files.paths, side=8, workers=5))
-    found = {base, fingerprint(ImageFiles(files.paths[::-1], side=8))}
-    found.add(fingerprint(ImageFiles(files.paths, side=8, background=(0, 0, 0))))
+    assert base == fingerprint(lazy_images(paths, side=8, workers=5))
+    found = {base, fingerprint(lazy_images(paths[::-1], side=8))}
+    found.add(fingerprint(lazy_images(paths, side=8, background=(0, 0, 0))))
     os.utime(paths[0], ns=(0, 10**18))
     found.add(fingerprint(files))
     paths[0].write_bytes(b"longer")

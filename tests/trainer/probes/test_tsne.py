@@ -18,14 +18,14 @@ def test_tsne(tmp_path: Path, count: int, classes: int) -> None:
     path = tmp_path / "tsne.png"
     features = np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32)
     labels = torch.arange(count) % classes
-    plot_tsne(path, features, labels, [f"class {i}" for i in range(classes)], seed=0)
+    plot_tsne(path, features, labels, [f"class {i}" for i in range(classes)], 0, "title")
     assert colors(path) > 10
 
 
 def test_tsne_draws_a_limited_number_of_points(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simclr_ext.trainer.probes.tsne._TSNE_POINTS", 10)
+    monkeypatch.setattr("simclr_ext.trainer.probes.tsne.TSNE_POINTS", 10)
     drawn = []
 
     class Map:
@@ -37,7 +37,9 @@ def test_tsne_draws_a_limited_number_of_points(
 
     monkeypatch.setattr("simclr_ext.trainer.probes.tsne.TSNE", Map)
     features = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
-    plot_tsne(tmp_path / "tsne.png", features, torch.zeros(30, dtype=torch.int64), ["a"], seed=0)
+    plot_tsne(
+        tmp_path / "tsne.png", features, torch.zeros(30, dtype=torch.int64), ["a"], 0, "title"
+    )
     assert drawn == [10]
 
 

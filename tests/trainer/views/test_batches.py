@@ -10,11 +10,11 @@ from torch import Tensor
 
 from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.config import AugmentConfig, TrainConfig
-from simclr_ext.trainer.data import ImageFiles, open_data
+from simclr_ext.trainer.data import LazyImages, open_data
 from simclr_ext.trainer.seeds import generator
 from simclr_ext.trainer.views.augment import Augment, crop_and_flip
 from simclr_ext.trainer.views.batches import Source, build_source, random_views
-from tests.trainer.helpers import write_folder
+from tests.trainer.helpers import lazy_images, write_folder
 
 PLAIN = AugmentConfig(
     crop_probability=0.0, flip_probability=0.0, jitter_probability=0.0, grayscale_probability=0.0
@@ -28,7 +28,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
     sizes = [(8, 8)] if request.param == "memory" else [(8, 8), (9, 7)]
     write_folder(tmp_path / "pets", sizes)
     data = open_data(str(tmp_path / "pets"))
-    assert isinstance(data.train_images, Tensor if request.param == "memory" else ImageFiles)
+    assert isinstance(data.train.images, Tensor if request.param == "memory" else LazyImages)
     return build_source(data, CONFIG)
 
 
@@ -93,7 +93,7 @@ def test_views_of_files_are_crops_and_flips(tmp_path: Path) -> None:
     rows = torch.arange(6).repeat(20)
 
     def views(augment: Augment, workers: int = 1, seed: int = 0) -> torch.Tensor:
-        files = ImageFiles(paths, side=8, workers=workers)
+        files = lazy_images(paths, side=8, workers=workers)
         return random_views(files, augment, torch.device("cpu"))(rows, generator(seed))
 
     augment = crop_and_flip(AugmentConfig(flip_probability=0.5), 8)
@@ -102,7 +102,7 @@ def test_views_of_files_are_crops_and_flips(tmp_path: Path) -> None:
     assert torch.equal(base, views(augment, workers=4))
     assert not torch.equal(base, views(augment, seed=1))
     # Without crops, a view is the whole image or its mirror image.
-    whole = ImageFiles(paths, side=8).read(rows, lambda image, _: image.resize((8, 8), BILINEAR))
+    whole = lazy_images(paths, side=8).read(rows, lambda image, _: image.resize((8, 8), BILINEAR))
     either = views(Augment(dataclasses.replace(augment.config, crop_probability=0.0), 8))
     pairs = list(zip(either, whole / 255, strict=True))
     flipped = [bool(torch.allclose(view, image.flip(2))) for view, image in pairs]

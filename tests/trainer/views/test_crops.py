@@ -9,9 +9,9 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
 from simclr_ext.trainer.config import AugmentConfig
-from simclr_ext.trainer.data import ImageFiles
 from simclr_ext.trainer.seeds import generator
 from simclr_ext.trainer.views.crops import crop_files, crop_image
+from tests.trainer.helpers import lazy_images
 
 CONFIG = AugmentConfig()
 
@@ -34,7 +34,7 @@ def boxes(crops: torch.Tensor) -> torch.Tensor:
 
 def test_crops_have_torchvisions_distribution_over_the_whole_image(tmp_path: Path) -> None:
     coordinates(240, 120).save(tmp_path / "a.png")
-    files = ImageFiles((str(tmp_path / "a.png"),), side=32)
+    files = lazy_images([tmp_path / "a.png"], side=32)
     count = 1500
     seeds = torch.randint(2**62, (count,), generator=generator(0))
     found = boxes(crop_files(files, torch.zeros(count, dtype=torch.int64), CONFIG, seeds))
@@ -68,7 +68,7 @@ def test_a_crop_depends_on_its_own_seed_alone(tmp_path: Path, workers: int) -> N
     for index in range(5):
         coordinates(50 + 9 * index, 70 - 8 * index).save(tmp_path / f"{index}.png")
     paths = tuple(str(tmp_path / f"{index}.png") for index in range(5))
-    files = ImageFiles(paths, side=16, workers=workers)
+    files = lazy_images(paths, side=16, workers=workers)
     rows, seeds = torch.tensor([4, 0, 0, 3]), torch.tensor([7, 2**62, 5, 7])
     before = torch.get_rng_state()
     crops = crop_files(files, rows, CONFIG, seeds)

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data import ImageFiles
+from simclr_ext.trainer.data import LazyImages
+from tests.trainer.helpers import lazy_images
 
 SIZES = [(40, 30), (16, 32), (21, 21), (9, 60)]
 
 
-def write(folder: Path, count: int = 8, **options: int) -> ImageFiles:
+def write(folder: Path, count: int = 8, **options: int) -> LazyImages:
     """Write images of several sizes, PNG and JPEG in turn."""
     random = np.random.default_rng(0)
     paths = []
@@ -24,7 +25,7 @@ def write(folder: Path, count: int = 8, **options: int) -> ImageFiles:
         pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
         paths.append(str(folder / f"{index}.{('png', 'jpg')[index // 2 % 2]}"))
         Image.fromarray(pixels).save(paths[-1])
-    return ImageFiles(tuple(paths), **options)
+    return lazy_images(paths, **options)
 
 
 def test_rows_are_decoded_in_the_order_asked_for(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ BROKEN = {
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_broken_file_is_named(tmp_path: Path, content: bytes, workers: int) -> None:
     files = write(tmp_path, side=8, workers=workers)
-    Path(files.paths[3]).write_bytes(content)
+    Path(files.name(3)).write_bytes(content)
     with pytest.raises(DataError, match=r"3\.jpg: not a readable image"):
         files[:]
     assert len(files[:3]) == 3
@@ -83,17 +84,17 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes, workers: int) ->
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     files = write(tmp_path, side=8)
-    Path(files.paths[2]).unlink()
-    for use in (lambda: files[:], lambda: list(files.sizes()), lambda: list(files.versions())):
+    Path(files.name(2)).unlink()
+    for use in (lambda: files[:], lambda: files.header(2), lambda: list(files.versions())):
         with pytest.raises(DataError, match=r"2\.jpg: not a readable image"):
             use()
 
 
 def test_sizes_and_versions(tmp_path: Path) -> None:
     files = write(tmp_path)
-    assert list(files.sizes()) == SIZES * 2
+    assert [files.header(row) for row in range(8)] == [(size, 3) for size in SIZES * 2]
     before = list(files.versions())
-    path = files.paths[1]
+    path = files.name(1)
     os.utime(path, ns=(0, 10**18))
     after = list(files.versions())
     assert after[1] == (path, Path(path).stat().st_size, 10**18)
