@@ -29,7 +29,7 @@ def test_npy(write_checkpoint: Callable[..., Path]) -> None:
     assert np.array_equal(arrays["test-embeddings"], expected(path))
     assert arrays["train-embeddings"].shape == (24, 8)
     assert arrays["test-labels"].tolist() == [0, 1, 2] * 3
-    assert arrays["train-ids"].tolist() == list(range(24))
+    assert arrays["train-ids"].tolist() == list(map(str, range(24)))
 
 
 def test_parquet(write_checkpoint: Callable[..., Path]) -> None:
@@ -39,7 +39,7 @@ def test_parquet(write_checkpoint: Callable[..., Path]) -> None:
     table = parquet.read_table(result.files[1])
     assert table.column_names == ["id", "label", "class_name", "embedding"]
     assert table["class_name"].to_pylist() == ["ant", "bee", "cat"] * 3
-    assert table["id"].to_pylist() == list(range(9))
+    assert table["id"].to_pylist() == list(map(str, range(9)))
     vectors = np.array(table["embedding"].to_pylist(), np.float32)
     assert np.array_equal(vectors, expected(path))
 

@@ -114,7 +114,7 @@ def test_wrong_options(changes: dict[str, object], message: str) -> None:
 
 def test_wrong_input(write_checkpoint: Callable[..., Path], write_npz: Callable[..., Path]) -> None:
     digits = write_checkpoint(data="digits")
-    with pytest.raises(DataError, match="takes gray images, but those of tiny have color"):
+    with pytest.raises(DataError, match="takes gray images, but images of tiny have 3 channels"):
         evaluate_checkpoint(EvalConfig(str(digits), data=str(write_npz())))
     with pytest.raises(CheckpointError, match="no such file"):
         evaluate_checkpoint(EvalConfig(str(digits.parent / "gone.pt")))

@@ -13,7 +13,7 @@ from PIL import Image
 from simclr_ext.trainer.api import draw_pages
 from simclr_ext.trainer.commands.pages import neighbors_page
 from simclr_ext.trainer.config.commands import PagesConfig
-from simclr_ext.trainer.data import Dataset, load_data
+from simclr_ext.trainer.data import Dataset, Part, load_data
 
 
 def pictures(page: str) -> list[np.ndarray]:
@@ -24,8 +24,10 @@ def pictures(page: str) -> list[np.ndarray]:
 def test_page_shows_the_images_and_names_the_classes() -> None:
     images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 3, 2, 2)
     labels = torch.tensor([0, 0, 1, 1, 1, 0])
-    data = Dataset("a<b", images, labels, images + 100, labels, ("cat", "dog & co"))
-    page = neighbors_page(data, torch.tensor([4, 0]), torch.tensor([[2, 1], [5, 0]]))
+    train, test = Part.of(images, labels), Part.of(images + 100, labels)
+    data = Dataset("a<b", train, test, ("cat", "dog & co"))
+    queries = test.take(torch.tensor([4, 0]))
+    page = neighbors_page(data, queries, torch.tensor([[2, 1], [5, 0]]))
     assert [int(p[0, 0, 0]) for p in pictures(page)] == [104, 2, 1, 100, 5, 0]
     assert re.findall(r'<td class="(\w+)">', page) == [
         "query", "same", "other", "query", "same", "same",
@@ -46,3 +48,14 @@ def test_command_writes_both_pages(write_checkpoint: Callable[..., Path]) -> Non
     test_images = [image.permute(1, 2, 0).numpy() for image in data.test.images]
     assert any(np.array_equal(shown[0], image) for image in test_images)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_page_of_images_without_labels() -> None:
+    images = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 3, 2, 2)
+    train = Part.of(images, ids=np.array([b"a.png", b"<b>.png", b"c.png", b"d.png"]))
+    data = Dataset("photos", train, train.take(torch.arange(0)))
+    page = neighbors_page(data, train.take(torch.tensor([3])), torch.tensor([[1, 0]]))
+    assert [int(p[0, 0, 0]) for p in pictures(page)] == [3, 1, 0]
+    assert re.findall(r'<td class="(\w+)">', page) == ["query", "none", "none"]
+    assert re.findall(r'title="([^"]+)"', page) == ["d.png", "&lt;b&gt;.png", "a.png"]
+    assert "same class" not in page
