@@ -24,6 +24,7 @@ from simclr_ext.studies import STUDIES, StudyConfig, run_study
 from simclr_ext.trainer import (
     DEMO,
     PRESETS,
+    CheckConfig,
     EmbedConfig,
     EvalConfig,
     ExportConfig,
@@ -31,6 +32,7 @@ from simclr_ext.trainer import (
     PagesConfig,
     TrainConfig,
     UserError,
+    check_data,
     draw_pages,
     embed_images,
     evaluate_checkpoint,
@@ -67,6 +69,7 @@ class Command:
 
 _BENCH = "Time the backends, eager PyTorch and torch.compile for a shape; recommend one."
 _EVAL = "Evaluate a checkpoint's frozen features: k-NN and linear probes, any data set."
+_CHECK = "List the images of a data set that cannot be read or are the same; exit code 1."
 _FINETUNE = "Fine-tune a checkpoint's encoder with few labels or with all."
 _EXPORT = "Write the encoder for other programs, and check the written files."
 _PAGES = "Draw a map of the representations, and a page of nearest neighbors."
@@ -78,6 +81,7 @@ _COMMON_TRAIN = ("preset", "config", "resume", *_COMMON, "model.encoder")
 COMMANDS = (
     Command("train", _TRAIN, TrainConfig, train, common=_COMMON_TRAIN),
     Command("demo", _DEMO, TrainConfig, train, DEMO, common=_COMMON),
+    Command("check", _CHECK, CheckConfig, check_data),
     Command("eval", _EVAL, EvalConfig, evaluate_checkpoint),
     Command("finetune", _FINETUNE, FinetuneConfig, finetune_checkpoint),
     Command("embed", "Write the representations of all images.", EmbedConfig, embed_images),
@@ -132,8 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0; 2 after a message on stderr about an error that the user can fix; 128 plus the
-        signal's number after an interrupt. `doctor` has its own, and `study` returns 1 if a part of
-        it failed.
+        signal's number after an interrupt. `doctor` has its own, `study` returns 1 if a part of it
+        failed, and `check` if anything is wrong.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     given = given_options(arguments)  # the parser itself depends on two of them

@@ -6,6 +6,7 @@
 
 from simclr_ext.options.errors import MissingExtraError, UserError
 from simclr_ext.trainer.api import (
+    check_data,
     draw_pages,
     embed_images,
     evaluate_checkpoint,
@@ -18,6 +19,7 @@ from simclr_ext.trainer.config import (
     DEMO,
     PRESETS,
     AugmentConfig,
+    CheckConfig,
     EmbedConfig,
     EvalConfig,
     ExportConfig,
@@ -37,6 +39,7 @@ __all__ = [
     "PRESETS",
     "AugmentConfig",
     "Callback",
+    "CheckConfig",
     "EmbedConfig",
     "EvalConfig",
     "ExportConfig",
@@ -50,6 +53,7 @@ __all__ = [
     "SgdConfig",
     "TrainConfig",
     "UserError",
+    "check_data",
     "draw_pages",
     "embed_images",
     "evaluate_checkpoint",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from simclr_ext.options.extras import require_trainer
 from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.config.commands import (
+    CheckConfig,
     EmbedConfig,
     EvalConfig,
     ExportConfig,
@@ -22,6 +23,7 @@ from simclr_ext.trainer.config.commands import (
 from simclr_ext.trainer.training.callbacks import Callback
 
 if TYPE_CHECKING:
+    from simclr_ext.trainer.commands.check import CheckResult
     from simclr_ext.trainer.commands.embed import EmbedResult
     from simclr_ext.trainer.commands.eval import EvalResult
     from simclr_ext.trainer.commands.export import ExportResult
@@ -102,6 +104,25 @@ def resume(
     given = {"epochs": epochs, "device": device, "threads": threads, "workers": workers}
     changes = {name: value for name, value in given.items() if value is not None}
     return run_resume(folder, changes, callbacks, report)
+
+
+def check_data(config: CheckConfig) -> CheckResult:
+    """List the images of a data set that cannot be read, and those with the same content.
+
+    Args:
+        config: Data set, and what is looked for.
+
+    Returns:
+        What is wrong.
+
+    Raises:
+        MissingExtraError: The `trainer` extra is not installed.
+        DataError: There is no such data set, or it has no images.
+    """
+    require_trainer()
+    from simclr_ext.trainer.commands.check import run_check
+
+    return run_check(config)
 
 
 def evaluate_checkpoint(config: EvalConfig) -> EvalResult:

@@ -6,6 +6,7 @@ model, a batch and a number of epochs that a CPU can train. Nothing here needs t
 
 from simclr_ext.trainer.config.augment import AugmentConfig
 from simclr_ext.trainer.config.commands import (
+    CheckConfig,
     EmbedConfig,
     EvalConfig,
     ExportConfig,
@@ -25,6 +26,7 @@ __all__ = [
     "DEMO",
     "PRESETS",
     "AugmentConfig",
+    "CheckConfig",
     "EmbedConfig",
     "EvalConfig",
     "ExportConfig",

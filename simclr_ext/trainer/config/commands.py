@@ -203,3 +203,27 @@ class PagesConfig(CheckpointConfig):
         super().__post_init__()
         check_at_least("queries", self.queries, 1)
         check_at_least("neighbors", self.neighbors, 1)
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """What is looked for in a data set.
+
+    Attributes:
+        data: Data set, as for `train`.
+        data_root: Folder of the named data sets.
+        decode: Whether every image is decoded; if not, only the files' headers are read.
+        duplicates: Whether images with the same content are looked for.
+        workers: Threads that read.
+    """
+
+    data: str
+    data_root: str = "data"
+    decode: bool = False
+    duplicates: bool = True
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check(self.data != "", "data", self.data, "a data set")
+        check_at_least("workers", self.workers, 1)

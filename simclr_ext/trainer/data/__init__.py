@@ -25,6 +25,7 @@ __all__ = [
     "LazyImages",
     "Part",
     "absolute",
+    "find_data",
     "load_data",
     "open_data",
 ]
@@ -54,7 +55,7 @@ def open_data(
         DataError: There is no such data set, or it cannot be read or downloaded.
     """
     images = images or ImagesConfig()
-    found = _find(data, Path(root).expanduser(), download)
+    found = find_data(data, root, download)
     if isinstance(found, Listing):
         found = found.dataset(images, workers)
     if not images.labels or _classes(found) < 2:
@@ -92,13 +93,24 @@ def absolute(data: str) -> str:
     return data if data in _NAMES else os.path.abspath(Path(data).expanduser())  # noqa: PTH100 (keeps links)
 
 
-def _find(data: str, root: Path, download: bool) -> Dataset | Listing:
+def find_data(data: str, root: str = "data", download: bool = False) -> Dataset | Listing:
+    """Return a data set, or what a folder or a list says of its images, which are not read.
+
+    Args:
+        data: As for `open_data`.
+        root: As for `open_data`.
+        download: As for `open_data`.
+
+    Raises:
+        DataError: As for `open_data`.
+    """
+    folder = Path(root).expanduser()
     if data == "digits":
         return load_digits()
     if data in NAMED:
-        return load_named(data, root, download)
+        return load_named(data, folder, download)
     if data == "imagenet":
-        return _imagenet(root / "imagenet", download)
+        return _imagenet(folder / "imagenet", download)
     path = Path(data).expanduser()
     if path.is_dir():
         return load_idx(path, path.name) if is_idx_folder(path) else list_folder(path)
