@@ -17,7 +17,8 @@ LAYERS = [
         "simclr_ext.trainer.lock",
         "simclr_ext.trainer.progress",
     ],
-    ["simclr_ext.trainer.config", "simclr_ext.trainer.data"],
+    ["simclr_ext.trainer.config"],
+    ["simclr_ext.trainer.data"],
     ["simclr_ext.trainer.views", "simclr_ext.trainer.model"],
     ["simclr_ext.trainer.probes"],
     ["simclr_ext.trainer.training"],
@@ -81,7 +82,7 @@ def test_imports_go_down(module: str) -> None:
     [
         ("simclr_ext.losses", "from simclr_ext.trainer.config import TrainConfig"),
         ("simclr_ext.bench.command", "def f():\n    from simclr_ext.trainer import seeds"),
-        ("simclr_ext.trainer.data.arrays", "from simclr_ext.trainer.config import TrainConfig"),
+        ("simclr_ext.trainer.config.train", "from simclr_ext.trainer.data import Dataset"),
         ("simclr_ext.trainer.probes.knn", "import simclr_ext.trainer.training.loop"),
         ("simclr_ext.studies.engine.run", "from simclr_ext.studies.material import summary"),
     ],

@@ -9,7 +9,7 @@ import torch
 from simclr_ext.studies.engine.scales import recipe
 from simclr_ext.studies.engine.study import Context, Row
 from simclr_ext.trainer.config import ResolvedConfig
-from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.data import Dataset, Part
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
 
 
@@ -22,8 +22,8 @@ def color_context(train: int = 64, test: int = 32) -> Context:
         noise = 0.1 * torch.rand(count, 3, 10, 10, generator=random)
         return (255 * (0.9 * hue + noise)).byte()
 
-    labels = torch.arange(train) % 2, torch.arange(test) % 2
-    data = Dataset("hues", images(train), labels[0], images(test), labels[1], ("even", "odd"))
+    parts = (Part.of(images(count), torch.arange(count) % 2) for count in (train, test))
+    data = Dataset("hues", *parts, class_names=("even", "odd"))
     return Context(data, dataclasses.replace(recipe("tiny", data), batch_size=16))
 
 

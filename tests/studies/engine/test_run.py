@@ -155,12 +155,12 @@ def test_the_report_says_what_the_pretraining_saw(
 ) -> None:
     monkeypatch.setattr(run_module, "sweep", lambda *_: None)
     context = open_context(HEAD)
-    data = dataclasses.replace(context.data, unlabeled=context.data.train.images[:200])
+    train = context.data.train.with_unlabeled(context.data.train.images[:200])
+    data = dataclasses.replace(context.data, train=train)
     other = dataclasses.replace(context, data=data)
     monkeypatch.setattr(run_module, "open_context", lambda _: other)
     report = run_study(dataclasses.replace(HEAD, out=str(tmp_path / "out"))).folder / "report.md"
-    assert "256 training and 128 test images" in report.read_text()
-    assert "pretrained on 200 unlabeled images; encoder" in report.read_text()
+    assert "456 training (256 with labels) and 128 test images" in report.read_text()
 
 
 def test_study_yaml_has_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

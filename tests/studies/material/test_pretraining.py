@@ -35,7 +35,7 @@ def test_the_loss_and_the_source_are_those_that_are_given(context: Context) -> N
     config, data = context.config, context.data
     usual = weights(train_model(config, data))
     loss = NTXentLoss(config.temperature)
-    source = MemorySource(data.pretrain_images, config)
+    source = MemorySource(data.train.images[:], config)
     assert torch.equal(weights(train_model(config, data, source, loss)), usual)
     other = NTXentLoss(2 * config.temperature)
     assert not torch.equal(weights(train_model(config, data, loss=other)), usual)
@@ -43,7 +43,7 @@ def test_the_loss_and_the_source_are_those_that_are_given(context: Context) -> N
     def still(images: Tensor, generator: torch.Generator) -> Tensor:
         return torch.zeros(len(images), 1, config.side, config.side)
 
-    blind = MemorySource(data.pretrain_images, config, still)
+    blind = MemorySource(data.train.images[:], config, still)
     assert not torch.equal(weights(train_model(config, data, blind)), usual)
 
 

@@ -291,7 +291,8 @@ def test_a_damaged_configuration_is_refused(
 def test_some_options_may_change(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--epochs", "4", "--workers=0", "--threads", "2", "--device", "cpu"]
     assert cli.main(["train", f"--resume={copy}", *options]) == 0
-    changed = dataclasses.replace(CONFIG, epochs=4, workers=0, threads=2)
+    root = str(Path("data").absolute())
+    changed = dataclasses.replace(CONFIG, epochs=4, workers=0, threads=2, data_root=root)
     written = TrainConfig.from_dict(yaml.safe_load((copy / "config.yaml").read_text()))
     checkpoint = load_checkpoint(copy / "checkpoint.pt")
     assert written == checkpoint.config.options == changed.resolve(1, 8, 8).options

@@ -69,7 +69,7 @@ def test_run_folder_holds_every_file(result: TrainResult) -> None:
     names = {path.name for path in result.folder.iterdir()}
     (events,) = (name for name in names if name.startswith("events.out.tfevents"))
     pictures = {"pairs.png", "loss.png", "tsne.png"}
-    texts = {"config.yaml", "metrics.csv", "evaluation.json"}
+    texts = {"config.yaml", "images.csv", "metrics.csv", "evaluation.json"}
     checkpoints = {"checkpoint.pt", "checkpoint-previous.pt", "best.pt"}
     assert names - {".lock"} == pictures | texts | checkpoints | {events}
     for name in pictures:
@@ -346,13 +346,15 @@ def test_blank_images_have_results_but_no_map(
     assert "tsne.png" not in names
 
 
-def test_one_class_is_trained_on_and_not_compared(tmp_path: Path) -> None:
+def test_one_class_is_trained_on_and_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_folder(tmp_path / "pets", sizes=[(8, 8)], classes=["cat"], per_class=10)
     config = dataclasses.replace(
         SMALL, data=str(tmp_path / "pets"), out=str(tmp_path / "run"), batch_size=8
     )
-    with pytest.warns(EvaluationWarning, match="trained encoder is left out: .* two classes"):
-        result = train(config)
+    result = train(config)
+    assert "no labels to evaluate with" in capsys.readouterr().err
     assert result.scores == {}
     assert str(result) == f"run folder: {result.folder}"
     assert (result.folder / "tsne.png").exists()

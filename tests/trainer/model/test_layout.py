@@ -16,7 +16,7 @@ from simclr_ext.trainer.model.simclr import build_model
 PROGRAM = """
 import torch
 from simclr_ext.trainer.config import TrainConfig
-from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.data import Dataset, Part
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.training.loop import pretrain
 from simclr_ext.trainer.training.state import Training
@@ -29,8 +29,8 @@ config = TrainConfig(
     model=ModelConfig(width=8, blocks=(1, 1)),
 ).resolve(3, 128, 128)
 images = torch.randint(256, (8, 3, 128, 128), dtype=torch.uint8)
-labels = torch.arange(8) % 2
-data = Dataset("noise", images, labels, images, labels, ("even", "odd"))
+part = Part.of(images, torch.arange(8) % 2)
+data = Dataset("noise", part, part, ("even", "odd"))
 training = Training.start(build_model(config), config)
 for _ in pretrain(training, build_source(data, config), config):
     pass

@@ -9,7 +9,7 @@ from torch import Tensor
 from simclr_ext import NTXentLoss
 from simclr_ext.options.errors import DivergedError
 from simclr_ext.trainer.config import ModelConfig, MonitorConfig, OptimConfig, TrainConfig
-from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.data import Dataset, Part
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
 from simclr_ext.trainer.training.gradient import Loss
@@ -44,7 +44,8 @@ def train(
 ) -> Training:
     """Train for the given number of steps at most."""
     labels = torch.arange(len(images)) % 3
-    data = Dataset("tiny", images, labels, images, labels, ("a", "b", "c"))
+    part = Part.of(images, labels)
+    data = Dataset("tiny", part, part, ("a", "b", "c"))
     for _ in pretrain(training, build_source(data, config), config, loss):
         if training.step >= steps:
             break

@@ -11,7 +11,7 @@ import torch
 
 from simclr_ext.options.errors import DivergedError, TrainingInterrupted
 from simclr_ext.trainer.config import ModelConfig, MonitorConfig, OptimConfig, TrainConfig
-from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.data import Dataset, Part
 from simclr_ext.trainer.model.checkpoint import load_checkpoint
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.training.loop import pretrain
@@ -48,7 +48,8 @@ def record(folder: RunFolder, stop: StopRequest | None = None, **monitor: Any) -
     config = dataclasses.replace(CONFIG, monitor=MonitorConfig(**{"knn_every": 0, **monitor}))
     images = torch.randint(256, (17, 1, 8, 8), dtype=torch.uint8)
     labels = torch.arange(17) % 2
-    data = Dataset("tiny", images, labels, images, labels, ("even", "odd"))
+    part = Part.of(images, labels)
+    data = Dataset("tiny", part, part, ("even", "odd"))
     source, training = build_source(data, config), Training.start(build_model(config), config)
     with closing(Recorder(folder, config, data, source, training)) as recorder:
         for _ in pretrain(training, source, config):
