@@ -52,7 +52,7 @@ class DivergedError(UserError, ArithmeticError):
 
 
 class CheckpointError(UserError, ValueError):
-    """A file is not a checkpoint of this package."""
+    """A file of weights is missing, damaged, or does not fit."""
 
 
 class ExportError(UserError, ArithmeticError):

@@ -33,7 +33,7 @@ from simclr_ext.trainer.probes.tables import accuracy_to_plain, markdown_table, 
 from simclr_ext.trainer.progress import each
 from simclr_ext.trainer.views.augment import crop_and_flip
 
-_TRAINED, _UNTRAINED, _PIXELS = "trained encoder", "untrained encoder", "raw pixels"
+_TRAINED, _PIXELS = "trained encoder", "raw pixels"
 _TITLES = {"knn": "k-NN", "lbfgs": "linear, L-BFGS", "sgd": "linear, SGD"}
 _SGD_EPOCHS = 90  # appendix B.6
 
@@ -172,7 +172,7 @@ def _representations(session: Session, config: EvalConfig) -> dict[str, Represen
         encoder, _ = _network(session, name, config.head_layers)
 
         def compute(images: Images) -> Features:
-            # The untrained encoder depends on the run's configuration, which is in the file.
+            # The encoder before training depends on the run, whose checkpoint is in the key.
             key = fingerprint(session.path, images, session.side, config.head_layers, name)
             return cache.get(key, lambda: encode(encoder, images, session.side))
 
@@ -182,13 +182,13 @@ def _representations(session: Session, config: EvalConfig) -> dict[str, Represen
     if config.baselines:
         if pixels_fit(data):
             representations[_PIXELS] = raw_pixels
-        representations[_UNTRAINED] = functools.partial(encoded, _UNTRAINED)
+        representations[session.start] = functools.partial(encoded, session.start)
     representations[_TRAINED] = functools.partial(encoded, _TRAINED)
     return representations
 
 
 def _network(session: Session, name: str, head_layers: int) -> tuple[nn.Module, int]:
-    return session.encoder(head_layers) if name == _TRAINED else session.untrained(head_layers)
+    return session.encoder(head_layers) if name == _TRAINED else session.initial(head_layers)
 
 
 def _write(result: EvalResult, config: EvalConfig, chosen: list[float]) -> None:

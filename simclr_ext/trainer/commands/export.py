@@ -19,7 +19,7 @@ from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.commands.session import checkpoint_path
 from simclr_ext.trainer.config.commands import ExportConfig
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint
-from simclr_ext.trainer.model.encoders import Backbone, Encoder, build_encoder
+from simclr_ext.trainer.model.encoders import Encoder, build_encoder, network_of
 
 # Largest deviation from the encoder's h allowed, as a fraction of the largest |h|. The weights are
 # unchanged, but convolutions in another memory layout, or fused ones, round differently.
@@ -101,8 +101,7 @@ def _torchvision_name(checkpoint: Checkpoint) -> str | None:
 
 
 def _weights(encoder: Encoder) -> dict[str, Tensor]:
-    module = encoder.model if isinstance(encoder, Backbone) else encoder
-    return {name: value.contiguous() for name, value in module.state_dict().items()}
+    return {name: value.contiguous() for name, value in network_of(encoder).state_dict().items()}
 
 
 def _load(weights: dict[str, Tensor], checkpoint: Checkpoint) -> Callable[[Tensor], Tensor]:
@@ -110,8 +109,7 @@ def _load(weights: dict[str, Tensor], checkpoint: Checkpoint) -> Callable[[Tenso
     name = _torchvision_name(checkpoint)
     model = build_encoder(checkpoint.config.model, checkpoint.config.channels)
     if name is None:
-        target: nn.Module = model.model if isinstance(model, Backbone) else model
-        target.load_state_dict(weights)
+        network_of(model).load_state_dict(weights)
         return model.eval()
     network = torchvision.models.get_model(name.rpartition(".")[2], weights=None)
     missing, unexpected = network.load_state_dict(weights, strict=False)
@@ -121,7 +119,7 @@ def _load(weights: dict[str, Tensor], checkpoint: Checkpoint) -> Callable[[Tenso
     parent, _, attribute = classifier.pop().rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Identity())
     network.eval()
-    return lambda images: network(images.expand(-1, 3, -1, -1))
+    return lambda images: network(model.normalize(images.expand(-1, 3, -1, -1)))
 
 
 @torch.no_grad()

@@ -71,7 +71,7 @@ def run_finetune(config: FinetuneConfig) -> FinetuneResult:
     epochs = config.sgd.epochs or (_EPOCHS_FEW if config.labels <= _FEW else _EPOCHS)
     config = dataclasses.replace(config, sgd=dataclasses.replace(config.sgd, epochs=epochs))
     with open_session(config) as session:
-        start = "untrained encoder" if config.scratch else "trained encoder"
+        start = session.start if config.scratch else "trained encoder"
         name = f"finetune-{session.labeled.name}-{config.labels:g}"
         folder = session.folder(config.out, f"{name}-scratch" if config.scratch else name)
         train, test = session.labeled.train, session.labeled.test
@@ -101,7 +101,7 @@ def run_finetune(config: FinetuneConfig) -> FinetuneResult:
 
 def _finetune(session: Session, config: FinetuneConfig, rows: Tensor, seed: int) -> nn.Module:
     """Return a classifier fine-tuned on some of the training images."""
-    start = session.untrained if config.scratch else session.encoder
+    start = session.initial if config.scratch else session.encoder
     encoder, dim = start(config.head_layers)
     linear = linear_classifier(dim, session.classes, seed)
     # A copy, because the next repetition starts from the same weights.

@@ -16,9 +16,10 @@ from simclr_ext.options.errors import RunFolderError
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config.commands import CheckpointConfig
 from simclr_ext.trainer.config.images import ImagesConfig
-from simclr_ext.trainer.data import Dataset, absolute, open_data
+from simclr_ext.trainer.data import Dataset, absolute_data, open_data
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint
-from simclr_ext.trainer.model.simclr import SimCLR, build_model
+from simclr_ext.trainer.model.initial import initial_model
+from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.progress import say
 
 
@@ -53,6 +54,11 @@ class Session:
         return self.data.labeled
 
     @property
+    def start(self) -> str:
+        """Name of the encoder before training."""
+        return self.checkpoint.config.start
+
+    @property
     def classes(self) -> int:
         """Number of classes."""
         return len(self.data.class_names)
@@ -61,9 +67,9 @@ class Session:
         """Return the trained representation on the device, and its dimension."""
         return self._representation(self.checkpoint.model, head_layers)
 
-    def untrained(self, head_layers: int = 0) -> tuple[nn.Module, int]:
-        """Return the untrained representation on the device, and its dimension."""
-        model = build_model(self.checkpoint.config)
+    def initial(self, head_layers: int = 0) -> tuple[nn.Module, int]:
+        """Return the representation before training on the device, and its dimension."""
+        model = initial_model(self.checkpoint.config, self.path.parent)
         return self._representation(model, head_layers)
 
     def _representation(self, model: SimCLR, head_layers: int) -> tuple[nn.Module, int]:
@@ -104,7 +110,7 @@ def open_session(config: CheckpointConfig, *, split: bool = True) -> Iterator[Se
     with threads(config.threads):
         run = checkpoint.config
         root = config.data_root or run.data_root
-        name = run.data if config.data is None else absolute(config.data)
+        name = run.data if config.data is None else absolute_data(config.data)
         # The run's images are split as they were for the run.
         images = run.images if name == run.data else ImagesConfig(background=run.images.background)
         images = dataclasses.replace(images, on_broken=config.on_broken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -14,10 +15,12 @@ from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import CheckpointError, ConfigError, StorageError, WorkerError
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
-from simclr_ext.trainer.data import Dataset, absolute, open_data
+from simclr_ext.trainer.data import Dataset, absolute_data, open_data
 from simclr_ext.trainer.data.verify import check_readable
 from simclr_ext.trainer.model.checkpoint import Checkpoint
+from simclr_ext.trainer.model.initial import initial_model, initialize
 from simclr_ext.trainer.model.simclr import SimCLR, build_model
+from simclr_ext.trainer.model.weights import absolute
 from simclr_ext.trainer.probes.comparison import compare
 from simclr_ext.trainer.probes.scores import Scores
 from simclr_ext.trainer.probes.tables import format_table
@@ -41,8 +44,9 @@ class TrainResult:
         config: The resolved configuration.
         model: The trained model, in evaluation mode.
         epochs: Measurements of every epoch.
-        scores: Test accuracies of "raw pixels", "untrained encoder" and "trained encoder"; empty if
-            `config.evaluate` is false; without those that could not be evaluated.
+        scores: Test accuracies of "raw pixels", "untrained encoder" ("initial encoder" if `init` is
+            given) and "trained encoder"; empty if `config.evaluate` is false; without those that
+            could not be evaluated.
     """
 
     folder: Path
@@ -72,9 +76,14 @@ def run_train(
     folder = RunFolder.choose(options)  # first, so that a folder in use is refused at once
     with threads(options.threads) as count, freed_memory_kept():
         # The file must repeat the run exactly, but not in this run's folder.
-        config, data = _open(dataclasses.replace(options, out=None, threads=count))
+        init = options.init and absolute(options.init)
+        options = dataclasses.replace(options, out=None, init=init, threads=count)
+        config, data = _open(options)
         source = build_source(data, config)
-        model = build_model(config).to(config.device)
+        model = build_model(config)
+        if config.init is not None:
+            say(str(initialize(model, config)))
+        model.to(config.device)
         check_model(model, config)
         training = Training.start(model, config)
         with folder.created():
@@ -132,7 +141,7 @@ def _changed(config: ResolvedConfig, changes: Mapping[str, Any]) -> TrainConfig:
 def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
     """Return a run's images, and its configuration resolved for them and checked on the device."""
     workers = max(1, options.workers)
-    root, name = absolute(options.data_root), absolute(options.data)
+    root, name = absolute_data(options.data_root), absolute_data(options.data)
     options = dataclasses.replace(options, data=name, data_root=root)
     data = open_data(name, root, options.download, options.images, workers)
     say(data.summary)
@@ -197,9 +206,10 @@ def _train(
                 for _ in pretrain(training, source, config):
                     recorder.after_step(training, stop)
             recorder.after_training(training)
+            initial = functools.partial(initial_model, config, folder.path)
             scores = {}
             if config.evaluate and data.has_labels:
-                scores = compare(training.model, data.labeled, config)
+                scores = compare(training.model, initial, data.labeled, config)
             recorder.after_evaluation(training, scores)
             model, epochs = training.model.eval(), tuple(training.epochs)
             result = TrainResult(folder.path, config, model, epochs, scores)

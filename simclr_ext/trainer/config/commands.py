@@ -90,8 +90,8 @@ class EvalConfig(CheckpointConfig):
             the mean and the standard deviation over all.
         probes: "knn", weighted k-NN; "lbfgs", logistic regression; "sgd", the paper's linear
             evaluation (appendix B.6; 90 epochs unless `sgd.epochs` is set).
-        baselines: Whether raw pixels and the untrained encoder are evaluated as well; raw pixels
-            not by "sgd" with `augment`, which needs an encoder.
+        baselines: Whether raw pixels and the encoder before training are evaluated as well; raw
+            pixels not by "sgd" with `augment`, which needs an encoder.
         augment: Whether "sgd" trains on random crops and flips, as in the paper, in every epoch; if
             not, on the features of whole images, computed once.
         neighbors: k of "knn".
@@ -135,7 +135,7 @@ class FinetuneConfig(CheckpointConfig):
         labels: Share of the labels of every class, in (0, 1]; the paper: 0.01 and 0.1.
         seeds: Repetitions, each with other labeled images and another initial classifier; the
             results are the mean and the standard deviation over them.
-        scratch: Whether to start from the untrained encoder instead, for comparison.
+        scratch: Whether to start from the encoder before training instead, for comparison.
         head_layers: As for `eval`.
         sgd: The training. `epochs` null: the paper's 60 for up to 1 % of the labels, 30 for more.
     """

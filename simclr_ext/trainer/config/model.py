@@ -24,6 +24,9 @@ class ModelConfig:
         zero_init_residual: Whether the last batch norm of every residual block of "small" and
             "resnet..." starts at 0, so that the block starts as the identity, as in the authors'
             code.
+        normalize: What is done to the images, which are in [0, 1], first: "none", or "imagenet":
+            ImageNet's mean and deviation of each color, as the weights of torchvision and of most
+            of timm's models expect.
         width: Channels of the first stage of "small"; each further stage doubles them.
         blocks: Residual blocks of each stage of "small"; each stage after the first halves the
             side.
@@ -39,6 +42,7 @@ class ModelConfig:
     width_multiplier: int = 1
     stem: Literal["cifar", "imagenet"] = "cifar"
     zero_init_residual: bool = False
+    normalize: Literal["none", "imagenet"] = "none"
     width: int = 16
     blocks: tuple[int, ...] = (1, 1, 1)
     projection: Literal["mlp", "linear", "none"] = "mlp"

@@ -43,6 +43,9 @@ class TrainConfig:
         download: Whether to download the data set if it is missing.
         workers: Processes that decode images of folders during training, and threads after it.
         out: Run folder, new or empty; null: runs/<data>-<timestamp>.
+        init: Weights to start from instead of random ones: a checkpoint or a run folder, a state
+            dict (.pt, .pth, .safetensors), or pretrained weights that are on disk, as
+            "torchvision:NAME:WEIGHTS" or "timm:NAME"; null: random.
         image_size: Side of the views in pixels; null: the images' longer side, but at least 16,
             below which a ResNet has nothing left to pool, and at most 224, the paper's for
             ImageNet; 224 if the images have different sizes.
@@ -74,6 +77,7 @@ class TrainConfig:
     download: bool = False
     workers: int = 2
     out: str | None = None
+    init: str | None = None
     image_size: int | None = None
     epochs: int = 100
     batch_size: int = 256
@@ -98,6 +102,7 @@ class TrainConfig:
         check(self.data_root != "", "data_root", self.data_root, "the path of a folder")
         check_at_least("workers", self.workers, 0)
         check(self.out != "", "out", self.out, "null or the path of a folder")
+        check(self.init != "", "init", self.init, "null, the path of weights, or a model's name")
         check_null_or_at_least("image_size", self.image_size, 4)
         check_at_least("epochs", self.epochs, 1)
         check_at_least("batch_size", self.batch_size, 2)
@@ -131,6 +136,11 @@ class TrainConfig:
         optim = dataclasses.replace(self.optim, warmup_epochs=warmup)
         values = {**_values(self), "image_size": size, "augment": augment, "optim": optim}
         return ResolvedConfig(**values, channels=channels)
+
+    @property
+    def start(self) -> str:
+        """Name of the encoder before training: "initial encoder" if its weights are given."""
+        return "untrained encoder" if self.init is None else "initial encoder"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as nested dictionaries of plain values, for YAML and JSON."""

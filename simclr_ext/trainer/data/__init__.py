@@ -24,7 +24,7 @@ __all__ = [
     "Images",
     "LazyImages",
     "Part",
-    "absolute",
+    "absolute_data",
     "find_data",
     "load_data",
     "open_data",
@@ -88,7 +88,7 @@ def load_data(
     return opened.at(side or opened.sides[0]).in_memory()
 
 
-def absolute(data: str) -> str:
+def absolute_data(data: str) -> str:
     """Return the data set's path or pattern as an absolute one; names are unchanged."""
     return data if data in _NAMES else os.path.abspath(Path(data).expanduser())  # noqa: PTH100 (keeps links)
 

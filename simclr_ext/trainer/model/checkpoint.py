@@ -83,7 +83,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     try:
-        _check_digest(path)
+        check_digest(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
@@ -130,7 +130,7 @@ class _Hashed:
         self._file.flush()
 
 
-def _check_digest(path: Path) -> None:
+def check_digest(path: Path) -> None:
     """Raise ValueError unless a file ends with the digest of everything before it.
 
     torch.load reads flipped bits as weights: it verifies no checksum, and the zip archive's

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, cast
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -31,14 +32,39 @@ _LAYOUTS = {
 }
 
 
+# Mean and deviation of each color by which `ModelConfig.normalize` normalizes images.
+STATISTICS = {
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # torchvision's
+}
+
+
 class Encoder(nn.Module):
     """Base of the encoders.
 
     Attributes:
         dim: Dimension of h.
+        normalize: What is done to the images first; it has no entry in the state dict.
     """
 
     dim: int
+    normalize: nn.Module
+
+
+class Normalize(nn.Module):
+    """(image - mean) / deviation for each color of ImageNet's images; [B, 3, H, W] in [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, values in zip(("mean", "std"), STATISTICS["imagenet"], strict=True):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the normalized images."""
+        return (images - self.mean) / self.std
 
 
 class ResNet(Encoder):
@@ -64,6 +90,7 @@ class ResNet(Encoder):
         zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
+        self.normalize = nn.Identity()
         small = stem == "cifar"
         kernel, stride = (3, 1) if small else (7, 2)
         self.conv1 = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)
@@ -93,7 +120,7 @@ class ResNet(Encoder):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return h, [B, dim], the average over positions."""
-        maps: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        maps: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(self.normalize(images)))))
         for name in self.stages:
             maps = self.get_submodule(name)(maps)
         return maps.mean(dim=(2, 3))
@@ -117,12 +144,13 @@ class Backbone(Encoder):
 
     def __init__(self, model: nn.Module, dim: int) -> None:
         super().__init__()
+        self.normalize = nn.Identity()
         self.model = model
         self.dim = dim
 
     def forward(self, images: Tensor) -> Tensor:
         """Return h, [B, dim]."""
-        h: Tensor = self.model(images.expand(-1, 3, -1, -1))
+        h: Tensor = self.model(self.normalize(images.expand(-1, 3, -1, -1)))
         return h
 
 
@@ -134,9 +162,26 @@ def build_encoder(config: ModelConfig, channels: int) -> Encoder:
         channels: C of the images, 1 or 3.
 
     Raises:
-        ConfigError: The other library has no such model, or the model has no classifier to remove.
+        ConfigError: The other library has no such model, or the model has no classifier to remove;
+            or gray images of a ResNet are to be normalized as colors.
         MissingExtraError: The model is timm's, and timm is not installed.
     """
+    encoder = _build(config, channels)
+    if config.normalize == "imagenet":
+        if channels != 3 and isinstance(encoder, ResNet):
+            raise ConfigError(
+                f'model.normalize must be "none" for images of {channels} channel, got "imagenet"'
+            )
+        encoder.normalize = Normalize()
+    return encoder
+
+
+def network_of(encoder: Encoder) -> nn.Module:
+    """Return the module whose parameters have the names of torchvision's or timm's model."""
+    return encoder.model if isinstance(encoder, Backbone) else encoder
+
+
+def _build(config: ModelConfig, channels: int) -> Encoder:
     shared: dict[str, Any] = {"stem": config.stem, "zero_init_residual": config.zero_init_residual}
     if config.encoder == "small":
         return ResNet(channels, config.width, config.blocks, **shared)

@@ -5,6 +5,7 @@ All representations use the same protocol, so that the rows of the table can be 
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset, Images
-from simclr_ext.trainer.model.simclr import SimCLR, build_model
+from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.probes.features import Features, Labels, encode, pixels
 from simclr_ext.trainer.probes.knn import nearest_neighbors
 from simclr_ext.trainer.probes.linear import linear_probe, standardize
@@ -24,14 +25,22 @@ LABELS_PER_CLASS = 5
 DRAWS = 10
 
 
-def compare(model: SimCLR, data: Dataset, config: ResolvedConfig) -> dict[str, Scores]:
-    """Return the test accuracies of raw pixels, the untrained and the trained encoder.
+def compare(
+    model: SimCLR, initial: Callable[[], SimCLR], data: Dataset, config: ResolvedConfig
+) -> dict[str, Scores]:
+    """Return the test accuracies of raw pixels, the encoder before training and the trained one.
 
     A representation that cannot be evaluated is left out, with a warning.
+
+    Args:
+        model: The trained model.
+        initial: Returns the model before training.
+        data: The images and labels.
+        config: The run.
     """
-    untrained = build_model(config).to(config.device)
+    before = functools.cache(lambda: initial().encoder.to(config.device))
     representations: dict[str, Callable[[Images], Features]] = {
-        "untrained encoder": lambda images: encode(untrained.encoder, images, config.side),
+        config.start: lambda images: encode(before(), images, config.side),
         "trained encoder": lambda images: encode(model.encoder, images, config.side),
     }
     if pixels_fit(data):

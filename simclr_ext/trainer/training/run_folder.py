@@ -21,6 +21,7 @@ from simclr_ext.trainer.config import CHANGEABLE, ResolvedConfig, TrainConfig
 from simclr_ext.trainer.data import Dataset
 from simclr_ext.trainer.lock import LOCK, locked
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from simclr_ext.trainer.model.initial import INITIAL
 from simclr_ext.trainer.training.health import TrainingWarning
 from simclr_ext.trainer.training.state import Epoch, Training
 
@@ -88,9 +89,11 @@ class RunFolder:
         """Write the run's configuration and first state.
 
         The state before the first step is a checkpoint like any other, so every run has one unless
-        it was lost.
+        it was lost. Given weights are kept: the seed does not bring them back.
         """
         self.write_config(config)
+        if config.init is not None:
+            self.keep(INITIAL, training, config)
         self.save(training, config, images)
 
     def write_config(self, config: ResolvedConfig) -> None:

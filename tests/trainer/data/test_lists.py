@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data import absolute, open_data
+from simclr_ext.trainer.data import absolute_data, open_data
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_paths_become_absolute_and_names_do_not(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder / "deep")
-    assert absolute("../a.png") == str(folder / "a.png")
-    assert absolute("**/*.png") == str(folder / "deep/**/*.png")
-    assert absolute("digits") == "digits"
-    assert absolute("~/x") == str(Path.home() / "x")
+    assert absolute_data("../a.png") == str(folder / "a.png")
+    assert absolute_data("**/*.png") == str(folder / "deep/**/*.png")
+    assert absolute_data("digits") == "digits"
+    assert absolute_data("~/x") == str(Path.home() / "x")
