@@ -15,6 +15,10 @@ class MissingExtraError(UserError, ImportError):
     """Packages that the trainer needs are not installed."""
 
 
+class MissingArgumentError(UserError, TypeError):
+    """A run with an encoder or an augmentation of the user's own needs it as an argument."""
+
+
 class DataError(UserError, ValueError):
     """The data cannot be read, or do not suit the run."""
 

@@ -8,6 +8,7 @@ from simclr_ext.options.errors import MissingExtraError, UserError
 from simclr_ext.trainer.api import (
     check_data,
     draw_pages,
+    each_image,
     embed_images,
     evaluate_checkpoint,
     export_encoder,
@@ -55,6 +56,7 @@ __all__ = [
     "UserError",
     "check_data",
     "draw_pages",
+    "each_image",
     "embed_images",
     "evaluate_checkpoint",
     "export_encoder",

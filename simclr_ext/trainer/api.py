@@ -24,17 +24,22 @@ from simclr_ext.trainer.training.callbacks import Callback
 
 if TYPE_CHECKING:
     from simclr_ext.trainer.commands.check import CheckResult
+    from torch import Tensor, nn
+
     from simclr_ext.trainer.commands.embed import EmbedResult
     from simclr_ext.trainer.commands.eval import EvalResult
     from simclr_ext.trainer.commands.export import ExportResult
     from simclr_ext.trainer.commands.finetune import FinetuneResult
     from simclr_ext.trainer.commands.pages import PagesResult
     from simclr_ext.trainer.commands.train import TrainResult
+    from simclr_ext.trainer.views.custom import MakeViews
 
 
 def train(
     config: TrainConfig,
     *,
+    encoder: nn.Module | None = None,
+    augment: MakeViews | None = None,
     callbacks: Sequence[Callback] = (),
     report: Callable[[TrainResult], object] | None = None,
 ) -> TrainResult:
@@ -42,6 +47,13 @@ def train(
 
     Args:
         config: The run. With `threads` set, PyTorch has that many threads until the run ends.
+        encoder: An encoder in place of `config.model.encoder`: a module from images
+            [B, C, side, side] float32 in [0, 1] to h [B, dim]. It is copied; the copy starts from
+            its weights. The configuration then says "custom".
+        augment: An augmentation in place of `config.augment`: a function of images [n, C, H, W]
+            uint8 and a `torch.Generator` to a view of each, [n, C, side, side] float32 in [0, 1];
+            it draws every random number from the generator. `each_image` makes one from a
+            transform of single images. The configuration then says `augment.custom`.
         callbacks: Called after steps, epochs and checkpoints; they may end the training early.
         report: Called with the result as soon as it is on disk, before the last picture, which
             takes long, is drawn.
@@ -55,13 +67,16 @@ def train(
         DataError: `config.data` cannot be read, or has too few images for a batch.
         DeviceError: `config.device` cannot be used.
         BackendUnavailableError: The loss cannot be computed on this device.
+        ConfigError: `encoder` or `augment` does not do what it should.
+        MissingArgumentError: The configuration says that it has an own encoder or augmentation, and
+            it is not given.
         RunFolderError: The run folder exists and is not empty, or cannot be created.
         DivergedError: The loss or a weight is not finite.
     """
     require_trainer()
     from simclr_ext.trainer.commands.train import run_train
 
-    return run_train(config, callbacks, report)
+    return run_train(config, callbacks, report, encoder, augment)
 
 
 def resume(
@@ -71,6 +86,8 @@ def resume(
     device: str | None = None,
     threads: int | None = None,
     workers: int | None = None,
+    encoder: nn.Module | None = None,
+    augment: MakeViews | None = None,
     callbacks: Sequence[Callback] = (),
     report: Callable[[TrainResult], object] | None = None,
 ) -> TrainResult:
@@ -87,6 +104,8 @@ def resume(
         device: New device.
         threads: New number of CPU threads.
         workers: New number of processes that decode images.
+        encoder: The module that the run was started with, if it was; its weights are replaced.
+        augment: The augmentation that the run was started with, if it was.
         callbacks: As for `train`.
         report: As for `train`.
 
@@ -95,7 +114,7 @@ def resume(
 
     Raises:
         CheckpointError: The folder is not a run folder, its checkpoint is missing or damaged,
-            config.yaml was changed, or the data have changed.
+            config.yaml was changed, the data have changed, or the weights do not fit `encoder`.
         DataError: As for `train`; its other errors as well.
     """
     require_trainer()
@@ -103,7 +122,7 @@ def resume(
 
     given = {"epochs": epochs, "device": device, "threads": threads, "workers": workers}
     changes = {name: value for name, value in given.items() if value is not None}
-    return run_resume(folder, changes, callbacks, report)
+    return run_resume(folder, changes, callbacks, report, encoder, augment)
 
 
 def check_data(config: CheckConfig) -> CheckResult:
@@ -125,11 +144,36 @@ def check_data(config: CheckConfig) -> CheckResult:
     return run_check(config)
 
 
-def evaluate_checkpoint(config: EvalConfig) -> EvalResult:
+def each_image(transform: Callable[[Tensor], Tensor]) -> MakeViews:
+    """Return an augmentation for `train` that applies a transform to every image by itself.
+
+    PyTorch's random state, from which torchvision's transforms draw, is seeded from the
+    augmentation's generator, and restored.
+
+    Args:
+        transform: Maps an image [C, H, W] uint8 to a view [C, side, side], uint8 or float32 in
+            [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from torchvision.transforms import v2
+        >>> augment = each_image(v2.RandomResizedCrop(16))
+        >>> images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+        >>> augment(images, torch.Generator()).shape
+        torch.Size([4, 3, 16, 16])
+    """
+    require_trainer()
+    from simclr_ext.trainer.views.custom import each_image
+
+    return each_image(transform)
+
+
+def evaluate_checkpoint(config: EvalConfig, *, encoder: nn.Module | None = None) -> EvalResult:
     """Evaluate the frozen features of one or more checkpoints, on their data set or another one.
 
     Args:
         config: Checkpoints, data set and probes.
+        encoder: The module that the model was trained with, if it is one of your own.
 
     Returns:
         The test accuracies, which are also written as JSON and Markdown.
@@ -145,14 +189,17 @@ def evaluate_checkpoint(config: EvalConfig) -> EvalResult:
     require_trainer()
     from simclr_ext.trainer.commands.eval import run_eval
 
-    return run_eval(config)
+    return run_eval(config, encoder)
 
 
-def finetune_checkpoint(config: FinetuneConfig) -> FinetuneResult:
+def finetune_checkpoint(
+    config: FinetuneConfig, *, encoder: nn.Module | None = None
+) -> FinetuneResult:
     """Train all weights of a checkpoint's encoder, and a classifier on it, with labels.
 
     Args:
         config: Checkpoint, data set, share of the labels and training.
+        encoder: The module that the model was trained with, if it is one of your own.
 
     Returns:
         The test accuracy, which is also written as JSON and Markdown, beside the classifier.
@@ -168,14 +215,15 @@ def finetune_checkpoint(config: FinetuneConfig) -> FinetuneResult:
     require_trainer()
     from simclr_ext.trainer.commands.finetune import run_finetune
 
-    return run_finetune(config)
+    return run_finetune(config, encoder)
 
 
-def embed_images(config: EmbedConfig) -> EmbedResult:
+def embed_images(config: EmbedConfig, *, encoder: nn.Module | None = None) -> EmbedResult:
     """Write the representations of all images of a data set, with ids and labels.
 
     Args:
         config: Checkpoint, data set and format.
+        encoder: The module that the model was trained with, if it is one of your own.
 
     Returns:
         The files.
@@ -190,14 +238,15 @@ def embed_images(config: EmbedConfig) -> EmbedResult:
     require_trainer()
     from simclr_ext.trainer.commands.embed import run_embed
 
-    return run_embed(config)
+    return run_embed(config, encoder)
 
 
-def export_encoder(config: ExportConfig) -> ExportResult:
+def export_encoder(config: ExportConfig, *, encoder: nn.Module | None = None) -> ExportResult:
     """Write the encoder for other programs; each file is loaded back and compared with it.
 
     Args:
         config: Checkpoint and formats.
+        encoder: The module that the model was trained with, if it is one of your own.
 
     Returns:
         The files, with their largest deviation from the encoder.
@@ -211,14 +260,15 @@ def export_encoder(config: ExportConfig) -> ExportResult:
     require_trainer()
     from simclr_ext.trainer.commands.export import run_export
 
-    return run_export(config)
+    return run_export(config, encoder)
 
 
-def draw_pages(config: PagesConfig) -> PagesResult:
+def draw_pages(config: PagesConfig, *, encoder: nn.Module | None = None) -> PagesResult:
     """Draw a t-SNE map of the test images, and a page of test images with nearest neighbors.
 
     Args:
         config: Checkpoint, data set, and how much to draw.
+        encoder: The module that the model was trained with, if it is one of your own.
 
     Returns:
         The files.
@@ -233,4 +283,4 @@ def draw_pages(config: PagesConfig) -> PagesResult:
     require_trainer()
     from simclr_ext.trainer.commands.pages import run_pages
 
-    return run_pages(config)
+    return run_pages(config, encoder)

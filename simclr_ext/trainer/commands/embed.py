@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from simclr_ext.options.extras import require
 from simclr_ext.trainer.atomic import replacing
@@ -33,12 +34,12 @@ class EmbedResult:
         return "\n".join([f"representations of {self.dim} dimensions:", *map(str, self.files)])
 
 
-def run_embed(config: EmbedConfig) -> EmbedResult:
+def run_embed(config: EmbedConfig, module: nn.Module | None = None) -> EmbedResult:
     """Write the representations; see `simclr_ext.trainer.embed_images`."""
     if config.format == "parquet":
         require("pyarrow", "parquet", "format: parquet")
     files: list[Path] = []
-    with open_session(config, split=False) as session:
+    with open_session(config, module, split=False) as session:
         data = session.data
         folder = session.folder(config.out, f"embed-{data.name}")
         encoder, dim = session.encoder(config.head_layers)

@@ -85,12 +85,13 @@ class EvalResult:
         return f"{self.data}\n\n{self.table}\n\nresults: {self.folder}"
 
 
-def run_eval(config: EvalConfig) -> EvalResult:
+def run_eval(config: EvalConfig, module: nn.Module | None = None) -> EvalResult:
     """Evaluate checkpoints and write the results; see `simclr_ext.trainer.evaluate_checkpoint`."""
     draws: Draws = {}
     chosen: list[float] = []
     for checkpoint in (config.checkpoint, *config.also):
-        with open_session(dataclasses.replace(config, checkpoint=checkpoint)) as session:
+        options = dataclasses.replace(config, checkpoint=checkpoint)
+        with open_session(options, module) as session:
             if checkpoint == config.checkpoint:
                 first = session
                 folder = session.folder(config.out, f"eval-{session.labeled.name}")
@@ -162,7 +163,9 @@ def _sgd(config: EvalConfig) -> SgdConfig:
 
 
 def _representations(session: Session, config: EvalConfig) -> dict[str, Represent]:
-    cache = FeatureCache(session.path.parent / "features" if config.cache else None)
+    # What an own encoder computes depends on its code, which no fingerprint covers.
+    cached = config.cache and session.module is None
+    cache = FeatureCache(session.path.parent / "features" if cached else None)
     data = session.labeled
 
     def raw_pixels() -> tuple[Features, Features]:

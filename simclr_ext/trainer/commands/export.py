@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from simclr_ext.options.extras import require
 from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.commands.session import checkpoint_path
 from simclr_ext.trainer.config.commands import ExportConfig
+from simclr_ext.trainer.config.model import RESNETS
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint
-from simclr_ext.trainer.model.encoders import Encoder, build_encoder, network_of
+from simclr_ext.trainer.model.encoders import Encoder, network_of
 
 # Largest deviation from the encoder's h allowed, as a fraction of the largest |h|. The weights are
 # unchanged, but convolutions in another memory layout, or fused ones, round differently.
@@ -51,15 +53,15 @@ class ExportResult:
         return "\n".join([*lines, f"weights load into {self.loads_into}"])
 
 
-def run_export(config: ExportConfig) -> ExportResult:
+def run_export(config: ExportConfig, module: nn.Module | None = None) -> ExportResult:
     """Write and check the files; see `simclr_ext.trainer.export_encoder`."""
     if "safetensors" in config.formats:
         require("safetensors", "safetensors", "formats: safetensors")
     if "onnx" in config.formats:
-        for module in ("onnx", "onnxruntime", "onnxscript"):
-            require(module, "onnx", "formats: onnx")
+        for package in ("onnx", "onnxruntime", "onnxscript"):
+            require(package, "onnx", "formats: onnx")
     source = checkpoint_path(config.checkpoint)
-    checkpoint = load_checkpoint(source)
+    checkpoint = load_checkpoint(source, module)
     folder = Path(config.out).expanduser() if config.out else source.parent / "export"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,9 +97,12 @@ def _torchvision_name(checkpoint: Checkpoint) -> str | None:
     if library == "torchvision":
         return f"torchvision.models.{name}"
     same = (
-        model.stem == "imagenet" and model.width_multiplier == 1 and checkpoint.config.channels == 3
+        model.encoder in RESNETS
+        and model.stem == "imagenet"
+        and model.width_multiplier == 1
+        and checkpoint.config.channels == 3
     )
-    return f"torchvision.models.{model.encoder}" if same and model.encoder != "small" else None
+    return f"torchvision.models.{model.encoder}" if same else None
 
 
 def _weights(encoder: Encoder) -> dict[str, Tensor]:
@@ -107,7 +112,7 @@ def _weights(encoder: Encoder) -> dict[str, Tensor]:
 def _load(weights: dict[str, Tensor], checkpoint: Checkpoint) -> Callable[[Tensor], Tensor]:
     """Return a new network that computes h with the weights: torchvision's, if they fit it."""
     name = _torchvision_name(checkpoint)
-    model = build_encoder(checkpoint.config.model, checkpoint.config.channels)
+    model = copy.deepcopy(checkpoint.model.encoder)
     if name is None:
         network_of(model).load_state_dict(weights)
         return model.eval()

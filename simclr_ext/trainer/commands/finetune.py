@@ -66,11 +66,11 @@ class FinetuneResult:
         return f"{self.table}\n\nresults: {self.folder}"
 
 
-def run_finetune(config: FinetuneConfig) -> FinetuneResult:
+def run_finetune(config: FinetuneConfig, module: nn.Module | None = None) -> FinetuneResult:
     """Fine-tune and write the results; see `simclr_ext.trainer.finetune_checkpoint`."""
     epochs = config.sgd.epochs or (_EPOCHS_FEW if config.labels <= _FEW else _EPOCHS)
     config = dataclasses.replace(config, sgd=dataclasses.replace(config.sgd, epochs=epochs))
-    with open_session(config) as session:
+    with open_session(config, module) as session:
         start = session.start if config.scratch else "trained encoder"
         name = f"finetune-{session.labeled.name}-{config.labels:g}"
         folder = session.folder(config.out, f"{name}-scratch" if config.scratch else name)

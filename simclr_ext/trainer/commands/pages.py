@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.commands.session import open_session
@@ -62,9 +62,9 @@ class PagesResult:
         return "\n".join(map(str, self.files))
 
 
-def run_pages(config: PagesConfig) -> PagesResult:
+def run_pages(config: PagesConfig, module: nn.Module | None = None) -> PagesResult:
     """Draw the pages; see `simclr_ext.trainer.draw_pages`."""
-    with open_session(config) as session:
+    with open_session(config, module) as session:
         data = session.data
         folder = session.folder(config.out, f"pages-{data.name}")
         encoder, _ = session.encoder()

@@ -32,12 +32,14 @@ class Session:
         checkpoint: The model and its configuration.
         data: The images, with the model's number of channels.
         device: Device of the computation.
+        module: The user's own encoder, if the model has one.
     """
 
     path: Path
     checkpoint: Checkpoint
     data: Dataset
     device: torch.device
+    module: nn.Module | None = None
 
     @property
     def side(self) -> int:
@@ -69,7 +71,7 @@ class Session:
 
     def initial(self, head_layers: int = 0) -> tuple[nn.Module, int]:
         """Return the representation before training on the device, and its dimension."""
-        model = initial_model(self.checkpoint.config, self.path.parent)
+        model = initial_model(self.checkpoint.config, self.path.parent, self.module)
         return self._representation(model, head_layers)
 
     def _representation(self, model: SimCLR, head_layers: int) -> tuple[nn.Module, int]:
@@ -91,11 +93,14 @@ class Session:
 
 
 @contextmanager
-def open_session(config: CheckpointConfig, *, split: bool = True) -> Iterator[Session]:
+def open_session(
+    config: CheckpointConfig, module: nn.Module | None = None, *, split: bool = True
+) -> Iterator[Session]:
     """Read a checkpoint and its data, and set PyTorch's threads while the block runs.
 
     Args:
         config: The command's options.
+        module: As for `load_checkpoint`.
         split: Whether to hold out test images as in the training, if the data set has none of its
             own.
 
@@ -105,7 +110,7 @@ def open_session(config: CheckpointConfig, *, split: bool = True) -> Iterator[Se
         DeviceError: The device cannot be used.
     """
     path = checkpoint_path(config.checkpoint)
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, module)
     check_device(config.device)
     with threads(config.threads):
         run = checkpoint.config
@@ -120,7 +125,7 @@ def open_session(config: CheckpointConfig, *, split: bool = True) -> Iterator[Se
         data = data.at(run.side, config.workers).with_channels(run.channels)
         for text in data.broken:
             say(f"left out: {text}")
-        yield Session(path, checkpoint, data, torch.device(config.device))
+        yield Session(path, checkpoint, data, torch.device(config.device), module)
 
 
 def checkpoint_path(checkpoint: str) -> Path:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import CheckpointError, ConfigError, StorageError, WorkerError
 from simclr_ext.options.threads import threads
@@ -33,6 +35,7 @@ from simclr_ext.trainer.training.recorder import Recorder
 from simclr_ext.trainer.training.run_folder import RunFolder
 from simclr_ext.trainer.training.state import Epoch, Training
 from simclr_ext.trainer.views.batches import Source, build_source, lost_workers
+from simclr_ext.trainer.views.custom import MakeViews
 
 
 @dataclass(frozen=True)
@@ -70,26 +73,31 @@ Report = Callable[[TrainResult], object]
 
 
 def run_train(
-    options: TrainConfig, callbacks: Sequence[Callback], report: Report | None
+    options: TrainConfig,
+    callbacks: Sequence[Callback],
+    report: Report | None,
+    encoder: nn.Module | None = None,
+    augment: MakeViews | None = None,
 ) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
+    options = _with_own(options, encoder, augment)
     folder = RunFolder.choose(options)  # first, so that a folder in use is refused at once
     with threads(options.threads) as count, freed_memory_kept():
         # The file must repeat the run exactly, but not in this run's folder.
         init = options.init and absolute(options.init)
         options = dataclasses.replace(options, out=None, init=init, threads=count)
         config, data = _open(options)
-        source = build_source(data, config)
-        model = build_model(config)
+        model = build_model(config, encoder)
         if config.init is not None:
             say(str(initialize(model, config)))
         model.to(config.device)
         check_model(model, config)
+        source = build_source(data, config, augment)
         training = Training.start(model, config)
         with folder.created():
             folder.start(training, config, source.images)
             folder.write_images(data)
-            return _train(folder, config, data, source, training, callbacks, report)
+            return _train(folder, config, data, source, training, callbacks, report, encoder)
 
 
 def run_resume(
@@ -97,6 +105,8 @@ def run_resume(
     changes: Mapping[str, Any],
     callbacks: Sequence[Callback],
     report: Report | None,
+    encoder: nn.Module | None = None,
+    augment: MakeViews | None = None,
 ) -> TrainResult:
     """Resume an interrupted run; see `simclr_ext.trainer.resume`.
 
@@ -105,19 +115,33 @@ def run_resume(
         changes: New values of options in `CHANGEABLE`.
         callbacks: As for `simclr_ext.trainer.resume`.
         report: As for `simclr_ext.trainer.resume`.
+        encoder: As for `simclr_ext.trainer.resume`.
+        augment: As for `simclr_ext.trainer.resume`.
     """
     folder = RunFolder(Path(path).expanduser())
-    with folder.opened() as checkpoint:
+    with folder.opened(encoder) as checkpoint:
         options = _changed(checkpoint.config, changes)
         with threads(options.threads), freed_memory_kept():
             config, data = _open(options)
-            source = build_source(data, config)
+            source = build_source(data, config, augment)
             training = Training.start(checkpoint.model.to(config.device), config)
             _restore(training, checkpoint, folder, source, config)
             if config != checkpoint.config:  # the checkpoint first: a resume reads it alone
                 folder.save(training, config, source.images)
                 folder.write_config(config)
-            return _train(folder, config, data, source, training, callbacks, report)
+            return _train(folder, config, data, source, training, callbacks, report, encoder)
+
+
+def _with_own(
+    options: TrainConfig, encoder: nn.Module | None, augment: MakeViews | None
+) -> TrainConfig:
+    """Return the options of a run with an encoder or an augmentation of the user's own."""
+    model, views = options.model, options.augment
+    if encoder is not None:
+        model = dataclasses.replace(model, encoder="custom")
+    if augment is not None:
+        views = dataclasses.replace(views, custom=True)
+    return dataclasses.replace(options, model=model, augment=views)
 
 
 def _changed(config: ResolvedConfig, changes: Mapping[str, Any]) -> TrainConfig:
@@ -198,6 +222,7 @@ def _train(
     training: Training,
     callbacks: Sequence[Callback],
     report: Report | None,
+    encoder: nn.Module | None,
 ) -> TrainResult:
     with _resumable(folder):
         recorder = Recorder(folder, config, data, source, training, callbacks)
@@ -206,7 +231,7 @@ def _train(
                 for _ in pretrain(training, source, config):
                     recorder.after_step(training, stop)
             recorder.after_training(training)
-            initial = functools.partial(initial_model, config, folder.path)
+            initial = functools.partial(initial_model, config, folder.path, encoder)
             scores = {}
             if config.evaluate and data.has_labels:
                 scores = compare(training.model, initial, data.labeled, config)

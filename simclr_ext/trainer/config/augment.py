@@ -24,6 +24,8 @@ class AugmentConfig:
         blur_probability: Probability of a Gaussian blur. The paper: 0.5 for ImageNet, 0 for
             CIFAR-10.
         blur_sigma: Minimum and maximum standard deviation of the blur in pixels.
+        custom: Whether the views are made by the function that `train` was given, from Python,
+            instead; of the other options, those of the crop then apply to image files only.
     """
 
     crop_probability: float = 1.0
@@ -35,6 +37,7 @@ class AugmentConfig:
     grayscale_probability: float = 0.2
     blur_probability: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
+    custom: bool = False
 
     def __post_init__(self) -> None:
         check_types(self, "augment.")

@@ -17,7 +17,8 @@ class ModelConfig:
 
     Attributes:
         encoder: "small" (a ResNet of `width` and `blocks`), "resnet18", "resnet34", "resnet50",
-            "resnet101", "resnet152", or any model as "torchvision:NAME" or "timm:NAME".
+            "resnet101", "resnet152", or any model as "torchvision:NAME" or "timm:NAME"; "custom":
+            the module that `train` was given, from Python.
         width_multiplier: Factor of all channels of "resnet..."; the paper: 1, 2 and 4.
         stem: First layers of "small" and "resnet...": "cifar", a 3x3 convolution of stride 1 and no
             max pool (appendix B.9), or "imagenet", a 7x7 convolution of stride 2 and a max pool.
@@ -54,9 +55,14 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_types(self, "model.")
         name = self.encoder
-        ok = name in ("small", *RESNETS) or (name.startswith(OTHERS) and name not in OTHERS)
+        ok = name in ("small", "custom", *RESNETS) or (
+            name.startswith(OTHERS) and name not in OTHERS
+        )
         allowed = f'"small", {", ".join(RESNETS)}, "torchvision:NAME" or "timm:NAME"'
         check(ok, "model.encoder", name, allowed)
+        allowed = '"none" for an own encoder'
+        ok = name != "custom" or self.normalize == "none"
+        check(ok, "model.normalize", self.normalize, allowed)
         check_at_least("model.width_multiplier", self.width_multiplier, 1)
         if name not in RESNETS:
             allowed = f'1 unless model.encoder is "resnet..." (it is {name!r})'

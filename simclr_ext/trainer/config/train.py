@@ -103,6 +103,8 @@ class TrainConfig:
         check_at_least("workers", self.workers, 0)
         check(self.out != "", "out", self.out, "null or the path of a folder")
         check(self.init != "", "init", self.init, "null, the path of weights, or a model's name")
+        ok = self.init is None or self.model.encoder != "custom"
+        check(ok, "init", self.init, "null for an own encoder, which brings its weights")
         check_null_or_at_least("image_size", self.image_size, 4)
         check_at_least("epochs", self.epochs, 1)
         check_at_least("batch_size", self.batch_size, 2)
@@ -138,9 +140,14 @@ class TrainConfig:
         return ResolvedConfig(**values, channels=channels)
 
     @property
+    def weights_are_given(self) -> bool:
+        """Whether the weights before training are given, and do not follow from the seed."""
+        return self.init is not None or self.model.encoder == "custom"
+
+    @property
     def start(self) -> str:
-        """Name of the encoder before training: "initial encoder" if its weights are given."""
-        return "untrained encoder" if self.init is None else "initial encoder"
+        """Name of the encoder before training, for tables."""
+        return "initial encoder" if self.weights_are_given else "untrained encoder"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as nested dictionaries of plain values, for YAML and JSON."""

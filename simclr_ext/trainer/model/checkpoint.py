@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
+from torch import nn
 
-from simclr_ext.options.errors import CheckpointError, MissingExtraError
+from simclr_ext.options.errors import CheckpointError, MissingArgumentError, MissingExtraError
 from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.config import ResolvedConfig
-from simclr_ext.trainer.model.layout import memory_format
-from simclr_ext.trainer.model.simclr import SimCLR
+from simclr_ext.trainer.model.simclr import SimCLR, build_model
 
 _FORMAT = 4
 _CHUNK = 2**20  # bytes
@@ -74,12 +74,18 @@ def save_checkpoint(
         file.write(hashed.digest.digest())
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, module: nn.Module | None = None) -> Checkpoint:
     """Read a checkpoint onto the CPU, without executing code from the file.
 
+    Args:
+        path: The file.
+        module: The user's own encoder, if the model has one; a copy of it gets the weights.
+
     Raises:
-        CheckpointError: The file is missing or damaged, or not a checkpoint of this package and
-            format.
+        CheckpointError: The file is missing or damaged, not a checkpoint of this package and
+            format, or does not fit `module`.
+        ConfigError: `module` is not an encoder for it.
+        MissingArgumentError: `module` is needed, and None.
     """
     path = Path(path)
     try:
@@ -94,23 +100,23 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
         raise CheckpointError(f"{path}: checkpoint format must be {_FORMAT}, got {found!r}")
     try:
-        return _build(contents)
+        return _build(contents, module)
     except MissingExtraError:
         raise
+    except MissingArgumentError as error:
+        raise MissingArgumentError(f"{path}: {error}") from None
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        fitting = "this package" if module is None else "the given encoder"
         short = textwrap.shorten(reason, 200)  # a network's list of its weights is long
-        raise CheckpointError(
-            f"{path}: not a checkpoint that fits this package ({short})"
-        ) from error
+        raise CheckpointError(f"{path}: not a checkpoint that fits {fitting} ({short})") from error
 
 
-def _build(contents: dict[str, Any]) -> Checkpoint:
+def _build(contents: dict[str, Any], module: nn.Module | None) -> Checkpoint:
     """Return the model in a file's contents; any error means that they are not a checkpoint's."""
     config = ResolvedConfig.from_dict(contents["config"])
-    model = SimCLR(config.model, config.channels)
-    # Another memory layout sums in another order, and differs in the last bits.
-    model.to(memory_format=memory_format(model, config.channels_last))
+    # In the run's memory layout: another sums in another order, and differs in the last bits.
+    model = build_model(config, module)
     model.encoder.load_state_dict(contents["encoder"])
     model.head.load_state_dict(contents["head"])
     return Checkpoint(model.eval(), config, contents["epoch"], contents["training"])

@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from simclr_ext.options.errors import ConfigError, MissingExtraError
+from simclr_ext.options.errors import ConfigError, MissingArgumentError, MissingExtraError
 from simclr_ext.trainer.config import ModelConfig
 
 
@@ -164,8 +164,13 @@ def build_encoder(config: ModelConfig, channels: int) -> Encoder:
     Raises:
         ConfigError: The other library has no such model, or the model has no classifier to remove;
             or gray images of a ResNet are to be normalized as colors.
+        MissingArgumentError: The encoder is "custom".
         MissingExtraError: The model is timm's, and timm is not installed.
     """
+    if config.encoder == "custom":
+        raise MissingArgumentError(
+            "the encoder is a module of your own: pass it from Python, as the argument `encoder`"
+        )
     encoder = _build(config, channels)
     if config.normalize == "imagenet":
         if channels != 3 and isinstance(encoder, ResNet):

@@ -53,22 +53,23 @@ class InitReport:
         return "; ".join(parts)
 
 
-def initial_model(config: ResolvedConfig, folder: Path) -> SimCLR:
+def initial_model(config: ResolvedConfig, folder: Path, module: nn.Module | None = None) -> SimCLR:
     """Return the model of a run before its first step, on the CPU.
 
     Args:
         config: The run.
         folder: The run folder; its initial.pt is read if the weights were given.
+        module: As for `load_checkpoint`.
 
     Raises:
         CheckpointError: initial.pt is missing or damaged.
     """
-    if config.init is None:
+    if not config.weights_are_given:
         return build_model(config)
     path = folder / INITIAL
     if not path.exists():
         raise CheckpointError(f"{path}: no such file; it has the weights before training")
-    return load_checkpoint(path).model
+    return load_checkpoint(path, module).model
 
 
 def initialize(model: SimCLR, config: ResolvedConfig) -> InitReport:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from simclr_ext.options.errors import ConfigError
 from simclr_ext.trainer.config import ModelConfig, ResolvedConfig
+from simclr_ext.trainer.model.custom import custom_encoder
 from simclr_ext.trainer.model.encoders import Encoder, build_encoder
 from simclr_ext.trainer.model.layout import memory_format
 
@@ -54,6 +55,7 @@ class SimCLR(nn.Module):
     Args:
         config: Their options.
         channels: C of the images, 1 or 3.
+        encoder: The encoder; None: the one that the configuration names.
 
     Example:
         >>> import torch
@@ -63,9 +65,9 @@ class SimCLR(nn.Module):
         (torch.Size([2, 16]), torch.Size([2, 8]))
     """
 
-    def __init__(self, config: ModelConfig, channels: int) -> None:
+    def __init__(self, config: ModelConfig, channels: int, encoder: Encoder | None = None) -> None:
         super().__init__()
-        self.encoder = build_encoder(config, channels)
+        self.encoder = build_encoder(config, channels) if encoder is None else encoder
         self.head = ProjectionHead(self.encoder.dim, config)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,9 +93,19 @@ class SimCLR(nn.Module):
         return nn.Sequential(self.encoder, self.head.first(head_layers))
 
 
-def build_model(config: ResolvedConfig) -> SimCLR:
-    """Return the untrained model of a run, on the CPU; equal seeds give equal models."""
+def build_model(config: ResolvedConfig, module: nn.Module | None = None) -> SimCLR:
+    """Return the untrained model of a run, on the CPU; equal seeds give equal models.
+
+    Args:
+        config: The run.
+        module: The user's own encoder, which is copied with its weights; None: there is none.
+
+    Raises:
+        ConfigError: As for `build_encoder` and `custom_encoder`.
+        MissingArgumentError: The configuration's encoder is "custom", and `module` is None.
+    """
     with torch.random.fork_rng(devices=[]):  # the caller's random state is not changed
         torch.manual_seed(config.seed)
-        model = SimCLR(config.model, config.channels)
+        encoder = None if module is None else custom_encoder(module, config)
+        model = SimCLR(config.model, config.channels, encoder)
     return model.to(memory_format=memory_format(model, config.channels_last))

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
+from torch import nn
 
 from simclr_ext.options.errors import CheckpointError, RunFolderError
 from simclr_ext.options.serialize import differences
@@ -92,7 +93,7 @@ class RunFolder:
         it was lost. Given weights are kept: the seed does not bring them back.
         """
         self.write_config(config)
-        if config.init is not None:
+        if config.weights_are_given:
             self.keep(INITIAL, training, config)
         self.save(training, config, images)
 
@@ -115,8 +116,11 @@ class RunFolder:
             write_text(self.path / "broken.txt", "".join(f"{text}\n" for text in data.broken))
 
     @contextmanager
-    def opened(self) -> Iterator[Checkpoint]:
+    def opened(self, module: nn.Module | None = None) -> Iterator[Checkpoint]:
         """Keep other processes out of the folder, and yield what `load` returns.
+
+        Args:
+            module: As for `load_checkpoint`.
 
         Raises:
             CheckpointError: As for `load`, or there is no checkpoint.
@@ -128,23 +132,26 @@ class RunFolder:
                 "a new one"
             )
         with locked(self.path):
-            yield self.load()
+            yield self.load(module)
 
-    def load(self) -> Checkpoint:
+    def load(self, module: nn.Module | None = None) -> Checkpoint:
         """Return the last checkpoint, after comparing config.yaml with its configuration.
 
         If it is missing or damaged, return the one before it, with a warning.
+
+        Args:
+            module: As for `load_checkpoint`.
 
         Raises:
             CheckpointError: The checkpoints cannot be read, or config.yaml differs.
         """
         path, previous = self.path / _CHECKPOINT, self.path / _PREVIOUS
         try:
-            checkpoint = load_checkpoint(path)
+            checkpoint = load_checkpoint(path, module)
         except CheckpointError as error:
             if not previous.exists():
                 raise
-            checkpoint = load_checkpoint(previous)
+            checkpoint = load_checkpoint(previous, module)
             text = f"{error}; the run is resumed from the checkpoint before it, {previous.name}"
             warnings.warn(text, TrainingWarning, stacklevel=2)
             if path.exists():  # otherwise the next save would replace the good one with it

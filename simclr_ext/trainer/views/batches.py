@@ -20,6 +20,7 @@ from simclr_ext.trainer.data.images import to_tensor
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
 from simclr_ext.trainer.views.augment import Augment
 from simclr_ext.trainer.views.crops import crop_files, crop_image
+from simclr_ext.trainer.views.custom import MakeViews, check_given, check_views
 
 
 class Source(ABC):
@@ -31,7 +32,7 @@ class Source(ABC):
     Args:
         images: Number of training images.
         config: The run, resolved.
-        augment: Function of images [n, C, H, W] and a random generator to a view of each.
+        augment: Makes a view of each image.
 
     Attributes:
         images: Number of training images.
@@ -41,9 +42,7 @@ class Source(ABC):
         DataError: The batch size exceeds the number of images.
     """
 
-    def __init__(
-        self, images: int, config: ResolvedConfig, augment: Callable[[Tensor, Generator], Tensor]
-    ) -> None:
+    def __init__(self, images: int, config: ResolvedConfig, augment: MakeViews) -> None:
         if config.batch_size > images:  # otherwise no batch, and silently no training
             raise DataError(
                 f"batch_size must be at most the {images} training images, got {config.batch_size}"
@@ -70,16 +69,29 @@ class Source(ABC):
         return epoch_order(self.images, config.batch_size, config.seed, epoch)
 
 
-def build_source(data: Dataset, config: ResolvedConfig) -> Source:
+def build_source(data: Dataset, config: ResolvedConfig, augment: MakeViews | None = None) -> Source:
     """Return the source of a run; the configuration must be resolved.
 
+    Args:
+        data: The images.
+        config: The run, resolved.
+        augment: The user's own augmentation, which is checked; None: there is none.
+
     Raises:
+        ConfigError: `augment` is not an augmentation, or the run has another.
         DataError: The batch size exceeds the number of images.
+        MissingArgumentError: The run needs `augment`.
     """
+    check_given(augment, config.augment)
     images = data.train.images
+    source: Source
     if isinstance(images, Tensor):
-        return MemorySource(images, config)
-    return FileSource(images, config)
+        source = MemorySource(images, config, augment)
+    else:
+        source = FileSource(images, config, augment)
+    if augment is not None:
+        check_views(augment, next(iter(source.batches(0)))[:2, 0], config)
+    return source
 
 
 class MemorySource(Source):
@@ -92,10 +104,7 @@ class MemorySource(Source):
     """
 
     def __init__(
-        self,
-        images: Tensor,
-        config: ResolvedConfig,
-        augment: Callable[[Tensor, Generator], Tensor] | None = None,
+        self, images: Tensor, config: ResolvedConfig, augment: MakeViews | None = None
     ) -> None:
         super().__init__(len(images), config, augment or Augment(config.augment, config.side))
         self._pixels = images.to(config.device)
@@ -115,11 +124,18 @@ class FileSource(Source):
     """Image files, decoded and cropped by worker processes.
 
     Crops are taken from the image at its own size; the other augmentations run on the device.
+
+    Args:
+        files: The files.
+        config: The run, resolved.
+        augment: As for `Source`, of the crops; None: the run's augmentation.
     """
 
-    def __init__(self, files: LazyImages, config: ResolvedConfig) -> None:
+    def __init__(
+        self, files: LazyImages, config: ResolvedConfig, augment: MakeViews | None = None
+    ) -> None:
         uncropped = dataclasses.replace(config.augment, crop_probability=0.0)
-        super().__init__(len(files), config, Augment(uncropped, config.side))
+        super().__init__(len(files), config, augment or Augment(uncropped, config.side))
         self._files = files
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
