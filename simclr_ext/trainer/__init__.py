@@ -13,6 +13,7 @@ from simclr_ext.trainer.api import (
     evaluate_checkpoint,
     export_encoder,
     finetune_checkpoint,
+    load_encoder,
     resume,
     train,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "evaluate_checkpoint",
     "export_encoder",
     "finetune_checkpoint",
+    "load_encoder",
     "resume",
     "train",
 ]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from simclr_ext.trainer.commands.finetune import FinetuneResult
     from simclr_ext.trainer.commands.pages import PagesResult
     from simclr_ext.trainer.commands.train import TrainResult
+    from simclr_ext.trainer.model.encoders import Encoder
     from simclr_ext.trainer.views.custom import MakeViews
 
 
@@ -261,6 +262,34 @@ def export_encoder(config: ExportConfig, *, encoder: nn.Module | None = None) ->
     from simclr_ext.trainer.commands.export import run_export
 
     return run_export(config, encoder)
+
+
+def load_encoder(path: str | Path, *, encoder: nn.Module | None = None) -> Encoder:
+    """Return a trained encoder: a module from images to h = f(x).
+
+    Args:
+        path: A run folder, or a checkpoint.
+        encoder: The module that the model was trained with, if it is one of your own.
+
+    Returns:
+        The encoder on the CPU, in evaluation mode. It maps images [B, channels, side, side] float32
+        in [0, 1] to h [B, dim]; `channels`, `side` and `dim` are attributes of it.
+
+    Raises:
+        MissingExtraError: The `trainer` extra, or timm, is not installed and needed.
+        CheckpointError: The file is missing or cannot be read.
+        MissingArgumentError: `encoder` is needed, and None.
+
+    Example:
+        >>> encoder = load_encoder("runs/my-run")  # doctest: +SKIP
+        >>> images = torch.zeros(1, encoder.channels, encoder.side, encoder.side)  # doctest: +SKIP
+        >>> encoder(images).shape == (1, encoder.dim)  # doctest: +SKIP
+        True
+    """
+    require_trainer()
+    from simclr_ext.trainer.model.trained import load_encoder
+
+    return load_encoder(path, encoder)
 
 
 def draw_pages(config: PagesConfig, *, encoder: nn.Module | None = None) -> PagesResult:

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from simclr_ext.options.errors import ExportError, RunFolderError
 from simclr_ext.options.extras import require
 from simclr_ext.trainer.atomic import replacing
-from simclr_ext.trainer.commands.session import checkpoint_path
 from simclr_ext.trainer.config.commands import ExportConfig
 from simclr_ext.trainer.config.model import RESNETS
-from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint
+from simclr_ext.trainer.model.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from simclr_ext.trainer.model.encoders import Encoder, network_of
 
 # Largest deviation from the encoder's h allowed, as a fraction of the largest |h|. The weights are

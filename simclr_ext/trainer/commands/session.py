@@ -17,7 +17,7 @@ from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config.commands import CheckpointConfig
 from simclr_ext.trainer.config.images import ImagesConfig
 from simclr_ext.trainer.data import Dataset, absolute_data, open_data
-from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint
+from simclr_ext.trainer.model.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from simclr_ext.trainer.model.initial import initial_model
 from simclr_ext.trainer.model.simclr import SimCLR
 from simclr_ext.trainer.progress import say
@@ -126,9 +126,3 @@ def open_session(
         for text in data.broken:
             say(f"left out: {text}")
         yield Session(path, checkpoint, data, torch.device(config.device), module)
-
-
-def checkpoint_path(checkpoint: str) -> Path:
-    """Return the checkpoint file of a path, which is that file or a run folder."""
-    path = Path(checkpoint).expanduser()
-    return path / "checkpoint.pt" if path.is_dir() else path

@@ -74,6 +74,12 @@ def save_checkpoint(
         file.write(hashed.digest.digest())
 
 
+def checkpoint_path(path: str | Path) -> Path:
+    """Return the checkpoint file of a path, which is that file or a run folder."""
+    path = Path(path).expanduser()
+    return path / "checkpoint.pt" if path.is_dir() else path
+
+
 def load_checkpoint(path: str | Path, module: nn.Module | None = None) -> Checkpoint:
     """Read a checkpoint onto the CPU, without executing code from the file.
 

@@ -45,10 +45,14 @@ class Encoder(nn.Module):
     Attributes:
         dim: Dimension of h.
         normalize: What is done to the images first; it has no entry in the state dict.
+        channels: C of the images that it was trained on; set by `load_encoder`, like the next one.
+        side: Side in pixels of the images that it was trained on.
     """
 
     dim: int
     normalize: nn.Module
+    channels: int
+    side: int
 
 
 class Normalize(nn.Module):

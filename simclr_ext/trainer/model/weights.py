@@ -19,7 +19,7 @@ from simclr_ext.options.errors import CheckpointError, ConfigError, MissingExtra
 from simclr_ext.options.extras import require
 from simclr_ext.options.serialize import flat
 from simclr_ext.trainer.config.model import OTHERS
-from simclr_ext.trainer.model.checkpoint import check_digest
+from simclr_ext.trainer.model.checkpoint import check_digest, checkpoint_path
 from simclr_ext.trainer.model.encoders import STATISTICS
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -70,8 +70,7 @@ def read_weights(source: str) -> Weights:
     if library == "timm":
         path, statistics = _timm(name)
         return Weights(path, _tensors(_read(path), path), statistics)
-    path = Path(source).expanduser()
-    path = path / "checkpoint.pt" if path.is_dir() else path
+    path = checkpoint_path(source)
     contents = _read(path)
     return Weights(path, _tensors(contents, path), _own_statistics(contents))
 
