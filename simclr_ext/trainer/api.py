@@ -23,9 +23,9 @@ from simclr_ext.trainer.config.commands import (
 from simclr_ext.trainer.training.callbacks import Callback
 
 if TYPE_CHECKING:
-    from simclr_ext.trainer.commands.check import CheckResult
     from torch import Tensor, nn
 
+    from simclr_ext.trainer.commands.check import CheckResult
     from simclr_ext.trainer.commands.embed import EmbedResult
     from simclr_ext.trainer.commands.eval import EvalResult
     from simclr_ext.trainer.commands.export import ExportResult
@@ -268,7 +268,7 @@ def load_encoder(path: str | Path, *, encoder: nn.Module | None = None) -> Encod
     """Return a trained encoder: a module from images to h = f(x).
 
     Args:
-        path: A run folder, or a checkpoint.
+        path: A run folder, a checkpoint, or a folder that `export --formats hub` wrote.
         encoder: The module that the model was trained with, if it is one of your own.
 
     Returns:
@@ -276,7 +276,7 @@ def load_encoder(path: str | Path, *, encoder: nn.Module | None = None) -> Encod
         in [0, 1] to h [B, dim]; `channels`, `side` and `dim` are attributes of it.
 
     Raises:
-        MissingExtraError: The `trainer` extra, or timm, is not installed and needed.
+        MissingExtraError: The `trainer` extra, timm or safetensors is needed and not installed.
         CheckpointError: The file is missing or cannot be read.
         MissingArgumentError: `encoder` is needed, and None.
 

@@ -16,16 +16,25 @@ from torch import Tensor, nn
 
 from simclr_ext.options.errors import ExportError, RunFolderError
 from simclr_ext.options.extras import require
-from simclr_ext.trainer.atomic import replacing
+from simclr_ext.trainer.atomic import replacing, write_text
+from simclr_ext.trainer.commands.model_card import model_card
 from simclr_ext.trainer.config.commands import ExportConfig
 from simclr_ext.trainer.config.model import RESNETS
 from simclr_ext.trainer.model.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
-from simclr_ext.trainer.model.encoders import Encoder, network_of
+from simclr_ext.trainer.model.custom import Custom
+from simclr_ext.trainer.model.encoders import network_of
+from simclr_ext.trainer.model.hub import CONFIG, WEIGHTS, named_weights, read_hub, write_hub
 
 # Largest deviation from the encoder's h allowed, as a fraction of the largest |h|. The weights are
 # unchanged, but convolutions in another memory layout, or fused ones, round differently.
-_TOLERANCE = {"state-dict": 1e-5, "safetensors": 1e-5, "pt2": 1e-5, "onnx": 1e-4}
-_SUFFIX = {"state-dict": ".pt", "safetensors": ".safetensors", "pt2": ".pt2", "onnx": ".onnx"}
+_TOLERANCE = {"state-dict": 1e-5, "safetensors": 1e-5, "pt2": 1e-5, "onnx": 1e-4, "hub": 1e-5}
+_NAME = {
+    "state-dict": "encoder.pt",
+    "safetensors": "encoder.safetensors",
+    "pt2": "encoder.pt2",
+    "onnx": "encoder.onnx",
+    "hub": "hub",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class ExportResult:
     """The exported files.
 
     Attributes:
-        files: Name of each format to its file.
+        files: Name of each format to its file; to the folder of "hub".
         errors: Name of each format to its largest deviation, as a fraction of the largest |h|.
         loads_into: What the weights of "state-dict" and "safetensors" can be loaded into.
     """
@@ -54,8 +63,9 @@ class ExportResult:
 
 def run_export(config: ExportConfig, module: nn.Module | None = None) -> ExportResult:
     """Write and check the files; see `simclr_ext.trainer.export_encoder`."""
-    if "safetensors" in config.formats:
-        require("safetensors", "safetensors", "formats: safetensors")
+    for name in ("safetensors", "hub"):
+        if name in config.formats:
+            require("safetensors", "safetensors", f"formats: {name}")
     if "onnx" in config.formats:
         for package in ("onnx", "onnxruntime", "onnxscript"):
             require(package, "onnx", "formats: onnx")
@@ -76,17 +86,25 @@ def run_export(config: ExportConfig, module: nn.Module | None = None) -> ExportR
     files: dict[str, Path] = {}
     errors: dict[str, float] = {}
     for name in config.formats:
-        path = folder / f"encoder{_SUFFIX[name]}"
+        path = folder / _NAME[name]
         found = _WRITERS[name](path, checkpoint, images)
         errors[name] = float((found - expected).abs().max() / expected.abs().max())
         if not errors[name] <= _TOLERANCE[name]:
-            path.unlink()
+            _remove(path)
             raise ExportError(
                 f"{name}: the written file deviates by {errors[name]:.1e} of the largest |h|, more "
                 f"than {_TOLERANCE[name]:.0e}; the file was removed"
             )
         files[name] = path
+        if name == "hub":
+            write_text(path / "README.md", model_card(checkpoint, source))
     return ExportResult(files, errors, _torchvision_name(checkpoint) or "this package's encoder")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or the encoder in a folder for the hub; the folder may hold other files."""
+    for file in (path / CONFIG, path / WEIGHTS) if path.is_dir() else (path,):
+        file.unlink()
 
 
 def _torchvision_name(checkpoint: Checkpoint) -> str | None:
@@ -102,10 +120,6 @@ def _torchvision_name(checkpoint: Checkpoint) -> str | None:
         and checkpoint.config.channels == 3
     )
     return f"torchvision.models.{model.encoder}" if same else None
-
-
-def _weights(encoder: Encoder) -> dict[str, Tensor]:
-    return {name: value.contiguous() for name, value in network_of(encoder).state_dict().items()}
 
 
 def _load(weights: dict[str, Tensor], checkpoint: Checkpoint) -> Callable[[Tensor], Tensor]:
@@ -129,7 +143,7 @@ def _load(weights: dict[str, Tensor], checkpoint: Checkpoint) -> Callable[[Tenso
 @torch.no_grad()
 def _state_dict(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
     with replacing(path) as file:
-        torch.save(_weights(checkpoint.model.encoder), file)
+        torch.save(named_weights(checkpoint.model.encoder), file)
     return _load(torch.load(path, weights_only=True), checkpoint)(images)
 
 
@@ -138,7 +152,7 @@ def _safetensors(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
     from safetensors.torch import load_file, save
 
     with replacing(path) as file:
-        file.write(save(_weights(checkpoint.model.encoder)))
+        file.write(save(named_weights(checkpoint.model.encoder)))
     return _load(load_file(path), checkpoint)(images)
 
 
@@ -169,4 +183,19 @@ def _onnx(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
     return torch.from_numpy(np.asarray(found))
 
 
-_WRITERS = {"state-dict": _state_dict, "safetensors": _safetensors, "pt2": _pt2, "onnx": _onnx}
+@torch.no_grad()
+def _hub(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
+    write_hub(path, checkpoint.model.encoder, checkpoint.config)
+    encoder = checkpoint.model.encoder
+    module = encoder.model if isinstance(encoder, Custom) else None
+    found: Tensor = read_hub(path, module)(images)
+    return found
+
+
+_WRITERS = {
+    "state-dict": _state_dict,
+    "safetensors": _safetensors,
+    "pt2": _pt2,
+    "onnx": _onnx,
+    "hub": _hub,
+}

@@ -14,7 +14,7 @@ from simclr_ext.options.checks import (
 )
 
 Probe = Literal["knn", "lbfgs", "sgd"]
-Format = Literal["state-dict", "safetensors", "pt2", "onnx"]
+Format = Literal["state-dict", "safetensors", "pt2", "onnx", "hub"]
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,9 @@ class ExportConfig(CheckpointConfig):
     """The encoder in other formats.
 
     Attributes:
-        formats: "state-dict" (.pt), "safetensors", "pt2" (torch.export), "onnx". The first two use
-            torchvision's parameter names if the encoder is one of its models.
+        formats: "state-dict" (.pt), "safetensors", "pt2" (torch.export), "onnx", "hub" (a folder in
+            the form of timm's models on the Hugging Face hub). The first two use torchvision's
+            parameter names if the encoder is one of its models.
     """
 
     formats: tuple[Format, ...] = ("state-dict",)

@@ -21,6 +21,7 @@ from simclr_ext.options.serialize import flat
 from simclr_ext.trainer.config.model import OTHERS
 from simclr_ext.trainer.model.checkpoint import check_digest, checkpoint_path
 from simclr_ext.trainer.model.encoders import STATISTICS
+from simclr_ext.trainer.model.hub import WEIGHTS, is_hub
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -56,7 +57,8 @@ def read_weights(source: str) -> Weights:
     """Return the weights that `init` names.
 
     Args:
-        source: A checkpoint, a run folder, a state dict, "torchvision:NAME:WEIGHTS" or "timm:NAME".
+        source: A checkpoint, a run folder or one for the hub, a state dict,
+            "torchvision:NAME:WEIGHTS" or "timm:NAME".
 
     Raises:
         CheckpointError: The file is not there, is damaged, or has no tensors.
@@ -70,7 +72,8 @@ def read_weights(source: str) -> Weights:
     if library == "timm":
         path, statistics = _timm(name)
         return Weights(path, _tensors(_read(path), path), statistics)
-    path = checkpoint_path(source)
+    path = Path(source).expanduser()
+    path = path / WEIGHTS if is_hub(path) else checkpoint_path(path)
     contents = _read(path)
     return Weights(path, _tensors(contents, path), _own_statistics(contents))
 

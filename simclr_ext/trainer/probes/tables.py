@@ -51,9 +51,16 @@ def _align(cells: list[str], widths: list[int]) -> str:
     return "| " + " | ".join(aligned) + " |"
 
 
-def write_scores(path: Path, scores: Mapping[str, Scores]) -> None:
-    """Write the accuracies, as fractions and of every draw, and the protocol."""
+def write_scores(path: Path, scores: Mapping[str, Scores], step: int) -> None:
+    """Write the accuracies, as fractions and of every draw, and the protocol.
+
+    Args:
+        path: File to write or replace.
+        scores: Name of each representation to its accuracies.
+        step: Steps that the trained encoder was trained for.
+    """
     contents = {
+        "step": step,
         "protocol": {
             "features": "standardized by the training images, divided by sqrt(dimension)",
             "labels_per_class": LABELS_PER_CLASS,
@@ -64,6 +71,16 @@ def write_scores(path: Path, scores: Mapping[str, Scores]) -> None:
         "test_accuracy": {name: _plain(s) for name, s in scores.items()},
     }
     write_text(path, json.dumps(contents, indent=2) + "\n")
+
+
+def read_scores(path: Path) -> tuple[int, dict[str, Scores]]:
+    """Return the step and the accuracies that `write_scores` wrote."""
+    contents = json.loads(path.read_text(encoding="utf-8"))
+    scores = {
+        name: Scores(**{probe: Accuracy(tuple(value["draws"])) for probe, value in row.items()})
+        for name, row in contents["test_accuracy"].items()
+    }
+    return contents["step"], scores
 
 
 def _plain(scores: Scores) -> dict[str, dict[str, Any]]:

@@ -137,7 +137,7 @@ class Recorder:
         if not scores:
             return
         with left_out("evaluation.json"):
-            write_scores(self._folder.path / "evaluation.json", scores)
+            write_scores(self._folder.path / "evaluation.json", scores, training.step)
         for name, score in scores.items():
             for field in dataclasses.fields(score):
                 tag = f"test/{field.name}/{name.replace(' ', '_')}"

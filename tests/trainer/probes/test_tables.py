@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from simclr_ext.trainer.probes.scores import Accuracy, Scores
-from simclr_ext.trainer.probes.tables import format_table, write_scores
+from simclr_ext.trainer.probes.tables import format_table, read_scores, write_scores
 
 SCORES = {
     "raw pixels": Scores(
@@ -29,7 +29,8 @@ def test_table() -> None:
 
 def test_json_has_every_draw_and_the_protocol(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
-    write_scores(path, SCORES)
+    write_scores(path, SCORES, step=12)
+    assert read_scores(path) == (12, SCORES)
     contents = json.loads(path.read_text())
     assert contents["protocol"]["labels_per_class"] == 5
     few = contents["test_accuracy"]["raw pixels"]["linear_few"]
