@@ -22,8 +22,15 @@ from simclr_ext.trainer.config.commands import ExportConfig
 from simclr_ext.trainer.config.model import RESNETS
 from simclr_ext.trainer.model.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from simclr_ext.trainer.model.custom import Custom
-from simclr_ext.trainer.model.encoders import network_of
-from simclr_ext.trainer.model.hub import CONFIG, WEIGHTS, named_weights, read_hub, write_hub
+from simclr_ext.trainer.model.encoders import network_channels, network_of
+from simclr_ext.trainer.model.hub import (
+    CONFIG,
+    WEIGHTS,
+    named_weights,
+    read_hub,
+    timm_name,
+    write_hub,
+)
 
 # Largest deviation from the encoder's h allowed, as a fraction of the largest |h|. The weights are
 # unchanged, but convolutions in another memory layout, or fused ones, round differently.
@@ -98,13 +105,22 @@ def run_export(config: ExportConfig, module: nn.Module | None = None) -> ExportR
         files[name] = path
         if name == "hub":
             write_text(path / "README.md", model_card(checkpoint, source))
-    return ExportResult(files, errors, _torchvision_name(checkpoint) or "this package's encoder")
+    return ExportResult(files, errors, _loads_into(checkpoint))
 
 
 def _remove(path: Path) -> None:
     """Remove a file, or the encoder in a folder for the hub; the folder may hold other files."""
     for file in (path / CONFIG, path / WEIGHTS) if path.is_dir() else (path,):
         file.unlink()
+
+
+def _loads_into(checkpoint: Checkpoint) -> str:
+    """Return the network that takes the weights, for readers."""
+    if checkpoint.config.model.encoder == "custom":
+        return "your own module"
+    timm = timm_name(checkpoint.config)
+    other = f"timm's {timm}" if timm else "this package's encoder"
+    return _torchvision_name(checkpoint) or other
 
 
 def _torchvision_name(checkpoint: Checkpoint) -> str | None:
@@ -117,7 +133,7 @@ def _torchvision_name(checkpoint: Checkpoint) -> str | None:
         model.encoder in RESNETS
         and model.stem == "imagenet"
         and model.width_multiplier == 1
-        and checkpoint.config.channels == 3
+        and network_channels(model, checkpoint.config.channels) == 3
     )
     return f"torchvision.models.{model.encoder}" if same else None
 

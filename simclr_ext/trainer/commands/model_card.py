@@ -11,10 +11,12 @@ from simclr_ext import __version__
 from simclr_ext.options.errors import CheckpointError
 from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.checkpoint import Checkpoint
+from simclr_ext.trainer.model.encoders import network_channels
 from simclr_ext.trainer.model.hub import timm_name
 from simclr_ext.trainer.probes.tables import format_table, read_scores
 
 _NORMALIZED = " `load_encoder` normalizes them; for timm, mean and std are in config.json."
+_REPEATED = " For timm, gray images must be repeated to three colors."
 _CARD = """---
 {library}pipeline_tag: image-feature-extraction
 tags:
@@ -24,9 +26,9 @@ tags:
 
 # {encoder}, trained by SimCLR on {data}
 
-An encoder of images, trained for {epochs} epochs without labels by SimCLR
-([arXiv 2002.05709](https://arxiv.org/abs/2002.05709)) with simclr-ext {version}. It maps an image
-to a vector of {dim} numbers; it has no classifier.
+An encoder of images, trained without labels by SimCLR
+([arXiv 2002.05709](https://arxiv.org/abs/2002.05709)) with simclr-ext {version}, after epoch
+{epoch} of {epochs}. It maps an image to a vector of {dim} numbers; it has no classifier.
 
 ## Accuracies
 
@@ -34,7 +36,7 @@ to a vector of {dim} numbers; it has no classifier.
 
 ## Use
 
-Images are [B, {channels}, {side}, {side}], float32 in [0, 1].{normalized}
+Images are [B, {channels}, {side}, {side}], float32 in [0, 1].{inputs}
 
 ```python
 from simclr_ext.trainer import load_encoder
@@ -70,19 +72,22 @@ def model_card(checkpoint: Checkpoint, source: Path) -> str:
         CheckpointError: evaluation.json cannot be read.
     """
     config, dim = checkpoint.config, checkpoint.model.encoder.dim
-    normalized = config.model.normalize == "imagenet"
     timm = timm_name(config) is not None
+    inputs = _NORMALIZED if config.model.normalize == "imagenet" else ""
+    if timm and network_channels(config.model, config.channels) != config.channels:
+        inputs += _REPEATED
     return _CARD.format(
         library="library_name: timm\n" if timm else "",
         encoder=config.model.encoder,
         data=_name(config.data),
         version=__version__,
         dim=dim,
-        epochs=checkpoint.epoch,
+        epoch=checkpoint.epoch,
+        epochs=config.epochs,
         accuracies=_accuracies(checkpoint, source.parent / "evaluation.json"),
         channels=config.channels,
         side=config.side,
-        normalized=_NORMALIZED if normalized else "",
+        inputs=inputs,
         timm=_TIMM.format(dim=dim) if timm else "",
         config=yaml.safe_dump(_recipe(config), sort_keys=False),
     )

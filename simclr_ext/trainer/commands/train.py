@@ -47,9 +47,9 @@ class TrainResult:
         config: The resolved configuration.
         model: The trained model, in evaluation mode.
         epochs: Measurements of every epoch.
-        scores: Test accuracies of "raw pixels", "untrained encoder" ("initial encoder" if `init` is
-            given) and "trained encoder"; empty if `config.evaluate` is false; without those that
-            could not be evaluated.
+        scores: Test accuracies of "raw pixels", "untrained encoder" ("initial encoder" if its
+            weights were given) and "trained encoder"; empty if `config.evaluate` is false; without
+            those that could not be evaluated.
     """
 
     folder: Path
@@ -87,12 +87,12 @@ def run_train(
         init = options.init and absolute(options.init)
         options = dataclasses.replace(options, out=None, init=init, threads=count)
         config, data = _open(options)
+        source = build_source(data, config, augment)
         model = build_model(config, encoder)
         if config.init is not None:
             say(str(initialize(model, config)))
         model.to(config.device)
         check_model(model, config)
-        source = build_source(data, config, augment)
         training = Training.start(model, config)
         with folder.created():
             folder.start(training, config, source.images)

@@ -27,7 +27,7 @@ class ModelConfig:
             code.
         normalize: What is done to the images, which are in [0, 1], first: "none", or "imagenet":
             ImageNet's mean and deviation of each color, as the weights of torchvision and of most
-            of timm's models expect.
+            of timm's models expect; gray images are repeated to three colors for it.
         width: Channels of the first stage of "small"; each further stage doubles them.
         blocks: Residual blocks of each stage of "small"; each stage after the first halves the
             side.

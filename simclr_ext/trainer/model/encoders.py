@@ -16,6 +16,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from simclr_ext.options.errors import ConfigError, MissingArgumentError, MissingExtraError
 from simclr_ext.trainer.config import ModelConfig
+from simclr_ext.trainer.config.model import OTHERS
 
 
 class _Layout(NamedTuple):
@@ -56,7 +57,10 @@ class Encoder(nn.Module):
 
 
 class Normalize(nn.Module):
-    """(image - mean) / deviation for each color of ImageNet's images; [B, 3, H, W] in [0, 1]."""
+    """(image - mean) / deviation for each color of ImageNet's images: [B, C, H, W] to [B, 3, H, W].
+
+    Gray images, C = 1, are repeated to three colors.
+    """
 
     mean: Tensor
     std: Tensor
@@ -68,7 +72,7 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the normalized images."""
-        return (images - self.mean) / self.std
+        return (images.expand(-1, 3, -1, -1) - self.mean) / self.std
 
 
 class ResNet(Encoder):
@@ -166,8 +170,7 @@ def build_encoder(config: ModelConfig, channels: int) -> Encoder:
         channels: C of the images, 1 or 3.
 
     Raises:
-        ConfigError: The other library has no such model, or the model has no classifier to remove;
-            or gray images of a ResNet are to be normalized as colors.
+        ConfigError: The other library has no such model, or the model has no classifier to remove.
         MissingArgumentError: The encoder is "custom".
         MissingExtraError: The model is timm's, and timm is not installed.
     """
@@ -175,14 +178,18 @@ def build_encoder(config: ModelConfig, channels: int) -> Encoder:
         raise MissingArgumentError(
             "the encoder is a module of your own: pass it from Python, as the argument `encoder`"
         )
-    encoder = _build(config, channels)
+    encoder = _build(config, network_channels(config, channels))
     if config.normalize == "imagenet":
-        if channels != 3 and isinstance(encoder, ResNet):
-            raise ConfigError(
-                f'model.normalize must be "none" for images of {channels} channel, got "imagenet"'
-            )
         encoder.normalize = Normalize()
     return encoder
+
+
+def network_channels(config: ModelConfig, channels: int) -> int:
+    """Return the channels of what the network itself gets, for images of some channels.
+
+    Gray images are repeated for other libraries' models, and by `Normalize`.
+    """
+    return 3 if config.encoder.startswith(OTHERS) or config.normalize == "imagenet" else channels
 
 
 def network_of(encoder: Encoder) -> nn.Module:

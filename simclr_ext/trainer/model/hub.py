@@ -19,7 +19,7 @@ from simclr_ext.options.serialize import from_plain, to_plain
 from simclr_ext.trainer.atomic import replacing, write_text
 from simclr_ext.trainer.config import ModelConfig, ResolvedConfig, TrainConfig
 from simclr_ext.trainer.config.model import RESNETS
-from simclr_ext.trainer.model.encoders import STATISTICS, Encoder, network_of
+from simclr_ext.trainer.model.encoders import STATISTICS, Encoder, network_channels, network_of
 from simclr_ext.trainer.model.simclr import build_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -30,7 +30,7 @@ def timm_name(config: ResolvedConfig) -> str | None:
     model = config.model
     library, _, name = model.encoder.rpartition(":")
     if library == "timm":
-        return name
+        return name.partition(".")[0]  # without the name of weights
     if name not in RESNETS:
         return None
     same = model.stem == "imagenet" and model.width_multiplier == 1
@@ -54,8 +54,7 @@ def write_hub(folder: Path, encoder: Encoder, config: ResolvedConfig) -> None:
 
 
 def _config(encoder: Encoder, config: ResolvedConfig) -> dict[str, Any]:
-    # A model of another library gets gray images repeated to its three channels.
-    channels = 3 if ":" in config.model.encoder else config.channels
+    channels = network_channels(config.model, config.channels)
     mean, std = (values[:channels] for values in STATISTICS[config.model.normalize])
     resnet = timm_name(config) in RESNETS
     return {

@@ -31,7 +31,8 @@ class InitReport:
         encoder: Tensors of the encoder that were loaded, and those that it has.
         head: The same of the projection head.
         changed: Names of loaded tensors that were changed, with what was done to them.
-        left_out: Names of tensors of encoder and head that were not loaded, with the reason.
+        left_out: Names of tensors that were not loaded, with the reason: of the encoder, and of the
+            head if the file has one.
         unused: Names of tensors in the file that the encoder does not have, with the reason.
     """
 
@@ -97,6 +98,7 @@ def initialize(model: SimCLR, config: ResolvedConfig) -> InitReport:
     # Only a checkpoint of this package has a projection head in the same file.
     heads = _below(weights.tensors, "head.") if prefix.startswith("encoder.") else {}
     head = _Fit(model.head, heads, weights.path)
+    left_out_of_head = {f"head.{name}": why for name, why in head.left_out.items() if heads}
     for fit in (encoder, head):
         fit.load()
     _warn_of_normalization(weights, config)
@@ -106,7 +108,7 @@ def initialize(model: SimCLR, config: ResolvedConfig) -> InitReport:
         (len(encoder.values), len(network.state_dict())),
         (len(head.values), len(model.head.state_dict())),
         encoder.changed,
-        {**encoder.left_out, **{f"head.{name}": why for name, why in head.left_out.items()}},
+        {**encoder.left_out, **left_out_of_head},
         {name: "a classifier" if name.startswith(_CLASSIFIERS) else "" for name in unused},
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from urllib.parse import urlparse
 
@@ -94,7 +95,10 @@ def _read(path: Path) -> Any:
     except MissingExtraError:
         raise
     except Exception as error:  # reading a damaged file may raise any exception
-        reason = str(error).partition("\n")[0]
+        first_line = str(error).partition("\n")[0]
+        reason = f"{type(error).__name__}: {first_line}".rstrip(": ")
+        if isinstance(error, UnpicklingError) and "Unsupported" in str(error):
+            reason = "it has more than tensors in it, which could run code; save a state dict alone"
         raise CheckpointError(f"init: {path}: not readable as weights ({reason})") from error
     return contents
 

@@ -31,10 +31,12 @@ from simclr_ext.trainer import (
     evaluate_checkpoint,
     export_encoder,
     finetune_checkpoint,
+    load_encoder,
     resume,
     train,
 )
 from simclr_ext.trainer.commands.train import TrainResult
+from simclr_ext.trainer.config.commands import Format
 from simclr_ext.trainer.model.checkpoint import load_checkpoint
 from simclr_ext.trainer.training.state import Training
 
@@ -147,7 +149,8 @@ def test_the_example_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "runs/own/eval-digits/evaluation.json").exists()
 
 
-def test_commands_from_python(result: TrainResult, tmp_path: Path) -> None:
+def test_commands_from_python(result: TrainResult) -> None:
+    pytest.importorskip("safetensors")
     folder, own, sgd = str(result.folder), module(), SgdConfig(epochs=1)
     found = evaluate_checkpoint(EvalConfig(folder, probes=("knn",)), encoder=own)
     assert list(found.accuracies) == ["raw pixels", "initial encoder", "trained encoder"]
@@ -157,7 +160,12 @@ def test_commands_from_python(result: TrainResult, tmp_path: Path) -> None:
     embedded = embed_images(EmbedConfig(folder), encoder=own)
     assert np.load(embedded.files[0]).shape == (1437, result.model.encoder.dim)
     assert len(draw_pages(PagesConfig(folder), encoder=own).files) == 2
-    exported = export_encoder(ExportConfig(folder, formats=("state-dict", "pt2")), encoder=own)
+    formats: tuple[Format, ...] = ("state-dict", "pt2", "hub")
+    exported = export_encoder(ExportConfig(folder, formats=formats), encoder=own)
+    loaded = load_encoder(exported.files["hub"], encoder=own)
+    with pytest.raises(MissingArgumentError, match="as the argument `encoder`"):
+        load_encoder(exported.files["hub"])
     own.load_state_dict(torch.load(exported.files["state-dict"], weights_only=True))
     images = torch.rand(2, 1, 8, 8)
     torch.testing.assert_close(own.eval()(images), result.model.encoder(images))
+    torch.testing.assert_close(loaded(images), result.model.encoder(images))

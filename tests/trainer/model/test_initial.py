@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
-from simclr_ext.options.errors import CheckpointError, ConfigError
+from simclr_ext.options.errors import CheckpointError
 from simclr_ext.trainer.config import ModelConfig, ResolvedConfig, TrainConfig
 from simclr_ext.trainer.model.checkpoint import load_checkpoint, save_checkpoint
 from simclr_ext.trainer.model.initial import InitReport, initialize
@@ -117,8 +117,11 @@ def test_images_are_normalized_as_the_weights_expect(
         torch.testing.assert_close(model.encoder.eval()(images), theirs(expected))
     with pytest.warns(UserWarning, match=r"mean \[0.485, .*normalize is 'none'; 'imagenet' fits"):
         start(run(init, RESNET))
-    with pytest.raises(ConfigError, match=r'model.normalize must be "none" for images of 1 chan'):
-        start(run(init, dataclasses.replace(RESNET, normalize="imagenet"), channels=1))
+    gray, report = start(run(init, dataclasses.replace(RESNET, normalize="imagenet"), channels=1))
+    assert report.changed == {}
+    with torch.no_grad():  # gray images are repeated to three colors
+        expected = model.encoder(images[:, :1].expand(-1, 3, -1, -1))
+        torch.testing.assert_close(gray.encoder.eval()(images[:, :1]), expected)
 
 
 def test_a_color_convolution_is_summed_for_gray_images(tmp_path: Path) -> None:

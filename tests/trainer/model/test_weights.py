@@ -71,9 +71,8 @@ def test_what_is_not_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(CheckpointError, match=r"weights.pt: not readable as weights"):
         read_weights(str(path))
     torch.save(Payload(), path)
-    with pytest.raises(CheckpointError, match=r"weights.pt: not readable as weights") as error:
+    with pytest.raises(CheckpointError, match=r"weights.pt: .* could run code; save a state dict"):
         read_weights(str(path))
-    assert "\n" not in str(error.value)
     assert not Path("executed").exists()
     torch.save({"epoch": 3}, path)
     with pytest.raises(CheckpointError, match=r"must hold a state dict, .* got a dict without any"):
