@@ -24,6 +24,8 @@ from simclr_ext.trainer.model.checkpoint import check_digest, checkpoint_path
 from simclr_ext.trainer.model.encoders import STATISTICS
 from simclr_ext.trainer.model.hub import WEIGHTS, is_hub
 
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm's names on the hub
+
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -175,9 +177,6 @@ def _timm(name: str) -> tuple[Path, Statistics]:
         looked.append(path)
     command = f"import timm; timm.create_model('{name}', pretrained=True)"
     raise _not_on_disk(f"timm:{name}", looked, command)
-
-
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm's names on the hub
 
 
 def _not_on_disk(source: str, looked: list[Path], command: str) -> CheckpointError:
