@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile 
 CPP := $(sort $(shell find csrc tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
-.PHONY: demo test test-fast test-cpp cuda compat lint format lock bench bench-full docs sanitize \
+.PHONY: demo test test-fast test-cpp loggers cuda compat lint format lock bench bench-full docs sanitize \
 	mutants clean
 
 demo: $(READY)
@@ -44,6 +44,12 @@ sanitize: $(READY)
 # alone: python -m tests.mutants --changed REVISION
 mutants: $(READY)
 	$(BIN)/python -m tests.mutants
+
+# The loggers of services, whose packages are too large for `make test`, where their tests skip. Apart
+# from the environment, so that `make lock` does not pin them.
+loggers: $(READY)
+	$(BIN)/pip install --quiet -c constraints.txt --upgrade --target $(VENV)/loggers mlflow-skinny wandb
+	PYTHONPATH=$(VENV)/loggers $(PYTEST) tests/trainer/training/loggers
 
 # Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
 # own kernels stay those that are compiled at first use.

@@ -24,6 +24,7 @@ from simclr_ext.studies import STUDIES, StudyConfig, run_study
 from simclr_ext.trainer import (
     DEMO,
     PRESETS,
+    Callback,
     CheckConfig,
     EmbedConfig,
     EvalConfig,
@@ -53,8 +54,8 @@ class Command:
         help: One sentence.
         config: The dataclass of its options; fields without a default are positional arguments.
         run: The function that takes the dataclass. str() of its result is printed, and the result's
-            `exit_code`, if it has one, is the program's. A function that takes a TrainConfig prints
-            through its argument `report` instead.
+            `exit_code`, if it has one, is the program's. The result of one that takes a TrainConfig
+            is printed by a callback instead, before the last picture is drawn.
         defaults: Values of the options, if not the dataclass's own.
         common: The options that `--help` shows; empty: all.
     """
@@ -174,10 +175,10 @@ def _run(name: str, parsed: Namespace, given: Collection[str]) -> object:
     folder = options.pop("resume", None)
     if folder is not None:
         changes = {name: options[name] for name in _resume_changes(given)}
-        return resume(folder, **changes, report=_show)
+        return resume(folder, **changes, callbacks=[_Show()])
     config = command.config(**options)
-    if isinstance(config, TrainConfig):  # it draws a picture after its result is printed
-        return command.run(config, report=_show)
+    if isinstance(config, TrainConfig):
+        return command.run(config, callbacks=[_Show()])
     result = command.run(config)
     _show(result)
     return result
@@ -185,6 +186,13 @@ def _run(name: str, parsed: Namespace, given: Collection[str]) -> object:
 
 def _show(result: object) -> None:
     print(result, flush=True)
+
+
+class _Show(Callback):
+    """Prints the result of a training."""
+
+    def on_result(self, training: object, result: object) -> None:
+        _show(result)
 
 
 def _resume_changes(given: Collection[str]) -> list[str]:

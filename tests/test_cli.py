@@ -7,7 +7,7 @@ import subprocess
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 import simclr_ext
 from simclr_ext import cli
 from simclr_ext.studies import STUDIES
-from simclr_ext.trainer import DEMO, PRESETS, MissingExtraError, TrainConfig
+from simclr_ext.trainer import DEMO, PRESETS, Callback, MissingExtraError, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +47,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
 def replace_functions(
     monkeypatch: pytest.MonkeyPatch, function: Callable[[TrainConfig], object]
 ) -> None:
-    def run(config: TrainConfig, report: Callable[[object], None] | None = None) -> object:
+    def run(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> object:
         result = function(config)
-        if report is not None:
-            report(result)
+        for callback in callbacks:
+            callback.on_result(None, result)
         return result
 
     commands = tuple(dataclasses.replace(command, run=run) for command in cli.COMMANDS)
@@ -120,7 +120,7 @@ def test_what_may_change_beside_resume_is_spelled_as_elsewhere(
 ) -> None:
     resumed: list[dict[str, object]] = []
 
-    def resume(folder: str, *, report: object, **changes: object) -> None:
+    def resume(folder: str, *, callbacks: object, **changes: object) -> None:
         resumed.append({"folder": folder, **changes})
 
     monkeypatch.setattr(cli, "resume", resume)

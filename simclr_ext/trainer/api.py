@@ -6,7 +6,7 @@ take: each function imports what it needs when it is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from simclr_ext.trainer.commands.export import ExportResult
     from simclr_ext.trainer.commands.finetune import FinetuneResult
     from simclr_ext.trainer.commands.pages import PagesResult
-    from simclr_ext.trainer.commands.train import TrainResult
     from simclr_ext.trainer.model.encoders import Encoder
+    from simclr_ext.trainer.training.result import TrainResult
     from simclr_ext.trainer.views.custom import MakeViews
 
 
@@ -42,7 +42,6 @@ def train(
     encoder: nn.Module | None = None,
     augment: MakeViews | None = None,
     callbacks: Sequence[Callback] = (),
-    report: Callable[[TrainResult], object] | None = None,
 ) -> TrainResult:
     """Train SimCLR, compare the encoder with raw pixels and the untrained one, write the results.
 
@@ -55,9 +54,7 @@ def train(
             uint8 and a `torch.Generator` to a view of each, [n, C, side, side] float32 in [0, 1];
             it draws every random number from the generator. `each_image` makes one from a
             transform of single images. The configuration then says `augment.custom`.
-        callbacks: Called after steps, epochs and checkpoints; they may end the training early.
-        report: Called with the result as soon as it is on disk, before the last picture, which
-            takes long, is drawn.
+        callbacks: Called during the run; they may end the training early.
 
     Returns:
         The run folder, the resolved configuration, the trained model, every epoch's measurements
@@ -77,7 +74,7 @@ def train(
     require_trainer()
     from simclr_ext.trainer.commands.train import run_train
 
-    return run_train(config, callbacks, report, encoder, augment)
+    return run_train(config, callbacks, encoder, augment)
 
 
 def resume(
@@ -90,7 +87,6 @@ def resume(
     encoder: nn.Module | None = None,
     augment: MakeViews | None = None,
     callbacks: Sequence[Callback] = (),
-    report: Callable[[TrainResult], object] | None = None,
 ) -> TrainResult:
     """Resume an interrupted run from its last checkpoint, with the configuration stored in it.
 
@@ -108,7 +104,6 @@ def resume(
         encoder: The module that the run was started with, if it was; its weights are replaced.
         augment: The augmentation that the run was started with, if it was.
         callbacks: As for `train`.
-        report: As for `train`.
 
     Returns:
         As `train`.
@@ -123,7 +118,7 @@ def resume(
 
     given = {"epochs": epochs, "device": device, "threads": threads, "workers": workers}
     changes = {name: value for name, value in given.items() if value is not None}
-    return run_resume(folder, changes, callbacks, report, encoder, augment)
+    return run_resume(folder, changes, callbacks, encoder, augment)
 
 
 def check_data(config: CheckConfig) -> CheckResult:

@@ -10,7 +10,7 @@ import pytest
 
 import simclr_ext.trainer
 from simclr_ext.trainer import Callback, ModelConfig, MonitorConfig, TrainConfig, resume, train
-from simclr_ext.trainer.commands.train import TrainResult
+from simclr_ext.trainer.training.result import TrainResult
 from simclr_ext.trainer.training.state import Training
 
 GUIDE = Path(__file__).parents[2] / "docs" / "trainer.md"
@@ -146,12 +146,8 @@ def test_the_example_of_the_guide(
     losses = [epoch.loss for epoch in results[0].epochs]
     assert len(losses) < 30  # the model does not learn, so the training ends early
     assert losses.index(min(losses)) == len(losses) - 11
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {"step", "loss", "accuracy"} in [set(line) for line in lines]
-    assert [line["step"] for line in lines if "checkpoint" not in line] == [
-        step + 1 for step in range(STEPS * len(losses))
-    ]
-    assert {line.get("checkpoint") for line in lines} == {
-        None,
-        str(tmp_path / "run" / "checkpoint.pt"),
-    }
+    lines = (results[0].folder / "steps.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    assert {"step", "loss", "accuracy"} in [set(step) for step in steps]
+    assert [step["step"] for step in steps] == [n + 1 for n in range(STEPS * len(losses))]
+    assert capsys.readouterr().out == f"{results[0].folder} has {len(steps)} steps\n"

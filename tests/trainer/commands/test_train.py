@@ -36,11 +36,11 @@ from simclr_ext.trainer import (
     resume,
     train,
 )
-from simclr_ext.trainer.commands.train import TrainResult
 from simclr_ext.trainer.model.checkpoint import load_checkpoint
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.optional import EvaluationWarning
+from simclr_ext.trainer.training.result import TrainResult
 from simclr_ext.trainer.training.run_folder import RunFolder
 from simclr_ext.trainer.views import batches
 from tests.trainer.helpers import write_folder

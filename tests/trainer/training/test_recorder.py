@@ -14,6 +14,8 @@ from simclr_ext.trainer.config import ModelConfig, MonitorConfig, OptimConfig, T
 from simclr_ext.trainer.data import Dataset, Part
 from simclr_ext.trainer.model.checkpoint import load_checkpoint
 from simclr_ext.trainer.model.simclr import build_model
+from simclr_ext.trainer.training.loggers.csv import Csv
+from simclr_ext.trainer.training.loggers.tensorboard import TensorBoard
 from simclr_ext.trainer.training.loop import pretrain
 from simclr_ext.trainer.training.process import StopRequest
 from simclr_ext.trainer.training.recorder import Recorder
@@ -51,7 +53,8 @@ def record(folder: RunFolder, stop: StopRequest | None = None, **monitor: Any) -
     part = Part.of(images, labels)
     data = Dataset("tiny", part, part, ("even", "odd"))
     source, training = build_source(data, config), Training.start(build_model(config), config)
-    with closing(Recorder(folder, config, data, source, training)) as recorder:
+    with closing(Recorder(folder, config, data, source, [Csv(), TensorBoard()])) as recorder:
+        recorder.start(training)
         for _ in pretrain(training, source, config):
             recorder.after_step(training, stop or StopRequest())
     return training
