@@ -1,4 +1,4 @@
-"""Health of the training: warnings, and k-NN accuracy during training."""
+"""Health of the training: warnings of what looks wrong."""
 
 from __future__ import annotations
 
@@ -6,19 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-
-from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data import Dataset
-from simclr_ext.trainer.model.simclr import SimCLR
-from simclr_ext.trainer.probes.features import encode
-from simclr_ext.trainer.probes.knn import nearest_neighbors
-from simclr_ext.trainer.seeds import Stream, derive_seed, generator
 from simclr_ext.trainer.training.state import Epoch
-
-_KEYS, _QUERIES = 5000, 1000  # maximum numbers of training images that vote, and that are held out
-_HELD_OUT = 5  # at most one training image in 5 is held out
 
 
 class TrainingWarning(UserWarning):
@@ -51,41 +39,3 @@ def warn_of_new_problems(epochs: Sequence[Epoch], batch_size: int, warmup_epochs
         if name not in before:
             text = f"epoch {epochs[-1].epoch}: {sentence}"
             warnings.warn(text, TrainingWarning, stacklevel=2)
-
-
-class Knn:
-    """k-NN accuracy of held-out training images by the vote of other training images.
-
-    Test images are not used, so that they do not influence the choice of the best checkpoint.
-
-    Args:
-        data: The data set; up to 5,000 of its training images vote on up to 1,000 others.
-        side: Side in pixels to which images are resized.
-        seed: The run's.
-
-    Raises:
-        DataError: There are fewer than five training images.
-    """
-
-    def __init__(self, data: Dataset, side: int, seed: int) -> None:
-        train = data.train.labeled
-        labels = train.labels
-        if len(labels) < _HELD_OUT:
-            raise DataError(
-                f"one training image in {_HELD_OUT} is held out, and there are {len(labels)}"
-            )
-        random = generator(derive_seed(seed, Stream.HELD_OUT))
-        rows = torch.randperm(len(labels), generator=random)[: _KEYS + _QUERIES]
-        self._queries = min(_QUERIES, len(rows) // _HELD_OUT)
-        self._labels = labels[rows].numpy()
-        self._side = side
-        self._images = train.images[rows]
-
-    def __call__(self, model: SimCLR) -> float:
-        """Return the accuracy of a model's h."""
-        features = encode(model.encoder, self._images, self._side)
-        held_out = self._queries
-        predicted = nearest_neighbors(
-            features[held_out:], self._labels[held_out:], features[:held_out]
-        )
-        return float(np.mean(predicted == self._labels[:held_out]))

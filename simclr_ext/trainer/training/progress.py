@@ -77,8 +77,10 @@ class Bar:
             "T": f"{config.temperature:g}",
             "lr": f"{training.optimizer.param_groups[0]['lr']:.3g}",
         }
-        if knn := [e.knn_accuracy for e in epochs if e.knn_accuracy is not None]:
-            values["knn"] = f"{knn[-1]:.3f}"
+        for name in ("knn", "linear"):
+            found = [getattr(epoch, f"{name}_accuracy") for epoch in epochs]
+            if measured := [accuracy for accuracy in found if accuracy is not None]:
+                values[name] = f"{measured[-1]:.3f}"
         self._bar.set_postfix(values, refresh=False)
         self._bar.update(config.batch_size)
 
@@ -121,11 +123,15 @@ class Log:
 
     def _epoch(self, training: Training) -> str:
         epoch = training.epochs[-1]
-        knn = "" if epoch.knn_accuracy is None else f", k-NN accuracy {epoch.knn_accuracy:.3f}"
-        return (
-            f"epoch {epoch.epoch}/{self._config.epochs}: loss {epoch.loss:.3f}, accuracy "
-            f"{epoch.contrastive_accuracy:.3f}{knn}, {epoch.images_per_second:,.0f} images/s"
-        )
+        values = {
+            "loss": epoch.loss,
+            "accuracy": epoch.contrastive_accuracy,
+            "k-NN accuracy": epoch.knn_accuracy,
+            "linear accuracy": epoch.linear_accuracy,
+        }
+        measured = [f"{name} {value:.3f}" for name, value in values.items() if value is not None]
+        speed = f"{epoch.images_per_second:,.0f} images/s"
+        return f"epoch {epoch.epoch}/{self._config.epochs}: {', '.join([*measured, speed])}"
 
     def _within(self, training: Training, step: int) -> str:
         values = [f"{name} {value:.3f}" for name, value in training.latest.items()]

@@ -15,7 +15,8 @@ from simclr_ext.trainer.probes.tables import write_scores
 from simclr_ext.trainer.probes.tsne import TSNE_POINTS, plot_tsne
 from simclr_ext.trainer.seeds import Stream, derive_seed
 from simclr_ext.trainer.training.callbacks import Callback
-from simclr_ext.trainer.training.health import Knn, warn_of_new_problems
+from simclr_ext.trainer.training.health import warn_of_new_problems
+from simclr_ext.trainer.training.held_out import HeldOut
 from simclr_ext.trainer.training.plots import plot_loss, plot_pairs
 from simclr_ext.trainer.training.process import StopRequest
 from simclr_ext.trainer.training.progress import training_progress
@@ -33,7 +34,7 @@ class Recorder:
     Args:
         folder: The run folder, which exists.
         config: The run; its `monitor` sets what is due and when.
-        data: The images, for k-NN and the map.
+        data: The images, for the accuracy on held-out ones and the map.
         source: Batches and views of the run.
         callbacks: Called in this order; the loggers are among them.
     """
@@ -48,7 +49,7 @@ class Recorder:
     ) -> None:
         self._callbacks = callbacks
         self._folder, self._config, self._data, self._source = folder, config, data, source
-        self._knn: Knn | None = None
+        self._held_out: HeldOut | None = None
         self._started = ExitStack()
 
     def start(self, training: Training) -> None:
@@ -58,9 +59,10 @@ class Recorder:
             callback.on_start(training, self._config, self._folder.path)
             self._started.callback(callback.on_end)
         self._show("pairs.png", 0)
-        if self._config.monitor.knn_every > 0 and self._data.class_names:
-            with left_out("the k-NN accuracy on the way"):
-                self._knn = Knn(self._data, self._config.side, self._config.seed)
+        monitor = self._config.monitor
+        if self._data.class_names and (monitor.knn_every > 0 or monitor.linear_every > 0):
+            with left_out("the accuracy on held-out images on the way"):
+                self._held_out = HeldOut(self._data, self._config)
         self._progress = training_progress(self._config, self._source.steps, training)
         self._started.callback(self._progress.close)
 
@@ -95,9 +97,8 @@ class Recorder:
 
     def _after_epoch(self, training: Training) -> None:
         config, monitor, done = self._config, self._config.monitor, len(training.epochs)
-        if self._knn is not None and (done % monitor.knn_every == 0 or done == config.epochs):
-            with left_out("the k-NN accuracy of an epoch"):
-                training.measure_knn(self._knn(training.model))
+        if self._held_out is not None:
+            self._held_out.measure(training)
             if training.is_best():
                 self._keep("best.pt", training)
         warn_of_new_problems(training.epochs, config.batch_size, config.warmup_epochs)

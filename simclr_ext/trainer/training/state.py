@@ -34,6 +34,7 @@ class Epoch:
         images_per_second: Training images (not views) per second of this epoch.
         seconds: Time spent on training so far.
         knn_accuracy: k-NN accuracy on held-out training images; None: not measured in this epoch.
+        linear_accuracy: The same by a linear probe.
     """
 
     epoch: int
@@ -49,6 +50,7 @@ class Epoch:
     images_per_second: float
     seconds: float
     knn_accuracy: float | None = None
+    linear_accuracy: float | None = None
 
 
 @dataclass
@@ -93,14 +95,14 @@ class Training:
         scaler = GradScaler(torch.device(config.device).type, enabled=config.precision == "fp16")
         return cls(model, optimizer, scaler)
 
-    def measure_knn(self, accuracy: float) -> None:
-        """Add the k-NN accuracy to the measurements of the last epoch."""
-        self.epochs[-1] = replace(self.epochs[-1], knn_accuracy=accuracy)
+    def measure(self, **values: Any) -> None:
+        """Add measurements to those of the last epoch, by the names of `Epoch`."""
+        self.epochs[-1] = replace(self.epochs[-1], **values)
 
     def is_best(self) -> bool:
-        """Return whether the last epoch's k-NN accuracy exceeds that of all earlier epochs."""
-        found = [epoch.knn_accuracy or 0.0 for epoch in self.epochs]
-        return found[-1] > max(found[:-1], default=-1.0)
+        """Return whether the last epoch's k-NN accuracy exceeds all that were measured before."""
+        *before, last = (epoch.knn_accuracy for epoch in self.epochs)
+        return last is not None and all(found is None or last > found for found in before)
 
     def check_finite(self) -> None:
         """Raise DivergedError unless weights, running statistics and the optimizer are finite.

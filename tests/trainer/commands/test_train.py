@@ -369,7 +369,7 @@ def test_two_images_are_trained_on(write_npz: Callable[..., Path], tmp_path: Pat
     with pytest.warns(EvaluationWarning) as caught:
         train(dataclasses.replace(SMALL, data=data, out=out, batch_size=2))
     texts = [str(warning.message) for warning in caught]
-    assert any("k-NN accuracy on the way is left out: one training image in 5" in t for t in texts)
+    assert any("on held-out images on the way is left out: one training" in t for t in texts)
     assert any("tsne.png is left out: t-SNE needs 3" in text for text in texts)
 
 
@@ -380,8 +380,9 @@ def test_pictures_and_probes_that_fail_are_left_out(
         raise ZeroDivisionError("of a\nlibrary")
 
     recorder = "simclr_ext.trainer.training.recorder"
-    for name in ("plot_pairs", "plot_loss", "plot_tsne", "Knn.__call__"):
+    for name in ("plot_pairs", "plot_loss", "plot_tsne"):
         monkeypatch.setattr(f"{recorder}.{name}", fail)
+    monkeypatch.setattr("simclr_ext.trainer.training.held_out.HeldOut._accuracy", fail)
     monkeypatch.setattr("simclr_ext.trainer.probes.comparison.evaluate", fail)
     with pytest.warns(EvaluationWarning) as caught:
         result = train(dataclasses.replace(SMALL, out=str(tmp_path / "run")))
@@ -393,6 +394,7 @@ def test_pictures_and_probes_that_fail_are_left_out(
         )
     }  # fmt: skip
     assert len(result.epochs) == SMALL.epochs
+    assert not (result.folder / "best.pt").exists()
 
 
 def test_results_are_reported_before_the_map_is_drawn(

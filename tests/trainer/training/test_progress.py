@@ -29,14 +29,14 @@ def start(config: ResolvedConfig = CONFIG) -> Training:
     return Training.start(build_model(config), config)
 
 
-def take_step(training: Training, knn_accuracy: float | None = None) -> None:
-    """Count a step, as the loop does."""
+def take_step(training: Training, **accuracies: float) -> None:
+    """Count a step, as the loop does, and measure accuracies at the end of an epoch."""
     training.step += 1
     training.epoch_seconds += 2.0
     training.latest = {"loss": 3.25, "accuracy": 0.5}
     if training.step % STEPS == 0:
         epoch = dataclasses.replace(
-            HEALTHY, epoch=training.step // STEPS, step=training.step, knn_accuracy=knn_accuracy
+            HEALTHY, epoch=training.step // STEPS, step=training.step, **accuracies
         )
         training.epochs.append(epoch)
         training.epoch_seconds = 0.0
@@ -60,7 +60,8 @@ def test_a_line_per_epoch_and_per_half_minute(capsys: pytest.CaptureFixture[str]
     log, training = Log(CONFIG, STEPS, 0, lambda: now), start()
     for seconds in (16, 16, 16, 1, 29, 2, 1, 1, 0, 0, 0, 1):
         now += seconds
-        take_step(training, knn_accuracy=0.75 if training.step == 11 else None)
+        measured = {7: {"linear_accuracy": 0.5}, 11: {"knn_accuracy": 0.75, "linear_accuracy": 0.8}}
+        take_step(training, **measured.get(training.step, {}))
         log.advance(training)
     log.close()
     text = capsys.readouterr().err
@@ -69,8 +70,9 @@ def test_a_line_per_epoch_and_per_half_minute(capsys: pytest.CaptureFixture[str]
         "epoch 1/3, step 2/4: loss 3.250, accuracy 0.500, 5 images/s, 02:40 left",
         "epoch 1/3: loss 3.000, accuracy 0.600, 100 images/s, 01:38 left",
         "epoch 2/3, step 2/4: loss 3.250, accuracy 0.500, 5 images/s, 01:20 left",
-        "epoch 2/3: loss 3.000, accuracy 0.600, 100 images/s, 00:41 left",
-        "epoch 3/3: loss 3.000, accuracy 0.600, k-NN accuracy 0.750, 100 images/s, 00:00 left",
+        "epoch 2/3: loss 3.000, accuracy 0.600, linear accuracy 0.500, 100 images/s, 00:41 left",
+        "epoch 3/3: loss 3.000, accuracy 0.600, k-NN accuracy 0.750, linear accuracy 0.800, "
+        "100 images/s, 00:00 left",
     ]
 
 
@@ -112,9 +114,16 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     bar = training_progress(WIDE, STEPS, training)
     assert isinstance(bar, Bar)
     for _ in range(STEPS):
-        take_step(training, knn_accuracy=0.75)
+        take_step(training, knn_accuracy=0.75, linear_accuracy=0.8)
         bar.advance(training)
     bar.close()
     last = terminal.getvalue().split("\r")[-1]
-    for part in ("training:  33%", "40.0/120", "epoch=1/3", "loss=3.250", "knn=0.750", "T=0.5"):
+    for part in (
+        "training:  33%",
+        "40.0/120",
+        "epoch=1/3",
+        "loss=3.250",
+        "knn=0.750",
+        "linear=0.800",
+    ):
         assert part in last

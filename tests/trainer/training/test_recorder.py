@@ -86,6 +86,18 @@ def test_checkpoints_that_are_kept(tmp_path: Path) -> None:
     assert [epoch.knn_accuracy is not None for epoch in training.epochs] == [False, True, True]
 
 
+def test_measuring_does_not_change_the_training(tmp_path: Path) -> None:
+    runs = []
+    for every in (0, 1):
+        torch.manual_seed(0)  # of the images
+        runs.append(record(Written(tmp_path), knn_every=every, linear_every=every))
+    plain, measured = runs
+    assert all(epoch.linear_accuracy is not None for epoch in measured.epochs)
+    expected = plain.model.state_dict()
+    assert all(value.equal(expected[name]) for name, value in measured.model.state_dict().items())
+    assert [epoch.loss for epoch in measured.epochs] == [epoch.loss for epoch in plain.epochs]
+
+
 def test_a_signal_ends_the_run_after_the_step_that_it_came_in(tmp_path: Path) -> None:
     folder = Written(tmp_path)
     with pytest.raises(TrainingInterrupted, match="saved after step 1; to resume: simclr-ext") as e:
