@@ -93,6 +93,7 @@ COMMANDS = (
 )
 _PRESET = "Recipe to start from; the file and the other options override it"
 _RESUME = "Resume the run in this folder; only device, threads, workers and epochs may be changed"
+_REWARM = "With --resume and --epochs: reach the new curve of the learning rate in this many epochs"
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
 
@@ -124,6 +125,7 @@ def _command_parser(command: Command) -> ArgumentParser:
     if command.name == "train":
         parser.add_argument("--preset", choices=list(PRESETS), help=_PRESET)
         parser.add_argument("--resume", metavar="FOLDER", help=_RESUME)
+        parser.add_argument("--rewarm", type=float | None, metavar="EPOCHS", help=_REWARM)
     if command.defaults is not None:
         parser.set_defaults(to_plain(command.defaults))
     return parser
@@ -176,6 +178,8 @@ def _run(name: str, parsed: Namespace, given: Collection[str]) -> object:
     if folder is not None:
         changes = {name: options[name] for name in _resume_changes(given)}
         return resume(folder, **changes, callbacks=[_Show()])
+    if options.pop("rewarm", None) is not None:
+        raise ConfigError("--rewarm is an option of a resumed run: it needs --resume FOLDER")
     config = command.config(**options)
     if isinstance(config, TrainConfig):
         return command.run(config, callbacks=[_Show()])
@@ -197,12 +201,13 @@ class _Show(Callback):
 
 def _resume_changes(given: Collection[str]) -> list[str]:
     """Return the options given with `--resume`; ConfigError if one is not allowed there."""
-    if others := [name for name in given if name not in ("resume", *CHANGEABLE)]:
+    allowed = (*CHANGEABLE, "rewarm")
+    if others := [name for name in given if name not in ("resume", *allowed)]:
         raise ConfigError(
             f"--resume keeps the run's own configuration; allowed with it are --"
-            f"{', --'.join(CHANGEABLE)}, got --{', --'.join(others)}"
+            f"{', --'.join(allowed)}, got --{', --'.join(others)}"
         )
-    return [name for name in CHANGEABLE if name in given]
+    return [name for name in allowed if name in given]
 
 
 def _show_warning(

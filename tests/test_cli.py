@@ -132,7 +132,7 @@ def test_what_may_change_beside_resume_is_spelled_as_elsewhere(
         assert resumed.pop() == expected
     for argument in ("--image-size=8", "--image_size 8"):
         assert cli.main(["train", "--resume", "run", "--epochs", "9", *argument.split()]) == 2
-        assert "--batch_size, got --image_size\n" in capsys.readouterr().err
+        assert "--batch_size, --rewarm, got --image_size\n" in capsys.readouterr().err
     assert resumed == []
 
 

@@ -84,6 +84,7 @@ def resume(
     device: str | None = None,
     threads: int | None = None,
     workers: int | None = None,
+    rewarm: float | None = None,
     encoder: nn.Module | None = None,
     augment: MakeViews | None = None,
     callbacks: Sequence[Callback] = (),
@@ -97,10 +98,13 @@ def resume(
     Args:
         folder: The run folder.
         epochs: New total number of epochs; the learning rate then decays over it, after the warmup
-            that the run began with. None, here and below: the run's value.
+            that the run began with, and jumps to this curve. None, here and below: the run's value.
         device: New device.
         threads: New number of CPU threads.
         workers: New number of processes that decode images.
+        rewarm: Epochs in which the learning rate moves from that of the last step to the curve of
+            the new number of epochs, on a straight line, instead of a jump. None: it jumps, with a
+            warning, unless a second warmup has begun before.
         encoder: The module that the run was started with, if it was; its weights are replaced.
         augment: The augmentation that the run was started with, if it was.
         callbacks: As for `train`.
@@ -118,7 +122,7 @@ def resume(
 
     given = {"epochs": epochs, "device": device, "threads": threads, "workers": workers}
     changes = {name: value for name, value in given.items() if value is not None}
-    return run_resume(folder, changes, callbacks, encoder, augment)
+    return run_resume(folder, changes, rewarm, callbacks, encoder, augment)
 
 
 def check_data(config: CheckConfig) -> CheckResult:

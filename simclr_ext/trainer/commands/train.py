@@ -30,6 +30,7 @@ from simclr_ext.trainer.training.loop import pretrain
 from simclr_ext.trainer.training.preflight import check_loss, check_model
 from simclr_ext.trainer.training.process import freed_memory_kept, stop_request
 from simclr_ext.trainer.training.recorder import Recorder
+from simclr_ext.trainer.training.reschedule import reschedule
 from simclr_ext.trainer.training.result import TrainResult
 from simclr_ext.trainer.training.run_folder import RunFolder
 from simclr_ext.trainer.training.state import Training
@@ -68,6 +69,7 @@ def run_train(
 def run_resume(
     path: str | Path,
     changes: Mapping[str, Any],
+    rewarm: float | None,
     callbacks: Sequence[Callback],
     encoder: nn.Module | None = None,
     augment: MakeViews | None = None,
@@ -77,6 +79,7 @@ def run_resume(
     Args:
         path: The run folder.
         changes: New values of options in `CHANGEABLE`.
+        rewarm: As for `simclr_ext.trainer.resume`.
         callbacks: As for `simclr_ext.trainer.resume`.
         encoder: As for `simclr_ext.trainer.resume`.
         augment: As for `simclr_ext.trainer.resume`.
@@ -90,7 +93,10 @@ def run_resume(
             source = build_source(data, config, augment)
             training = Training.start(checkpoint.model.to(config.device), config)
             _restore(training, checkpoint, folder, source, config)
-            if config != checkpoint.config:  # the checkpoint first: a resume reads it alone
+            before = training.rewarm
+            training.rewarm = reschedule(training, checkpoint.config, config, source.steps, rewarm)
+            changed = config != checkpoint.config or training.rewarm != before
+            if changed:  # the checkpoint first: a resume reads it alone
                 folder.save(training, config, source.images)
                 folder.write_config(config)
             return _train(folder, config, data, source, training, callbacks, encoder)

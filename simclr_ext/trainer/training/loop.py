@@ -17,7 +17,7 @@ from simclr_ext.trainer.config import OptimConfig, ResolvedConfig
 from simclr_ext.trainer.model.layout import memory_format
 from simclr_ext.trainer.seeds import Stream, derive_seed, seeded
 from simclr_ext.trainer.training.gradient import Forward, Loss, halves, one_pass, two_pass
-from simclr_ext.trainer.training.optim import peak_learning_rate, schedule
+from simclr_ext.trainer.training.optim import learning_rate
 from simclr_ext.trainer.training.state import Epoch, Training
 from simclr_ext.trainer.views.batches import Source
 
@@ -44,8 +44,7 @@ def pretrain(
         DivergedError: The loss is not finite.
     """
     model, optimizer, scaler = training.model, training.optimizer, training.scaler
-    total_steps, warmup = config.epochs * source.steps, round(config.warmup_epochs * source.steps)
-    peak = peak_learning_rate(config.optim, config.batch_size)
+    total_steps = config.epochs * source.steps
     loss_of = NTXentLoss(config.temperature) if loss is None else loss
     network: Callable[..., Any] = torch.compile(model) if config.compile else model
     layout = memory_format(model, config.channels_last)
@@ -54,8 +53,9 @@ def pretrain(
         clock = time.perf_counter()
         for batch in source.batches(epoch, skip):
             model.train()  # the caller may have evaluated it since the last step
+            rate = learning_rate(training.step, config, source.steps, training.rewarm)
             for group in optimizer.param_groups:
-                group["lr"] = peak * schedule(training.step, total_steps, warmup)
+                group["lr"] = rate
             forward = _forward(network, source, config, layout, training.step)
             if config.micro_batch is None:
                 value, z = one_pass(forward, batch, loss_of, scaler)

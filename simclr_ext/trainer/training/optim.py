@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from simclr_ext.trainer.config import OptimConfig
+from simclr_ext.trainer.config import OptimConfig, ResolvedConfig
 
 
 class LARS(torch.optim.Optimizer):
@@ -123,3 +124,39 @@ def schedule(step: int, total_steps: int, warmup_steps: int) -> float:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / (total_steps - warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class Rewarm:
+    """A second warmup, with which a run continues on the curve of another number of epochs.
+
+    Attributes:
+        start: Its first step.
+        steps: Its number of steps, in which the rate moves on a straight line to the curve; the
+            last of them is on it.
+        rate: The rate before its first step.
+    """
+
+    start: int
+    steps: int
+    rate: float
+
+
+def learning_rate(
+    step: int, config: ResolvedConfig, epoch_steps: int, rewarm: Rewarm | None = None
+) -> float:
+    """Return the learning rate of a step.
+
+    Args:
+        step: Step in [0, all of the run's).
+        config: The run.
+        epoch_steps: Steps of an epoch.
+        rewarm: The second warmup; None: there is none.
+    """
+    if rewarm is not None and rewarm.start <= step < rewarm.start + rewarm.steps:
+        target = learning_rate(rewarm.start + rewarm.steps - 1, config, epoch_steps)
+        share = (step - rewarm.start + 1) / rewarm.steps
+        return rewarm.rate + share * (target - rewarm.rate)
+    total, warmup = config.epochs * epoch_steps, round(config.warmup_epochs * epoch_steps)
+    peak = peak_learning_rate(config.optim, config.batch_size)
+    return peak * schedule(step, total, warmup)

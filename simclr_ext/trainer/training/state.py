@@ -12,7 +12,7 @@ from torch.amp import GradScaler
 from simclr_ext.options.errors import DivergedError
 from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.simclr import SimCLR
-from simclr_ext.trainer.training.optim import build_optimizer, peak_learning_rate
+from simclr_ext.trainer.training.optim import Rewarm, build_optimizer, peak_learning_rate
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Training:
         totals: Sums over the current epoch: of the loss, and of accuracy, entropy and
             similarities over its measured steps.
         measured: Measured steps of the current epoch.
+        rewarm: The second warmup of a run whose number of epochs has changed; None: it has none.
         latest: Loss and contrastive accuracy of the last measured step, for display.
         stop: Whether the training ends after this step; a callback may set it. Not part of the
             state to resume from.
@@ -84,6 +85,7 @@ class Training:
     epoch_seconds: float = 0.0
     totals: Tensor = field(default_factory=lambda: torch.zeros(5, dtype=torch.float64))
     measured: int = 0
+    rewarm: Rewarm | None = None
     latest: dict[str, float] = field(default_factory=dict)
     stop: bool = False
 
@@ -138,6 +140,7 @@ class Training:
             "epoch_seconds": self.epoch_seconds,
             "totals": self.totals,
             "measured": self.measured,
+            "rewarm": None if self.rewarm is None else asdict(self.rewarm),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -148,3 +151,4 @@ class Training:
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
         self.totals = state["totals"].double()
+        self.rewarm = None if state["rewarm"] is None else Rewarm(**state["rewarm"])

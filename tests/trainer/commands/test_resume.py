@@ -331,6 +331,43 @@ def test_the_warmup_is_that_with_which_the_run_began(
     assert (within / "checkpoint.pt").read_bytes() == before
 
 
+def test_an_extended_run_is_warmed_again_and_resumes_bit_by_bit(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted within its second warmup, it is resumed alone or by the same command."""
+    parts = [Path(shutil.copytree(copy, copy.with_name(f"part-{n}"))) for n in range(2)]
+    extended = resume(copy, epochs=6, rewarm=1.5)
+    rates = [epoch.learning_rate for epoch in extended.epochs]
+    peak = peak_learning_rate(CONFIG.optim, CONFIG.batch_size)
+    last, met = (peak * schedule(step, n * STEPS, STEPS) for step, n in ((11, 3), (17, 6)))
+    assert rates[3:] == pytest.approx(
+        [last + 4 / 6 * (met - last)]  # the line takes steps 12 to 17
+        + [peak * schedule(step, 6 * STEPS, STEPS) for step in (19, 23)]
+    )
+    for part, again in zip(parts, ({}, {"epochs": 6, "rewarm": 1.5}), strict=True):
+        with monkeypatch.context() as patch:
+            interrupt_after(14, signal.SIGTERM, patch)
+            with pytest.raises(TrainingInterrupted):
+                resume(part, epochs=6, rewarm=1.5)
+        resumed = resume(part, **again)
+        expected = extended.model.state_dict()
+        assert all(v.equal(expected[name]) for name, v in resumed.model.state_dict().items())
+        assert timeless(part) == timeless(copy)
+
+
+def test_the_command_line_warns_of_a_jump_and_avoids_it(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "--rewarm", "1"]) == 2
+    assert "--rewarm is an option of a resumed run" in capsys.readouterr().err
+    assert cli.main(["train", "--resume", str(copy), "--epochs", "4", "--rewarm", "2"]) == 2
+    assert "rewarm must be at least a step, and at most 1, the epochs" in capsys.readouterr().err
+    assert cli.main(["train", "--resume", str(copy), "--epochs", "4"]) == 0
+    assert "warning: with 4 epochs the learning rate jumps from" in capsys.readouterr().err
+    assert cli.main(["train", "--resume", str(copy), "--epochs", "5", "--rewarm", "0.5"]) == 0
+    assert "jumps" not in capsys.readouterr().err
+
+
 def test_callbacks_of_a_resumed_run(tmp_path: Path) -> None:
     told: list[object] = []
 

@@ -8,8 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simclr_ext.trainer.config import OptimConfig
-from simclr_ext.trainer.training.optim import LARS, build_optimizer, peak_learning_rate, schedule
+from simclr_ext.trainer.config import OptimConfig, TrainConfig
+from simclr_ext.trainer.training.optim import (
+    LARS,
+    Rewarm,
+    build_optimizer,
+    learning_rate,
+    peak_learning_rate,
+    schedule,
+)
 
 LR, MOMENTUM, DECAY, TRUST = 0.7, 0.9, 0.01, 0.001
 
@@ -174,3 +181,16 @@ def test_schedule_warms_up_then_follows_the_cosine() -> None:
     assert rates[13] == pytest.approx(0.5 * (1 + math.cos(math.pi * 9 / 10)))
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert schedule(0, total_steps=10, warmup_steps=0) == 1
+
+
+def test_a_second_warmup_is_a_line_from_the_last_rate_to_the_curve() -> None:
+    """Ten epochs of two steps, after eight steps at most at a rate of 0.01."""
+    optim = OptimConfig(learning_rate=0.5, scaling="none", warmup_epochs=1)
+    config = TrainConfig(epochs=10, optim=optim).resolve(1, 8, 8)
+    curve = [learning_rate(step, config, 2) for step in range(20)]
+    assert curve == [0.5 * schedule(step, 20, 2) for step in range(20)]
+    rates = [learning_rate(step, config, 2, Rewarm(8, 4, 0.01)) for step in range(20)]
+    assert rates[:8] == curve[:8]
+    assert rates[11:] == curve[11:]
+    assert rates[8:12] == pytest.approx([0.01 + k * (curve[11] - 0.01) / 4 for k in (1, 2, 3, 4)])
+    assert curve[11] == pytest.approx(0.5 * 0.5)  # in the middle of the cosine
