@@ -49,7 +49,7 @@ mutants: $(READY)
 # from the environment, so that `make lock` does not pin them.
 loggers: $(READY)
 	$(BIN)/pip install --quiet -c constraints.txt --upgrade --target $(VENV)/loggers mlflow-skinny wandb
-	PYTHONPATH=$(VENV)/loggers $(PYTEST) tests/trainer/training/loggers
+	PYTHONPATH=$(abspath $(VENV)/loggers) $(PYTEST) tests/trainer/training/loggers
 
 # Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
 # own kernels stay those that are compiled at first use.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from simclr_ext.options.extras import require_trainer
 from simclr_ext.trainer.config import TrainConfig
@@ -82,7 +82,7 @@ def resume(
     *,
     epochs: int | None = None,
     device: str | None = None,
-    threads: int | None = None,
+    threads: int | Literal["keep"] | None = "keep",
     workers: int | None = None,
     rewarm: float | None = None,
     encoder: nn.Module | None = None,
@@ -100,7 +100,7 @@ def resume(
         epochs: New total number of epochs; the learning rate then decays over it, after the warmup
             that the run began with, and jumps to this curve. None, here and below: the run's value.
         device: New device.
-        threads: New number of CPU threads.
+        threads: New number of CPU threads; None: PyTorch's own choice; "keep": the run's.
         workers: New number of processes that decode images.
         rewarm: Epochs in which the learning rate moves from that of the last step to the curve of
             the new number of epochs, on a straight line, instead of a jump. None: it jumps, with a
@@ -120,8 +120,10 @@ def resume(
     require_trainer()
     from simclr_ext.trainer.commands.train import run_resume
 
-    given = {"epochs": epochs, "device": device, "threads": threads, "workers": workers}
+    given: dict[str, Any] = {"epochs": epochs, "device": device, "workers": workers}
     changes = {name: value for name, value in given.items() if value is not None}
+    if threads != "keep":
+        changes["threads"] = threads
     return run_resume(folder, changes, rewarm, callbacks, encoder, augment)
 
 

@@ -88,8 +88,8 @@ def run_resume(
     with folder.opened(encoder) as checkpoint:
         options = _changed(checkpoint.config, changes)
         callbacks = [*build_loggers(options.monitor.loggers), *callbacks]
-        with threads(options.threads), freed_memory_kept():
-            config, data = _open(options)
+        with threads(options.threads) as count, freed_memory_kept():
+            config, data = _open(dataclasses.replace(options, threads=count))
             source = build_source(data, config, augment)
             training = Training.start(checkpoint.model.to(config.device), config)
             _restore(training, checkpoint, folder, source, config)

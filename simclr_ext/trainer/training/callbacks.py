@@ -46,10 +46,13 @@ class Callback:
         """
 
     def on_epoch(self, training: Training) -> None:
-        """Act after an epoch; `training.epochs[-1]` has its measurements, including k-NN."""
+        """Act after an epoch; `training.epochs[-1]` has its measurements, also those of probes."""
 
     def on_checkpoint(self, training: Training, path: Path) -> None:
-        """Act after the state was saved as `path`: checkpoint.pt, best.pt or epoch-NNNN.pt."""
+        """Act after the state was saved as `path`: checkpoint.pt, best.pt or epoch-NNNN.pt.
+
+        Not called for the state before the first step, which is saved before `on_start`.
+        """
 
     def on_picture(self, path: Path, step: int) -> None:
         """Act after pairs.png (step 0) or tsne.png (the last step) was drawn."""

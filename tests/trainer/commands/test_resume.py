@@ -307,6 +307,13 @@ def test_some_options_may_change(copy: Path, capsys: pytest.CaptureFixture[str])
     assert "epochs must be at least 1, got 0" in capsys.readouterr().err
 
 
+def test_null_threads_are_pytorchs_own_choice(copy: Path) -> None:
+    assert torch.get_num_threads() == 1
+    for arguments, threads in (["--threads", "2"], 2), ([], 2), (["--threads", "null"], 1):
+        assert cli.main(["train", "--resume", str(copy), *arguments]) == 0
+        assert load_checkpoint(copy / "checkpoint.pt").config.threads == threads
+
+
 def test_the_warmup_is_that_with_which_the_run_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from simclr_ext.trainer.training.state import Training
 class Service(Callback):
     """Calls a logger until it raises an error, which becomes a warning of one line.
 
+    A service is not told of steps and checkpoints.
+
     Args:
         name: Name of the service, for the warning.
         logger: Its logger.
