@@ -94,6 +94,7 @@ setup(
     package_dir={"simclr_ext.csrc": "csrc"},
     package_data={
         "simclr_ext": ["py.typed"],
+        "simclr_ext.trainer.pages": ["*.html", "*.css", "*.js"],
         **{name: ["*.cpp", "*.h", "*.inl", "*.cu", "*.cuh"] for name in SOURCES},
     },
     **extension_arguments(),

@@ -111,6 +111,8 @@ def test_pure_wheel_carries_the_sources(checkout: Path, jit_cache: Path, tmp_pat
     shipped = {p.relative_to(checkout / "csrc") for p in (checkout / "csrc").rglob("*.*")}
     packed = {p.relative_to(site / "simclr_ext/csrc") for p in site.glob("simclr_ext/csrc/**/*.*")}
     assert packed == shipped
+    pages = Path("simclr_ext/trainer/pages")
+    assert {p.name for p in (site / pages).iterdir()} >= {"map.html", "map.css", "page.js"}
     # The same sources have the same hash, so there is no second compilation.
     out, err = finish(python(USE, site, TORCH_EXTENSIONS_DIR=str(jit_cache)))
     assert out == f"at first use | {site}/simclr_ext/__init__.py"

@@ -21,7 +21,7 @@ LAYERS = [
     ["simclr_ext.trainer.data"],
     ["simclr_ext.trainer.views", "simclr_ext.trainer.model"],
     ["simclr_ext.trainer.probes"],
-    ["simclr_ext.trainer.training"],
+    ["simclr_ext.trainer.training", "simclr_ext.trainer.pages"],
     ["simclr_ext.trainer.commands"],
     ["simclr_ext.trainer.api"],
     ["simclr_ext.trainer"],

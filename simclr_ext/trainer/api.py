@@ -294,7 +294,7 @@ def load_encoder(path: str | Path, *, encoder: nn.Module | None = None) -> Encod
 
 
 def draw_pages(config: PagesConfig, *, encoder: nn.Module | None = None) -> PagesResult:
-    """Draw a t-SNE map of the test images, and a page of test images with nearest neighbors.
+    """Draw t-SNE maps, one of them interactive, and a page of images with nearest neighbors.
 
     Args:
         config: Checkpoint, data set, and how much to draw.

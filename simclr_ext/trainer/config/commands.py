@@ -194,16 +194,20 @@ class PagesConfig(CheckpointConfig):
 
     Attributes:
         queries: Test images on the page of nearest neighbors.
-        neighbors: Training images beside each of them.
+        neighbors: Training images beside each of them; neighbors of each image of the map.
+        map_images: Maximum number of images on the map, chosen at random if there are more; 0: no
+            map.
     """
 
     queries: int = 20
     neighbors: int = 8
+    map_images: int = 10_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least("queries", self.queries, 1)
         check_at_least("neighbors", self.neighbors, 1)
+        check_at_least("map_images", self.map_images, 0)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,30 @@ def find_neighbors(
     return torch.cat(similarities), torch.cat(rows)
 
 
+def other_neighbors(train: Features, test: Features, own: Tensor, neighbors: int) -> Tensor:
+    """Return the rows of the training images nearest to every query, without the query itself.
+
+    Args:
+        train: [n, dim].
+        test: The queries, [m, dim].
+        own: Row of the training image that each query is, [m] int64; -1: none.
+        neighbors: k; n - 1 if there are fewer.
+
+    Returns:
+        [m, k], nearest first.
+
+    Example:
+        >>> import numpy as np
+        >>> train = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]], np.float32)
+        >>> other_neighbors(train, train, torch.arange(3), 1).tolist()
+        [[2], [2], [0]]
+    """
+    _, rows = find_neighbors(train, test, neighbors + 1)
+    itself = rows == own[:, None]
+    itself[:, -1] |= ~itself.any(dim=1)  # it may be missing among more equal rows than neighbors
+    return rows[~itself].view(len(rows), -1)
+
+
 def _search(queries: Tensor, keys: Tensor, neighbors: int, chunk: int) -> tuple[Tensor, Tensor]:
     """Return the neighbors of queries among keys, merged chunk by chunk."""
     queries = F.normalize(queries, dim=1)

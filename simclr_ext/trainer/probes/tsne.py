@@ -66,21 +66,32 @@ def tsne_map(
     All are shown, or a random 2,000 if there are more.
 
     Raises:
+        DataError: As for `tsne`.
+    """
+    rows = np.random.default_rng(seed).permutation(len(features))[:_TSNE_POINTS]
+    return tsne(features[rows], seed), rows
+
+
+def tsne(features: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Return the t-SNE map [n, 2] of features [n, dim], started from their principal components.
+
+    Raises:
         DataError: A feature is not finite, or there are fewer than three distinct rows; if all rows
             are equal, scikit-learn's t-SNE crashes the process.
     """
-    rows = np.random.default_rng(seed).permutation(len(features))[:TSNE_POINTS]
-    if not np.isfinite(features[rows]).all():
+    if not np.isfinite(features).all():
         raise DataError("t-SNE needs finite features")
-    if (distinct := len(np.unique(features[rows], axis=0))) < _LEAST_POINTS:
+    if (distinct := len(np.unique(features, axis=0))) < _LEAST_POINTS:
         raise DataError(
             f"t-SNE needs {_LEAST_POINTS} images or more that differ in their features, got "
-            f"{distinct} of {len(rows)}"
+            f"{distinct} of {len(features)}"
         )
     # t-SNE requires a perplexity below the number of points; 30 is the usual value.
-    perplexity = min(30.0, (len(rows) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-    return tsne.fit_transform(features[rows]), rows
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    points: NDArray[np.float32] = TSNE(
+        perplexity=perplexity, init="pca", random_state=seed
+    ).fit_transform(features)
+    return points
 
 
 def draw_map(

@@ -6,7 +6,12 @@ import torch
 
 from simclr_ext.trainer.probes import knn
 from simclr_ext.trainer.probes.features import Features, Labels
-from simclr_ext.trainer.probes.knn import find_neighbors, nearest_neighbors, rank_by_neighbors
+from simclr_ext.trainer.probes.knn import (
+    find_neighbors,
+    nearest_neighbors,
+    other_neighbors,
+    rank_by_neighbors,
+)
 
 
 def knn_by_hand(
@@ -66,3 +71,13 @@ def test_the_full_similarity_matrix_is_never_in_memory(monkeypatch: pytest.Monke
     monkeypatch.setattr(knn, "_search", spy)
     find_neighbors(np.ones((100, 2), np.float32), np.ones((10, 2), np.float32), 3, chunk=4)
     assert shapes == [(4, 32), (4, 32), (2, 32)]
+
+
+def test_an_image_is_not_its_own_neighbor() -> None:
+    equal = np.ones((9, 2), np.float32)
+    found = other_neighbors(equal, equal, torch.arange(9), 3)
+    assert found.shape == (9, 3)
+    assert not (found == torch.arange(9)[:, None]).any()
+    apart = np.eye(3, dtype=np.float32)
+    assert other_neighbors(apart, apart, torch.arange(3), 8).shape == (3, 2)  # there are no more
+    assert other_neighbors(apart, apart[:1], torch.tensor([-1]), 2).tolist()[0][0] == 0

@@ -1,0 +1,1 @@
+"""Interactive pages, each one file that needs nothing else; made from plain arrays."""
