@@ -68,7 +68,7 @@ def tsne_map(
     Raises:
         DataError: As for `tsne`.
     """
-    rows = np.random.default_rng(seed).permutation(len(features))[:_TSNE_POINTS]
+    rows = np.random.default_rng(seed).permutation(len(features))[:TSNE_POINTS]
     return tsne(features[rows], seed), rows
 
 
