@@ -25,7 +25,8 @@ using ForwardPass = ForwardResult(const at::Tensor& x, const at::Tensor& y,
 using BackwardPass = Gradients(const at::Tensor& grad_loss, const at::Tensor& loss,
                                const at::Tensor& lse, const at::Tensor& z,
                                const at::Tensor& inv_norm, int64_t dim, const Operands& operands,
-                               const at::Tensor& temperature, Range wanted, bool needs_temperature);
+                               const at::Tensor& temperature, double eps, Range wanted,
+                               bool needs_temperature);
 
 template <ForwardPass& forward>
 ForwardResult nt_xent_forward_entry(const at::Tensor& z0, const at::Tensor& z1,
@@ -38,15 +39,16 @@ template <BackwardPass& backward>
 Gradients nt_xent_backward_entry(const at::Tensor& grad_loss, const at::Tensor& loss,
                                  const at::Tensor& lse, const at::Tensor& z,
                                  const at::Tensor& inv_norm, int64_t dim,
-                                 const at::Tensor& temperature, std::array<bool, 3> needs_grad) {
+                                 const at::Tensor& temperature, double eps,
+                                 std::array<bool, 3> needs_grad) {
   check_pairs(z);
   check_saved(grad_loss, loss, lse, z, inv_norm, dim, "2N");
   const auto [needs_z0, needs_z1, needs_temperature] = needs_grad;
   const int64_t n = z.size(0) / 2;
   const Range wanted{needs_z0 || needs_temperature ? 0 : n,
                      needs_z1 || needs_temperature ? 2 * n : n};
-  return backward(grad_loss, loss, lse, z, inv_norm, dim, Operands::nt_xent(n), temperature, wanted,
-                  needs_temperature);
+  return backward(grad_loss, loss, lse, z, inv_norm, dim, Operands::nt_xent(n), temperature, eps,
+                  wanted, needs_temperature);
 }
 
 template <ForwardPass& forward>
@@ -66,14 +68,15 @@ template <BackwardPass& backward>
 Gradients contrastive_backward_entry(const at::Tensor& grad_loss, const at::Tensor& loss,
                                      const at::Tensor& lse, const at::Tensor& z,
                                      const at::Tensor& inv_norm, int64_t dim, int64_t rows,
-                                     const at::Tensor& temperature, at::IntArrayRef shifts,
+                                     const at::Tensor& temperature, double eps,
+                                     at::IntArrayRef shifts,
                                      const std::optional<at::Tensor>& x_label,
                                      const std::optional<at::Tensor>& y_label,
                                      at::IntArrayRef owned, std::array<bool, 3> needs_grad) {
   check_saved(grad_loss, loss, lse, z, inv_norm, dim, "rows");
   check_side(z, rows);
   const Operands operands(rows, z.size(0) - rows, shifts, x_label, y_label, owned, z.device());
-  return backward(grad_loss, loss, lse, z, inv_norm, dim, operands, temperature,
+  return backward(grad_loss, loss, lse, z, inv_norm, dim, operands, temperature, eps,
                   operands.wanted(needs_grad), needs_grad[2]);
 }
 

@@ -13,7 +13,7 @@ TORCH_LIBRARY(simclr_ext, m) {
       simclr::kOperatorTags);
   m.def(
       "nt_xent_backward(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
-      " SymInt dim, Tensor temperature, bool[3] needs_grad)"
+      " SymInt dim, Tensor temperature, float eps, bool[3] needs_grad)"
       " -> (Tensor grad_z, Tensor grad_temperature)",
       simclr::kOperatorTags);
   m.def(
@@ -23,7 +23,7 @@ TORCH_LIBRARY(simclr_ext, m) {
       simclr::kOperatorTags);
   m.def(
       "contrastive_backward(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
-      " SymInt dim, SymInt rows, Tensor temperature, int[] shifts, Tensor? x_label,"
+      " SymInt dim, SymInt rows, Tensor temperature, float eps, int[] shifts, Tensor? x_label,"
       " Tensor? y_label, int[] owned, bool[3] needs_grad)"
       " -> (Tensor grad_z, Tensor grad_temperature)",
       simclr::kOperatorTags);
@@ -49,12 +49,12 @@ std::tuple<at::Tensor, at::Tensor> nt_xent_backward(const at::Tensor& grad_loss,
                                                     const at::Tensor& loss, const at::Tensor& lse,
                                                     const at::Tensor& z, const at::Tensor& inv_norm,
                                                     int64_t dim, const at::Tensor& temperature,
-                                                    std::array<bool, 3> needs_grad) {
+                                                    double eps, std::array<bool, 3> needs_grad) {
   using Backward = std::tuple<at::Tensor, at::Tensor>(
       const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-      c10::SymInt, const at::Tensor&, std::array<bool, 3>);
+      c10::SymInt, const at::Tensor&, double, std::array<bool, 3>);
   static const auto op = find_operator<Backward>("simclr_ext::nt_xent_backward");
-  return op.call(grad_loss, loss, lse, z, inv_norm, dim, temperature, needs_grad);
+  return op.call(grad_loss, loss, lse, z, inv_norm, dim, temperature, eps, needs_grad);
 }
 
 ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::Tensor>& y,
@@ -69,16 +69,16 @@ ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::T
 std::tuple<at::Tensor, at::Tensor> contrastive_backward(
     const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
     const at::Tensor& inv_norm, int64_t dim, int64_t rows, const at::Tensor& temperature,
-    at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
+    double eps, at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
     const std::optional<at::Tensor>& y_label, at::IntArrayRef owned,
     std::array<bool, 3> needs_grad) {
   using Backward = std::tuple<at::Tensor, at::Tensor>(
       const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-      c10::SymInt, c10::SymInt, const at::Tensor&, at::IntArrayRef,
+      c10::SymInt, c10::SymInt, const at::Tensor&, double, at::IntArrayRef,
       const std::optional<at::Tensor>&, const std::optional<at::Tensor>&, at::IntArrayRef,
       std::array<bool, 3>);
   static const auto op = find_operator<Backward>("simclr_ext::contrastive_backward");
-  return op.call(grad_loss, loss, lse, z, inv_norm, dim, rows, temperature, shifts, x_label,
+  return op.call(grad_loss, loss, lse, z, inv_norm, dim, rows, temperature, eps, shifts, x_label,
                  y_label, owned, needs_grad);
 }
 

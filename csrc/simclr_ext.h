@@ -17,7 +17,7 @@ namespace simclr {
 //   z         the rows of both views. On the CPU [2N, D], normalized on request, of the dtype of
 //             loss; on CUDA [2N, D padded to 16 bytes], of the dtype of the views, scaled by powers
 //             of two
-//   inv_norm  [2N] 1 / max(|row|, eps), negative where eps was the larger; [0] if not normalized
+//   inv_norm  [2N] 1 / max(|row|, eps), rounded to the dtype of loss; [0] if not normalized
 using ForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 //   z0, z1       [N, D] views of one floating dtype; half types are computed in float
@@ -26,14 +26,14 @@ using ForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>
 ForwardResult nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
                               const at::Tensor& temperature, bool normalize, double eps);
 
-// Returns the gradients of sum_i grad_loss[i] * loss[i], given the results of the forward pass and
-// D:
+// Returns the gradients of sum_i grad_loss[i] * loss[i], given the results of the forward pass, D,
+// and the same temperature and eps:
 //   grad_z            with respect to the raw rows of both views, [2N, D]; or [N, D] if only one
 //                     view needs a gradient and the work for the other can be skipped
 //   grad_temperature  0-d, double; [0] if it is not needed
 std::tuple<at::Tensor, at::Tensor> nt_xent_backward(
     const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
-    const at::Tensor& inv_norm, int64_t dim, const at::Tensor& temperature,
+    const at::Tensor& inv_norm, int64_t dim, const at::Tensor& temperature, double eps,
     std::array<bool, 3> needs_grad /* z0, z1, temperature */);
 
 // The general operator; NT-Xent is a special case. Row i of x is compared with all columns, which
@@ -63,7 +63,7 @@ ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::T
 std::tuple<at::Tensor, at::Tensor> contrastive_backward(
     const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
     const at::Tensor& inv_norm, int64_t dim, int64_t rows, const at::Tensor& temperature,
-    at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
+    double eps, at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
     const std::optional<at::Tensor>& y_label, at::IntArrayRef owned,
     std::array<bool, 3> needs_grad /* x, y, temperature */);
 

@@ -39,6 +39,7 @@ def backward(
     inv_norm: Tensor,
     dim: int,
     temperature: Tensor,
+    eps: float,
     needs_grad: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
     """Stand in for ``nt_xent_backward`` and ``nt_xent_tiled_backward``."""
@@ -59,6 +60,7 @@ def contrastive_backward(
     dim: int,
     rows: int,
     temperature: Tensor,
+    eps: float,
     shifts: Sequence[int],
     x_label: Tensor | None,
     y_label: Tensor | None,

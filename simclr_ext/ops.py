@@ -117,7 +117,7 @@ class _NTXent(_OncePerSample):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        z0, z1, temperature, value, ctx.reduction, _, _, ctx.backend = inputs
+        z0, z1, temperature, value, ctx.reduction, _, ctx.eps, ctx.backend = inputs
         _, *saved = output
         ctx.mark_non_differentiable(*saved)
         ctx.set_materialize_grads(False)  # no zero gradients for these outputs
@@ -132,7 +132,7 @@ class _NTXent(_OncePerSample):
         if ctx.reduction == "mean":
             grad_loss = grad_loss / len(rows)
         needs_z0, needs_z1, needs_temperature = needs_grad = list(ctx.needs_input_grad[:3])
-        saved = (rows, lse, z, inv_norm, z0.shape[1], value)
+        saved = (rows, lse, z, inv_norm, z0.shape[1], value, ctx.eps)
         args = (grad_loss.expand(len(rows)), *saved, needs_grad)
         # The Function is needed only if the gradient's own graph is recorded (create_graph).
         grad_z, grad_temperature = (
@@ -187,9 +187,10 @@ class _NTXentGrads(_OncePerSample):
         inv_norm: Tensor,
         dim: int,
         temperature: Tensor,
+        eps: float,
         needs_grad: list[bool],
     ) -> tuple[Tensor, Tensor]:
-        saved = (loss, lse, z, inv_norm, dim, temperature)
+        saved = (loss, lse, z, inv_norm, dim, temperature, eps)
         return _backward_op(backend, grad_loss, *saved, needs_grad)
 
     @staticmethod
@@ -210,7 +211,8 @@ _NT_XENT_FORWARD = (
 )
 _NT_XENT_BACKWARD = (
     "(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, SymInt dim,"
-    " Tensor temperature, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_temperature)"
+    " Tensor temperature, float eps, bool[3] needs_grad)"
+    " -> (Tensor grad_z, Tensor grad_temperature)"
 )
 _CONTRASTIVE_FORWARD = (
     "(Tensor x, Tensor? y, Tensor temperature, bool normalize, float eps, int[] shifts,"
@@ -219,7 +221,7 @@ _CONTRASTIVE_FORWARD = (
 )
 _CONTRASTIVE_BACKWARD = (
     "(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, SymInt dim,"
-    " SymInt rows, Tensor temperature, int[] shifts, Tensor? x_label, Tensor? y_label,"
+    " SymInt rows, Tensor temperature, float eps, int[] shifts, Tensor? x_label, Tensor? y_label,"
     " int[] owned, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_temperature)"
 )
 

@@ -89,7 +89,7 @@ def backward_args(
     loss, lse, z, inv_norm = saved
     sizes = (case.x.shape[1], len(case.x))
     pairing = (list(case.shifts), case.x_label, case.y_label, list(owned))
-    options = (*sizes, case.held_temperature, *pairing, list(case.needs_grad))
+    options = (*sizes, case.held_temperature, case.eps, *pairing, list(case.needs_grad))
     return (case.weights().to(loss.dtype), loss, lse, z, inv_norm, *options)
 
 

@@ -84,7 +84,8 @@ class Calls:
             saved = torch.ops.simclr_ext.contrastive_forward(**{**inputs, "owned": []})
         names = ("loss", "lse", "z", "inv_norm")
         backward = dict(zip(names, saved, strict=True))
-        backward |= {"grad_loss": torch.randn_like(saved[0]), "temperature": inputs["temperature"]}
+        backward |= {name: inputs[name] for name in ("temperature", "eps")}
+        backward |= {"grad_loss": torch.randn_like(saved[0])}
         backward |= {"needs_grad": [choice([True, False]) for _ in range(3)]}
         if family == "nt_xent":
             backward["dim"] = inputs["z0"].shape[1]

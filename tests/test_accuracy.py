@@ -126,6 +126,23 @@ class TestDegenerateRows:
         check_accuracy((z0, z1), temperature, eps=1e-3, backend=backend)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("eps", [2.0**-10, 3e-7])
+def test_a_row_as_long_as_eps_is_divided_by_a_constant(
+    eps: float, dtype: torch.dtype, backend: str
+) -> None:
+    eps = torch.tensor(eps, dtype=dtype).item()
+    z0, z1 = related_views(9, 4, dtype)
+    z0[:3] = torch.eye(4, dtype=dtype)[0]
+    z0[:3] *= torch.tensor([[1 - 1e-5], [1], [1 + 1e-5]], dtype=dtype) * eps
+    z0.requires_grad_()
+    nt_xent_loss(z0, z1, eps=eps, backend=backend).backward()
+    assert z0.grad is not None
+    along = z0.grad[:3, 0] * eps
+    assert (along[:2].abs() > 1e-3).all()
+    assert along[2].abs() < 1e-6
+
+
 def test_zero_rows_have_finite_gradients_in_float16(backend: str) -> None:
     z0 = torch.zeros(4, 3, dtype=torch.float16, requires_grad=True)
     nt_xent_loss(z0, torch.randn(4, 3, dtype=torch.float16), backend=backend).backward()

@@ -93,6 +93,7 @@ def test_the_forward_operator_checks_its_inputs(
         ({"lse": X[:, 0]}, ValueError, r"lse must be \[.*\] = \[12\], got shape \[6\]"),
         ({"z": X[0]}, ValueError, r"z must be \[.*, D\] .* got shape \[3\]"),
         ({"temperature": -T}, ValueError, "temperature must be positive .*, got -0.3"),
+        ({"eps": 0.0}, ValueError, "eps must be at least"),
     ],
 )
 def test_the_backward_operator_checks_its_inputs(
@@ -101,7 +102,8 @@ def test_the_backward_operator_checks_its_inputs(
     y = changes.get("y", X)
     loss, lse, z, inv_norm = operators(backend)[0](X, y, T, True, 1e-6, **PAIRING)
     inputs = {"grad_loss": loss, "loss": loss, "lse": lse, "z": z, "inv_norm": inv_norm}
-    inputs |= {"dim": 3, "rows": 6, "temperature": T, "needs_grad": [True] * 3, **PAIRING}
+    inputs |= {"dim": 3, "rows": 6, "temperature": T, "eps": 1e-6, "needs_grad": [True] * 3}
+    inputs |= PAIRING
     inputs |= {name: value for name, value in changes.items() if name != "y"}
     with pytest.raises(error, match=message):
         operators(backend)[1](**inputs)

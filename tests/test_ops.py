@@ -49,7 +49,7 @@ def test_opcheck_backward(needs: tuple[int, int, int], dtype: torch.dtype, backe
     forward, backward = operators(backend)
     z0, z1, temperature, *options = forward_args(dtype=dtype)
     loss, *saved = forward(z0, z1, temperature, *options)
-    args = (torch.rand_like(loss), loss, *saved, 3, temperature, list(map(bool, needs)))
+    args = (torch.rand_like(loss), loss, *saved, 3, temperature, 1e-6, list(map(bool, needs)))
     torch.library.opcheck(backward, args)
 
 
@@ -58,7 +58,7 @@ def test_gradient_of_one_view_is_all_that_is_computed_for_it(backend: str) -> No
     forward, backward = operators(backend)
     z0, z1, temperature, *options = forward_args(n=200)
     saved = forward(z0, z1, temperature, *options)
-    args = (torch.ones(400), *saved, 3, temperature)
+    args = (torch.ones(400), *saved, 3, temperature, 1e-6)
     grad_z, grad_temperature = backward(*args, [False, True, False])
     assert grad_z.shape == (200, 3)
     assert grad_temperature.shape == (0,)
@@ -119,6 +119,7 @@ def test_the_forward_operator_checks_its_inputs(
         ("z", lambda x: x.double(), TypeError, "z must have the dtype of loss"),
         ("temperature", lambda x: -x, ValueError, "temperature must be positive .*, got -0.3"),
         ("temperature", lambda x: x.long(), TypeError, "temperature must be float64"),
+        ("eps", lambda x: 0.0, ValueError, r"eps must be at least 1\.[0-9]*e-38 .*, got 0"),
     ],
 )  # fmt: skip
 def test_the_backward_operator_checks_its_inputs(
@@ -131,7 +132,7 @@ def test_the_backward_operator_checks_its_inputs(
     forward, backward = operators(backend)
     loss, lse, z, inv_norm = forward(Z, Z, T, True, 1e-6)
     inputs = {"grad_loss": loss, "loss": loss, "lse": lse, "z": z, "inv_norm": inv_norm}
-    inputs |= {"dim": 3, "temperature": T, "needs_grad": [True] * 3}
+    inputs |= {"dim": 3, "temperature": T, "eps": 1e-6, "needs_grad": [True] * 3}
     inputs[name] = change(inputs[name])
     with pytest.raises(error, match=message):
         backward(**inputs)

@@ -199,7 +199,7 @@ def test_halves_of_any_length_and_of_large_batches_keep_their_gradients(dtype: t
     saved = ops.nt_xent_tiled_forward(z0, z1, t, True, 1e-6)
     assert saved[2].dtype == dtype
     tiny, one = (
-        ops.nt_xent_tiled_backward(torch.full((100,), g), *saved, 8, t, [True, True, True])
+        ops.nt_xent_tiled_backward(torch.full((100,), g), *saved, 8, t, 1e-6, [True, True, True])
         for g in (2.0**-30, 1.0)
     )
     assert torch.equal(tiny[1] * 2.0**30, one[1])
@@ -212,7 +212,7 @@ def test_the_products_are_operations_that_torch_has_for_cuda(dtype: torch.dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
         z0, z1 = (torch.empty(9, 4, dtype=dtype, device="cuda") for _ in range(2))
         saved = tiled.nt_xent_forward(z0, z1, t, True, 1e-6)
-        grads = tiled.nt_xent_backward(saved[0], *saved, 4, t, [True, True, True])
+        grads = tiled.nt_xent_backward(saved[0], *saved, 4, t, 1e-6, [True, True, True])
         traced = torch.ops.simclr_ext.nt_xent_tiled_forward(z0, z1, t, True, 1e-6)
     kinds = [[(x.dtype, x.shape, x.device) for x in outputs] for outputs in (saved, traced)]
     assert kinds[0] == kinds[1]
@@ -238,7 +238,7 @@ def test_rows_and_columns_take_operations_that_torch_has_for_cuda(
         saved = tiled.contrastive_forward(*forward)
         all_rows = len(saved[2])
         losses = [torch.empty(all_rows, dtype=v.dtype, device="cuda") for v in saved[:2]]
-        backward = (losses[0], *losses, *saved[2:], 5, 9, t, *pairing, [True] * 3)
+        backward = (losses[0], *losses, *saved[2:], 5, 9, t, 1e-6, *pairing, [True] * 3)
         pairs = [
             (saved, fake.contrastive_tiled_forward(*forward)),
             (tiled.contrastive_backward(*backward), fake.contrastive_backward(*backward)),

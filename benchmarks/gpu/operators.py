@@ -29,7 +29,7 @@ class Saved:
         loss: [2N].
         lse: [2N], float64 on CUDA and the CPU.
         z: [2N, D], or with padding [2N, stride].
-        inv_norm: [2N] 1 / max(norm, eps), negative where eps was the larger; [0]: not normalized.
+        inv_norm: [2N] 1 / max(norm, eps); [0]: not normalized.
     """
 
     loss: Tensor
@@ -47,10 +47,10 @@ def forward(
 
 
 def backward(
-    grad_loss: Tensor, saved: Saved, temperature: float, dim: int
+    grad_loss: Tensor, saved: Saved, temperature: float, dim: int, eps: float = 1e-12
 ) -> tuple[Tensor, Tensor]:
     """Run the backward operator: gradients of the views' rows [2N, D] and of the temperature."""
-    given = vars(saved) | {"grad_loss": grad_loss, "temperature": _scalar(temperature)}
+    given = vars(saved) | {"grad_loss": grad_loss, "temperature": _scalar(temperature), "eps": eps}
     grad_z, grad_temperature = _call(
         "nt_xent_backward", given | {"dim": dim, "needs_grad": [True, True, True]}
     )
@@ -86,8 +86,7 @@ def factors(inv_norm: Tensor) -> Tensor | float:
     """Return the factors from stored rows to unit rows, [2N, 1], or 1 without normalization."""
     if inv_norm.numel() == 0:
         return 1.0
-    length = inv_norm.abs()
-    return (length.double() / _power_of_two(length))[:, None]
+    return (inv_norm.double() / _power_of_two(inv_norm))[:, None]
 
 
 def padding(saved: Saved, dim: int) -> Tensor:
@@ -109,9 +108,9 @@ def saved_exactly(case: Case, views: tuple[Tensor, Tensor], loss: Tensor, lse: T
     inv_norm = torch.empty(0, dtype=torch.float32, device=x.device)
     if case.normalize:
         norm = wide.norm(dim=1)
-        inv_norm = torch.where(norm < case.eps, -1 / case.eps, 1 / norm).float()
+        inv_norm = (1 / norm.clamp_min(case.eps)).float()
     if x.device.type not in SCALED_ON:
-        z = (wide * inv_norm.double().abs()[:, None] if case.normalize else wide).float()
+        z = (wide * inv_norm.double()[:, None] if case.normalize else wide).float()
         return Saved(loss.float(), lse, z, inv_norm)
     z = stored_rows(x, inv_norm, case.precision.mode)
     takes_padding = "dim" in _arguments("nt_xent_backward")
@@ -126,7 +125,7 @@ def stored_rows(x: Tensor, inv_norm: Tensor, mode: str) -> Tensor:
         inv_norm: As in `Saved`.
         mode: "tf32": rounded to TF32; or "ieee".
     """
-    power = _power_of_two(inv_norm.abs())[:, None] if inv_norm.numel() > 0 else 1.0
+    power = _power_of_two(inv_norm)[:, None] if inv_norm.numel() > 0 else 1.0
     rows = (x.double() * power).to(x.dtype)
     if mode == "tf32":  # to nearest, ties away from zero
         rows = ((rows.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)

@@ -71,11 +71,10 @@ def check_prepare(
     product = max(case.precision.product, _FLOAT)
     least = case.precision.least * x.numel() ** 0.5
     if case.normalize:
-        norm = x.norm(dim=1)
-        inv_norm = torch.where(norm < case.eps, -1 / case.eps, 1 / norm)
+        inv_norm = 1 / x.norm(dim=1).clamp_min(case.eps)
         allowed = ROUNDINGS * _FLOAT * inv_norm.norm().item()
         comparison.add("inv_norm", saved.inv_norm, inv_norm, allowed, "prepare_kernel")
-        x = x * inv_norm.abs()[:, None]
+        x = x * inv_norm[:, None]
     rows = operators.unit_rows(saved, case.d)
     allowed = ROUNDINGS * product * x.norm().item() + least
     comparison.add("rows", rows, x, allowed, "prepare_kernel")
@@ -119,7 +118,7 @@ def check_backward(case: Case, views: tuple[Tensor, Tensor], comparison: Compari
     saved = operators.saved_exactly(case, views, loss, lse)
     weights = row_weights(len(loss), torch.float32, loss.device)
     with fp32_precision(case.precision.mode):
-        grad_z, grad_temperature = operators.backward(weights, saved, case.held, case.d)
+        grad_z, grad_temperature = operators.backward(weights, saved, case.held, case.d, case.eps)
     found = (grad_z[: case.n], grad_z[case.n :], grad_temperature.to(loss.device))
     names = ("grad_z0", "grad_z1", "grad_temperature")
     for name, value, truth, other in zip(names, found, exact, eager, strict=True):

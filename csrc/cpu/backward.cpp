@@ -60,8 +60,9 @@ void accumulate_grad(Similarities<T>& s, const PairWeights<T>& weights, Range wa
 // wanted: the rows of z whose gradient is returned.
 Gradients backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
                    const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim,
-                   const Operands& operands, const at::Tensor& temperature, Range wanted,
-                   bool needs_temperature) {
+                   const Operands& operands, const at::Tensor& temperature, double eps,
+                   Range wanted, bool needs_temperature) {
+  check_eps(eps);
   check_unpadded(z, dim);
   TORCH_CHECK_TYPE(z.scalar_type() == loss.scalar_type(), "z must have the dtype of loss, ",
                    loss.dtype(), ", got ", z.dtype());
@@ -78,8 +79,8 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at
     const PairWeights<scalar_t> weights(s, to_doubles(grad_loss), to_doubles(loss), to_doubles(lse),
                                         count_positives(problem, operands.pairing()));
     accumulate_grad(s, weights, wanted, grad_z);
-    radial = undo_normalization<scalar_t>(z.contiguous(), inv_norm.contiguous(), s.blocks(), wanted,
-                                          problem.rows, grad_z);
+    radial = undo_normalization<scalar_t>(z.contiguous(), inv_norm.contiguous(), eps, s.blocks(),
+                                          wanted, problem.rows, grad_z);
   });
   const double times = problem.same() ? 2 : 1;  // how often a pair is in the sum
   at::Tensor grad_temperature =

@@ -42,7 +42,7 @@ std::pair<at::Tensor, at::Tensor> join_rows(const at::Tensor& x, const at::Tenso
 // Turns dL/dZ of the rows `wanted`, in `grad_z` [wanted, D], into the gradient of the raw rows, and
 // returns sum_i z_i . dL/dz_i over the rows that are also in `counted`.
 template <typename T>
-double undo_normalization(const at::Tensor& z, const at::Tensor& inv_norm,
+double undo_normalization(const at::Tensor& z, const at::Tensor& inv_norm, double eps,
                           const std::vector<Range>& blocks, Range wanted, Range counted,
                           const at::Tensor& grad_z) {
   const int64_t dim = z.size(1);
@@ -54,7 +54,7 @@ double undo_normalization(const at::Tensor& z, const at::Tensor& inv_norm,
     const Range part = intersect(block, wanted);
     if (part.size() == 0) return;
     const double sum = simd::kernels<T>().normalize_rows_backward(
-        row + part.begin * dim, grad + (part.begin - wanted.begin) * dim, part.size(), dim,
+        row + part.begin * dim, grad + (part.begin - wanted.begin) * dim, part.size(), dim, eps,
         inv == nullptr ? nullptr : inv + part.begin);
     if (counted.contains(part.begin)) radial[&block - blocks.data()] = sum;
   });

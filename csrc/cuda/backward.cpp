@@ -80,8 +80,9 @@ void check_layout(const at::Tensor& loss, const at::Tensor& lse, const at::Tenso
 // wanted: the rows of z whose gradient is returned.
 Gradients backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
                    const at::Tensor& saved_z, const at::Tensor& saved_inv_norm, int64_t dim,
-                   const Operands& operands, const at::Tensor& temperature, Range wanted,
-                   bool needs_temperature) {
+                   const Operands& operands, const at::Tensor& temperature, double eps,
+                   Range wanted, bool needs_temperature) {
+  check_eps(eps);
   check_layout(loss, lse, saved_z, dim);
   const double temperature_value = check_temperature(temperature);
   const at::Tensor z = in_units(saved_z);
@@ -106,6 +107,7 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at
                       .pairing = pairing,
                       .terms = terms.terms(),
                       .inv_norm = normalized ? inv_norm.const_data_ptr<float>() : nullptr,
+                      .inv_eps = inverse(eps),
                       .scale = exponents.scale,
                       .shift = exponents.shift,
                       .shared_shift = exponents.shared_shift,

@@ -111,14 +111,14 @@ class BackwardBlock {
     for (int lanes = 16; lanes >= 1; lanes /= 2) radial += shuffle_xor(radial, lanes);
 
     const float inv_norm = p_.inv_norm == nullptr ? 1.0f : p_.inv_norm[i];
-    // If eps was used instead of the norm, the row was only scaled: nothing to project out.
-    const bool projected = p_.inv_norm != nullptr && !(inv_norm < 0.0f);
+    // A row that was divided by eps was only scaled: nothing to project out.
+    const bool projected = p_.inv_norm != nullptr && inv_norm < p_.inv_eps;
     const float along = projected ? radial * factor : 0.0f;
     const int place = i - to_int(p_.problem.rows.begin);
     Storage* out = static_cast<Storage*>(p_.grad) + int64_t{place} * p_.rows.dim;
     for (int k = lane_id(); k < p_.rows.dim; k += 32) {
       const float value = shared_load(grad, k) - along * Element::widen(row(i)[k]);
-      out[k] = Element::result(value * fabsf(inv_norm));
+      out[k] = Element::result(value * inv_norm);
     }
     if (lane_id() == 0) p_.radial[place] = radial;
   }

@@ -116,7 +116,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> join_rows(const at::Tensor& x, co
                    .dim = static_cast<int>(dim),
                    .stride = static_cast<int>(z.size(1)),
                    .normalize = normalize,
-                   .eps = static_cast<float>(eps),
+                   .inv_eps = inverse(eps),
                    .z = z.mutable_data_ptr(),
                    .factor = factor.mutable_data_ptr<float>(),
                    .inv_norm = inv_norm.mutable_data_ptr<float>()},

@@ -38,6 +38,9 @@ struct Exponents {
   float shift;
 };
 
+// 1 / eps, computed once: the backward pass compares it with what the forward pass has stored.
+inline float inverse(double eps) { return 1.0f / static_cast<float>(eps); }
+
 // The number of elements of a stored row: D, padded with zeros to whole units, which the kernels
 // copy. The padding is part of the tensor z, so that a copy of z also has zeros there.
 inline int64_t padded(int64_t dim, const at::Tensor& z) {

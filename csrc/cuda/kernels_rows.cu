@@ -108,7 +108,7 @@ void terms_kernel(const TermsParams p) {
   const double grad = row_grad(p, i);
   const float row_shift = p.shared_shift ? p.shift : static_cast<float>(lse);
   p.row_shift[i] = row_shift;
-  const float inv_norm = p.inv_norm == nullptr ? 1.0f : fabsf(p.inv_norm[i]);
+  const float inv_norm = p.inv_norm == nullptr ? 1.0f : p.inv_norm[i];
   p.factor[i] = inv_norm / largest_power_of_two(inv_norm);
   // The rounding error of the shift is compensated here, in double: P_ij keeps its last bits.
   p.weight[i] = static_cast<float>(grad * exp2(row_shift - lse) *

@@ -32,10 +32,10 @@ struct PrepareParams {
   int dim;
   int stride;
   bool normalize;
-  float eps;
+  float inv_eps;    // the largest inv_norm
   void* z;          // [count, stride]
   float* factor;    // [count]
-  float* inv_norm;  // [count] 1 / max(|x_i|, eps), negative where eps was the larger
+  float* inv_norm;  // [count] 1 / max(|x_i|, eps)
 };
 
 // Rows or columns in strips: a block of the forward pass visits the pairs of two strips.
@@ -127,6 +127,7 @@ struct BackwardParams {
   Pairing pairing;
   Terms terms;
   const float* inv_norm;  // [count], or null: the rows are not normalized
+  float inv_eps;          // the inv_norm of rows that were divided by eps
   float scale;
   float shift;  // of x, where it is shared
   bool shared_shift;

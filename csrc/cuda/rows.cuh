@@ -54,11 +54,11 @@ void prepare_kernel(const PrepareParams p) {
     }
     for (int lanes = 16; lanes >= 1; lanes /= 2) sum += shuffle_xor(sum, lanes);
     const float norm = sqrtf(sum) * unit;
-    const bool clamped = norm < p.eps;  // false for a norm that is NaN
-    const float inv_norm = 1.0f / (clamped ? p.eps : norm);
+    float inv_norm = 1.0f / norm;
+    if (inv_norm > p.inv_eps) inv_norm = p.inv_eps;  // not if the norm is NaN
     power = largest_power_of_two(inv_norm);
     factor = inv_norm / power;
-    if (lane == 0) p.inv_norm[i] = clamped ? -inv_norm : inv_norm;
+    if (lane == 0) p.inv_norm[i] = inv_norm;
   }
   if (lane == 0) p.factor[i] = factor;
   for (int k = lane; k < p.stride; k += 32) {

@@ -80,6 +80,7 @@ def contrastive_backward(
     dim: int,
     rows: int,
     temperature: Tensor,
+    eps: float,
     shifts: Sequence[int],
     x_label: Tensor | None,
     y_label: Tensor | None,
@@ -97,7 +98,8 @@ def contrastive_backward(
         inv_norm: [R + C] or [R], or [0].
         dim: D.
         rows: R.
-        temperature: As in the forward pass, like the next four.
+        temperature: As in the forward pass, like the next five.
+        eps: At least 1.2e-38.
         shifts: At most two.
         x_label: [R].
         y_label: [C].
@@ -114,13 +116,14 @@ def contrastive_backward(
     check_contrastive_saved(grad_loss, loss, lse, z, inv_norm, dim, rows)
     _check_layout("R + C" if len(z) > rows else "R", z, loss, dim)
     check_operator_temperature(temperature)
+    check_eps(eps)
     columns = len(z) - rows or None
     check_operands(rows, columns, shifts, x_label, y_label, owned, z.device)
     problem = Problem.of(len(z), rows, owned)
     pairing = Pairing.of(problem, shifts, x_label, y_label)
     saved = (grad_loss, loss, lse, z, inv_norm)
     wanted = problem.wanted(needs_grad)
-    return _backward(*saved, problem, pairing, temperature, wanted, needs_grad[2])
+    return _backward(*saved, problem, pairing, temperature, eps, wanted, needs_grad[2])
 
 
 def nt_xent_forward(
@@ -154,6 +157,7 @@ def nt_xent_backward(
     inv_norm: Tensor,
     dim: int,
     temperature: Tensor,
+    eps: float,
     needs_grad: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
     """Compute what ``nt_xent_backward`` of csrc/simclr_ext.h does.
@@ -165,7 +169,8 @@ def nt_xent_backward(
         z: [2N, D].
         inv_norm: [2N] or [0].
         dim: D.
-        temperature: T > 0, 0-d float64 on the CPU.
+        temperature: As in the forward pass, like eps.
+        eps: At least 1.2e-38.
         needs_grad: Whether z0, z1 and the temperature need a gradient.
 
     Returns:
@@ -176,6 +181,7 @@ def nt_xent_backward(
     check_saved(grad_loss, loss, lse, z, inv_norm, dim)
     _check_layout("2N", z, loss, dim)
     check_operator_temperature(temperature)
+    check_eps(eps)
     needs_z0, needs_z1, needs_temperature = needs_grad
     n = len(z) // 2
     wanted = slice(
@@ -183,7 +189,7 @@ def nt_xent_backward(
     )
     problem, pairing = _nt_xent(len(z))
     saved = (grad_loss, loss, lse, z, inv_norm)
-    return _backward(*saved, problem, pairing, temperature, wanted, needs_temperature)
+    return _backward(*saved, problem, pairing, temperature, eps, wanted, needs_temperature)
 
 
 def _nt_xent(size: int) -> tuple[Problem, Pairing]:
@@ -219,6 +225,7 @@ def _backward(
     problem: Problem,
     pairing: Pairing,
     temperature: Tensor,
+    eps: float,
     wanted: slice,
     needs_temperature: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -227,7 +234,7 @@ def _backward(
         rows = stored_rows(z, inv_norm)
         tiles = Tiles(rows, problem, pairing, value, inv_norm.numel() > 0)
         grad_z = grad_of_rows(PairWeights(tiles, grad_loss, loss, lse), tiles, wanted)
-        radial = undo_normalization(grad_z, rows.part(wanted), inv_norm[wanted])
+        radial = undo_normalization(grad_z, rows.part(wanted), inv_norm[wanted], eps)
         grad_z = grad_z.to(z.dtype)
         if not needs_temperature:
             return grad_z, lse.new_empty(0)

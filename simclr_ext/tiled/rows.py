@@ -94,15 +94,15 @@ def stored_rows(z: Tensor, inv_norm: Tensor) -> Rows:
         return Rows(z, None)
     if inv_norm.numel() == 0:
         return Rows(z, z.new_ones(len(z), dtype=torch.float32))
-    mantissa, _ = torch.frexp(inv_norm.abs())
+    mantissa, _ = torch.frexp(inv_norm)
     return Rows(z, 2 * mantissa)
 
 
 def join_rows(parts: Sequence[Tensor], normalize: bool, eps: float) -> tuple[Tensor, Tensor]:
     """Return the rows of all parts, normalized on request, and inv_norm [rows] or [0].
 
-    inv_norm is 1 / max(norm, eps), negative where eps is the larger. Half rows are not multiplied
-    by inv_norm, but by the largest power of two up to |inv_norm|.
+    inv_norm is 1 / max(norm, eps). Half rows are not multiplied by it, but by the largest power of
+    two up to it.
     """
     first = parts[0]
     size = sum(len(part) for part in parts)
@@ -119,28 +119,29 @@ def join_rows(parts: Sequence[Tensor], normalize: bool, eps: float) -> tuple[Ten
         rows, inv = (x[begin : begin + _ROWS_AT_A_TIME] for x in (z, inv_norm))
         # Squares may overflow or underflow in the rows' own dtype.
         norm = torch.linalg.vector_norm(rows, dim=1, dtype=sum_dtype(z.device))
-        inv.copy_(torch.where(norm < eps, -1 / eps, 1 / norm))
-        scale = inv.abs()
+        inv.copy_(torch.where(norm < eps, 1 / eps, 1 / norm))
+        scale = inv
         if dtype in HALF_TYPES:
-            _, exponent = torch.frexp(scale)
-            scale = torch.ldexp(torch.ones_like(scale), exponent - 1)
+            _, exponent = torch.frexp(inv)
+            scale = torch.ldexp(torch.ones_like(inv), exponent - 1)
         rows.mul_(scale[:, None])
     return z, inv_norm
 
 
-def undo_normalization(grad_z: Tensor, z: Tensor, inv_norm: Tensor) -> Tensor:
+def undo_normalization(grad_z: Tensor, z: Tensor, inv_norm: Tensor, eps: float) -> Tensor:
     """Turn dL/dz_i into the gradient of the raw rows, in place; return z_i . dL/dz_i.
 
     Args:
         grad_z: [rows, D].
         z: [rows, D], unit rows if normalized.
         inv_norm: [rows], or [0] if not normalized.
+        eps: As in :func:`join_rows`.
     """
     radial = (z * grad_z).sum(1)
     if inv_norm.numel() > 0:
         # A row divided by eps instead of its norm keeps the radial part of its gradient.
-        tangential = torch.where(inv_norm < 0, 0, radial)
-        grad_z.addcmul_(z, tangential[:, None], value=-1).mul_(inv_norm.abs()[:, None])
+        along = torch.where(inv_norm == 1 / eps, 0, radial)
+        grad_z.addcmul_(z, along[:, None], value=-1).mul_(inv_norm[:, None])
     return radial
 
 

@@ -130,7 +130,7 @@ void test_row_kernels(const Kernels<T>& kernels, int64_t dim) {
   std::vector<T> z = raw, dz = grad;
   kernels.normalize_rows(z.data() + 1, rows, dim, eps, inv_norm.data());
   const double total =
-      kernels.normalize_rows_backward(z.data() + 1, dz.data() + 1, rows, dim, inv_norm.data());
+      kernels.normalize_rows_backward(z.data() + 1, dz.data() + 1, rows, dim, eps, inv_norm.data());
 
   long double true_total = 0;
   for (int64_t r = 0; r < rows; ++r) {

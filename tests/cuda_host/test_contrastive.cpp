@@ -116,7 +116,8 @@ Result backward(const Inputs& in, const Saved& saved, at::IntArrayRef owned = {}
   const auto& [loss, lse, z, inv_norm] = saved;
   const auto [grad_z, grad_temperature] = simclr::contrastive_backward(
       row_weights(loss.size(0)).to(torch::kFloat), loss, lse, z, inv_norm, in.c.dim, in.c.rows,
-      held_temperature(in.c.temperature), in.c.shifts, in.x_label, in.y_label, owned, needs_grad);
+      held_temperature(in.c.temperature), kEps, in.c.shifts, in.x_label, in.y_label, owned,
+      needs_grad);
   return {loss, grad_z, grad_temperature};
 }
 

@@ -51,8 +51,8 @@ Result fused(const at::Tensor& z0, const at::Tensor& z1, const Case& c,
   const auto [loss, lse, z, inv_norm] =
       simclr::nt_xent_forward(z0, z1, temperature, c.normalize, c.eps);
   const at::Tensor weights = row_weights(loss.size(0)).to(torch::kFloat);
-  const auto [grad_z, grad_temperature] =
-      simclr::nt_xent_backward(weights, loss, lse, z, inv_norm, c.dim, temperature, needs_grad);
+  const auto [grad_z, grad_temperature] = simclr::nt_xent_backward(
+      weights, loss, lse, z, inv_norm, c.dim, temperature, c.eps, needs_grad);
   return {loss, grad_z, grad_temperature};
 }
 
@@ -193,9 +193,9 @@ void test_copies_of_what_is_saved(const Checker& checker) {
     return torch::cat({x.flatten().slice(0, 0, 1), x.flatten()}).slice(0, 1).view(x.sizes());
   };
   for (const Copy copy : {same_strides, every_other_element, at_odd_address}) {
-    const auto [grad_z, grad_temperature] =
-        simclr::nt_xent_backward(row_weights(2 * c.n).to(torch::kFloat), copy(loss), copy(lse),
-                                 copy(z), copy(inv_norm), c.dim, temperature, {true, true, true});
+    const auto [grad_z, grad_temperature] = simclr::nt_xent_backward(
+        row_weights(2 * c.n).to(torch::kFloat), copy(loss), copy(lse), copy(z), copy(inv_norm),
+        c.dim, temperature, c.eps, {true, true, true});
     EXPECT(torch::equal(grad_z, same.grad_z), checker.dtype(), grad_z);
     EXPECT(torch::equal(grad_temperature, same.grad_temperature), checker.dtype());
   }

@@ -177,20 +177,32 @@ FAULTS = [
     Fault(
         "zero rows divided by their norm",
         "csrc/cpu/simd/kernels.inl",
-        "norm < eps;",
-        "false;",
+        "norm < eps ? eps : norm",
+        "norm",
     ),
     Fault(
         "gradient of a zero row is 0",
         "csrc/cpu/simd/kernels.inl",
-        "const T scale = clamped ? -inv_norm[r] : inv_norm[r];",
-        "const T scale = clamped ? T(0) : inv_norm[r];",
+        "const T scale = inv_norm[r];",
+        "const T scale = inv_norm[r] == inv_eps ? T(0) : inv_norm[r];",
     ),
     Fault(
         "radial part of the gradient kept",
         "csrc/cpu/simd/kernels.inl",
-        "clamped ? T(0) : static_cast<T>(radial)",
+        "scale == inv_eps ? T(0) : static_cast<T>(radial)",
         "T(0)",
+    ),
+    Fault(
+        "radial part of a row shorter than eps dropped",
+        "csrc/cpu/simd/kernels.inl",
+        "scale == inv_eps ? T(0) : static_cast<T>(radial)",
+        "static_cast<T>(radial)",
+    ),
+    Fault(
+        "1 / eps rounded otherwise in the backward pass",
+        "csrc/cpu/simd/kernels.inl",
+        "static_cast<T>(1.0 / eps);",
+        "T(1) / static_cast<T>(eps);",
     ),
     Fault(
         "gradients of the views swapped",

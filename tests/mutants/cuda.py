@@ -221,9 +221,9 @@ FAULTS = [
     ),
     Fault(
         "rows shorter than eps projected too",
-        "csrc/cuda/rows.cuh",
-        "clamped ? -inv_norm : inv_norm",
-        "inv_norm",
+        "csrc/cuda/backward.cuh",
+        "p_.inv_norm != nullptr && inv_norm < p_.inv_eps",
+        "p_.inv_norm != nullptr",
     ),
     Fault(
         "infinity of pairs that do not count",

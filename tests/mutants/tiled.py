@@ -97,8 +97,8 @@ FAULTS = [
     Fault(
         "tiled: gradient of a zero row is 0",
         "simclr_ext/tiled/rows.py",
-        "tangential = torch.where(inv_norm < 0, 0, radial)",
-        "tangential = torch.where(inv_norm < 0, 0, radial); grad_z[inv_norm < 0] = 0",
+        "along = torch.where(inv_norm == 1 / eps, 0, radial)",
+        "along = torch.where(inv_norm == 1 / eps, 0, radial); grad_z[inv_norm == 1 / eps] = 0",
     ),
     Fault(
         "tiled: owned rows start at the first",

@@ -47,13 +47,13 @@ struct Kernels {
   void (*add_transposed)(const T* from, int64_t rows, int64_t columns, int64_t from_stride, T* to,
                          int64_t to_stride);
 
-  // z[r, :] *= inv_norm[r] = 1 / max(|z_r|, eps). `inv_norm` is negated where eps was the larger:
-  // there the backward pass treats the norm as a constant.
+  // z[r, :] *= inv_norm[r] = 1 / max(|z_r|, eps), rounded to T.
   void (*normalize_rows)(T* z, int64_t rows, int64_t dim, double eps, T* inv_norm);
 
   // Returns sum_r z_r . dz_r, and where `inv_norm` is given turns dz, the gradient with respect to
-  // the unit rows z, into the gradient with respect to the raw rows.
-  double (*normalize_rows_backward)(const T* z, T* dz, int64_t rows, int64_t dim,
+  // the unit rows z, into the gradient with respect to the raw rows. Where inv_norm is 1 / eps, the
+  // row was divided by a constant.
+  double (*normalize_rows_backward)(const T* z, T* dz, int64_t rows, int64_t dim, double eps,
                                     const T* inv_norm);
 };
 

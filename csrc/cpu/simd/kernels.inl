@@ -138,15 +138,17 @@ void normalize_rows(T* z, int64_t rows, int64_t dim, double eps, T* inv_norm) {
   for (int64_t r = 0; r < rows; ++r) {
     T* row = z + r * dim;
     const double norm = __builtin_sqrt(dot(row, row, dim));
-    const bool clamped = norm < eps;  // false for NaN, so that the row becomes NaN
-    const T scale = static_cast<T>(1.0 / (clamped ? eps : norm));
+    // The comparison is false for NaN, so that the row becomes NaN.
+    const T scale = static_cast<T>(1.0 / (norm < eps ? eps : norm));
     for (int64_t d = 0; d < dim; ++d) row[d] *= scale;
-    inv_norm[r] = clamped ? -scale : scale;
+    inv_norm[r] = scale;
   }
 }
 
 template <typename T>
-double normalize_rows_backward(const T* z, T* dz, int64_t rows, int64_t dim, const T* inv_norm) {
+double normalize_rows_backward(const T* z, T* dz, int64_t rows, int64_t dim, double eps,
+                               const T* inv_norm) {
+  const T inv_eps = static_cast<T>(1.0 / eps);  // rounded as in normalize_rows
   double total = 0;
   for (int64_t r = 0; r < rows; ++r) {
     const T* row = z + r * dim;
@@ -154,9 +156,8 @@ double normalize_rows_backward(const T* z, T* dz, int64_t rows, int64_t dim, con
     const double radial = dot(row, grad, dim);
     total += radial;
     if (inv_norm == nullptr) continue;
-    const bool clamped = inv_norm[r] < 0;
-    const T scale = clamped ? -inv_norm[r] : inv_norm[r];
-    const T along = clamped ? T(0) : static_cast<T>(radial);
+    const T scale = inv_norm[r];
+    const T along = scale == inv_eps ? T(0) : static_cast<T>(radial);
     for (int64_t d = 0; d < dim; ++d) grad[d] = (grad[d] - along * row[d]) * scale;
   }
   return total;
