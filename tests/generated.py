@@ -18,6 +18,7 @@ from benchmarks import RESULTS, ROOT
 from benchmarks.gpu import model, sass_report
 from benchmarks.loss import rows
 from benchmarks.loss.tables import times
+from benchmarks.trainer import data
 from simclr_ext.studies.config import STUDIES
 from simclr_ext.studies.engine.study import load_study
 from simclr_ext.trainer.probes.tables import markdown_table
@@ -104,6 +105,9 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "prediction": model.report,
     },
     "docs/gallery.md": {f"study {name}": (lambda name=name: study(name)) for name in STUDIES},
+    "docs/images.md": {
+        "input": lambda: data.table(data.read_rows(RESULTS / "data.csv")),
+    },
     "docs/trainer.md": {
         "demo": lambda: f"A ResNet from scratch in {demo_time()}:\n\n{demo_table()}"
     },

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 import simclr_ext
-from benchmarks import ROOT
+from benchmarks import ROOT, processor
 from benchmarks.loss import memory, peers, rows
 from benchmarks.loss.cases import PLANS, Case, Plan
 from simclr_ext import _backend
@@ -192,7 +192,7 @@ def environment(chosen: list[peers.Peer], skipped: Mapping[str, str]) -> dict[st
     found = peers.versions(chosen)
     return {
         "commit": _commit(),
-        "machine": _processor(),
+        "machine": processor(),
         "cores": os.cpu_count(),
         "memory_gib": available() / 2**30,
         "isa": module.active_isa(),
@@ -213,13 +213,6 @@ def _commit() -> str:
     except FileNotFoundError:
         return "unknown"
     return done.stdout.strip() or "unknown"
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def _say(case: Case, measured: list[dict[str, Any]]) -> None:

@@ -1,9 +1,10 @@
-"""Small data sets on disk."""
+"""Small data sets on disk, and what their pictures must become."""
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -12,6 +13,18 @@ from PIL import Image
 
 from simclr_ext.trainer.data import LazyImages
 from simclr_ext.trainer.data.files import FileReader, to_array
+
+# What the orientations of EXIF do to the rows and columns of a stored image, [H, W, ...].
+UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a[::-1].swapaxes(0, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a[:, ::-1].swapaxes(0, 1),
+}
 
 
 def write_folder(

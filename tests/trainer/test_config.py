@@ -124,8 +124,9 @@ def test_warmup_must_end_before_the_run() -> None:
         ((3, 224, 200), 224, 0.5),
         ((3, 1600, 1600), 224, 0.5),
         ((3, 16, 225), 224, 0.5),
+        ((5, 32, 32), 32, 0.5),
     ],
-    ids=["digits", "color", "gray", "ImageNet's", "large", "wide"],
+    ids=["digits", "color", "gray", "ImageNet's", "large", "wide", "multispectral"],
 )
 def test_resolve_fills_in_what_depends_on_the_images(
     shape: tuple[int, int, int], size: int, flip: float
@@ -163,8 +164,8 @@ def test_a_resolved_configuration_leaves_nothing_open() -> None:
         dataclasses.replace(resolved, augment=AugmentConfig())
     with pytest.raises(ConfigError, match=r"optim.warmup_epochs must be resolved, got None"):
         dataclasses.replace(resolved, optim=OptimConfig())
-    with pytest.raises(ConfigError, match="channels must be 1 or 3, got 4"):
-        TrainConfig().resolve(4, 32, 32)
+    with pytest.raises(ConfigError, match="channels must be at least 1, got 0"):
+        TrainConfig().resolve(0, 32, 32)
 
 
 def test_yaml_round_trip() -> None:

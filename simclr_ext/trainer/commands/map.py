@@ -17,6 +17,7 @@ from torch import Tensor
 
 from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.data import Images, Part
+from simclr_ext.trainer.data.png import visible, visible_note
 from simclr_ext.trainer.pages.map import ImageMap, map_page
 from simclr_ext.trainer.pages.thumbnails import shrink
 from simclr_ext.trainer.probes.features import Features, Labels
@@ -91,7 +92,8 @@ def write_map(
         ImageMap(
             title=f"Map of {name}",
             note=f"{which}, by t-SNE of h. Color and shape of a point: {coloring}. Neighbors: "
-            "nearest by cosine similarity of h, among the images on the map.",
+            "nearest by cosine similarity of h, among the images on the map. "
+            f"{visible_note(parts[0].part.channels)}".rstrip(),
             positions=positions,
             thumbnails=torch.cat([_thumbnails(part.part.images, own) for part, own in shown]),
             names=[part.name_of(row) for part, own in shown for row in own],
@@ -122,7 +124,7 @@ def _classes(
 def _thumbnails(images: Images, rows: NDArray[np.int64]) -> Tensor:
     """Return thumbnails of some of the images."""
     chunks = torch.split(torch.from_numpy(rows), _CHUNK)
-    return torch.cat([shrink(images[chunk]) for chunk in chunks])
+    return torch.cat([shrink(visible(images[chunk])) for chunk in chunks])
 
 
 def clusters(features: Features, seed: int) -> Labels:

@@ -15,11 +15,12 @@ class AugmentConfig:
         crop_probability: Probability of a random crop; the other images are only resized.
         crop_area: Minimum and maximum area of the crop as a fraction of the image's.
         crop_ratio: Minimum and maximum ratio of the crop's width to its height.
-        flip_probability: Probability of a horizontal flip; null: 0.5 for color images, 0 for gray
-            ones (a mirrored digit is not a digit).
+        flip_probability: Probability of a horizontal flip; null: 0.5, and 0 for gray images (a
+            mirrored digit is not a digit).
         jitter_probability: Probability of the color jitter.
-        jitter_strength: s: brightness, contrast and saturation vary by 0.8 s, hue by 0.2 s; gray
-            images have brightness and contrast only. The paper: 1 for ImageNet, 0.5 for CIFAR-10.
+        jitter_strength: s: brightness, contrast and saturation vary by 0.8 s, hue by 0.2 s; images
+            that have not 3 channels vary in brightness and contrast only. The paper: 1 for
+            ImageNet, 0.5 for CIFAR-10.
         grayscale_probability: Probability that a color image is converted to gray.
         blur_probability: Probability of a Gaussian blur. The paper: 0.5 for ImageNet, 0 for
             CIFAR-10.

@@ -123,14 +123,14 @@ class TrainConfig:
         """Return this configuration with the defaults that depend on the images filled in.
 
         Args:
-            channels: C of the images: 1 (gray) or 3 (color).
+            channels: C of the images: 1 (gray), 3 (color), or any other number.
             height: Their height in pixels.
             width: Their width in pixels.
         """
         size = self.image_size or min(max(height, width, _LEAST_SIDE), _GREATEST_SIDE)
         flip = self.augment.flip_probability
         if flip is None:
-            flip = 0.5 if channels == 3 else 0.0
+            flip = 0.0 if channels == 1 else 0.5
         augment = dataclasses.replace(self.augment, flip_probability=flip)
         warmup = self.optim.warmup_epochs
         if warmup is None:
@@ -168,14 +168,14 @@ class ResolvedConfig(TrainConfig):
     """A run whose images are known, with all defaults filled in.
 
     Attributes:
-        channels: C of the images: 1 (gray) or 3 (color).
+        channels: C of the images: 1 (gray), 3 (color), or any other number.
     """
 
     channels: int = field(kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        check_at_least("channels", self.channels, 1)
         check(self.image_size is not None, "image_size", self.image_size, "resolved")
         flip = self.augment.flip_probability
         check(flip is not None, "augment.flip_probability", flip, "resolved")

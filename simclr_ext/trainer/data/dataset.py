@@ -15,6 +15,7 @@ from simclr_ext.trainer.data.images import Images, LazyImages
 from simclr_ext.trainer.data.split import stratified_subset
 
 _MEMORY_LIMIT = 4 * 2**30  # bytes
+_KINDS = {1: "gray", 3: "color"}  # of images, by their channels
 FILES_SIDE = 224  # maximum default side of image files; the paper's, for ImageNet
 NO_LABEL = -1
 
@@ -47,6 +48,12 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def channels(self) -> int:
+        """C, such as 1 for gray images and 3 for color images."""
+        images = self.images
+        return images.channels if isinstance(images, LazyImages) else images.shape[1]
 
     def take(self, rows: Tensor) -> Part:
         """Return some of the images; a range of rows shares their memory."""
@@ -113,8 +120,7 @@ class Dataset:
     @property
     def channels(self) -> int:
         """C, such as 1 for gray images and 3 for color images."""
-        images = self.train.images
-        return images.channels if isinstance(images, LazyImages) else images.shape[1]
+        return self.train.channels
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -220,7 +226,7 @@ class Dataset:
         """Return the images with the number of channels of a model; gray ones are repeated.
 
         Raises:
-            DataError: They have color, and the model takes gray images.
+            DataError: They are not gray, and the model takes another number of channels.
         """
         if self.channels == channels:
             return self

@@ -6,9 +6,10 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,9 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data.pixels import WHITE, Color, convert, mode_channels, upright_size
-
-T = TypeVar("T")
+from simclr_ext.trainer.data.decode import Picture
+from simclr_ext.trainer.data.pixels import WHITE, Color
 
 # What Pillow raises for broken files, depending on their format.
 _BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -89,7 +89,7 @@ class LazyImages:
             ValueError: No side is chosen.
         """
         side = self.chosen_side
-        return self.read(rows, lambda image, _: center_crop(image, side))
+        return self.read(rows, lambda picture, _: center_crop(picture, side))
 
     def take(self, rows: Tensor) -> LazyImages:
         """Return some of the images, not decoded."""
@@ -102,13 +102,13 @@ class LazyImages:
             raise ValueError("the side of images must be chosen first, by Dataset.at")
         return self.side
 
-    def read(self, rows: Tensor | slice, crop: Callable[[Image.Image, int], Image.Image]) -> Tensor:
+    def read(self, rows: Tensor | slice, crop: Callable[[Picture, int], Tensor]) -> Tensor:
         """Return crops of some of the images, [b, C, h, w] uint8.
 
         Args:
             rows: [b], or a slice; one or more.
-            crop: Function of an image and its position in the batch, which returns an image of
-                w x h pixels. Called by several threads at a time.
+            crop: Function of a picture and its position in the batch to [C, h, w] uint8. Called by
+                several threads at a time.
 
         Raises:
             DataError: A file is not an image, or is broken.
@@ -116,7 +116,8 @@ class LazyImages:
         indices = torch.arange(len(self))[rows].tolist()
 
         def load(place: int) -> Tensor:
-            return to_tensor(crop(self.open(indices[place]), place))
+            with self.open(indices[place]) as picture:
+                return crop(picture, place)
 
         # Pillow decodes and resizes without the interpreter's lock.
         with ThreadPoolExecutor(self.workers) as pool:
@@ -131,39 +132,24 @@ class LazyImages:
         """Return an image's name for messages."""
         return self.reader.name(int(self.rows[index]))
 
-    def open(self, index: int) -> Image.Image:
-        """Return an image in gray or RGB, at its own size; see `convert` of `data/pixels.py`.
+    @contextmanager
+    def open(self, index: int) -> Iterator[Picture]:
+        """Open an image, which is decoded within the block.
 
         Raises:
             DataError: The file is not an image, is broken, has values of an unknown range, or has
                 color although the others are gray.
         """
-        return self._with_file(
-            index,
-            lambda image, name: convert(
-                image, name, channels=self.channels, background=self.background
-            ),
-        )
-
-    def header(self, index: int) -> tuple[tuple[int, int], int]:
-        """Return (width, height) of an image as `open` returns it, and its own C; not decoded.
-
-        Raises:
-            DataError: The file is not an image.
-        """
-        return self._with_file(
-            index, lambda image, _: (upright_size(image), mode_channels(image.mode))
-        )
-
-    def _with_file(self, index: int, use: Callable[[Image.Image, str], T]) -> T:
         row = int(self.rows[index])
         name = self.reader.name(row)
+        options = (name, self.channels, self.background)
         try:
             source = self.reader.source(row)
             if isinstance(source, Image.Image):
-                return use(source, name)
+                yield Picture(source, *options)
+                return
             with Image.open(source) as image:
-                return use(image, name)
+                yield Picture(image, *options, own=True)
         except DataError:
             raise
         except _BROKEN as error:
@@ -185,19 +171,13 @@ class LazyImages:
 Images = Tensor | LazyImages  # [n, C, H, W] uint8, in memory or decoded on demand
 
 
-def center_crop(image: Image.Image, side: int) -> Image.Image:
-    """Return the central square, 7/8 of the shorter side, resized to `side`."""
-    width, height = image.size
-    crop = min(width, height) * 7 / 8  # in the image's pixels
-    left, top = (width - crop) / 2, (height - crop) / 2
-    box = (left, top, left + crop, top + crop)
-    return image.resize((side, side), Image.Resampling.BILINEAR, box)
-
-
-def to_tensor(image: Image.Image) -> Tensor:
-    """Return an image in RGB or gray as [C, H, W] uint8."""
-    pixels = torch.from_numpy(np.array(image))
-    return pixels.permute(2, 0, 1).contiguous() if pixels.ndim == 3 else pixels[None]
+def center_crop(picture: Picture, side: int) -> Tensor:
+    """Return the central square, 7/8 of the shorter side, resized, [C, side, side] uint8."""
+    width, height = picture.size
+    crop = round(min(width, height) * 7 / 8)  # in the image's pixels
+    left, top = (width - crop) // 2, (height - crop) // 2
+    (square,) = picture.squares([(left, top, left + crop, top + crop)], side)
+    return square
 
 
 def _unreadable(name: str, error: Exception) -> DataError:

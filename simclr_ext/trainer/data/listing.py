@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
 
 from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.config.images import ImagesConfig
 from simclr_ext.trainer.data.dataset import FILES_SIDE, NO_LABEL, Dataset, Part, fits_in_memory
+from simclr_ext.trainer.data.decode import Picture
 from simclr_ext.trainer.data.images import LazyImages, Reader
 from simclr_ext.trainer.data.verify import find_broken
 
@@ -106,10 +107,11 @@ def _loaded(data: Dataset) -> Dataset:
     if not fits_in_memory(len(data.train) + len(data.test), *size):
         return data.at(min(max(size), FILES_SIDE))
 
-    def own_size(image: Image.Image, _: int) -> Image.Image:
-        if image.size != size:
+    def own_size(picture: Picture, _: int) -> Tensor:
+        pixels = picture.whole()
+        if tuple(pixels.shape[:0:-1]) != size:
             raise _OtherSizeError
-        return image
+        return pixels
 
     try:
         return data.with_lazy(lambda images: images.read(slice(None), own_size))
@@ -123,4 +125,5 @@ def _headers(data: Dataset) -> Iterator[tuple[tuple[int, int], int]]:
     for part in data.parts.values():
         assert isinstance(part.images, LazyImages)
         for row in np.linspace(0, len(part) - 1, max(1, int(share * len(part))), dtype=int):
-            yield part.images.header(int(row))
+            with part.images.open(int(row)) as picture:
+                yield picture.size, picture.own_channels

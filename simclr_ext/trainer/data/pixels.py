@@ -42,6 +42,8 @@ def convert(
 ) -> Image.Image:
     """Return the pixels of an image, in mode L or RGB; docs/images.md has the table of all forms.
 
+    The result is the image itself where nothing has to be changed.
+
     Args:
         image: Opened by Pillow, decoded or not; of several frames or pages, the current one.
         name: Its name in errors, such as its path.
@@ -57,12 +59,19 @@ def convert(
         (127, 0, 0)
     """
     turn = upright(image)
+    image = opaque(image, name, channels=channels, background=background)
+    return image if turn is None else image.transpose(turn)
+
+
+def opaque(
+    image: Image.Image, name: str, *, channels: int | None = None, background: Color = WHITE
+) -> Image.Image:
+    """Return the same as `convert`, as it lies in the file: not turned upright."""
     own = mode_channels(image.mode)
     if own > (channels or own):
         raise DataError(f"{name}: has color (mode {image.mode}), and gray images are needed")
     mode = "L" if (channels or own) == 1 else "RGB"
-    image = _opaque(_eight_bits(image, name), mode, background)
-    return image if turn is None else image.transpose(turn)
+    return _flat(_eight_bits(image, name), mode, background)
 
 
 def mode_channels(mode: str) -> int:
@@ -128,12 +137,13 @@ def _no_range(name: str, form: str) -> DataError:
     )
 
 
-def _opaque(image: Image.Image, mode: str, background: Color) -> Image.Image:
+def _flat(image: Image.Image, mode: str, background: Color) -> Image.Image:
     """Return an image of bytes in mode L or RGB, laid on the background where transparent."""
     if image.mode == "LAB":
         return _lab_to_rgb().apply(image)
     if not image.has_transparency_data:
-        return image.convert(mode)
+        image.load()  # so that the file may be closed
+        return image if image.mode == mode else image.convert(mode)
     image = image.convert("LA" if image.mode == "La" else "RGBA")
     behind = Image.new("RGB", image.size, background).convert(mode)
     # a / 255 color + (1 - a / 255) background, rounded once.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
@@ -20,11 +19,12 @@ def find_broken(images: LazyImages, workers: int, *, decode: bool = True) -> dic
         workers: Threads that read.
         decode: Whether to decode them as well; if not, only their headers are read.
     """
-    read: Callable[[int], object] = images.open if decode else images.header
 
     def problem(row: int) -> str | None:
         try:
-            read(row)
+            with images.open(row) as picture:
+                if decode:
+                    picture.whole()
         except DataError as error:
             return str(error)
         return None

@@ -148,17 +148,24 @@ def _block(
 
 
 class Backbone(Encoder):
-    """Another library's model; gray images are repeated to its three channels."""
+    """Another library's model.
 
-    def __init__(self, model: nn.Module, dim: int) -> None:
+    Args:
+        model: Function of images [B, channels, H, W] to h.
+        dim: Dimension of h.
+        channels: Channels that the model takes; images of one channel are repeated to them.
+    """
+
+    def __init__(self, model: nn.Module, dim: int, channels: int = 3) -> None:
         super().__init__()
         self.normalize = nn.Identity()
         self.model = model
         self.dim = dim
+        self._channels = channels
 
     def forward(self, images: Tensor) -> Tensor:
         """Return h, [B, dim]."""
-        h: Tensor = self.model(self.normalize(images.expand(-1, 3, -1, -1)))
+        h: Tensor = self.model(self.normalize(images.expand(-1, self._channels, -1, -1)))
         return h
 
 
@@ -167,10 +174,11 @@ def build_encoder(config: ModelConfig, channels: int) -> Encoder:
 
     Args:
         config: The model's configuration.
-        channels: C of the images, 1 or 3.
+        channels: C of the images. Models of torchvision take 1 or 3 only.
 
     Raises:
-        ConfigError: The other library has no such model, or the model has no classifier to remove.
+        ConfigError: The other library has no such model, the model has no classifier to remove, or
+            it cannot take so many channels.
         MissingArgumentError: The encoder is "custom".
         MissingExtraError: The model is timm's, and timm is not installed.
     """
@@ -180,6 +188,10 @@ def build_encoder(config: ModelConfig, channels: int) -> Encoder:
         )
     encoder = _build(config, network_channels(config, channels))
     if config.normalize == "imagenet":
+        if channels not in (1, 3):
+            raise ConfigError(
+                f"model.normalize: imagenet is for 1 or 3 channels, these images have {channels}"
+            )
         encoder.normalize = Normalize()
     return encoder
 
@@ -189,7 +201,9 @@ def network_channels(config: ModelConfig, channels: int) -> int:
 
     Gray images are repeated for other libraries' models, and by `Normalize`.
     """
-    return 3 if config.encoder.startswith(OTHERS) or config.normalize == "imagenet" else channels
+    if channels != 1:
+        return channels
+    return 3 if config.encoder.startswith(OTHERS) or config.normalize == "imagenet" else 1
 
 
 def network_of(encoder: Encoder) -> nn.Module:
@@ -203,14 +217,19 @@ def _build(config: ModelConfig, channels: int) -> Encoder:
         return ResNet(channels, config.width, config.blocks, **shared)
     library, _, name = config.encoder.partition(":")
     if library == "torchvision":
-        return _torchvision(name)
+        return _torchvision(name, channels)
     if library == "timm":
-        return _timm(name)
+        return _timm(name, channels)
     block, blocks = _LAYOUTS[config.encoder]
     return ResNet(channels, 64 * config.width_multiplier, blocks, block=block, **shared)
 
 
-def _torchvision(name: str) -> Backbone:
+def _torchvision(name: str, channels: int) -> Backbone:
+    if channels != 3:
+        raise ConfigError(
+            f"model.encoder: torchvision:{name} takes images of 1 or 3 channels, these have "
+            f"{channels}: try small, resnet18 to resnet152, or a model of timm"
+        )
     if name not in torchvision.models.list_models(torchvision.models):
         raise ConfigError(
             f"model.encoder must name a classifier of torchvision.models, got {name!r}"
@@ -225,12 +244,12 @@ def _torchvision(name: str) -> Backbone:
     return Backbone(model, classifier.in_features)
 
 
-def _timm(name: str) -> Backbone:
+def _timm(name: str, channels: int) -> Backbone:
     try:
         import timm
     except ImportError:
         raise MissingExtraError(f"model.encoder: timm:{name} needs it: pip install timm") from None
     if not timm.is_model(name):
         raise ConfigError(f"model.encoder must name a model of timm, got {name!r}")
-    model = timm.create_model(name, pretrained=False, num_classes=0)
-    return Backbone(model, cast(int, model.num_features))
+    model = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
+    return Backbone(model, cast(int, model.num_features), channels)

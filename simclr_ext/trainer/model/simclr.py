@@ -54,7 +54,7 @@ class SimCLR(nn.Module):
 
     Args:
         config: Their options.
-        channels: C of the images, 1 or 3.
+        channels: C of the images.
         encoder: The encoder; None: the one that the configuration names.
 
     Example:

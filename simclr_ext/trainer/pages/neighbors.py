@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from simclr_ext.trainer.data import NO_LABEL, Part
-from simclr_ext.trainer.data.png import data_url
+from simclr_ext.trainer.data.png import data_url, visible_note
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -36,7 +36,8 @@ _PAGE = """<!doctype html>
   }}
 </style>
 <h1>{title}</h1>
-<p>{count} images, and the training images that are nearest by cosine similarity of h. {legend}</p>
+<p>{count} images, and the training images that are nearest by cosine similarity of h. {legend}
+{note}</p>
 <table>
 <tr><th>image</th><th colspan="{neighbors}">nearest training images, nearest first</th></tr>
 {rows}
@@ -77,6 +78,7 @@ def neighbors_page(
         legend=_LEGEND.format(share=same / pairs) if pairs else "",
         neighbors=neighbors.shape[1],
         rows="\n".join(lines),
+        note=visible_note(queries.channels),
     )
 
 

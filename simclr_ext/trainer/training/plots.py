@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from simclr_ext.trainer.data.png import visible, visible_note
 from simclr_ext.trainer.probes.tsne import COLORS, DPI
 from simclr_ext.trainer.training.state import Epoch
 
@@ -24,6 +25,8 @@ def plot_pairs(path: Path, images: Tensor, first: Tensor, second: Tensor) -> Non
         first: First views, [B, C, size, size] in [0, 1].
         second: Second views, as the first.
     """
+    note = visible_note(images.shape[1])
+    images, first, second = map(visible, (images, first, second))
     rows = {"image": images.float() / 255, "view 1": first, "view 2": second}
     figure = Figure(figsize=(0.8 * len(images) + 0.8, 2.9), layout="constrained")
     axes = figure.subplots(3, len(images), squeeze=False)
@@ -31,7 +34,8 @@ def plot_pairs(path: Path, images: Tensor, first: Tensor, second: Tensor) -> Non
         for axis, image in zip(line, batch, strict=True):
             _show(axis, image)
         line[0].set_ylabel(name)
-    figure.suptitle("Positive pairs: two random views of each image", fontsize=11)
+    title = "Positive pairs: two random views of each image"
+    figure.suptitle(f"{title}. {note}" if note else title, fontsize=11)
     figure.savefig(path, dpi=DPI)
 
 

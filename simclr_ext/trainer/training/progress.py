@@ -18,6 +18,9 @@ _CONTIGUOUS = (
     "layout: contiguous instead of channels_last, with which oneDNN overwrites memory for "
     "convolutions as narrow as this model's (docs/onednn.md)"
 )
+_NO_COLORS = (
+    "augmentation: the images have {} channels, so that saturation, hue and grayscale do not apply"
+)
 
 
 def headline(config: ResolvedConfig, steps: int, done: int) -> str:
@@ -47,6 +50,8 @@ def training_progress(config: ResolvedConfig, steps: int, training: Training) ->
         training: The state from which it starts or is resumed.
     """
     say(headline(config, steps, training.step))
+    if config.channels not in (1, 3):
+        say(_NO_COLORS.format(config.channels))
     layout = memory_format(training.model, config.channels_last)
     if config.channels_last and layout == torch.contiguous_format:
         say(_CONTIGUOUS)

@@ -25,6 +25,7 @@ from simclr_ext.trainer.views.image_ops import (
     adjust_saturation_,
     gaussian_blur,
     grayscale_,
+    hflip,
     resize_taps,
     separable_filter,
     to_float,
@@ -70,7 +71,8 @@ class Augment:
         """Return a view of each image.
 
         Args:
-            images: [B, C, H, W] with C = 1 or 3, uint8, or floating in [0, 1], on any device.
+            images: [B, C, H, W], uint8, or floating in [0, 1], on any device. Saturation, hue and
+                grayscale change color images only, C = 3.
             generator: Source of every random number. A generator on the CPU gives the same views
                 for every device, and needs no synchronization with it.
 
@@ -86,24 +88,36 @@ class Augment:
         return views
 
     def _fill(self, views: Tensor, images: Tensor, drawn: ViewParameters) -> None:
-        height, width = images.shape[2:]
-        vertical = resize_taps(drawn.top, drawn.height, height, self.size)
-        horizontal = resize_taps(drawn.left, drawn.width, width, self.size, drawn.flip)
+        cropped = self._cropped(images, drawn)
         for rows in _pieces(views, drawn.order):
-            # Pixels outside of the crops are not read.
-            top, left = int(drawn.top[rows].min()), int(drawn.left[rows].min())
-            bottom = int((drawn.top + drawn.height)[rows].max())
-            right = int((drawn.left + drawn.width)[rows].max())
-            part = separable_filter(
-                to_float(images[..., top:bottom, left:right][rows]),
-                vertical[rows].relative_to(top).to(images.device),
-                horizontal[rows].relative_to(left).to(images.device),
-            )
+            part = cropped(rows)
             _jitter_(part, drawn.order[rows], drawn.factors[:, rows])
             part = _apply_where(drawn.grayscale[rows], part, grayscale_)
             sigma = drawn.sigma[rows]
             part = _apply_where(drawn.blur[rows], part, gaussian_blur, sigma, self.blur_radius)
             views[rows] = part
+
+    def _cropped(self, images: Tensor, drawn: ViewParameters) -> Callable[[slice | Tensor], Tensor]:
+        """Return the function of some rows to their crops, mirrored and resized, in new memory."""
+        height, width = images.shape[2:]
+        if height == width == self.size and self.config.crop_probability == 0:  # crops of files
+            own = images if images.dtype == torch.uint8 else images.clone()
+            return lambda rows: _apply_where(drawn.flip[rows], to_float(own[rows]), hflip)
+        vertical = resize_taps(drawn.top, drawn.height, height, self.size)
+        horizontal = resize_taps(drawn.left, drawn.width, width, self.size, drawn.flip)
+
+        def resized(rows: slice | Tensor) -> Tensor:
+            # Pixels outside of the crops are not read.
+            top, left = int(drawn.top[rows].min()), int(drawn.left[rows].min())
+            bottom = int((drawn.top + drawn.height)[rows].max())
+            right = int((drawn.left + drawn.width)[rows].max())
+            return separable_filter(
+                to_float(images[..., top:bottom, left:right][rows]),
+                vertical[rows].relative_to(top).to(images.device),
+                horizontal[rows].relative_to(left).to(images.device),
+            )
+
+        return resized
 
 
 def crop_and_flip(config: AugmentConfig, size: int) -> Augment:

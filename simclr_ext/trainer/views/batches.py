@@ -16,10 +16,9 @@ from torch.utils.data import Dataset as TorchDataset
 from simclr_ext.options.errors import DataError, WorkerError
 from simclr_ext.trainer.config import AugmentConfig, ResolvedConfig
 from simclr_ext.trainer.data import Dataset, Images, LazyImages
-from simclr_ext.trainer.data.images import to_tensor
 from simclr_ext.trainer.seeds import Stream, derive_seed, generator
 from simclr_ext.trainer.views.augment import Augment
-from simclr_ext.trainer.views.crops import crop_files, crop_image
+from simclr_ext.trainer.views.crops import crop_files, crop_picture
 from simclr_ext.trainer.views.custom import MakeViews, check_given, check_views
 
 
@@ -174,13 +173,13 @@ class _CropPairs(TorchDataset["Tensor | DataError"]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Tensor | DataError:
+        random = generator(derive_seed(self.seed, Stream.CROPS, self.epoch, index))
         try:
-            image = self.files.open(index)
+            with self.files.open(index) as picture:
+                crops = crop_picture(picture, 2, self.augment, self.side, random)
         except DataError as error:
             return DataError(str(error))  # without its cause, which may not be picklable
-        random = generator(derive_seed(self.seed, Stream.CROPS, self.epoch, index))
-        crops = (crop_image(image, self.augment, self.side, random) for _ in range(2))
-        return torch.stack([to_tensor(crop) for crop in crops])
+        return torch.stack(crops)
 
 
 def _collate(crops: list[Tensor | DataError]) -> Tensor | DataError:

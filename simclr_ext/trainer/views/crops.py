@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from PIL import Image
+import torch
 from torch import Generator, Tensor
 
 from simclr_ext.trainer.config import AugmentConfig
 from simclr_ext.trainer.data import LazyImages
+from simclr_ext.trainer.data.decode import Picture
 from simclr_ext.trainer.seeds import generator
 from simclr_ext.trainer.views.parameters import random_crop
 
 
-def crop_image(
-    image: Image.Image, config: AugmentConfig, side: int, random: Generator
-) -> Image.Image:
-    """Return a random crop of an image, resized to a square of `side`."""
-    width, height = image.size
-    drawn = random_crop(1, height, width, config, random)
-    top, left, rows, columns = (int(value) for value in drawn)
-    box = (left, top, left + columns, top + rows)
-    return image.resize((side, side), Image.Resampling.BILINEAR, box)
+def crop_picture(
+    picture: Picture, count: int, config: AugmentConfig, side: int, random: Generator
+) -> list[Tensor]:
+    """Return random crops of a picture, of one decoding, [C, side, side] uint8 each."""
+    width, height = picture.size
+    top, left, rows, columns = random_crop(count, height, width, config, random)
+    boxes = torch.stack([left, top, left + columns, top + rows], dim=1)
+    return picture.squares(boxes.tolist(), side)
 
 
 def crop_files(files: LazyImages, rows: Tensor, config: AugmentConfig, seeds: Tensor) -> Tensor:
@@ -36,7 +36,8 @@ def crop_files(files: LazyImages, rows: Tensor, config: AugmentConfig, seeds: Te
     """
     own, side = seeds.tolist(), files.chosen_side
 
-    def crop(image: Image.Image, place: int) -> Image.Image:
-        return crop_image(image, config, side, generator(own[place]))
+    def crop(picture: Picture, place: int) -> Tensor:
+        (square,) = crop_picture(picture, 1, config, side, generator(own[place]))
+        return square
 
     return files.read(rows, crop)

@@ -135,6 +135,11 @@ def resize(images: Tensor, size: int) -> Tensor:
     return separable_filter(to_float(images), vertical, horizontal).contiguous()
 
 
+def hflip(images: Tensor) -> Tensor:
+    """Return images [B, C, H, W] mirrored."""
+    return images.flip(3)
+
+
 def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Return images blurred by a Gaussian of 2 radius + 1 pixels, the border reflected.
 
@@ -149,7 +154,9 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     height, width = images.shape[2:]
     vertical = blur_taps(sigma, height, radius).to(images.device)
     horizontal = blur_taps(sigma, width, radius).to(images.device)
-    # Transposed twice: the views to blur are stored by columns, see `separable_filter`.
+    if images.is_contiguous():
+        return separable_filter(images, vertical, horizontal)
+    # Transposed twice: resized views are stored by columns, see `separable_filter`.
     return separable_filter(images.mT, horizontal, vertical).mT
 
 
@@ -159,9 +166,7 @@ def grayscale_(images: Tensor) -> Tensor:
 
 
 def _luma(images: Tensor) -> Tensor:
-    """Return [B, 1, H, W]; gray images are their own luma."""
-    if images.shape[1] == 1:
-        return images
+    """Return the luma of color images, [B, 1, H, W]."""
     red, green, blue = torch.split(images, 1, dim=1)
     return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
@@ -172,9 +177,12 @@ def adjust_brightness_(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_contrast_(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend images [B, C, H, W] with their mean luma by factor [B], clamped to [0, 1]."""
+    """Blend images [B, C, H, W] with their mean by factor [B], clamped to [0, 1].
+
+    The mean is the luma's for color images. In images of other kinds, each channel has its own.
+    """
     means = images.mean(dim=(2, 3), keepdim=True)  # [B, C, 1, 1]; the luma is linear
-    return _blend_(images, _luma(means), factor)
+    return _blend_(images, _luma(means) if images.shape[1] == 3 else means, factor)
 
 
 def adjust_saturation_(images: Tensor, factor: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ class ViewParameters:
         width: Columns of the crop.
         flip: Whether the view is mirrored.
         order: [B, steps], the step of the jitter at each turn; -1 if there is no jitter.
-        factors: [steps, B], for the steps brightness, contrast, saturation, hue; gray images have
-            only the first two.
+        factors: [steps, B], for the steps brightness, contrast, saturation, hue; only color
+            images have the last two.
         grayscale: Whether the view is converted to gray.
         blur: Whether the view is blurred.
         sigma: Standard deviation of the blur in pixels.

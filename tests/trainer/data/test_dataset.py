@@ -53,6 +53,13 @@ def test_gray_images_are_repeated_for_a_model_of_color() -> None:
     assert (images == gray.test.images[:]).all()
 
 
+def test_other_channels_suit_no_other_model() -> None:
+    with pytest.raises(DataError, match="takes 3 channels, but images of tiny have 5 channels"):
+        dataset(5).with_channels(3)
+    with pytest.raises(DataError, match="takes 4 channels, but images of tiny have 3 channels"):
+        dataset(3).with_channels(4)
+
+
 def test_color_does_not_suit_a_model_of_gray() -> None:
     with pytest.raises(DataError, match="takes gray images, but images of tiny have 3 channels"):
         dataset(3).with_channels(1)

@@ -104,6 +104,13 @@ def test_what_torchvision_does_not_have(name: str, message: str) -> None:
         build_encoder(ModelConfig(encoder=f"torchvision:{name}"), 3)
 
 
+def test_models_of_torchvision_take_gray_and_color_only() -> None:
+    with pytest.raises(ConfigError, match="torchvision:resnet18 takes images of 1 or 3 channels, "):
+        build_encoder(ModelConfig(encoder="torchvision:resnet18"), 5)
+    with pytest.raises(ConfigError, match="imagenet is for 1 or 3 channels, these images have 5"):
+        build_encoder(ModelConfig(normalize="imagenet"), 5)
+
+
 def test_timm_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtraError, match="pip install timm"):
@@ -115,5 +122,8 @@ def test_any_model_of_timm() -> None:
     encoder = build_encoder(ModelConfig(encoder="timm:resnet10t"), 1).eval()
     with torch.no_grad():
         assert encoder(torch.rand(2, 1, 64, 64)).shape == (2, encoder.dim)
+    encoder = build_encoder(ModelConfig(encoder="timm:resnet10t"), 5).eval()
+    with torch.no_grad():
+        assert encoder(torch.rand(2, 5, 64, 64)).shape == (2, encoder.dim)
     with pytest.raises(ConfigError, match="must name a model of timm, got 'resnet_19'"):
         build_encoder(ModelConfig(encoder="timm:resnet_19"), 3)

@@ -43,3 +43,11 @@ def test_page_of_images_without_labels() -> None:
     assert re.findall(r'<td class="(\w+)">', page) == ["query", "none", "none"]
     assert re.findall(r'title="([^"]+)"', page) == ["d.png", "&lt;b&gt;.png", "a.png"]
     assert "same class" not in page
+
+
+def test_page_says_which_channels_it_shows() -> None:
+    part = Part.of(torch.randint(256, (6, 5, 2, 2), dtype=torch.uint8))
+    found = torch.tensor([[2, 1]])
+    page = neighbors_page("satellite", part.take(torch.tensor([4])), part, found, ())
+    assert "Pictures show the first three of 5 channels." in page
+    assert np.array_equal(pictures(page)[0], part.images[4, :3].permute(1, 2, 0))

@@ -52,6 +52,14 @@ def train(
     return training
 
 
+def test_images_of_five_channels() -> None:
+    images = torch.randint(256, (21, 5, 8, 8), dtype=torch.uint8, generator=generator(0))
+    config = dataclasses.replace(CONFIG, channels=5)
+    torch.manual_seed(0)
+    training = train(Training.start(SimCLR(config.model, channels=5), config), images, config)
+    assert [0 < epoch.loss < 10 for epoch in training.epochs] == [True] * 3
+
+
 def epochs(images: Tensor, config: TrainConfig = CONFIG) -> list[Epoch]:
     return train(start(config), images, config).epochs
 

@@ -11,7 +11,7 @@ from simclr_ext.trainer.training.state import Epoch
 from tests.trainer.helpers import colors, read
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_pairs(tmp_path: Path, channels: int) -> None:
     path = tmp_path / "pairs.png"
     images = torch.zeros(4, channels, 5, 6, dtype=torch.uint8)

@@ -55,6 +55,19 @@ def test_the_headline_says_how_long_the_warmup_is(options: dict[str, int], expec
     assert line == "training: " + expected.format(images="10 images of 16 x 16 each")
 
 
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_operations_that_do_not_apply_are_named(
+    channels: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dataclasses.replace(WIDE, channels=channels)
+    training_progress(config, STEPS, start(config)).close()
+    said = (
+        "augmentation: the images have 5 channels, so that saturation, hue and grayscale do not "
+        "apply\n"
+    )
+    assert (said in capsys.readouterr().err) == (channels == 5)
+
+
 def test_a_line_per_epoch_and_per_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
     log, training = Log(CONFIG, STEPS, 0, lambda: now), start()

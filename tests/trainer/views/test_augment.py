@@ -32,6 +32,22 @@ def test_without_operations_views_are_the_resized_images(generator: Generator) -
     assert torch.equal(views, image_ops.resize(images, 16))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_views_of_crops_of_their_size_are_only_mirrored(
+    dtype: torch.dtype, generator: Generator
+) -> None:
+    images = (torch.rand(40, 3, 8, 8, generator=generator) * 255).to(dtype)
+    images = images / 255 if dtype == torch.float32 else images
+    kept = images.clone()
+    options = {"flip_probability": 0.5, "blur_probability": 0.5}
+    never, hardly = (
+        Augment(AugmentConfig(crop_probability=p, **options), 8)(images, Generator().manual_seed(1))
+        for p in (0, 1e-30)  # which has every crop resized by the filter
+    )
+    assert float((never - hardly).abs().max()) <= 1e-6
+    assert torch.equal(images, kept)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -100,6 +116,18 @@ def test_all_operations_together(channels: int, generator: Generator) -> None:
     views = augment(images, generator)
     assert (views.shape, views.dtype) == ((64, channels, 40, 40), torch.float32)
     assert (views.min() >= -1e-6, views.max() <= 1 + 1e-6) == (True, True)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+@pytest.mark.parametrize("size", [8, 12])
+def test_each_of_other_numbers_of_channels_is_changed_as_a_gray_image(
+    channels: int, size: int
+) -> None:
+    images = torch.randint(256, (30, channels, 9, 8), dtype=torch.uint8)
+    augment = Augment(AugmentConfig(flip_probability=0.5, blur_probability=0.5), size)
+    views = augment(images, Generator().manual_seed(1))
+    gray = [augment(images[:, [c]], Generator().manual_seed(1)) for c in range(channels)]
+    assert float((views - torch.cat(gray, dim=1)).abs().max()) < 1e-6
 
 
 def test_views_depend_on_the_generator_alone(generator: Generator) -> None:

@@ -9,8 +9,9 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
 from simclr_ext.trainer.config import AugmentConfig
+from simclr_ext.trainer.data.decode import Picture
 from simclr_ext.trainer.seeds import generator
-from simclr_ext.trainer.views.crops import crop_files, crop_image
+from simclr_ext.trainer.views.crops import crop_files, crop_picture
 from tests.trainer.helpers import lazy_images
 
 CONFIG = AugmentConfig()
@@ -39,8 +40,9 @@ def test_crops_have_torchvisions_distribution_over_the_whole_image(tmp_path: Pat
     seeds = torch.randint(2**62, (count,), generator=generator(0))
     found = boxes(crop_files(files, torch.zeros(count, dtype=torch.int64), CONFIG, seeds))
     torch.manual_seed(0)
+    image = coordinates(240, 120)
     drawn = [
-        RandomResizedCrop.get_params(files.open(0), list(CONFIG.crop_area), list(CONFIG.crop_ratio))
+        RandomResizedCrop.get_params(image, list(CONFIG.crop_area), list(CONFIG.crop_ratio))
         for _ in range(count)
     ]
     top, left, height, width = torch.tensor(drawn).double().unbind(dim=1)
@@ -59,8 +61,10 @@ def test_crops_have_torchvisions_distribution_over_the_whole_image(tmp_path: Pat
 
 def test_without_cropping_the_whole_image_is_resized() -> None:
     image, config = coordinates(40, 20), AugmentConfig(crop_probability=0.0)
-    whole = image.resize((8, 8), Image.Resampling.BILINEAR)
-    assert np.array_equal(crop_image(image, config, 8, generator(0)), whole)
+    whole = np.asarray(image.resize((8, 8), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    first, second = crop_picture(Picture(image, "x"), 2, config, 8, generator(0))
+    assert np.array_equal(first, whole)
+    assert np.array_equal(second, whole)
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -74,6 +78,7 @@ def test_a_crop_depends_on_its_own_seed_alone(tmp_path: Path, workers: int) -> N
     crops = crop_files(files, rows, CONFIG, seeds)
     assert torch.equal(torch.get_rng_state(), before)
     for place, (row, seed) in enumerate(zip(rows.tolist(), seeds.tolist(), strict=True)):
-        alone = crop_image(files.open(row), CONFIG, 16, generator(seed))
-        assert torch.equal(crops[place], torch.from_numpy(np.array(alone)).permute(2, 0, 1))
+        with files.open(row) as picture:
+            (alone,) = crop_picture(picture, 1, CONFIG, 16, generator(seed))
+        assert torch.equal(crops[place], alone)
     assert not torch.equal(crops[1], crops[2])
