@@ -61,7 +61,7 @@ class Listing:
         self._check_classes()
         labels = torch.from_numpy(self.labels)
         train, test = (
-            Part(LazyImages(self.reader, rows), labels[torch.from_numpy(rows)], self.ids[rows])
+            Part(replace(every, rows=rows), labels[torch.from_numpy(rows)], self.ids[rows])
             for rows in (
                 np.flatnonzero(readable & ~self.test),
                 np.flatnonzero(readable & self.test),
