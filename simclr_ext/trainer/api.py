@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 def train(
     config: TrainConfig,
     *,
+    data: object = None,
     encoder: nn.Module | None = None,
     augment: MakeViews | None = None,
     callbacks: Sequence[Callback] = (),
@@ -47,6 +48,10 @@ def train(
 
     Args:
         config: The run. With `threads` set, PyTorch has that many threads until the run ends.
+        data: Images in place of `config.data`: a map-style `torch.utils.data.Dataset` of training
+            images, or a tuple of two, the second of test images. Items are PIL images or uint8
+            tensors [C, H, W], or tuples (image, label); labels are optional. The configuration then
+            says "custom".
         encoder: An encoder in place of `config.model.encoder`: a module from images
             [B, C, side, side] float32 in [0, 1] to h [B, dim]. It is copied; the copy starts from
             its weights. The configuration then says "custom".
@@ -74,7 +79,7 @@ def train(
     require_trainer()
     from simclr_ext.trainer.commands.train import run_train
 
-    return run_train(config, callbacks, encoder, augment)
+    return run_train(config, callbacks, encoder, augment, data)
 
 
 def resume(
@@ -85,6 +90,7 @@ def resume(
     threads: int | Literal["keep"] | None = "keep",
     workers: int | None = None,
     rewarm: float | None = None,
+    data: object = None,
     encoder: nn.Module | None = None,
     augment: MakeViews | None = None,
     callbacks: Sequence[Callback] = (),
@@ -105,6 +111,7 @@ def resume(
         rewarm: Epochs in which the learning rate moves from that of the last step to the curve of
             the new number of epochs, on a straight line, instead of a jump. None: it jumps, with a
             warning, unless a second warmup has begun before.
+        data: The images that the run was started with, if they were given from Python.
         encoder: The module that the run was started with, if it was; its weights are replaced.
         augment: The augmentation that the run was started with, if it was.
         callbacks: As for `train`.
@@ -124,7 +131,7 @@ def resume(
     changes = {name: value for name, value in given.items() if value is not None}
     if threads != "keep":
         changes["threads"] = threads
-    return run_resume(folder, changes, rewarm, callbacks, encoder, augment)
+    return run_resume(folder, changes, rewarm, callbacks, encoder, augment, data)
 
 
 def check_data(config: CheckConfig) -> CheckResult:

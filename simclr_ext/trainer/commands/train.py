@@ -16,7 +16,7 @@ from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import CheckpointError, ConfigError, StorageError, WorkerError
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
-from simclr_ext.trainer.data import Dataset, absolute_data, open_data
+from simclr_ext.trainer.data import CUSTOM, Dataset, absolute_data, open_data
 from simclr_ext.trainer.data.verify import check_readable
 from simclr_ext.trainer.model.checkpoint import Checkpoint
 from simclr_ext.trainer.model.initial import initial_model, initialize
@@ -43,17 +43,18 @@ def run_train(
     callbacks: Sequence[Callback],
     encoder: nn.Module | None = None,
     augment: MakeViews | None = None,
+    data: object = None,
 ) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
-    options = _with_own(options, encoder, augment)
+    options = _with_own(options, encoder, augment, data)
     callbacks = [*build_loggers(options.monitor.loggers), *callbacks]
     folder = RunFolder.choose(options)  # first, so that a folder in use is refused at once
     with threads(options.threads) as count, freed_memory_kept():
         # The file must repeat the run exactly, but not in this run's folder.
         init = options.init and absolute(options.init)
         options = dataclasses.replace(options, out=None, init=init, threads=count)
-        config, data = _open(options)
-        source = build_source(data, config, augment)
+        config, images = _open(options, data)
+        source = build_source(images, config, augment)
         model = build_model(config, encoder)
         if config.init is not None:
             say(str(initialize(model, config)))
@@ -62,8 +63,8 @@ def run_train(
         training = Training.start(model, config)
         with folder.created():
             folder.start(training, config, source.images)
-            folder.write_images(data)
-            return _train(folder, config, data, source, training, callbacks, encoder)
+            folder.write_images(images)
+            return _train(folder, config, images, source, training, callbacks, encoder)
 
 
 def run_resume(
@@ -73,6 +74,7 @@ def run_resume(
     callbacks: Sequence[Callback],
     encoder: nn.Module | None = None,
     augment: MakeViews | None = None,
+    data: object = None,
 ) -> TrainResult:
     """Resume an interrupted run; see `simclr_ext.trainer.resume`.
 
@@ -83,14 +85,15 @@ def run_resume(
         callbacks: As for `simclr_ext.trainer.resume`.
         encoder: As for `simclr_ext.trainer.resume`.
         augment: As for `simclr_ext.trainer.resume`.
+        data: As for `simclr_ext.trainer.resume`.
     """
     folder = RunFolder(Path(path).expanduser())
     with folder.opened(encoder) as checkpoint:
         options = _changed(checkpoint.config, changes)
         callbacks = [*build_loggers(options.monitor.loggers), *callbacks]
         with threads(options.threads) as count, freed_memory_kept():
-            config, data = _open(dataclasses.replace(options, threads=count))
-            source = build_source(data, config, augment)
+            config, images = _open(dataclasses.replace(options, threads=count), data)
+            source = build_source(images, config, augment)
             training = Training.start(checkpoint.model.to(config.device), config)
             _restore(training, checkpoint, folder, source, config)
             before = training.rewarm
@@ -99,13 +102,15 @@ def run_resume(
             if changed:  # the checkpoint first: a resume reads it alone
                 folder.save(training, config, source.images)
                 folder.write_config(config)
-            return _train(folder, config, data, source, training, callbacks, encoder)
+            return _train(folder, config, images, source, training, callbacks, encoder)
 
 
 def _with_own(
-    options: TrainConfig, encoder: nn.Module | None, augment: MakeViews | None
+    options: TrainConfig, encoder: nn.Module | None, augment: MakeViews | None, data: object
 ) -> TrainConfig:
-    """Return the options of a run with an encoder or an augmentation of the user's own."""
+    """Return the options of a run with an encoder, an augmentation or images from Python."""
+    if data is not None:
+        options = dataclasses.replace(options, data=CUSTOM)
     model, views = options.model, options.augment
     if encoder is not None:
         model = dataclasses.replace(model, encoder="custom")
@@ -132,12 +137,12 @@ def _changed(config: ResolvedConfig, changes: Mapping[str, Any]) -> TrainConfig:
     return dataclasses.replace(config.options, **changes)
 
 
-def _open(options: TrainConfig) -> tuple[ResolvedConfig, Dataset]:
+def _open(options: TrainConfig, given: object) -> tuple[ResolvedConfig, Dataset]:
     """Return a run's images, and its configuration resolved for them and checked on the device."""
     workers = max(1, options.workers)
     root, name = absolute_data(options.data_root), absolute_data(options.data)
     options = dataclasses.replace(options, data=name, data_root=root)
-    data = open_data(name, root, options.download, options.images, workers)
+    data = open_data(name, root, options.download, options.images, workers, given)
     say(data.summary)
     config = options.resolve(data.channels, *data.sides)
     check_device(config.device)

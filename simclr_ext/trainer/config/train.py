@@ -38,7 +38,8 @@ class TrainConfig:
         data: "digits" (scikit-learn's, offline), "cifar10", "cifar100", "stl10", "svhn",
             "fashion-mnist", "imagenet", or the path of a folder of images, with or without
             classes and a split, of an .npz or .npy file, of a list of files (.txt or .csv), or a
-            pattern such as "photos/**/*.jpg"; see docs/images.md.
+            pattern such as "photos/**/*.jpg", WebDataset's shards (.tar), or "hf:" and the name
+            or folder of a data set of Hugging Face; see docs/images.md.
         data_root: Folder of the named data sets, such as cifar10, and of downloads.
         download: Whether to download the data set if it is missing.
         workers: Processes that decode images of folders during training, and threads after it.

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from simclr_ext.options.errors import DataError
+from simclr_ext.options.errors import ConfigError, DataError, MissingArgumentError
 from simclr_ext.trainer.config.images import ImagesConfig
 from simclr_ext.trainer.data.arrays import load_arrays
 from simclr_ext.trainer.data.dataset import NO_LABEL, Dataset, Part
 from simclr_ext.trainer.data.digits import load_digits
 from simclr_ext.trainer.data.files import image_suffixes
 from simclr_ext.trainer.data.folder import list_folder
+from simclr_ext.trainer.data.hub import HUB, list_hub
 from simclr_ext.trainer.data.idx import is_idx_folder, load_idx
 from simclr_ext.trainer.data.images import Images, LazyImages
 from simclr_ext.trainer.data.listing import Listing
 from simclr_ext.trainer.data.lists import is_pattern, list_file, list_image, list_pattern
 from simclr_ext.trainer.data.named import NAMED, load_named
+from simclr_ext.trainer.data.python import CUSTOM, from_python
+from simclr_ext.trainer.data.tars import list_shards, matching_shards
 
 __all__ = [
+    "CUSTOM",
     "NO_LABEL",
     "Dataset",
     "Images",
@@ -39,6 +43,7 @@ def open_data(
     download: bool = False,
     images: ImagesConfig | None = None,
     workers: int = 2,
+    given: object = None,
 ) -> Dataset:
     """Return the data set that a configuration's `data` names.
 
@@ -50,12 +55,17 @@ def open_data(
         download: Whether to download the data set if it is missing.
         images: How images are read and split; None: the defaults.
         workers: Threads that read images.
+        given: The data set itself, if `data` is "custom": a `Dataset`, or as for `from_python`.
 
     Raises:
         DataError: There is no such data set, or it cannot be read or downloaded.
+        ConfigError: A data set is given, and `data` is not "custom".
+        MissingArgumentError: `data` is "custom", and nothing is given.
     """
     images = images or ImagesConfig()
-    found = find_data(data, root, download)
+    if given is not None and data != CUSTOM:
+        raise ConfigError(f"data must be None for a run with its own data set, {data!r}")
+    found = find_data(data, root, download) if given is None else from_python(given)
     if isinstance(found, Listing):
         found = found.dataset(images, workers)
     if not images.labels or _classes(found) < 2:
@@ -90,7 +100,11 @@ def load_data(
 
 def absolute_data(data: str) -> str:
     """Return the data set's path or pattern as an absolute one; names are unchanged."""
-    return data if data in _NAMES else os.path.abspath(Path(data).expanduser())  # noqa: PTH100 (keeps links)
+    name = data.removeprefix(HUB)
+    if data in (*_NAMES, CUSTOM) or (name != data and not Path(name).expanduser().is_dir()):
+        return data
+    path = os.path.abspath(Path(name).expanduser())  # noqa: PTH100 (keeps links)
+    return data[: len(data) - len(name)] + path
 
 
 def find_data(data: str, root: str = "data", download: bool = False) -> Dataset | Listing:
@@ -105,28 +119,38 @@ def find_data(data: str, root: str = "data", download: bool = False) -> Dataset 
         DataError: As for `open_data`.
     """
     folder = Path(root).expanduser()
+    if data == CUSTOM:
+        raise MissingArgumentError(
+            "the run's images were given from Python: give them again, by the argument data"
+        )
     if data == "digits":
         return load_digits()
     if data in NAMED:
         return load_named(data, folder, download)
     if data == "imagenet":
         return _imagenet(folder / "imagenet", download)
+    if data.startswith(HUB):
+        return list_hub(data.removeprefix(HUB))
     path = Path(data).expanduser()
     if path.is_dir():
-        return load_idx(path, path.name) if is_idx_folder(path) else list_folder(path)
+        if is_idx_folder(path):
+            return load_idx(path, path.name)
+        shards = sorted(path.glob("*.tar"))
+        return list_shards(path.name, shards) if shards else list_folder(path)
     if is_pattern(data) and not path.exists():
-        return list_pattern(str(path))
+        shards = matching_shards(str(path))
+        return list_shards(path.stem, shards) if shards else list_pattern(str(path))
     suffix = path.suffix.lower()
-    known = {".npz", ".npy", ".txt", ".csv"} | image_suffixes()
+    known = {".npz", ".npy", ".txt", ".csv", ".tar"} | image_suffixes()
     if suffix not in known:
         names = ", ".join(_NAMES)
-        kinds = (
-            "a folder of images, an .npz or .npy file, a list (.txt, .csv), an image or a pattern"
-        )
+        kinds = "a folder of images, an .npz, .npy or .tar file, a list (.txt, .csv), a pattern"
         gone = "" if path.exists() else "; there is no such folder or file"
         raise DataError(f"data must be {names}, or {kinds}, got {data!r}{gone}")
     if not path.exists():
         raise DataError(f"{path}: no such file")
+    if suffix == ".tar":
+        return list_shards(path.stem, [path])
     if suffix in (".npz", ".npy"):
         return load_arrays(path)
     return list_file(path) if suffix in (".txt", ".csv") else list_image(path)
