@@ -65,7 +65,8 @@ def test_images_without_labels(tmp_path: Path) -> None:
     data = open_data(str(tmp_path / "a.tar"))
     assert data.train.labels.tolist() == [-1, -1]
     again = pickle.loads(pickle.dumps(data.train.images))  # as worker processes get it
-    assert np.array_equal(np.asarray(again.open(1)), PIXELS[1][:3])
+    with again.open(1) as picture:
+        assert torch.equal(picture.whole(), torch.from_numpy(PIXELS[1][:3]).permute(2, 0, 1))
 
 
 def test_what_is_wrong_with_shards(tmp_path: Path) -> None:
