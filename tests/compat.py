@@ -178,7 +178,7 @@ def compile_cuda(version: Version) -> str:
     (torch_home,) = version.home.glob("lib/python*/site-packages/torch")
     cuda = _build_config.cuda_build(torch_home)
     if isinstance(cuda, NoCuda):
-        return cuda.reason
+        return re.sub(r"\S*/nvcc", "nvcc", cuda.reason)  # without this machine's path
     command = [version.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps"]
     env = {"SIMCLR_EXT_BUILD": "aot", "SIMCLR_EXT_CUDA": "1", "TORCH_CUDA_ARCH_LIST": ARCHITECTURES}
     done = subprocess.run(
