@@ -30,6 +30,7 @@ from simclr_ext.trainer import (
     EvalConfig,
     ExportConfig,
     FinetuneConfig,
+    NeighborsConfig,
     PagesConfig,
     TrainConfig,
     UserError,
@@ -38,6 +39,7 @@ from simclr_ext.trainer import (
     embed_images,
     evaluate_checkpoint,
     export_encoder,
+    find_neighbors,
     finetune_checkpoint,
     resume,
     train,
@@ -73,6 +75,7 @@ _EVAL = "Evaluate a checkpoint's frozen features: k-NN and linear probes, any da
 _CHECK = "List the images of a data set that cannot be read or are the same; exit code 1."
 _FINETUNE = "Fine-tune a checkpoint's encoder with few labels or with all."
 _EXPORT = "Write the encoder for other programs, and check the written files."
+_NEIGHBORS = "Find the images of a data set that are most like others: a table and a page."
 _PAGES = "Draw maps of the representations, and a page of nearest neighbors."
 _STUDY = f"Run a study of the paper and report on it: {', '.join(STUDIES)}."
 _TRAIN = "Train SimCLR by the paper's recipe, and evaluate it."
@@ -87,6 +90,7 @@ COMMANDS = (
     Command("finetune", _FINETUNE, FinetuneConfig, finetune_checkpoint),
     Command("embed", "Write the representations of all images.", EmbedConfig, embed_images),
     Command("export", _EXPORT, ExportConfig, export_encoder),
+    Command("neighbors", _NEIGHBORS, NeighborsConfig, find_neighbors),
     Command("pages", _PAGES, PagesConfig, draw_pages),
     Command("study", _STUDY, StudyConfig, run_study),
     Command("bench", _BENCH, BenchConfig, run_bench),

@@ -18,6 +18,7 @@ from simclr_ext.trainer.config.commands import (
     EvalConfig,
     ExportConfig,
     FinetuneConfig,
+    NeighborsConfig,
     PagesConfig,
 )
 from simclr_ext.trainer.training.callbacks import Callback
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from simclr_ext.trainer.commands.eval import EvalResult
     from simclr_ext.trainer.commands.export import ExportResult
     from simclr_ext.trainer.commands.finetune import FinetuneResult
+    from simclr_ext.trainer.commands.neighbors import NeighborsResult
     from simclr_ext.trainer.commands.pages import PagesResult
     from simclr_ext.trainer.model.encoders import Encoder
     from simclr_ext.trainer.training.result import TrainResult
@@ -321,3 +323,27 @@ def draw_pages(config: PagesConfig, *, encoder: nn.Module | None = None) -> Page
     from simclr_ext.trainer.commands.pages import run_pages
 
     return run_pages(config, encoder)
+
+
+def find_neighbors(config: NeighborsConfig, *, encoder: nn.Module | None = None) -> NeighborsResult:
+    """Find the training images that are most like others, by cosine similarity of h.
+
+    Args:
+        config: Checkpoint, data set, and the images to find neighbors for.
+        encoder: As for `evaluate_checkpoint`.
+
+    Returns:
+        The neighbors, which are also written as CSV and on a page.
+
+    Raises:
+        MissingExtraError: The `trainer` extra is not installed.
+        CheckpointError: The checkpoint is missing or cannot be read.
+        DataError: The images cannot be read, or do not suit the model.
+        DeviceError: `config.device` cannot be used.
+        MissingArgumentError: `encoder` is needed, and None.
+        RunFolderError: The folder of the results cannot be created.
+    """
+    require_trainer()
+    from simclr_ext.trainer.commands.neighbors import run_neighbors
+
+    return run_neighbors(config, encoder)

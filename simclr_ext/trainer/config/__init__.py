@@ -11,6 +11,7 @@ from simclr_ext.trainer.config.commands import (
     EvalConfig,
     ExportConfig,
     FinetuneConfig,
+    NeighborsConfig,
     PagesConfig,
     SgdConfig,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "ImagesConfig",
     "ModelConfig",
     "MonitorConfig",
+    "NeighborsConfig",
     "OptimConfig",
     "PagesConfig",
     "ResolvedConfig",

@@ -211,6 +211,28 @@ class PagesConfig(CheckpointConfig):
 
 
 @dataclass(frozen=True)
+class NeighborsConfig(CheckpointConfig):
+    """Images of a data set that are most like others.
+
+    Attributes:
+        queries: The images to find neighbors for, in any form of `data`: an image, a folder, a
+            list. The neighbors are the training images of `data`.
+        neighbors: Neighbors of each.
+        pictures: Queries that are shown on the page; all are in the table.
+    """
+
+    queries: str = field(kw_only=True)
+    neighbors: int = 8
+    pictures: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.queries != "", "queries", self.queries, "a data set")
+        check_at_least("neighbors", self.neighbors, 1)
+        check_at_least("pictures", self.pictures, 0)
+
+
+@dataclass(frozen=True)
 class CheckConfig:
     """What is looked for in a data set.
 

@@ -1,0 +1,85 @@
+"""`simclr-ext neighbors`: the images of a data set that are most like others."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from simclr_ext.trainer.atomic import write_text
+from simclr_ext.trainer.commands.session import Session, open_session
+from simclr_ext.trainer.config.commands import NeighborsConfig
+from simclr_ext.trainer.data import Dataset, Part, absolute_data, open_data
+from simclr_ext.trainer.pages.neighbors import neighbors_page
+from simclr_ext.trainer.probes.features import encode
+from simclr_ext.trainer.probes.knn import find_neighbors
+
+
+@dataclass(frozen=True)
+class NeighborsResult:
+    """The neighbors that were found.
+
+    Attributes:
+        files: neighbors.csv and neighbors.html.
+        similarities: Cosine similarities of h, [q, k], largest first.
+        ids: Ids of the neighbors, a tuple for each query.
+    """
+
+    files: tuple[Path, ...]
+    similarities: Tensor
+    ids: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        """Return what the command line prints."""
+        return "\n".join(map(str, self.files))
+
+
+def run_neighbors(config: NeighborsConfig, module: nn.Module | None = None) -> NeighborsResult:
+    """Find the neighbors; see `simclr_ext.trainer.find_neighbors`."""
+    with open_session(config, module, split=False) as session:
+        data, queries = session.data, _queries(session, config)
+        folder = session.folder(config.out, f"neighbors-{queries.name}")
+        encoder, _ = session.encoder()
+        index = encode(encoder, data.train.images, session.side)
+        features = encode(encoder, queries.train.images, session.side)
+    similarities, rows = find_neighbors(index, features, config.neighbors)
+    table, page = folder / "neighbors.csv", folder / "neighbors.html"
+    write_text(table, _table(data, queries.train, similarities, rows))
+    shown = queries.train.take(torch.arange(min(len(queries.train), config.pictures)))
+    names = data.class_names
+    # The queries' classes are not those of the index, even if they have the same names.
+    shown = shown.without_labels()
+    write_text(page, neighbors_page(queries.name, shown, data.train, rows[: len(shown)], names))
+    ids = tuple(tuple(map(os.fsdecode, data.train.ids[row])) for row in rows.numpy())
+    return NeighborsResult((table, page), similarities, ids)
+
+
+def _queries(session: Session, config: NeighborsConfig) -> Dataset:
+    """Return the images to find neighbors for, all in one part."""
+    run = session.checkpoint.config
+    options = dataclasses.replace(
+        run.images, labels=False, test_share=0.0, on_broken=config.on_broken
+    )
+    name, root = absolute_data(config.queries), config.data_root or run.data_root
+    queries = open_data(name, root, config.download, options, config.workers)
+    return queries.at(run.side, config.workers).with_channels(run.channels)
+
+
+def _table(data: Dataset, queries: Part, similarities: Tensor, rows: Tensor) -> str:
+    """Return a line for every query and neighbor, as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("query", "rank", "neighbor", "class", "similarity"))
+    names = (*data.class_names, "")  # the last is that of NO_LABEL, -1
+    for query, nearest, values in zip(queries.ids, rows.tolist(), similarities, strict=True):
+        for rank, (row, value) in enumerate(zip(nearest, values.tolist(), strict=True), start=1):
+            neighbor = os.fsdecode(data.train.ids[row])
+            name = names[int(data.train.labels[row])]
+            writer.writerow((os.fsdecode(query), rank, neighbor, name, f"{value:.4f}"))
+    return text.getvalue()
