@@ -7,6 +7,7 @@ imports what it needs when it runs.
 
 from __future__ import annotations
 
+import operator
 import sys
 import warnings
 from collections.abc import Callable, Collection, Sequence
@@ -96,7 +97,7 @@ COMMANDS = (
     Command("bench", _BENCH, BenchConfig, run_bench),
 )
 _PRESET = "Recipe to start from; the file and the other options override it"
-_RESUME = "Resume the run in this folder; only device, threads, workers and epochs may be changed"
+_RESUME = f"Resume the run in this folder; only {', '.join(CHANGEABLE)} may be changed"
 _REWARM = "With --resume and --epochs: reach the new curve of the learning rate in this many epochs"
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
@@ -180,7 +181,10 @@ def _run(name: str, parsed: Namespace, given: Collection[str]) -> object:
         options.pop(option, None)
     folder = options.pop("resume", None)
     if folder is not None:
-        changes = {name: options[name] for name in _resume_changes(given)}
+        changes = {
+            name.rpartition(".")[2]: operator.attrgetter(name)(parsed)
+            for name in _resume_changes(given)
+        }
         return resume(folder, **changes, callbacks=[_Show()])
     if options.pop("rewarm", None) is not None:
         raise ConfigError("--rewarm is an option of a resumed run: it needs --resume FOLDER")

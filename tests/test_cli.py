@@ -251,7 +251,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "train,demo,eval"),
+        ([], "train,demo,check"),
         (["fly"], "invalid choice: 'fly'"),
         (["train", "--nope", "3"], "--nope is not an option; --help-all lists the options"),
         (["train", "--epoch", "3"], "--epoch is not an option; did you mean --epochs?"),

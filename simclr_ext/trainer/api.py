@@ -91,6 +91,7 @@ def resume(
     device: str | None = None,
     threads: int | Literal["keep"] | None = "keep",
     workers: int | None = None,
+    on_broken: Literal["stop", "skip"] | None = None,
     rewarm: float | None = None,
     data: object = None,
     encoder: nn.Module | None = None,
@@ -110,6 +111,7 @@ def resume(
         device: New device.
         threads: New number of CPU threads; None: PyTorch's own choice; "keep": the run's.
         workers: New number of processes that decode images.
+        on_broken: What becomes of images that cannot be read; see `ImagesConfig`.
         rewarm: Epochs in which the learning rate moves from that of the last step to the curve of
             the new number of epochs, on a straight line, instead of a jump. None: it jumps, with a
             warning, unless a second warmup has begun before.
@@ -129,7 +131,12 @@ def resume(
     require_trainer()
     from simclr_ext.trainer.commands.train import run_resume
 
-    given: dict[str, Any] = {"epochs": epochs, "device": device, "workers": workers}
+    given: dict[str, Any] = {
+        "epochs": epochs,
+        "device": device,
+        "workers": workers,
+        "on_broken": on_broken,
+    }
     changes = {name: value for name, value in given.items() if value is not None}
     if threads != "keep":
         changes["threads"] = threads

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -175,15 +176,18 @@ def test_embed_and_pages(checkpoint: Path, same_in_memory: Path, tmp_path: Path)
         arrays.append({file.stem: np.load(file) for file in result.files})
     files, memory = arrays
     assert files["train-embeddings"].shape[0] == 28
-    for name, array in files.items():
-        assert np.array_equal(array, memory[name]), name
+    for part in ("train", "test"):
+        for name in (f"{part}-embeddings", f"{part}-labels"):
+            assert np.array_equal(files[name], memory[name]), name
+    assert files["test-ids"][0] == "test/a/0.png"
+    assert memory["test-ids"][0] == "0"
 
-    pages = [
-        draw_pages(
-            PagesConfig(str(checkpoint), data=data, out=str(tmp_path / f"pages-{name}"), queries=3)
-        ).files[0].read_text(encoding="utf-8").replace("same", "pets")
-        for name, data in (("files", None), ("memory", str(same_in_memory)))
-    ]  # fmt: skip
+    pages = []
+    for name, data in (("files", None), ("memory", str(same_in_memory))):
+        out = str(tmp_path / f"pages-{name}")
+        drawn = draw_pages(PagesConfig(str(checkpoint), data=data, out=out, queries=3))
+        page = drawn.files[0].read_text(encoding="utf-8").replace("same", "pets")
+        pages.append(re.sub(r' title="[^"]*"', "", page))  # the ids
     assert pages[0].count("<img") == 3 * 9
     assert pages[0] == pages[1]
 

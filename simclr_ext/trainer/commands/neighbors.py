@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.commands.session import Session, open_session
 from simclr_ext.trainer.config.commands import NeighborsConfig
-from simclr_ext.trainer.data import Dataset, Part, absolute_data, open_data
+from simclr_ext.trainer.data import Dataset, LazyImages, Part, absolute_data, open_data
 from simclr_ext.trainer.pages.neighbors import neighbors_page
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.knn import find_neighbors
@@ -67,7 +67,10 @@ def _queries(session: Session, config: NeighborsConfig) -> Dataset:
         run.images, labels=False, test_share=0.0, on_broken=config.on_broken
     )
     name, root = absolute_data(config.queries), config.data_root or run.data_root
-    queries = open_data(name, root, config.download, options, config.workers)
+    queries = open_data(name, root, config.download, options, config.workers, load=False)
+    # The queries are cropped if the images of the index are.
+    crop = isinstance(session.data.train.images, LazyImages)
+    queries = queries.with_lazy(lambda images: dataclasses.replace(images, crop=crop))
     return queries.at(run.side, config.workers).with_channels(run.channels)
 
 

@@ -13,7 +13,13 @@ from typing import Any
 from torch import nn
 
 from simclr_ext.options.checks import check_device
-from simclr_ext.options.errors import CheckpointError, ConfigError, StorageError, WorkerError
+from simclr_ext.options.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    StorageError,
+    WorkerError,
+)
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.data import CUSTOM, Dataset, absolute_data, open_data
@@ -80,7 +86,7 @@ def run_resume(
 
     Args:
         path: The run folder.
-        changes: New values of options in `CHANGEABLE`.
+        changes: New values of options in `CHANGEABLE`, without the names of their groups.
         rewarm: As for `simclr_ext.trainer.resume`.
         callbacks: As for `simclr_ext.trainer.resume`.
         encoder: As for `simclr_ext.trainer.resume`.
@@ -102,6 +108,7 @@ def run_resume(
             if changed:  # the checkpoint first: a resume reads it alone
                 folder.save(training, config, source.images)
                 folder.write_config(config)
+                folder.write_images(images)
             return _train(folder, config, images, source, training, callbacks, encoder)
 
 
@@ -134,6 +141,10 @@ def _changed(config: ResolvedConfig, changes: Mapping[str, Any]) -> TrainConfig:
             f"epochs must be above {warmup:g}, the warmup epochs with which the run began, got "
             f"{epochs}"
         )
+    changes = dict(changes)
+    if "on_broken" in changes:
+        on_broken = changes.pop("on_broken")
+        changes["images"] = dataclasses.replace(config.images, on_broken=on_broken)
     return dataclasses.replace(config.options, **changes)
 
 
@@ -143,7 +154,6 @@ def _open(options: TrainConfig, given: object) -> tuple[ResolvedConfig, Dataset]
     root, name = absolute_data(options.data_root), absolute_data(options.data)
     options = dataclasses.replace(options, data=name, data_root=root)
     data = open_data(name, root, options.download, options.images, workers, given)
-    say(data.summary)
     config = options.resolve(data.channels, *data.sides)
     check_device(config.device)
     check_loss(config.temperature, config.device)
@@ -163,7 +173,13 @@ def _restore(
     state, before = checkpoint.training, checkpoint.config
     if state is None:
         raise CheckpointError(f"{folder.path}: checkpoint.pt has no state to resume from")
-    if (images := state.get("images")) != source.images:
+    images = state.get("images")
+    if config.images.on_broken == "skip" and isinstance(images, int):
+        # Without broken images the order is another one, but not the number of steps.
+        same = images // config.batch_size == source.steps
+    else:
+        same = images == source.images
+    if not same:
         raise CheckpointError(
             f"{folder.path}: the run has {images} training images, the data set now has "
             f"{source.images}"
@@ -198,9 +214,10 @@ def _train(
     callbacks: Sequence[Callback],
     encoder: nn.Module | None,
 ) -> TrainResult:
+    say(data.summary)
     with _resumable(folder), closing(Recorder(folder, config, data, source, callbacks)) as recorder:
         recorder.start(training)
-        with stop_request() as stop:
+        with stop_request() as stop, _saved_if_broken(folder, training, config, source):
             for _ in pretrain(training, source, config):
                 recorder.after_step(training, stop)
         recorder.after_training(training)
@@ -212,6 +229,21 @@ def _train(
         if config.evaluate:
             recorder.draw_map(training)
     return result
+
+
+@contextmanager
+def _saved_if_broken(
+    folder: RunFolder, training: Training, config: ResolvedConfig, source: Source
+) -> Iterator[None]:
+    """Save the state if an image is broken, and say how to resume."""
+    try:
+        yield
+    except DataError as error:
+        folder.save(training, config, source.images)
+        raise DataError(
+            f"{error}; saved after step {training.step}: repair the file, or leave out broken ones "
+            f"by --images.on_broken skip; then resume: simclr-ext train --resume {folder.path}"
+        ) from error
 
 
 @contextmanager

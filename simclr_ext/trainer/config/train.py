@@ -24,7 +24,8 @@ from simclr_ext.trainer.config.optim import OptimConfig
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-CHANGEABLE = ("device", "threads", "workers", "epochs")  # may be changed when a run is resumed
+# May be changed when a run is resumed.
+CHANGEABLE = ("device", "threads", "workers", "epochs", "images.on_broken")
 # Defaults of the side of the views, in pixels, and of the epochs of warmup.
 _LEAST_SIDE, _GREATEST_SIDE = 16, 224
 _WARMUP_EPOCHS = 10

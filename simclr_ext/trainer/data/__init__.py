@@ -8,7 +8,7 @@ from pathlib import Path
 from simclr_ext.options.errors import ConfigError, DataError, MissingArgumentError
 from simclr_ext.trainer.config.images import ImagesConfig
 from simclr_ext.trainer.data.arrays import load_arrays
-from simclr_ext.trainer.data.dataset import NO_LABEL, Dataset, Part
+from simclr_ext.trainer.data.dataset import Dataset, Part
 from simclr_ext.trainer.data.digits import load_digits
 from simclr_ext.trainer.data.files import image_suffixes
 from simclr_ext.trainer.data.folder import list_folder
@@ -19,6 +19,7 @@ from simclr_ext.trainer.data.listing import Listing
 from simclr_ext.trainer.data.lists import is_pattern, list_file, list_image, list_pattern
 from simclr_ext.trainer.data.named import NAMED, load_named
 from simclr_ext.trainer.data.python import CUSTOM, from_python
+from simclr_ext.trainer.data.split import NO_LABEL
 from simclr_ext.trainer.data.tars import list_shards, matching_shards
 
 __all__ = [
@@ -44,6 +45,7 @@ def open_data(
     images: ImagesConfig | None = None,
     workers: int = 2,
     given: object = None,
+    load: bool = True,
 ) -> Dataset:
     """Return the data set that a configuration's `data` names.
 
@@ -55,6 +57,7 @@ def open_data(
         download: Whether to download the data set if it is missing.
         images: How images are read and split; None: the defaults.
         workers: Threads that read images.
+        load: Whether images in files may be kept in memory.
         given: The data set itself, if `data` is "custom": a `Dataset`, or as for `from_python`.
 
     Raises:
@@ -66,11 +69,11 @@ def open_data(
     if given is not None and data != CUSTOM:
         raise ConfigError(f"data must be None for a run with its own data set, {data!r}")
     found = find_data(data, root, download) if given is None else from_python(given)
-    if isinstance(found, Listing):
-        found = found.dataset(images, workers)
-    if not images.labels or _classes(found) < 2:
+    if not images.labels or found.classes < 2:
         found = found.without_labels()
-    return found.with_split(images.test_share, images.split_seed)
+    # Before broken images are left out: what is left then is split as if they were there.
+    found = found.with_split(images.test_share, images.split_seed)
+    return found.dataset(images, workers, load) if isinstance(found, Listing) else found
 
 
 def load_data(
@@ -154,11 +157,6 @@ def find_data(data: str, root: str = "data", download: bool = False) -> Dataset 
     if suffix in (".npz", ".npy"):
         return load_arrays(path)
     return list_file(path) if suffix in (".txt", ".csv") else list_image(path)
-
-
-def _classes(data: Dataset) -> int:
-    """Return the number of classes that training images have."""
-    return len(set(data.train.labels.tolist()) - {NO_LABEL})
 
 
 def _imagenet(folder: Path, download: bool) -> Listing:

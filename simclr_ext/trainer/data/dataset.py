@@ -12,12 +12,11 @@ from torch import Tensor
 
 from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.images import Images, LazyImages
-from simclr_ext.trainer.data.split import stratified_subset
+from simclr_ext.trainer.data.split import NO_LABEL, count_classes, held_out
 
 _MEMORY_LIMIT = 4 * 2**30  # bytes
 _KINDS = {1: "gray", 3: "color"}  # of images, by their channels
 FILES_SIDE = 224  # maximum default side of image files; the paper's, for ImageNet
-NO_LABEL = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +162,11 @@ class Dataset:
         return "training", self.train.take(torch.from_numpy(np.sort(rows)))
 
     @property
+    def classes(self) -> int:
+        """Number of classes that training images have."""
+        return count_classes(self.train.labels.numpy())
+
+    @property
     def has_labels(self) -> bool:
         """Whether a representation can be evaluated: two classes, and labeled test images."""
         return bool(self.class_names) and len(self.test.labeled) > 0
@@ -173,24 +177,14 @@ class Dataset:
         return replace(self, train=train, test=test, class_names=())
 
     def with_split(self, share: float, seed: int) -> Dataset:
-        """Return the data set with test images: its own, or a random share of every class.
-
-        Images without a label stay training images, and so does the only image of a class.
-
-        Args:
-            share: Share of the labeled images, in [0, 1).
-            seed: Seed of the choice.
-        """
+        """Return the data set with test images: its own, or those that `held_out` chooses."""
         if len(self.test) > 0 or not self.class_names or share == 0:
             return self
-        labels = self.train.labels.numpy().copy()
-        labels[np.isin(labels, np.flatnonzero(np.bincount(labels[labels >= 0]) < 2))] = NO_LABEL
-        labeled = np.flatnonzero(labels != NO_LABEL)
-        held_out = torch.from_numpy(labeled[stratified_subset(labels[labeled], share, seed)])
-        kept = torch.ones(len(labels), dtype=torch.bool)
-        kept[held_out] = False
+        rows = torch.from_numpy(held_out(self.train.labels.numpy(), share, seed))
+        kept = torch.ones(len(self.train), dtype=torch.bool)
+        kept[rows] = False
         return replace(
-            self, train=self.train.take(kept.nonzero()[:, 0]), test=self.train.take(held_out)
+            self, train=self.train.take(kept.nonzero()[:, 0]), test=self.train.take(rows)
         )
 
     def at(self, side: int, workers: int = 2) -> Dataset:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from simclr_ext.options.errors import DataError
 from simclr_ext.options.extras import require
-from simclr_ext.trainer.data.dataset import NO_LABEL
 from simclr_ext.trainer.data.listing import Listing
+from simclr_ext.trainer.data.split import NO_LABEL
 
 HUB = "hf:"  # in front of the name or the folder
 _TESTS = ("test", "validation", "valid")  # the first of them that is there

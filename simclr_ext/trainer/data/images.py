@@ -61,6 +61,8 @@ class LazyImages:
             they cannot be indexed.
         workers: Threads that decode; results do not depend on their number.
         background: Color behind transparent pixels.
+        crop: Whether indexing takes the central square; if not, the whole image, as it does of
+            images in memory.
     """
 
     reader: Reader
@@ -69,6 +71,7 @@ class LazyImages:
     side: int | None = None
     workers: int = 2
     background: Color = WHITE
+    crop: bool = True
 
     @classmethod
     def all_of(cls, reader: Reader, background: Color = WHITE) -> LazyImages:
@@ -79,17 +82,18 @@ class LazyImages:
         return len(self.rows)
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        """Return some of the images, [b, C, side, side] uint8: resized, then center-cropped.
+        """Return some of the images, [b, C, side, side] uint8.
 
-        As in the paper's evaluation, the shorter side is first resized to 8/7 of `side` (256 for
-        224).
+        With `crop`, as in the paper's evaluation, the shorter side is first resized to 8/7 of
+        `side` (256 for 224), then the center is cropped.
 
         Raises:
             DataError: A file is not an image, or is broken.
             ValueError: No side is chosen.
         """
         side = self.chosen_side
-        return self.read(rows, lambda picture, _: center_crop(picture, side))
+        crop = center_crop if self.crop else whole
+        return self.read(rows, lambda picture, _: crop(picture, side))
 
     def take(self, rows: Tensor) -> LazyImages:
         """Return some of the images, not decoded."""
@@ -177,6 +181,12 @@ def center_crop(picture: Picture, side: int) -> Tensor:
     crop = round(min(width, height) * 7 / 8)  # in the image's pixels
     left, top = (width - crop) // 2, (height - crop) // 2
     (square,) = picture.squares([(left, top, left + crop, top + crop)], side)
+    return square
+
+
+def whole(picture: Picture, side: int) -> Tensor:
+    """Return the whole image, resized to a square, [C, side, side] uint8."""
+    (square,) = picture.squares([(0, 0, *picture.size)], side)
     return square
 
 

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.config.images import ImagesConfig
-from simclr_ext.trainer.data.dataset import FILES_SIDE, NO_LABEL, Dataset, Part, fits_in_memory
+from simclr_ext.trainer.data.dataset import FILES_SIDE, Dataset, Part, fits_in_memory
 from simclr_ext.trainer.data.decode import Picture
 from simclr_ext.trainer.data.images import LazyImages, Reader
+from simclr_ext.trainer.data.split import NO_LABEL, count_classes, held_out
 from simclr_ext.trainer.data.verify import find_broken
 
 _HEADERS = 10_000  # at most so many are read to find the images' size and color
@@ -41,12 +42,30 @@ class Listing:
     class_names: tuple[str, ...]
     test: NDArray[np.bool_]
 
-    def dataset(self, options: ImagesConfig, workers: int = 2) -> Dataset:
+    @property
+    def classes(self) -> int:
+        """Number of classes that training images have."""
+        return count_classes(self.labels[~self.test])
+
+    def without_labels(self) -> Listing:
+        """Return the same images without labels."""
+        return replace(self, labels=np.full_like(self.labels, NO_LABEL), class_names=())
+
+    def with_split(self, share: float, seed: int) -> Listing:
+        """Return the images with test images: their own, or those that `held_out` chooses."""
+        if self.test.any() or not self.class_names or share == 0:
+            return self
+        test = np.zeros_like(self.test)
+        test[held_out(self.labels, share, seed)] = True
+        return replace(self, test=test)
+
+    def dataset(self, options: ImagesConfig, workers: int = 2, load: bool = True) -> Dataset:
         """Return the data set, in memory if its images have one size and fit.
 
         Args:
-            options: How images are read; its split is not made.
+            options: What becomes of broken images, and the background.
             workers: Threads that decode.
+            load: Whether they may be kept in memory.
 
         Raises:
             DataError: There are no training images, a class has test images alone, or a file is
@@ -68,7 +87,7 @@ class Listing:
             )
         )
         data = Dataset(self.name, train, test, self.class_names, tuple(broken.values()))
-        return _loaded(data)
+        return _loaded(data, load)
 
     def _check_classes(self) -> None:
         """Raise DataError if a class has test images and no training images."""
@@ -94,14 +113,14 @@ class _OtherSizeError(Exception):
     """An image has another size than those whose headers were read."""
 
 
-def _loaded(data: Dataset) -> Dataset:
+def _loaded(data: Dataset, load: bool) -> Dataset:
     """Return the images in gray if all are, and decoded if they have one size and fit into memory.
 
     Both are known from headers, at most 10,000 of them.
     """
     sizes, channels = zip(*_headers(data), strict=True)
     data = data.with_lazy(lambda images: replace(images, channels=max(channels)))
-    if len(set(sizes)) > 1:
+    if len(set(sizes)) > 1 or not load:
         return data
     size = sizes[0]
     if not fits_in_memory(len(data.train) + len(data.test), *size):

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data.dataset import NO_LABEL, Dataset, Part
+from simclr_ext.trainer.data.dataset import Dataset, Part
 from simclr_ext.trainer.data.listing import Listing
+from simclr_ext.trainer.data.split import NO_LABEL
 from simclr_ext.trainer.progress import say
 
 CUSTOM = "custom"  # `data` of a configuration whose images are given from Python

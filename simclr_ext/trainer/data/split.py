@@ -5,6 +5,32 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+NO_LABEL = -1
+
+
+def held_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
+    """Return the rows of a random share of every class, to be test images.
+
+    Images without a label are not among them, nor is the only image of a class.
+
+    Args:
+        labels: [n]; -1: none.
+        share: In (0, 1).
+        seed: Seed of the choice.
+
+    Example:
+        >>> held_out(np.array([0, 0, 0, 0, 1, -1]), 0.5, seed=0).shape
+        (2,)
+    """
+    rows = np.flatnonzero(labels != NO_LABEL)
+    rows = rows[np.bincount(labels[rows])[labels[rows]] > 1]
+    return rows[stratified_subset(labels[rows], share, seed)]
+
+
+def count_classes(labels: NDArray[np.int64]) -> int:
+    """Return how many different labels there are; NO_LABEL is none."""
+    return len(np.unique(labels[labels != NO_LABEL]))
+
 
 def stratified_subset(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
     """Return the rows, in order, of a random share of every class, at least one of each.

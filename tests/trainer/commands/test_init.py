@@ -76,7 +76,8 @@ def test_the_path_is_stored_absolute_and_what_is_loaded_is_said(
     assert yaml.safe_load((result.folder / "config.yaml").read_text())["init"] == str(first)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith(f"of the head from {first}/checkpoint.pt")
-    assert lines[1].startswith("training: ")
+    assert lines[1].startswith("digits: ")
+    assert lines[2].startswith("training: ")
 
 
 def test_resume_does_not_read_the_weights_again(

@@ -64,7 +64,8 @@ def test_a_random_part_is_shown_of_too_many(parts: list[MapPart], tmp_path: Path
     path = tmp_path / "map.html"
     assert write_map(path, "groups", parts, ["x", "y", "z"], neighbors=4, most=12, seed=0) == 18
     data = embedded(path)
-    places = [int(name[1:]) + 20 * (name[0] == "b") for name in data["names"]]
+    names = [name.split() for name in data["names"]]
+    places = [int(row) + 20 * (part == "test") for part, row in names]
     assert len(set(places)) == 12
     assert places == sorted(places)
     assert data["classes"] == [place // 10 for place in places]

@@ -159,7 +159,7 @@ def test_commands_from_python(result: TrainResult) -> None:
     assert 0 <= tuned.accuracy.mean <= 1
     embedded = embed_images(EmbedConfig(folder), encoder=own)
     assert np.load(embedded.files[0]).shape == (1437, result.model.encoder.dim)
-    assert len(draw_pages(PagesConfig(folder), encoder=own).files) == 2
+    assert len(draw_pages(PagesConfig(folder), encoder=own).files) == 3
     formats: tuple[Format, ...] = ("state-dict", "pt2", "hub")
     exported = export_encoder(ExportConfig(folder, formats=formats), encoder=own)
     loaded = load_encoder(exported.files["hub"], encoder=own)

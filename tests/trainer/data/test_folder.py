@@ -205,3 +205,16 @@ def test_what_is_wrong_with_a_folder(tmp_path: Path) -> None:
     (root / "val" / "dog" / "0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"0.png: not a readable image"):
         open_data(str(root))
+
+
+def test_the_split_does_not_depend_on_broken_images(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        for number in range(10):
+            picture(tmp_path / name / f"{number}.png", (5, 6 + number % 2))
+    whole = open_data(str(tmp_path))
+    gone = {whole.train.ids[3], whole.test.ids[1]}
+    for key in gone:
+        (tmp_path / os.fsdecode(key)).write_bytes(b"no image")
+    data = open_data(str(tmp_path), images=ImagesConfig(on_broken="skip"))
+    for part, before in ((data.train, whole.train), (data.test, whole.test)):
+        assert part.ids.tolist() == [key for key in before.ids.tolist() if key not in gone]

@@ -1,5 +1,6 @@
 """Image files: decoded by any number of threads, in the requested order; broken ones are named."""
 
+import dataclasses
 import io
 import os
 from pathlib import Path
@@ -105,3 +106,11 @@ def test_sizes_and_versions(tmp_path: Path) -> None:
     after = list(files.versions())
     assert after[1] == (path, Path(path).stat().st_size, 10**18)
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False] + [True] * 6
+
+
+def test_without_a_crop_the_whole_image_is_resized(tmp_path: Path) -> None:
+    files = dataclasses.replace(write(tmp_path, count=1, side=10), crop=False)
+    with Image.open(files.name(0)) as image:
+        expected = np.asarray(image.resize((10, 10), Image.Resampling.BILINEAR)).astype(int)
+    found = files[:][0].permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(found - expected).max() <= 1

@@ -86,7 +86,7 @@ def test_the_linear_probe_is_scikit_learns_on_h() -> None:
 
 
 def test_a_probe_that_fails_leaves_the_other(shades: Dataset) -> None:
-    one_class = dataset(shades.train_images[:], torch.zeros(100, dtype=torch.int64))
+    one_class = dataset(shades.train.images[:], torch.zeros(100, dtype=torch.int64))
     with pytest.warns(
         EvaluationWarning, match="the linear accuracy of an epoch is left out: .*two"
     ):

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from simclr_ext.options.errors import ConfigError, MissingArgumentError
 from simclr_ext.trainer import each_image
 from simclr_ext.trainer.config import AugmentConfig, TrainConfig
-from simclr_ext.trainer.data import Dataset, open_data
+from simclr_ext.trainer.data import Dataset, Part, open_data
 from simclr_ext.trainer.views.batches import build_source
 from tests.trainer.helpers import write_folder
 
@@ -25,8 +25,7 @@ CONFIG = TrainConfig(
 def data() -> Dataset:
     random = Generator().manual_seed(0)
     images = torch.randint(256, (6, 3, 12, 10), generator=random, dtype=torch.uint8)
-    labels = torch.zeros(6, dtype=torch.int64)
-    return Dataset("tiny", images, labels, images, labels, ("one",))
+    return Dataset("tiny", Part.of(images), Part.of(images))
 
 
 def noisy(images: Tensor, generator: Generator) -> Tensor:

@@ -31,7 +31,9 @@ def test_a_missing_package_is_an_error_before_the_run(
     name: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = extras.find_spec
-    monkeypatch.setattr(extras, "find_spec", lambda module: None if module == name else found(name))
+    monkeypatch.setattr(
+        extras, "find_spec", lambda module: None if module == name else found(module)
+    )
     with pytest.raises(MissingExtraError) as error:
         run("csv", name)
     assert str(error.value) == (
