@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from simclr_ext.options.errors import CheckpointError, RunFolderError
 from simclr_ext.options.serialize import differences
 from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.config import CHANGEABLE, ResolvedConfig, TrainConfig
-from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.data import Dataset, absolute_data
 from simclr_ext.trainer.lock import LOCK, locked
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simclr_ext.trainer.model.initial import INITIAL
@@ -52,7 +53,8 @@ class RunFolder:
         """
         if config.out is None:
             now = datetime.now().strftime("%Y%m%d-%H%M%S")
-            folder = cls(Path("runs") / f"{Path(config.data).stem}-{now}")
+            name = re.sub(r"[^\w.-]+", "-", Path(absolute_data(config.data)).stem).strip("-.")
+            folder = cls(Path("runs") / f"{name or 'images'}-{now}")
             folder._named_after_time = True
         else:
             folder = cls(Path(config.out).expanduser())

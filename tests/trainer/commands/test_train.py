@@ -360,6 +360,15 @@ def test_one_class_is_trained_on_and_not_compared(
     assert (result.folder / "tsne.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [("my photos", "my-photos"), ("photos/**/*.jpg", "images"), ("hf:user/pets", "pets")],
+)
+def test_the_run_folder_is_named_after_the_data(data: str, name: str) -> None:
+    folder = RunFolder.choose(dataclasses.replace(SMALL, data=data, out=None)).path.name
+    assert folder.startswith(f"{name}-20")
+
+
 def test_two_images_are_trained_on(write_npz: Callable[..., Path], tmp_path: Path) -> None:
     labels = {"train_labels": np.arange(2), "test_labels": np.zeros(1, int)}
     images = {
