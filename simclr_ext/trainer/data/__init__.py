@@ -50,15 +50,16 @@ def open_data(
     """Return the data set that a configuration's `data` names.
 
     Args:
-        data: "digits", a name that torchvision knows, "imagenet", or the path of a folder of
-            images, of an .npz or .npy file, of a list of files (.txt or .csv), of a folder of IDX
-            files, of an image, or a pattern of paths such as "photos/**/*.jpg".
+        data: "digits", a name that torchvision knows, "imagenet", "hf:" and the name or folder of a
+            data set of Hugging Face, or the path of a folder of images, shards or IDX files, of a
+            file (.npz, .npy, .tar), of a list (.txt, .csv), of an image, or a pattern of paths such
+            as "photos/**/*.jpg".
         root: Folder of the named data sets and of downloads.
         download: Whether to download the data set if it is missing.
         images: How images are read and split; None: the defaults.
         workers: Threads that read images.
-        load: Whether images in files may be kept in memory.
         given: The data set itself, if `data` is "custom": a `Dataset`, or as for `from_python`.
+        load: Whether images in files may be kept in memory.
 
     Raises:
         DataError: There is no such data set, or it cannot be read or downloaded.
@@ -136,16 +137,23 @@ def find_data(data: str, root: str = "data", download: bool = False) -> Dataset 
         return list_hub(data.removeprefix(HUB))
     path = Path(data).expanduser()
     if path.is_dir():
-        if is_idx_folder(path):
-            return load_idx(path, path.name)
-        shards = sorted(path.glob("*.tar"))
-        return list_shards(path.name, shards) if shards else list_folder(path)
+        return _folder(path)
     if is_pattern(data) and not path.exists():
         shards = matching_shards(str(path))
         return list_shards(path.stem, shards) if shards else list_pattern(str(path))
+    return _file(path, data)
+
+
+def _folder(path: Path) -> Dataset | Listing:
+    if is_idx_folder(path):
+        return load_idx(path, path.name)
+    shards = sorted(path.glob("*.tar"))
+    return list_shards(path.name, shards) if shards else list_folder(path)
+
+
+def _file(path: Path, data: str) -> Dataset | Listing:
     suffix = path.suffix.lower()
-    known = {".npz", ".npy", ".txt", ".csv", ".tar"} | image_suffixes()
-    if suffix not in known:
+    if suffix not in {".npz", ".npy", ".txt", ".csv", ".tar"} | image_suffixes():
         names = ", ".join(_NAMES)
         kinds = "a folder of images, an .npz, .npy or .tar file, a list (.txt, .csv), a pattern"
         gone = "" if path.exists() else "; there is no such folder or file"
