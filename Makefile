@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile 
 CPP := $(sort $(shell find csrc tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
-.PHONY: demo test test-fast test-cpp loggers cuda compat lint format lock bench bench-full docs sanitize \
+.PHONY: demo test test-fast test-cpp extras cuda compat lint format lock bench bench-full docs sanitize \
 	mutants clean
 
 demo: $(READY)
@@ -45,11 +45,14 @@ sanitize: $(READY)
 mutants: $(READY)
 	$(BIN)/python -m tests.mutants
 
-# The loggers of services, whose packages are too large for `make test`, where their tests skip. Apart
-# from the environment, so that `make lock` does not pin them.
-loggers: $(READY)
-	$(BIN)/pip install --quiet -c constraints.txt --upgrade --target $(VENV)/loggers mlflow-skinny wandb
-	PYTHONPATH=$(abspath $(VENV)/loggers) $(PYTEST) tests/trainer/training/loggers
+# The extras whose packages are too large for `make test`, where their tests skip. Apart from the
+# environment, so that `make lock` does not pin them; pyarrow is the environment's, of which there
+# must not be two.
+extras: $(READY)
+	$(BIN)/pip install --quiet -c constraints.txt --upgrade --target $(VENV)/extras \
+	  datasets mlflow-skinny wandb
+	rm -rf $(VENV)/extras/pyarrow*
+	PYTHONPATH=$(abspath $(VENV)/extras) $(PYTEST) tests/trainer/training/loggers tests/trainer/data/test_hub.py
 
 # Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
 # own kernels stay those that are compiled at first use.

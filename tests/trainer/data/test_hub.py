@@ -24,7 +24,7 @@ def test_the_package_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def table(rows: slice, **columns: Any) -> Any:
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed: make extras")
     images = [Image.fromarray(pixels) for pixels in PIXELS[rows]]
     labels = [row % 2 for row in range(len(images))]
     features = {"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["cat", "dog"])}
@@ -33,7 +33,7 @@ def table(rows: slice, **columns: Any) -> Any:
 
 
 def test_a_folder_with_splits(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed: make extras")
     splits = {"train": table(slice(4)), "validation": table(slice(4, 6))}
     datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "pets"))
     data = open_data(f"hf:{tmp_path}/pets")

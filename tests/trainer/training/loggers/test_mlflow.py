@@ -10,7 +10,7 @@ from simclr_ext.trainer import resume
 from simclr_ext.trainer.probes.optional import EvaluationWarning
 from simclr_ext.trainer.training.result import TrainResult
 
-mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed: make loggers")
+mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed: make extras")
 
 Run = Callable[..., TrainResult]
 

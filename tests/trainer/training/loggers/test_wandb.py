@@ -11,7 +11,7 @@ import pytest
 from simclr_ext.trainer.probes.optional import EvaluationWarning
 from simclr_ext.trainer.training.result import TrainResult
 
-wandb = pytest.importorskip("wandb", reason="wandb is not installed: make loggers")
+wandb = pytest.importorskip("wandb", reason="wandb is not installed: make extras")
 from wandb.proto import wandb_internal_pb2  # noqa: E402
 
 Run = Callable[..., TrainResult]
