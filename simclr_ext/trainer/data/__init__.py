@@ -125,7 +125,8 @@ def find_data(data: str, root: str = "data", download: bool = False) -> Dataset 
     folder = Path(root).expanduser()
     if data == CUSTOM:
         raise MissingArgumentError(
-            "the run's images were given from Python: give them again, by the argument data"
+            "the run's images were given from Python: give them again, by the argument data of "
+            "resume, or another data set, by the option data"
         )
     if data == "digits":
         return load_digits()
