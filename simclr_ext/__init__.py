@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from simclr_ext._errors import BackendUnavailableError
 
 if TYPE_CHECKING:
+    from simclr_ext.diagnostics import contrastive_metrics
     from simclr_ext.losses import NTXentLoss, nt_xent_loss
     from simclr_ext.selection import BackendChoice, select_backend
 
@@ -20,6 +21,7 @@ __all__ = [
     "BackendUnavailableError",
     "NTXentLoss",
     "__version__",
+    "contrastive_metrics",
     "nt_xent_loss",
     "select_backend",
 ]
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "BackendChoice": "selection",
     "NTXentLoss": "losses",
+    "contrastive_metrics": "diagnostics",
     "nt_xent_loss": "losses",
     "select_backend": "selection",
 }

@@ -14,49 +14,59 @@ class ContrastiveMetrics(NamedTuple):
     """Measurements of two batches of views, means over the 2N rows.
 
     Attributes:
-        accuracy: Share of rows that are closer to their positive than to every other row.
+        accuracy: Share of rows that are closer to their positive than to every other row: top 1.
         entropy: Entropy of the softmax over the other 2N - 1 rows, in nats; log(2N - 1) if it
             is uniform.
         positive_similarity: Similarity to the positive.
         negative_similarity: Similarity to the other 2N - 2 rows; NaN for N = 1.
+        top_k_accuracy: Share of rows to which fewer than k other rows are as close as their
+            positive.
     """
 
     accuracy: Tensor
     entropy: Tensor
     positive_similarity: Tensor
     negative_similarity: Tensor
+    top_k_accuracy: Tensor
 
 
 @torch.no_grad()
 def contrastive_metrics(
-    z0: Tensor, z1: Tensor, temperature: float = 0.5, chunk: int = 1024, normalize: bool = True
+    z0: Tensor,
+    z1: Tensor,
+    temperature: float | Tensor = 0.5,
+    chunk: int = 1024,
+    normalize: bool = True,
+    k: int = 5,
 ) -> ContrastiveMetrics:
-    r"""Measure accuracy, entropy and similarities, with O(chunk x 2N) memory.
+    r"""Measure accuracy, entropy and similarities, in O(N (D + chunk)) memory.
 
     With s the similarities of the 2N rows of `z0` and `z1`, p(i) the positive of row i and
 
-    .. math:: P_{ij} = \exp(s_{ij} / T) / \sum_{k \ne i} \exp(s_{ik} / T), \qquad j \ne i
+    .. math:: P_{ij} = \exp(s_{ij} / T) / \sum_{l \ne i} \exp(s_{il} / T), \qquad j \ne i
 
-    a row counts as accurate if its positive has the largest P, and its entropy is
-    -sum_j P_ij log P_ij.
+    a row counts as accurate if its positive has the largest P, and no other the same, and its
+    entropy is -sum_j P_ij log P_ij. So top-1 and top-k accuracy need no 2N x 2N logits.
 
     Args:
-        z0: Embeddings of the first views, [N, D], floating; half types are computed in float32.
+        z0: Embeddings of the first views, [N, D], floating; half types are computed in float32,
+            under autocast, too.
         z1: Embeddings of the second views, [N, D].
-        temperature: T > 0.
+        temperature: T > 0; a number, or a tensor of shape [] or [1].
         chunk: Number of rows processed at a time.
         normalize: Whether similarities are cosines. If not, they are dot products.
+        k: That of ``top_k_accuracy``, at least 1.
 
     Returns:
-        Four 0-d tensors on the device of the views; no gradient.
+        Five 0-d tensors on the device of the views; no gradient.
 
     Raises:
-        ValueError: The views are not two matrices of one shape, or T or chunk is not positive.
+        ValueError: The views are not two matrices of one shape, or T, chunk or k is not positive.
 
     Example:
         >>> metrics = contrastive_metrics(torch.eye(4), torch.eye(4), temperature=0.5)
         >>> [round(value.item(), 4) for value in metrics]
-        [1.0, 1.4907, 1.0, 0.0]
+        [1.0, 1.4907, 1.0, 0.0, 1.0]
 
     Source: SimCLR (arXiv 2002.05709), table 5, for accuracy and entropy.
     """
@@ -64,30 +74,44 @@ def contrastive_metrics(
         raise ValueError(
             f"z0 and z1 must be [N, D] with N >= 1, got {tuple(z0.shape)} and {tuple(z1.shape)}"
         )
-    for name, value in (("temperature", temperature), ("chunk", chunk)):
+    for name, value in (("temperature", temperature), ("chunk", chunk), ("k", k)):
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
-    dtype = torch.promote_types(z0.dtype, torch.float32)
-    z = torch.cat([z0, z1]).to(dtype)  # [2N, D]
+    z = torch.cat([z0, z1])  # [2N, D]
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
     if normalize:
         z = F.normalize(z, dim=1)
+    with torch.autocast(z.device.type, enabled=False):
+        accuracy, top_k, entropy, positive, negative = _sums(z, temperature, chunk, k) / len(z)
+    negatives = len(z) - 2
+    negative = negative / negatives if negatives else torch.full_like(negative, torch.nan)
+    return ContrastiveMetrics(accuracy, entropy, positive, negative, top_k)
+
+
+def _sums(z: Tensor, temperature: float | Tensor, chunk: int, k: int) -> Tensor:
+    """Return the sums [5] over the rows z [2N, D]; of the negatives' similarities, over all."""
     rows = len(z)
-    positives = torch.arange(rows, device=z.device).roll(len(z0))
-    sums = z.new_zeros(4, dtype=torch.float64)
+    positives = torch.arange(rows, device=z.device).roll(rows // 2)
+    sums = z.new_zeros(5, dtype=torch.float64)
     for start in range(0, rows, chunk):
         own = torch.arange(start, min(start + chunk, rows), device=z.device)
         similarity = z[own] @ z.mT  # [chunk, 2N]
         positive = similarity.gather(1, positives[own, None])  # [chunk, 1]
         others = similarity.sum(dim=1) - similarity.gather(1, own[:, None]).squeeze(1)
         similarity.scatter_(1, own[:, None], -torch.inf)  # mask the row itself
-        best = similarity.argmax(dim=1) == positives[own]
+        # Not the number of closer rows: among rows that are all equal, or NaN, that is 0.
+        farther = (similarity < positive).sum(dim=1)  # the row itself is among them
         log_p = similarity.div_(temperature).log_softmax(dim=1)
         entropy = torch.special.entr(log_p.exp_()).sum(dim=1)
-        parts = (best, entropy, positive, others - positive.squeeze(1))
+        parts = (
+            farther >= rows - 1,
+            farther >= rows - k,
+            entropy,
+            positive,
+            others - positive.squeeze(1),
+        )
         sums += torch.stack([part.sum(dtype=torch.float64) for part in parts])
-    accuracy, entropy, positive, negative = sums / rows
-    negative = negative / (rows - 2) if rows > 2 else torch.full_like(negative, torch.nan)
-    return ContrastiveMetrics(accuracy, entropy, positive, negative)
+    return sums
 
 
 @torch.no_grad()

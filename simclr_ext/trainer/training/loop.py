@@ -111,7 +111,7 @@ def _measure(
     training.totals[0] += loss
     if training.step % steps % config.monitor.metrics_every == 0:
         metrics = contrastive_metrics(*halves(z), config.temperature)
-        training.totals[1:] += torch.stack(metrics)
+        training.totals[1:] += torch.stack(metrics[:4])
         training.measured += 1
         training.latest = {"loss": loss.item(), "accuracy": metrics.accuracy.item()}
         _check_finite(training.latest["loss"], training.step // steps + 1, config.optim)
