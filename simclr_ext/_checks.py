@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,12 +15,32 @@ _EPS_ALLOWED = f"at least {_SMALLEST_EPS:.1e} and finite"
 
 
 def check_views(z0: Tensor, z1: Tensor) -> None:
-    """Raise TypeError or ValueError unless both are [N, D] of one dtype (in DTYPES) and device."""
+    """Raise TypeError or ValueError unless both are [N, D], floating (DTYPES), on one device."""
     _check_matrix("z0", z0, "N")
     _check_floating("z1", z1)
     if z1.shape != z0.shape:
         raise ValueError(f"z1 must have the shape of z0, {tuple(z0.shape)}, got {tuple(z1.shape)}")
-    _check_alike("z1", z1, "z0", z0)
+    _check_device("z1", z1, "z0", z0)
+
+
+def check_operator_views(z0: Tensor, z1: Tensor) -> None:
+    """Raise TypeError or ValueError unless they are as the operators take them: of one dtype."""
+    check_views(z0, z1)
+    _check_same_dtype("z1", z1, "z0", z0)
+
+
+def second_view_missing(z0: Tensor) -> TypeError:
+    """Return the error of a call with one tensor, which says how to split it into two views."""
+    if isinstance(z0, Tensor) and z0.ndim == 3 and z0.shape[1] > 2:
+        return TypeError(
+            "the loss pairs two views of each image, [N, D] each, got one tensor [N, views, D] = "
+            f"{tuple(z0.shape)}; pass two of them, such as z[:, 0], z[:, 1]"
+        )
+    return TypeError(
+        "z1 is missing: pass two views, [N, D] each. Of one tensor z [2N, D] these are "
+        "*z.chunk(2) if the rows are stacked (all first views, then all second), and "
+        "z[0::2], z[1::2] if they are interleaved; of z [N, 2, D], *z.unbind(1)"
+    )
 
 
 def check_rows(x: Tensor, y: Tensor | None) -> None:
@@ -32,7 +53,8 @@ def check_rows(x: Tensor, y: Tensor | None) -> None:
         raise ValueError(
             f"y must be [C, {x.shape[1]}] with C >= 1, got a tensor of shape {tuple(y.shape)}"
         )
-    _check_alike("y", y, "x", x)
+    _check_same_dtype("y", y, "x", x)
+    _check_device("y", y, "x", x)
 
 
 def _check_matrix(name: str, z: Tensor, symbol: str) -> None:
@@ -50,30 +72,52 @@ def _check_floating(name: str, z: Tensor) -> None:
     _check_dtype(name, z)
 
 
-def _check_alike(name: str, z: Tensor, other_name: str, other: Tensor) -> None:
+def _check_same_dtype(name: str, z: Tensor, other_name: str, other: Tensor) -> None:
     if z.dtype != other.dtype:
         raise TypeError(f"{name} must have the dtype of {other_name}, {other.dtype}, got {z.dtype}")
+
+
+def _check_device(name: str, z: Tensor, other_name: str, other: Tensor) -> None:
     if z.device != other.device:
         raise ValueError(
             f"{name} must be on the device of {other_name}, {other.device}, got {z.device}"
         )
 
 
+def as_number(value: Any) -> float:
+    """Return a number or a 0-d array of NumPy as a number of Python, and all else as it is."""
+    # Dynamo does not look for an attribute of a number that may change between calls.
+    is_numpy = not isinstance(value, (float, int)) and getattr(value, "ndim", None) == 0
+    number: float = value.item() if is_numpy else value
+    return number
+
+
+def as_temperature(temperature: float | Tensor) -> float | Tensor:
+    """Return a temperature that was checked as a number of Python or a 0-d tensor."""
+    if isinstance(temperature, Tensor):
+        check_temperature(temperature)
+        return temperature.squeeze(0) if temperature.ndim else temperature
+    number = as_number(temperature)
+    check_temperature(number)
+    return number
+
+
 def check_temperature(temperature: float | Tensor) -> None:
-    """Raise TypeError or ValueError unless it is a positive float or a 0-d floating tensor.
+    """Raise TypeError or ValueError unless it is a positive float or a floating tensor [] or [1].
 
     The value of a tensor is not checked: reading it from another device would synchronize.
     """
     if isinstance(temperature, Tensor):
-        if temperature.ndim != 0:
+        if temperature.ndim > 1 or temperature.numel() != 1:
             raise ValueError(
-                "temperature must be a float or a 0-d tensor, got a tensor of shape "
-                f"{tuple(temperature.shape)}"
+                "temperature must be a float or a tensor of shape () or (1,), got a tensor of "
+                f"shape {tuple(temperature.shape)}"
             )
         _check_dtype("temperature", temperature)
     elif isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
         raise TypeError(
-            f"temperature must be a float or a 0-d tensor, got {type(temperature).__name__}"
+            "temperature must be a float or a tensor of shape () or (1,), got "
+            f"{type(temperature).__name__}"
         )
     else:
         _check_number("temperature", temperature, 0, "positive and finite")
@@ -114,6 +158,16 @@ def check_operator_temperature(temperature: Tensor) -> None:
         raise TypeError(f"temperature must be float64, got {temperature.dtype}")
     if temperature.device.type != "cpu":
         raise ValueError(f"temperature must be on the CPU, got {temperature.device}")
+
+
+def check_max_scale(max_scale: float, temperature: float | Tensor) -> None:
+    """Raise ValueError unless it is positive and finite, and the temperature is a tensor."""
+    _check_number("max_scale", max_scale, 0, "positive and finite")
+    if not isinstance(temperature, Tensor):
+        raise ValueError(
+            f"max_scale={max_scale} clamps a learned temperature: pass an nn.Parameter as the "
+            f"temperature, got {temperature}"
+        )
 
 
 def check_eps(eps: float) -> None:

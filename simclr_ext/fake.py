@@ -15,9 +15,9 @@ from simclr_ext._checks import (
     check_contrastive_saved,
     check_operands,
     check_operator_temperature,
+    check_operator_views,
     check_rows,
     check_saved,
-    check_views,
 )
 from simclr_ext.reference import compute_dtype
 from simclr_ext.tiled.problem import Problem
@@ -104,7 +104,7 @@ def _nt_xent(layout: Layout) -> Callable[..., Results]:
     def forward(
         z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
     ) -> Results:
-        check_views(z0, z1)
+        check_operator_views(z0, z1)
         check_operator_temperature(temperature)
         rows = 2 * z0.shape[0]
         return layout(z0, rows, rows, normalize)

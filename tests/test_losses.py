@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, distributed, nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from simclr_ext import NTXentLoss, nt_xent_loss
 from simclr_ext.tiled import schedule
@@ -58,19 +61,212 @@ def test_module_takes_the_positional_arguments_of_lightly() -> None:
     assert NTXentLoss(0.1, 0, False).temperature == 0.1
     with pytest.raises(NotImplementedError, match=r"memory_bank_size must be 0, got 4096"):
         NTXentLoss(0.1, 4096)
-    with pytest.raises(NotImplementedError, match="gather_distributed"):
+
+
+@pytest.fixture
+def _no_group_remains() -> Iterator[None]:
+    yield
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("_no_group_remains")
+def test_gathering_is_accepted_in_one_process_and_refused_in_several() -> None:
+    z0, z1 = torch.randn(2, 6, 4)
+    module = NTXentLoss(0.1, gather_distributed=True)
+    expected = NTXentLoss(0.1)(z0, z1)
+    assert torch.equal(module(z0, z1), expected)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    assert torch.equal(NTXentLoss(0.1, gather_distributed=True)(z0, z1), expected)
+    distributed.destroy_process_group()
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    message = "negatives from all processes, which are not implemented yet, and there are 2"
+    with pytest.raises(NotImplementedError, match=message):
         NTXentLoss(0.1, gather_distributed=True)
+    with pytest.raises(NotImplementedError, match=message):
+        module(z0, z1)  # built before there were two
+    assert torch.equal(NTXentLoss(0.1)(z0, z1), expected)
 
 
-def test_temperature_can_be_learned() -> None:
-    module = NTXentLoss(nn.Parameter(torch.tensor(0.5)))
+BACKENDS = pytest.mark.parametrize("backend", ["fused", "tiled", "reference"])
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    ("join", "split"),
+    [
+        (torch.cat, lambda z: z.chunk(2)),
+        (lambda views: torch.stack(views, 1).flatten(0, 1), lambda z: (z[0::2], z[1::2])),
+        (lambda views: torch.stack(views, 1), lambda z: z.unbind(1)),
+    ],
+    ids=["stacked", "interleaved", "views"],
+)
+def test_one_tensor_is_split_by_the_caller(join: object, split: object, backend: str) -> None:
+    views = torch.randn(2, 7, 5, dtype=torch.float64)
+    z, apart = join(list(views)).requires_grad_(), views.clone().requires_grad_()
+    nt_xent_loss(*split(z), 0.2, backend=backend).backward()
+    nt_xent_loss(*apart, 0.2, backend="reference").backward()
+    torch.testing.assert_close(z.grad, join(list(apart.grad)))
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    ("first", "second", "gradients"),
+    [
+        (torch.bfloat16, torch.float32, torch.float32),
+        (torch.float16, torch.bfloat16, torch.float32),
+        (torch.float32, torch.float64, torch.float64),
+    ],
+    ids=str,
+)
+def test_views_of_two_dtypes_are_promoted(
+    first: torch.dtype, second: torch.dtype, gradients: torch.dtype, backend: str
+) -> None:
+    z0, z1 = torch.randn(2, 9, 6)
+    z0, z1 = z0.to(first).requires_grad_(), z1.to(second).requires_grad_()
+    loss = nt_xent_loss(z0, z1, 0.2, backend=backend)
+    loss.backward()
+    truth = [z.detach().double().requires_grad_() for z in (z0, z1)]
+    expected = nt_xent_loss(*truth, 0.2, backend="reference")
+    expected.backward()
+    assert (loss.dtype, z0.grad.dtype, z1.grad.dtype) == (gradients, first, second)
+    torch.testing.assert_close(loss, expected.to(gradients))
+    for z, exact in zip((z0, z1), truth, strict=True):
+        torch.testing.assert_close(z.grad, exact.grad.to(z.dtype))
+
+
+def test_a_float16_view_of_zeros_has_a_finite_gradient_beside_a_float32_view() -> None:
+    z0 = torch.zeros(4, 3, dtype=torch.float16, requires_grad=True)
+    nt_xent_loss(z0, torch.randn(4, 3)).backward()
+    assert z0.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "number",
+    [np.float16(0.25), np.float32(0.25), np.float64(0.25), np.array(0.25)],
+    ids=lambda number: type(number).__name__,
+)
+def test_numbers_of_numpy_are_numbers(number: float) -> None:
+    z0, z1 = torch.randn(2, 6, 4)
+    expected = nt_xent_loss(z0, z1, 0.25, eps=0.25)
+    assert torch.equal(nt_xent_loss(z0, z1, number, eps=number), expected)
+    module = NTXentLoss(number, eps=number)
+    assert torch.equal(module(z0, z1), expected)
+    assert isinstance(module.temperature, float)
+
+
+SHAPES = pytest.mark.parametrize("shape", [(), (1,)], ids=["scalar", "one element"])
+
+
+@BACKENDS
+@SHAPES
+def test_temperature_can_be_learned(shape: tuple[int, ...], backend: str) -> None:
+    module = NTXentLoss(nn.Parameter(torch.full(shape, 0.5)), backend=backend)
     assert [name for name, _ in module.named_parameters()] == ["temperature"]
     z0, z1 = torch.randn(2, 16, 4)
-    module(z0, z1).backward()
-    assert module.temperature.grad.shape == ()
-    step = 1e-3
-    slope = (nt_xent_loss(z0, z1, 0.5 + step) - nt_xent_loss(z0, z1, 0.5 - step)) / (2 * step)
-    torch.testing.assert_close(module.temperature.grad, slope, rtol=1e-3, atol=1e-5)
+    loss = module(z0, z1)
+    assert loss.shape == ()
+    loss.backward()
+    assert module.temperature.grad.shape == shape
+    exact = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    nt_xent_loss(z0.double(), z1.double(), exact, backend="reference").backward()
+    torch.testing.assert_close(module.temperature.grad, exact.grad.float().reshape(shape))
+
+
+@SHAPES
+@pytest.mark.parametrize("learned", [True, False], ids=["parameter", "buffer"])
+def test_a_tensor_temperature_is_a_parameter_or_a_buffer(
+    learned: bool, shape: tuple[int, ...]
+) -> None:
+    value = torch.full(shape, 0.3)
+    module = NTXentLoss(nn.Parameter(value) if learned else value)
+    names = [
+        [name for name, _ in own] for own in (module.named_parameters(), module.named_buffers())
+    ]
+    assert names == ([["temperature"], []] if learned else [[], ["temperature"]])
+    other = NTXentLoss(nn.Parameter(torch.ones(shape)) if learned else torch.ones(shape))
+    other.load_state_dict(module.state_dict())
+    z0, z1 = torch.randn(2, 6, 4)
+    for same in (other, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert torch.equal(same(z0, z1), nt_xent_loss(z0, z1, value))
+    assert copy.deepcopy(module).temperature is not module.temperature
+    assert module.to("meta", torch.float64).temperature.device.type == "meta"
+    assert module.temperature.dtype == torch.float64
+
+
+class TestMaxScale:
+    """max_scale: max(T, 1 / max_scale), and below that only gradients that raise T."""
+
+    @BACKENDS
+    @SHAPES
+    @pytest.mark.parametrize("temperature", [0.5, 0.1, 0.02, -1.0])
+    def test_value_and_gradients(
+        self, temperature: float, shape: tuple[int, ...], backend: str
+    ) -> None:
+        t = nn.Parameter(torch.full(shape, 0.5, dtype=torch.float64))
+        module = NTXentLoss(t, max_scale=8, backend=backend)
+        with torch.no_grad():
+            t.fill_(temperature)
+        z = torch.randn(12, 4, dtype=torch.float64)
+        for sign in (-1, 1):  # a descent raises T if positives are far, and lowers it if near
+            z0 = z.clone().requires_grad_()
+            t.grad = None
+            loss = module(z0, sign * z)
+            loss.backward()
+            x = z.clone().requires_grad_()
+            used = torch.tensor(max(temperature, 1 / 8), dtype=torch.float64, requires_grad=True)
+            expected = nt_xent_loss(x, sign * z, used, backend="reference")
+            expected.backward()
+            torch.testing.assert_close(loss, expected)
+            torch.testing.assert_close(z0.grad, x.grad)
+            passes = sign == -1 or temperature >= 1 / 8
+            slope = used.grad if passes else torch.zeros_like(used)
+            torch.testing.assert_close(t.grad, slope.reshape(shape))
+            assert used.grad.sign() == sign
+            assert t.item() == temperature  # the parameter is left alone
+
+    def test_a_learned_temperature_stays_at_the_bound_and_comes_back(self) -> None:
+        module = NTXentLoss(nn.Parameter(torch.tensor(0.5)), max_scale=10)
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.02)
+        z = torch.randn(16, 8)
+
+        def train(z1: Tensor) -> float:
+            for _ in range(60):
+                optimizer.zero_grad()
+                module(z, z1).backward()
+                optimizer.step()
+            return module.temperature.item()
+
+        assert 0.05 < train(z) < 0.1  # at most a step below
+        assert train(torch.randn(16, 8)) > 0.3
+
+    def test_arguments(self) -> None:
+        learned = nn.Parameter(torch.tensor(0.5))
+        assert ", max_scale=100.0" in repr(NTXentLoss(learned, max_scale=np.float32(100)))
+        for value in (0, -1, math.inf, math.nan):
+            with pytest.raises(ValueError, match=rf"max_scale must be positive .* got {value}"):
+                NTXentLoss(learned, max_scale=value)
+        with pytest.raises(ValueError, match=r"max_scale=100 clamps a learned .* got 0\.5"):
+            NTXentLoss(0.5, max_scale=100)
+
+
+@pytest.mark.parametrize("backend", ["fused", "tiled"])
+def test_what_foreign_trainers_need_is_compiled_into_one_graph(backend: str) -> None:
+    torch.compiler.reset()
+    module = NTXentLoss(
+        nn.Parameter(torch.full((1,), 0.02)), 0, True, max_scale=10, backend=backend
+    )
+
+    def loss(z: Tensor) -> Tensor:
+        z0, z1 = z.chunk(2)
+        return module(z0.bfloat16(), z1)
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    z = torch.randn(12, 4, requires_grad=True)
+    inputs = (z, module.temperature)
+    expected = torch.autograd.grad(loss(z), inputs)
+    torch.testing.assert_close(torch.autograd.grad(compiled(z), inputs), expected)
+    torch.testing.assert_close(compiled(z), loss(z))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
@@ -198,13 +394,20 @@ class TestErrors:
             (z[:0], z[:0], ValueError, r"N >= 1.*\(0, 3\)"),
             (z[:, :0], z[:, :0], ValueError, r"D >= 1.*\(4, 0\)"),
             (z, z[:3], ValueError, r"z1 must have the shape of z0, \(4, 3\), got \(3, 3\)"),
-            (z, z.double(), TypeError, r"z1 .*torch.float32, got torch.float64"),
             (z.int(), z.int(), TypeError, r"z0 must have a floating dtype, got torch.int32"),
             (z, z.int(), TypeError, r"z1 must have a floating dtype, got torch.int32"),
             (z.cfloat(), z.cfloat(), TypeError, r"z0 must have a floating dtype"),
             (z, z.to("meta"), ValueError, r"z1 must be on the device of z0, cpu, got meta"),
             (*[z.to(torch.float8_e5m2)] * 2, TypeError, r"z0 must .* got torch.float8_e5m2"),
             (z.tolist(), z, TypeError, r"z0 must be a torch.Tensor, got list"),
+            (
+                z,
+                None,
+                TypeError,
+                r"z1 is missing: .* \*z\.chunk\(2\) if .* z\[0::2\], z\[1::2\] if",
+            ),
+            (z[:, None].expand(4, 2, 3), None, TypeError, r"of z \[N, 2, D\], \*z\.unbind\(1\)"),
+            (z[:, None].expand(4, 8, 3), None, TypeError, r"pairs two views .* \(4, 8, 3\)"),
         ],
     )
     def test_views(
@@ -212,6 +415,14 @@ class TestErrors:
     ) -> None:
         with pytest.raises(error, match=message):
             nt_xent_loss(z0, z1, backend=backend)
+        with pytest.raises(error, match=message):
+            NTXentLoss(backend=backend)(z0, z1)
+
+    def test_more_than_two_views(self) -> None:
+        with pytest.raises(ValueError, match=r"temperature must be .* got a tensor of shape .4, 3"):
+            nt_xent_loss(self.z, self.z, self.z)
+        with pytest.raises(TypeError, match="positional arguments"):
+            NTXentLoss()(self.z, self.z, self.z)
 
     @pytest.mark.parametrize("backend", ["fused", "tiled", "reference"])
     @pytest.mark.parametrize(
@@ -222,7 +433,11 @@ class TestErrors:
             ({"temperature": math.nan}, ValueError, "got nan"),
             ({"temperature": math.inf}, ValueError, "got inf"),
             ({"temperature": torch.tensor(-2.0)}, ValueError, r"temperature .* got -2"),
-            ({"temperature": torch.ones(1)}, ValueError, r"0-d tensor, got .*\(1,\)"),
+            ({"temperature": torch.ones(2)}, ValueError, r"shape \(\) or \(1,\), got .*\(2,\)"),
+            ({"temperature": torch.ones(1, 1)}, ValueError, r"got a tensor of shape \(1, 1\)"),
+            ({"temperature": np.float32(-1)}, ValueError, "positive and finite, got -1"),
+            ({"temperature": np.ones(1)}, TypeError, "temperature must be .* got ndarray"),
+            ({"temperature": np.bool_(True)}, TypeError, "temperature must be .* got bool"),
             ({"temperature": torch.tensor(1)}, TypeError, "floating dtype, got torch.int64"),
             ({"temperature": "0.5"}, TypeError, "temperature must be a float .* got str"),
             ({"temperature": True}, TypeError, "temperature must be a float .* got bool"),

@@ -14,10 +14,10 @@ from simclr_ext._checks import (
     check_eps,
     check_operands,
     check_operator_temperature,
+    check_operator_views,
     check_rows,
     check_saved,
     check_temperature_value,
-    check_views,
 )
 from simclr_ext.tiled.pair_weights import PairWeights, grad_of_rows
 from simclr_ext.tiled.pairing import Pairing
@@ -142,7 +142,7 @@ def nt_xent_forward(
         loss [2N]; lse [2N] in :func:`sum_dtype`; the rows z [2N, D] and inv_norm [2N] or [0], as
         :func:`join_rows` returns them.
     """
-    check_views(z0, z1)
+    check_operator_views(z0, z1)
     check_operator_temperature(temperature)
     check_eps(eps)
     problem, pairing = _nt_xent(2 * len(z0))
