@@ -11,7 +11,6 @@ Markdown, and writes the rows to a CSV file.
 from __future__ import annotations
 
 import argparse
-import csv
 import functools
 import platform
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 import simclr_ext
+from benchmarks import write_rows
 from simclr_ext.bench.measure import interleaved
 from simclr_ext.trainer.config import AugmentConfig
 from simclr_ext.trainer.views.augment import Augment
@@ -105,10 +105,7 @@ def main() -> None:
     rows = [row for case in CASES for row in time_case(case, args.rounds)]
     print_table(rows)
     if args.out is not None:
-        with args.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(args.out, rows[0], rows)
 
 
 def time_case(case: Case, rounds: int) -> list[Row]:

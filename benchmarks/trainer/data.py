@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from benchmarks import processor
+from benchmarks import processor, write_rows
 from benchmarks.trainer.photographs import photograph, write_photographs
 from simclr_ext.trainer.config import AugmentConfig, ResolvedConfig, TrainConfig
 from simclr_ext.trainer.data import Dataset, LazyImages, Part
@@ -193,10 +193,7 @@ def main() -> None:
                 rows += measure(case, images, workers, args.device, args.rounds)
     print(table(rows))
     if args.out is not None:
-        with args.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(args.out, COLUMNS, rows)
 
 
 def make_images(case: Case, folder: Path) -> tuple[str, ...] | Tensor:

@@ -7,7 +7,6 @@ anything is timed, the two-pass gradient is checked against the one-pass one in 
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
 import math
@@ -20,7 +19,7 @@ import torch
 from torch import nn
 from torch.amp import GradScaler
 
-from benchmarks import RESULTS, ROOT
+from benchmarks import RESULTS, ROOT, write_rows
 from simclr_ext import nt_xent_loss
 from simclr_ext.trainer import PRESETS
 from simclr_ext.trainer.data import Dataset, Part
@@ -52,10 +51,7 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
-    with OUT.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(OUT, rows[0], rows)
 
 
 def measure(batch: int, chunk: int, threads: int) -> dict[str, float]:

@@ -9,7 +9,6 @@ ones in every step, made beforehand. What the first takes longer is the share.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import statistics
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from benchmarks import processor
+from benchmarks import processor, write_rows
 from benchmarks.trainer.data import CASES, Case, make_images, repeated
 from simclr_ext.trainer.config import PRESETS, OptimConfig, ResolvedConfig, TrainConfig
 from simclr_ext.trainer.model.simclr import build_model
@@ -102,10 +101,7 @@ def main() -> None:
             rows += measure(recipe, make_images(recipe.case, Path(folder)), args.steps)
     print(table(rows))
     if args.out is not None:
-        with args.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(args.out, COLUMNS, rows)
 
 
 def measure(recipe: Recipe, images: tuple[str, ...] | Tensor, steps: int) -> list[Row]:

@@ -160,7 +160,7 @@ def test_finetune_decodes_the_labeled_images_alone(checkpoint: Path, folder: Pat
     labeled = stratified_subset(data.train.labels.numpy(), 0.5, seed=3)
     for row in set(range(28)) - set(labeled.tolist()):
         # The header, from which the size is read, is kept.
-        path = Path(data.train.images.name(row))
+        path = Path(data.train.images.reader.name(int(data.train.images.rows[row])))
         path.write_bytes(path.read_bytes()[:60])
     config = FinetuneConfig(str(checkpoint), labels=0.5, seed=3, sgd=SHORT)
     assert finetune_checkpoint(config).images == 14

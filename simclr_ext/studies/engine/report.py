@@ -100,7 +100,7 @@ def orderings(found: Sequence[Ordering]) -> str:
 
 def _recipe(context: Context) -> str:
     data, config = context.data, context.config
-    labeled = len(data.train.labeled)
+    labeled = data.train.label_count
     some = "" if labeled == len(data.train) else f" ({labeled:,} with labels)"
     return (
         f"{len(data.train):,} training{some} and {len(data.test):,} test images of "

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.atomic import write_text
-from simclr_ext.trainer.commands.session import Session, open_session
+from simclr_ext.trainer.commands.session import Session, open_for, open_session
 from simclr_ext.trainer.config.commands import NeighborsConfig
-from simclr_ext.trainer.data import Dataset, LazyImages, Part, absolute_data, open_data
+from simclr_ext.trainer.data import Dataset, LazyImages, Part, absolute_data
 from simclr_ext.trainer.pages.neighbors import neighbors_page
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.knn import find_neighbors
@@ -52,26 +53,26 @@ def run_neighbors(config: NeighborsConfig, module: nn.Module | None = None) -> N
     table, page = folder / "neighbors.csv", folder / "neighbors.html"
     write_text(table, _table(data, queries.train, similarities, rows))
     shown = queries.train.take(torch.arange(min(len(queries.train), config.pictures)))
-    names = data.class_names
-    # The queries' classes are not those of the index, even if they have the same names.
-    shown = shown.without_labels()
-    write_text(page, neighbors_page(queries.name, shown, data.train, rows[: len(shown)], names))
+    nearest = rows[: len(shown)]
+    write_text(page, neighbors_page(queries.name, shown, data.train, nearest, data.class_names))
     ids = tuple(tuple(map(os.fsdecode, data.train.ids[row])) for row in rows.numpy())
     return NeighborsResult((table, page), similarities, ids)
 
 
 def _queries(session: Session, config: NeighborsConfig) -> Dataset:
-    """Return the images to find neighbors for, all in one part."""
-    run = session.checkpoint.config
-    options = dataclasses.replace(
-        run.images, labels=False, test_share=0.0, on_broken=config.on_broken
-    )
-    name, root = absolute_data(config.queries), config.data_root or run.data_root
-    queries = open_data(name, root, config.download, options, config.workers, load=False)
+    """Return the images to find neighbors for, all in one part.
+
+    Raises:
+        DataError: As for `open_for`, or they have test images apart.
+    """
+    run, name = session.checkpoint.config, absolute_data(config.queries)
+    # Without labels there is no split but the data set's own.
+    queries = open_for(run, name, dataclasses.replace(run.images, labels=False), config, load=False)
+    if len(queries.test) > 0:
+        raise DataError(f"queries: {name} has training and test images: name one of the folders")
     # The queries are cropped if the images of the index are.
     crop = isinstance(session.data.train.images, LazyImages)
-    queries = queries.with_lazy(lambda images: dataclasses.replace(images, crop=crop))
-    return queries.at(run.side, config.workers).with_channels(run.channels)
+    return queries.with_lazy(lambda images: dataclasses.replace(images, crop=crop))
 
 
 def _table(data: Dataset, queries: Part, similarities: Tensor, rows: Tensor) -> str:

@@ -14,6 +14,7 @@ from torch import nn
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import RunFolderError
 from simclr_ext.options.threads import threads
+from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.config.commands import CheckpointConfig
 from simclr_ext.trainer.config.images import ImagesConfig
 from simclr_ext.trainer.data import Dataset, absolute_data, open_data
@@ -114,15 +115,37 @@ def open_session(
     check_device(config.device)
     with threads(config.threads):
         run = checkpoint.config
-        root = config.data_root or run.data_root
         name = run.data if config.data is None else absolute_data(config.data)
         # The run's images are split as they were for the run.
         images = run.images if name == run.data else ImagesConfig(background=run.images.background)
-        images = dataclasses.replace(images, on_broken=config.on_broken)
         if not split:
             images = dataclasses.replace(images, test_share=0.0)
-        data = open_data(name, root, config.download, images, config.workers)
-        data = data.at(run.side, config.workers).with_channels(run.channels)
-        for text in data.broken:
-            say(f"left out: {text}")
+        data = open_for(run, name, images, config)
         yield Session(path, checkpoint, data, torch.device(config.device), module)
+
+
+def open_for(
+    run: ResolvedConfig,
+    name: str,
+    images: ImagesConfig,
+    config: CheckpointConfig,
+    load: bool = True,
+) -> Dataset:
+    """Return images for a trained model, with its side and number of channels.
+
+    Args:
+        run: The model's configuration.
+        name: The data set.
+        images: How they are read and split, but for broken ones.
+        config: The command's options.
+        load: As for `open_data`.
+
+    Raises:
+        DataError: They cannot be read, or do not suit the model.
+    """
+    root = config.data_root or run.data_root
+    images = dataclasses.replace(images, on_broken=config.on_broken)
+    data = open_data(name, root, config.download, images, config.workers, load=load)
+    for text in data.broken:
+        say(f"left out: {text}")
+    return data.at(run.side, config.workers).with_channels(run.channels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -72,9 +73,14 @@ class Part:
 
     @property
     def labeled(self) -> Part:
-        """The images that have a label."""
+        """The images that have a label; in memory, they may be copied."""
         has = self.labels != NO_LABEL
         return self if bool(has.all()) else self.take(has.nonzero()[:, 0])
+
+    @property
+    def label_count(self) -> int:
+        """Number of images that have a label."""
+        return int((self.labels != NO_LABEL).sum())
 
     def without_labels(self) -> Part:
         """Return the same images without labels."""
@@ -102,7 +108,7 @@ class Dataset:
     @property
     def summary(self) -> str:
         """A line on the images, for people."""
-        labeled = len(self.train.labeled)
+        labeled = self.train.label_count
         parts = [f"{len(self.train):,} training images"]
         if self.class_names and labeled < len(self.train):
             parts[0] += f" ({labeled:,} with labels)"
@@ -135,19 +141,18 @@ class Dataset:
         parts = {"train": self.train, "test": self.test}
         return {name: part for name, part in parts.items() if len(part) > 0}
 
-    @property
+    @functools.cached_property
     def labeled(self) -> Dataset:
         """The images that have a label.
 
         Raises:
             DataError: There are not two classes among them, or no test images.
         """
-        data = self._with_parts(lambda part: part.labeled)
         if not self.class_names:
             raise DataError(f"{self.name} has no labels, or a single class")
-        if len(data.test) == 0:
+        if self.test.label_count == 0:
             raise DataError(f"{self.name} has no labeled test images: set images.test_share")
-        return data
+        return self._with_parts(lambda part: part.labeled)
 
     def unseen(self, images: int, seed: int) -> tuple[str, Part]:
         """Return "test" and the test images; if there are none, "training" and some of those.
@@ -169,7 +174,7 @@ class Dataset:
     @property
     def has_labels(self) -> bool:
         """Whether a representation can be evaluated: two classes, and labeled test images."""
-        return bool(self.class_names) and len(self.test.labeled) > 0
+        return bool(self.class_names) and self.test.label_count > 0
 
     def without_labels(self) -> Dataset:
         """Return the same images without labels."""

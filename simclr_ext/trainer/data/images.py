@@ -132,10 +132,6 @@ class LazyImages:
                 images[place] = image
         return images
 
-    def name(self, index: int) -> str:
-        """Return an image's name for messages."""
-        return self.reader.name(int(self.rows[index]))
-
     @contextmanager
     def open(self, index: int) -> Iterator[Picture]:
         """Open an image, which is decoded within the block.

@@ -66,18 +66,21 @@ def from_python(data: Any) -> Listing | Dataset:
     """Return the data set in map-style data sets.
 
     Args:
-        data: A `Dataset`; or a map-style data set of training images; or two, the second of test
-            images. Items
-            are PIL images or uint8 tensors [C, H, W], or tuples (image, label). Tensors of one
-            shape are kept in memory, with any C. Labels are read from `targets` or `labels` if
-            there are such lists, otherwise from every item; names of classes from `classes`.
+        data: A `Dataset`; or a map-style data set of training images; or a tuple of two, the second
+            of test images. Items are PIL images or uint8 tensors [C, H, W], or tuples (image,
+            label). Tensors of one shape are kept in memory, with any C. Labels are read from
+            `targets` or `labels` if there are such lists, otherwise from every item; names of
+            classes from `classes`.
 
     Raises:
-        DataError: A part has no length or no images, or its items are something else.
+        DataError: There are more than two parts, one has no length or no images, or its items are
+            something else.
     """
     if isinstance(data, Dataset):
         return data
     parts = data if isinstance(data, tuple) else (data,)
+    if len(parts) not in (1, 2):
+        raise DataError(f"data must be a map-style data set, or two, got {len(parts)}")
     for part in parts:
         if not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
             raise DataError(f"data must be a map-style data set, or two, got {type(part).__name__}")
@@ -125,7 +128,8 @@ def _labels(part: Any) -> NDArray[np.int64]:
         DataError: A label is not an integer from 0.
     """
     for attribute in ("targets", "labels"):
-        if len(found := getattr(part, attribute, ())) == len(part):
+        found: Any = getattr(part, attribute, None)
+        if hasattr(found, "__len__") and len(found) == len(part):
             labels = np.asarray(found)
             break
     else:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from simclr_ext.cli import main
+from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.api import find_neighbors
 from simclr_ext.trainer.config import NeighborsConfig
 
@@ -37,6 +38,21 @@ def test_the_same_image_is_the_nearest(checkpoint: Path, tmp_path: Path) -> None
     ]  # fmt: skip
     assert (rows[0]["neighbor"], rows[0]["class"], rows[0]["similarity"]) == ("3", "ant", "1.0000")
     assert page.read_text(encoding="utf-8").count("<img") == 2 * 4
+
+
+def test_queries_are_read_whole_or_refused(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    (new / "broken.png").write_bytes(b"no image")
+    options = NeighborsConfig(str(checkpoint), queries=str(new), on_broken="skip")
+    assert len(find_neighbors(options).ids) == 2
+    assert "left out: " in capsys.readouterr().err
+    for part, name in (("train", "3.png"), ("test", "7.png")):
+        (new / part).mkdir()
+        (new / name).rename(new / part / name)
+    with pytest.raises(DataError, match="new has training and test images: name one of"):
+        find_neighbors(options)
 
 
 def test_command(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

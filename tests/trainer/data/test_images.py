@@ -77,7 +77,7 @@ BROKEN = {
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_broken_file_is_named(tmp_path: Path, content: bytes, workers: int) -> None:
     files = write(tmp_path, side=8, workers=workers)
-    Path(files.name(3)).write_bytes(content)
+    Path(files.reader.name(3)).write_bytes(content)
     with pytest.raises(DataError, match=r"3\.jpg: not a readable image"):
         files[:]
     assert len(files[:3]) == 3
@@ -85,7 +85,7 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes, workers: int) ->
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     files = write(tmp_path, side=8)
-    Path(files.name(2)).unlink()
+    Path(files.reader.name(2)).unlink()
     for use in (lambda: files[:], lambda: header(files, 2), lambda: list(files.versions())):
         with pytest.raises(DataError, match=r"2\.jpg: not a readable image"):
             use()
@@ -101,7 +101,7 @@ def test_sizes_and_versions(tmp_path: Path) -> None:
     files = write(tmp_path)
     assert [header(files, row) for row in range(8)] == [(size, 3) for size in SIZES * 2]
     before = list(files.versions())
-    path = files.name(1)
+    path = files.reader.name(1)
     os.utime(path, ns=(0, 10**18))
     after = list(files.versions())
     assert after[1] == (path, Path(path).stat().st_size, 10**18)
@@ -110,7 +110,7 @@ def test_sizes_and_versions(tmp_path: Path) -> None:
 
 def test_without_a_crop_the_whole_image_is_resized(tmp_path: Path) -> None:
     files = dataclasses.replace(write(tmp_path, count=1, side=10), crop=False)
-    with Image.open(files.name(0)) as image:
+    with Image.open(files.reader.name(0)) as image:
         expected = np.asarray(image.resize((10, 10), Image.Resampling.BILINEAR)).astype(int)
     found = files[:][0].permute(1, 2, 0).numpy().astype(int)
     assert np.abs(found - expected).max() <= 1

@@ -79,6 +79,11 @@ def test_labels_without_a_list_are_read_from_the_items(
     assert "reading the labels of every item of Subset" in capsys.readouterr().err
 
 
+def test_a_method_is_not_a_list_of_labels() -> None:
+    data = opened(Items(list(IMAGES), labels=lambda: [0] * 6))
+    assert data.train.labels.tolist() == [-1] * 6
+
+
 def test_tensors_of_many_channels() -> None:
     bands = torch.randint(256, (4, 5, 8, 8), dtype=torch.uint8)
     data = opened((Items(list(bands[:3])), Items(list(bands[3:]))))
@@ -102,6 +107,8 @@ class Stream(IterableDataset[Any]):
         (Stream(), "must be a map-style data set, or two, got Stream"),
         (iter([]), "must be a map-style data set, or two, got list_iterator"),
         (Items([]), "a Items without images"),
+        ((), "must be a map-style data set, or two, got 0"),
+        ((Items(list(IMAGES)),) * 3, "must be a map-style data set, or two, got 3"),
         (Items(["a.png"]), "images must be PIL images or tensors, got str"),
         (Items([IMAGES[0].float()]), r"data\[0\] must be uint8 .*, got torch.float32 \[3, 9, 7\]"),
         (Items([(IMAGES[0], "cat")]), "labels must be integers from 0, got <U3"),
