@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from simclr_ext._errors import BackendUnavailableError
 
 if TYPE_CHECKING:
+    from simclr_ext.backends.selection import BackendChoice, select_backend
     from simclr_ext.diagnostics import contrastive_metrics
     from simclr_ext.losses import NTXentLoss, nt_xent_loss
-    from simclr_ext.selection import BackendChoice, select_backend
 
 __all__ = [
     "BackendChoice",
@@ -29,18 +29,15 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
-    "BackendChoice": "selection",
+    "BackendChoice": "backends.selection",
     "NTXentLoss": "losses",
     "contrastive_metrics": "diagnostics",
     "nt_xent_loss": "losses",
-    "select_backend": "selection",
+    "select_backend": "backends.selection",
 }
-_SUBMODULES = ("losses", "ops", "reference", "selection", "tiled")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return import_module(f"{__name__}.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,6 +1,6 @@
 """Sources and flags of the compiled extension: one list for every way of building it.
 
-``setup.py`` (ahead of time) and ``_backend.py`` (at first use) read it as Python,
+``setup.py`` (ahead of time) and ``backends/loader.py`` (at first use) read it as Python,
 ``CMakeLists.txt`` as the JSON that this file prints when run. Standard library only: ``setup.py``
 and CMake run it where the package, or torch, cannot be imported.
 

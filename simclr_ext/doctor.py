@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 import simclr_ext
-from simclr_ext import _backend
 from simclr_ext._build_config import NoCuda
+from simclr_ext.backends import loader
+from simclr_ext.backends.selection import Backend, select_backend
 from simclr_ext.options.extras import EXTRA_PACKAGES
-from simclr_ext.selection import Backend, select_backend
 from simclr_ext.testing import error_budget, error_norm
 
 _QUANTITIES = ("loss", "grad_z0", "grad_z1", "grad_temperature")
@@ -33,14 +33,14 @@ def main() -> int:
     _row("C++ compiler", _compiler())
     _row("trainer", _trainer())
     try:
-        module = _backend.load()
+        module = loader.load()
     except simclr_ext.BackendUnavailableError as error:
         _row("kernels", "unavailable")
         print(f"\n{error}")
         return 1
     _row(
         "kernels",
-        f"built {_backend.how_built(module)} by {module.compiler} for torch "
+        f"built {loader.how_built(module)} by {module.compiler} for torch "
         f"{module.torch_version}, {module.__file__}",
     )
     _row("instruction set", f"{module.active_isa()} of {', '.join(module.available_isas())}")
@@ -102,19 +102,19 @@ def self_test(backend: Backend = "fused", device: torch.device | str = "cpu") ->
 
 
 def _gpus() -> list[torch.device]:
-    count = len(_backend.visible_capabilities())
+    count = len(loader.visible_capabilities())
     return [torch.device("cuda", index) for index in range(count)]
 
 
 def _cuda_kernels(module: ModuleType) -> str:
     if module.cuda_architectures:
         return f"for {', '.join(module.cuda_architectures)}, by CUDA {module.cuda_version}"
-    if _backend.how_built(module) == "ahead of time":
+    if loader.how_built(module) == "ahead of time":
         return (
             "none; to have them, reinstall with --no-build-isolation and SIMCLR_EXT_CUDA=1 where "
             "there is a CUDA toolkit"
         )
-    cuda = _backend.cuda_build()
+    cuda = loader.cuda_build()
     return f"none: {cuda.reason}" if isinstance(cuda, NoCuda) else "none"
 
 

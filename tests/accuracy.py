@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from simclr_ext import nt_xent_loss
-from simclr_ext.reference import compute_dtype
+from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.testing import error_budget, error_norm
 
 NAMES = ("loss", "grad_z0", "grad_z1", "grad_temperature")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simclr_ext.reference import compute_dtype, contrastive
+from simclr_ext.backends.reference import compute_dtype, contrastive
 from simclr_ext.testing import ROUNDINGS, error_budget, error_norm
 
 ALL = (True, True, True)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simclr_ext import _backend, ops
+from simclr_ext.backends import loader, ops
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -218,7 +218,7 @@ def main(seed: int, rounds: int) -> None:
         rounds: Forward calls in each process, followed by a backward call if they succeed.
     """
     faulthandler.enable()
-    for number, isa in enumerate(_backend.load().available_isas()):
+    for number, isa in enumerate(loader.load().available_isas()):
         child = os.fork()  # no thread has been started yet
         if child == 0:
             os.environ["SIMCLR_EXT_ISA"] = isa  # read at the first call

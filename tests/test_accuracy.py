@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from simclr_ext import nt_xent_loss
-from simclr_ext.tiled import schedule
+from simclr_ext.backends.tiled import schedule
 from tests.accuracy import check_accuracy, loss_and_grads
 
 # One tile up to N = 64; four blocks from 65; eight of up to 512 rows from 1024; ten at 2300.

@@ -28,9 +28,10 @@ SHIPPED = [
 
 USE = """
 import torch, simclr_ext
-from simclr_ext import _backend, doctor
+from simclr_ext import doctor
+from simclr_ext.backends import loader
 assert max(doctor.self_test().values()) <= 1
-print(_backend.how_built(_backend.load()), "|", simclr_ext.__file__)
+print(loader.how_built(loader.load()), "|", simclr_ext.__file__)
 """
 
 
@@ -141,7 +142,7 @@ def test_prebuilt_module_that_does_not_load_is_reported_and_compiled_again(
 
 FAIL = """
 import simclr_ext
-import simclr_ext._backend as backend
+import simclr_ext.backends.loader as backend
 try:
     backend.load()
 except simclr_ext.BackendUnavailableError as error:

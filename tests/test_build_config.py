@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from simclr_ext import _backend, _build_config
+from simclr_ext import _build_config
 from simclr_ext._build_config import BuildConfigError, CudaBuild, NoCuda
+from simclr_ext.backends import loader
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCH_HOME = Path(torch.__file__).parent
@@ -191,14 +192,14 @@ def test_first_use_compiles_for_the_gpus_at_hand(
     toolkit: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_backend, "visible_capabilities", lambda: gpus)
+    monkeypatch.setattr(loader, "visible_capabilities", lambda: gpus)
     monkeypatch.setattr(torch, "__file__", str(torch_of_cuda_13 / "__init__.py"))
     if mode is not None:
         monkeypatch.setenv("SIMCLR_EXT_CUDA", mode)
-    cuda = _backend.cuda_build()
+    cuda = loader.cuda_build()
     assert (cuda.architectures if isinstance(cuda, CudaBuild) else None) == expected
-    folder = _backend.jit_folder(cuda)
-    assert (folder == _backend.jit_folder(NoCuda("another reason"))) == (expected is None)
+    folder = loader.jit_folder(cuda)
+    assert (folder == loader.jit_folder(NoCuda("another reason"))) == (expected is None)
 
 
 def test_sources(torch_of_cuda_13: Path, toolkit: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from simclr_ext import ops
-from simclr_ext.tiled import schedule
+from simclr_ext.backends import ops
+from simclr_ext.backends.tiled import schedule
 from tests.contrastive import (
     Case,
     backward_args,

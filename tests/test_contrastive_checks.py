@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from simclr_ext import ops
+from simclr_ext.backends import ops
 from tests.contrastive import operators
 
 BACKENDS = pytest.mark.parametrize("backend", ["fused", "tiled"])

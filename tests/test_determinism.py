@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from simclr_ext import _backend
+from simclr_ext.backends import loader
 from tests.accuracy import loss_and_grads
 
 
@@ -56,8 +56,8 @@ def test_threads_of_torch_are_left_as_they_were() -> None:
 
 
 SELF_TEST = """
-import simclr_ext._backend, simclr_ext.doctor
-print(simclr_ext._backend.load().active_isa(), max(simclr_ext.doctor.self_test().values()))
+import simclr_ext.backends.loader, simclr_ext.doctor
+print(simclr_ext.backends.loader.load().active_isa(), max(simclr_ext.doctor.self_test().values()))
 """
 
 
@@ -71,7 +71,7 @@ def run_with_isa(isa: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("isa", _backend.load().available_isas())
+@pytest.mark.parametrize("isa", loader.load().available_isas())
 def test_instruction_set_can_be_forced(isa: str) -> None:
     result = run_with_isa(isa)
     assert result.returncode == 0, result.stderr

@@ -7,14 +7,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from simclr_ext import BackendUnavailableError, _backend, doctor
+from simclr_ext import BackendUnavailableError, doctor
+from simclr_ext.backends import loader
 
 
 def test_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main() == 0
     report = capsys.readouterr().out
     assert torch.__version__ in report
-    assert _backend.load().active_isa() in report
+    assert loader.load().active_isa() in report
     assert "CUDA kernels " in report
     assert "fused, since there are fused kernels for device cpu" in report
     assert "self-test      fused: loss" in report
@@ -41,7 +42,7 @@ def test_cuda_kernels(
     module: dict[str, object], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIMCLR_EXT_CUDA", "0")
-    monkeypatch.setattr(_backend, "visible_capabilities", lambda: [(9, 0)])
+    monkeypatch.setattr(loader, "visible_capabilities", lambda: [(9, 0)])
     row = doctor._cuda_kernels(SimpleNamespace(**{"__name__": "simclr_ext._C", **module}))
     assert re.match(expected, row)
 
@@ -61,7 +62,7 @@ def test_missing_kernels_are_explained(
     def unavailable() -> None:
         raise BackendUnavailableError("no C++ compiler; apt-get install g++")
 
-    monkeypatch.setattr(_backend, "load", unavailable)
+    monkeypatch.setattr(loader, "load", unavailable)
     assert doctor.main() == 1
     assert "apt-get install g++" in capsys.readouterr().out
 

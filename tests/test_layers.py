@@ -9,7 +9,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the bottom to the top. Of a group, none imports another.
 LAYERS = [
-    ["simclr_ext.options", "simclr_ext"],  # the loss: the files of the package itself
+    [
+        "simclr_ext.options",
+        "simclr_ext._checks",
+        "simclr_ext._build_config",
+        "simclr_ext._errors",
+        "simclr_ext._torch_compat",
+    ],
+    ["simclr_ext.backends"],
+    ["simclr_ext.losses", "simclr_ext.diagnostics", "simclr_ext.testing"],
+    ["simclr_ext"],
     [
         "simclr_ext.bench",
         "simclr_ext.trainer.seeds",

@@ -14,7 +14,7 @@ from torch import Tensor, distributed, nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from simclr_ext import NTXentLoss, nt_xent_loss
-from simclr_ext.tiled import schedule
+from simclr_ext.backends.tiled import schedule
 
 
 def test_reductions() -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from simclr_ext import NTXentLoss, nt_xent_loss, ops
-from simclr_ext.tiled import schedule
+from simclr_ext import NTXentLoss, nt_xent_loss
+from simclr_ext.backends import ops
+from simclr_ext.backends.tiled import schedule
 from tests.torch_faults import notices_a_float_of_a_module
 
 BACKENDS = pytest.mark.parametrize("backend", ["fused", "tiled"])

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from simclr_ext.reference import contrastive, nt_xent
+from simclr_ext.backends.reference import contrastive, nt_xent
 
 
 def similarity(x: list[float], y: list[float], normalize: bool, eps: float) -> float:

@@ -18,12 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from simclr_ext import (
     BackendChoice,
     BackendUnavailableError,
-    _backend,
     nt_xent_loss,
-    ops,
     select_backend,
-    selection,
 )
+from simclr_ext.backends import loader, ops, selection
 from tests.torch_faults import needs_fakes_of_cuda
 
 
@@ -40,7 +38,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     machine = SimpleNamespace(capability=(9, 0), cuda_architectures=["sm_80", "sm_90a"])
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: machine.capability)
     ops.register()  # the real kernels, which trace
-    monkeypatch.setattr(_backend, "load", lambda: machine)
+    monkeypatch.setattr(loader, "load", lambda: machine)
     with FakeTensorMode():
         yield machine
 
@@ -118,7 +116,7 @@ def test_failed_compilation_is_a_reason_and_is_tried_once(
         attempts.append(1)
         raise BackendUnavailableError("nvcc: out of memory")
 
-    monkeypatch.setattr(_backend, "load", fail)
+    monkeypatch.setattr(loader, "load", fail)
     z0, z1 = cuda_views()
     with pytest.warns(UserWarning, match="nvcc: out of memory"):
         nt_xent_loss(z0, z1)

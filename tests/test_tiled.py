@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from simclr_ext import _backend, fake, selection, tiled
 from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES
-from simclr_ext.tiled import rows, schedule, tiles
-from simclr_ext.tiled.pairing import Pairing
-from simclr_ext.tiled.problem import Problem, Tile
-from simclr_ext.tiled.rows import Rows
-from simclr_ext.tiled.tiles import Tiles
+from simclr_ext.backends import fake, loader, selection, tiled
+from simclr_ext.backends.tiled import rows, schedule, tiles
+from simclr_ext.backends.tiled.pairing import Pairing
+from simclr_ext.backends.tiled.problem import Problem, Tile
+from simclr_ext.backends.tiled.rows import Rows
+from simclr_ext.backends.tiled.tiles import Tiles
 from tests.accuracy import check_accuracy, loss_and_grads
 from tests.contrastive import Case, backward_args, check, forward, operators
 from tests.torch_faults import needs_fakes_of_cuda
@@ -254,6 +254,6 @@ def test_rows_and_columns_take_operations_that_torch_has_for_cuda(
 
 
 def test_the_compiled_kernels_have_the_same_limits() -> None:
-    compiled = _backend.load()
+    compiled = loader.load()
     assert compiled.cuda_max_dim == selection._CUDA_MAX_DIM
     assert compiled.safe_ranges == list(tiles._SAFE_SPAN.values())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from simclr_ext import ops
 from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES, OPERATOR_TAGS
+from simclr_ext.backends import ops
 from tests.torch_faults import VERSION
 
 

@@ -30,7 +30,7 @@ from simclr_ext._build_config import CudaBuild, NoCuda
 
 FOLDER = ROOT / "build" / "gpu_check"
 LIMIT = 300.0
-_MODULE = "simclr_ext._C"  # the module that simclr_ext/_backend.py tries first
+_MODULE = "simclr_ext._C"  # the module that simclr_ext/backends/loader.py tries first
 # These take longest, so they begin first.
 _SLOW = ("kernels_tf32x3", "kernels_tf32", "kernels_bf16", "kernels_fp16", "kernels_avx512")
 
@@ -43,18 +43,18 @@ def jobs(context: Context) -> Jobs:
     """Yield the one job of the step."""
 
     def on_gpu() -> Row:
-        from simclr_ext import _backend
+        from simclr_ext.backends import loader
 
-        cuda = _backend.cuda_build()
+        cuda = loader.cuda_build()
         if isinstance(cuda, NoCuda):
             raise BuildError(f"no CUDA kernels: {cuda.reason}")
         return build(cuda, log=lambda line: print(line, flush=True))
 
     def on_cpu() -> Row:
-        from simclr_ext import _backend
+        from simclr_ext.backends import loader
 
-        module = _backend.load()
-        return {"library": str(module.__file__), "built": _backend.how_built(module)}
+        module = loader.load()
+        return {"library": str(module.__file__), "built": loader.how_built(module)}
 
     yield Job("extension", on_gpu if context.on_gpu else on_cpu, LIMIT)
 
@@ -223,9 +223,9 @@ def _readable(mangled: str) -> str:
 
 
 if __name__ == "__main__":
-    from simclr_ext import _backend
+    from simclr_ext.backends import loader
 
-    result = build(_backend.cuda_build(), log=print)
+    result = build(loader.cuda_build(), log=print)
     for kernel in result["kernels"]:
         print(*kernel.values())
     print(f"{result['build_seconds']} s on {result['processors']} processors: {result['library']}")

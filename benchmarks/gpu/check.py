@@ -15,7 +15,7 @@ from benchmarks.gpu.job import Context, Job, Jobs, Row
 from benchmarks.gpu.precision import fp32_precision
 from benchmarks.gpu.sizes import Table
 from simclr_ext import nt_xent_loss
-from simclr_ext.selection import Backend
+from simclr_ext.backends.selection import Backend
 
 
 def jobs(context: Context, table: Table, backend: str, precisions: tuple[str, ...]) -> Jobs:

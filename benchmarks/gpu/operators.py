@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.cases import Case
-from simclr_ext import ops
+from simclr_ext.backends import ops
 
 SCALED_ON = {"cuda"}  # types of devices where rows are scaled by a power of two
 _UNIT_BYTES = 16

@@ -28,7 +28,7 @@ import simclr_ext
 from benchmarks import ROOT, processor
 from benchmarks.loss import memory, peers, rows
 from benchmarks.loss.cases import PLANS, Case, Plan
-from simclr_ext import _backend
+from simclr_ext.backends import loader
 from simclr_ext.bench import machine
 from simclr_ext.bench.baselines import Loss
 from simclr_ext.bench.machine import Pass
@@ -188,7 +188,7 @@ class Sweep:
 
 def environment(chosen: list[peers.Peer], skipped: Mapping[str, str]) -> dict[str, Any]:
     """Return the measurement environment."""
-    module = _backend.load()
+    module = loader.load()
     found = peers.versions(chosen)
     return {
         "commit": _commit(),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from simclr_ext._errors import BackendUnavailableError
+from simclr_ext.backends.selection import select_backend
 from simclr_ext.bench import machine
 from simclr_ext.bench.baselines import Loss, compiled, eager
 from simclr_ext.bench.config import BenchConfig
@@ -27,7 +28,6 @@ from simclr_ext.bench.memory import OUT_OF_MEMORY, allowance, attempt, limited, 
 from simclr_ext.losses import nt_xent_loss
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.threads import threads
-from simclr_ext.selection import select_backend
 
 BACKENDS: dict[str, Loss] = {
     name: functools.partial(nt_xent_loss, backend=name) for name in ("fused", "tiled")

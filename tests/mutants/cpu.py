@@ -206,7 +206,7 @@ FAULTS = [
     ),
     Fault(
         "gradients of the views swapped",
-        "simclr_ext/ops.py",
+        "simclr_ext/backends/ops.py",
         "grad_z[:n].to",
         "grad_z[-n:].to",
     ),

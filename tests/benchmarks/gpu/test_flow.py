@@ -28,15 +28,15 @@ import torch
 from benchmarks.gpu import build, check, operators, own, staged
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.precision import FLOAT32
-from simclr_ext import _backend
+from simclr_ext.backends import loader
 from simclr_ext._build_config import NoCuda
 first, again = (build.build(NoCuda("a test"), Path("build").resolve()) for _ in range(2))
 assert first["library"] == again["library"]
 assert any(first["files"].values()) and not any(again["files"].values())
 library = Path(first["library"])
 build.load(library)
-assert _backend.load().__file__ == str(library), _backend.load()
-assert _backend.how_built(_backend.load()) == "ahead of time"
+assert loader.load().__file__ == str(library), loader.load()
+assert loader.how_built(loader.load()) == "ahead of time"
 case = Case("fused", FLOAT32, 33, 24)
 assert check.check(case, torch.device("cpu"))["status"] == "ok"
 assert staged.check(case, torch.device("cpu"))["status"] == "ok"

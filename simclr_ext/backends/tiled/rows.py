@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES
-from simclr_ext.reference import compute_dtype
+from simclr_ext.backends.reference import compute_dtype
 
 HALF_TYPES = (torch.bfloat16, torch.float16)
 # Weights of half types are scaled so that the largest are about 2^8: for every batch size they are

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simclr_ext import ops, reference
 from simclr_ext._checks import (
     as_number,
     as_temperature,
@@ -18,8 +17,9 @@ from simclr_ext._checks import (
     operator_temperature,
     second_view_missing,
 )
-from simclr_ext.reference import REDUCTIONS, Reduction
-from simclr_ext.selection import (
+from simclr_ext.backends import ops, reference
+from simclr_ext.backends.reference import REDUCTIONS, Reduction
+from simclr_ext.backends.selection import (
     Backend,
     check_backend,
     select_backend,

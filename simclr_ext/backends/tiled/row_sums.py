@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from simclr_ext.tiled.problem import Tile
-from simclr_ext.tiled.rows import sum_dtype
-from simclr_ext.tiled.tiles import Tiles
+from simclr_ext.backends.tiled.problem import Tile
+from simclr_ext.backends.tiled.rows import sum_dtype
+from simclr_ext.backends.tiled.tiles import Tiles
 
 _LN_2 = math.log(2)
 

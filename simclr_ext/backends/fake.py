@@ -19,9 +19,9 @@ from simclr_ext._checks import (
     check_rows,
     check_saved,
 )
-from simclr_ext.reference import compute_dtype
-from simclr_ext.tiled.problem import Problem
-from simclr_ext.tiled.rows import multiplies_halves, sum_dtype
+from simclr_ext.backends.reference import compute_dtype
+from simclr_ext.backends.tiled.problem import Problem
+from simclr_ext.backends.tiled.rows import multiplies_halves, sum_dtype
 
 Results = tuple[Tensor, Tensor, Tensor, Tensor]
 

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from simclr_ext.tiled.pairing import Pairing
-from simclr_ext.tiled.problem import Problem, Tile
-from simclr_ext.tiled.rows import Rows
-from simclr_ext.tiled.schedule import schedule
+from simclr_ext.backends.tiled.pairing import Pairing
+from simclr_ext.backends.tiled.problem import Problem, Tile
+from simclr_ext.backends.tiled.rows import Rows
+from simclr_ext.backends.tiled.schedule import schedule
 
 LOG2_E = math.log2(math.e)
 # Up to this span of exponents, 2^x_ij and its sums neither overflow nor underflow without a shift.

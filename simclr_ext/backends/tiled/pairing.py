@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from simclr_ext.tiled.problem import Problem, Tile
+from simclr_ext.backends.tiled.problem import Problem, Tile
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from simclr_ext import _backend
 from simclr_ext._build_config import MIN_CAPABILITY
 from simclr_ext._errors import BackendUnavailableError
+from simclr_ext.backends import loader
 
 Backend = Literal["auto", "fused", "tiled", "reference"]
 BACKENDS = get_args(Backend)
@@ -131,7 +131,7 @@ def _cached_cuda_obstacle(device: torch.device) -> str | None:
             f"of {device} is {_version(capability)}"
         )
     try:
-        architectures = _backend.load().cuda_architectures
+        architectures = loader.load().cuda_architectures
     except BackendUnavailableError as error:
         return str(error)
     if not architectures:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from simclr_ext.tiled.pairing import Diagonal
-from simclr_ext.tiled.problem import Tile
-from simclr_ext.tiled.tiles import LOG2_E, Tiles
+from simclr_ext.backends.tiled.pairing import Diagonal
+from simclr_ext.backends.tiled.problem import Tile
+from simclr_ext.backends.tiled.tiles import LOG2_E, Tiles
 
 
 class PairWeights:

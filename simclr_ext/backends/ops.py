@@ -2,7 +2,7 @@
 
 ``torch.ops.simclr_ext.nt_xent_forward`` and ``nt_xent_backward`` are compiled, and documented in
 csrc/simclr_ext.h. ``nt_xent_tiled_forward`` and ``nt_xent_tiled_backward`` are their counterparts
-in :mod:`simclr_ext.tiled`, with the same schemas; so are ``contrastive_tiled_forward`` and
+in :mod:`simclr_ext.backends.tiled`, with the same schemas; so are ``contrastive_tiled_forward`` and
 ``contrastive_tiled_backward``, for any rows and columns.
 """
 
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from simclr_ext import _backend, fake, tiled
 from simclr_ext._checks import operator_temperature
 from simclr_ext._torch_compat import OPERATOR_TAGS
-from simclr_ext.reference import Reduction, reduce_rows
+from simclr_ext.backends import fake, loader, tiled
+from simclr_ext.backends.reference import Reduction, reduce_rows
 
 
 def nt_xent(
@@ -33,7 +33,7 @@ def nt_xent(
     eps: float,
     backend: str,
 ) -> Tensor:
-    """Return the reduced losses of the 2N rows of :func:`simclr_ext.reference.nt_xent`.
+    """Return the reduced losses of the 2N rows of :func:`simclr_ext.backends.reference.nt_xent`.
 
     Takes O(N D) memory: the 2N x 2N logits exist one tile at a time, on the CPU one per thread.
     Differentiable once, with respect to both views and to the temperature if it is a tensor.
@@ -74,7 +74,7 @@ def register() -> None:
 
 @functools.cache
 def _register_once() -> None:
-    _backend.load()
+    loader.load()
     torch.library.register_fake("simclr_ext::nt_xent_forward", fake.forward)
     torch.library.register_fake("simclr_ext::nt_xent_backward", fake.backward)
     torch.library.register_fake("simclr_ext::contrastive_forward", fake.contrastive_forward)

@@ -13,7 +13,7 @@ From top to bottom: operators; row_sums (forward) and pair_weights (backward); t
 pairing and rows; problem.
 """
 
-from simclr_ext.tiled.operators import (
+from simclr_ext.backends.tiled.operators import (
     contrastive_backward,
     contrastive_forward,
     nt_xent_backward,

@@ -19,12 +19,12 @@ from simclr_ext._checks import (
     check_saved,
     check_temperature_value,
 )
-from simclr_ext.tiled.pair_weights import PairWeights, grad_of_rows
-from simclr_ext.tiled.pairing import Pairing
-from simclr_ext.tiled.problem import Problem
-from simclr_ext.tiled.row_sums import RowSums
-from simclr_ext.tiled.rows import HALF_TYPES, join_rows, stored_rows, undo_normalization
-from simclr_ext.tiled.tiles import Tiles
+from simclr_ext.backends.tiled.pair_weights import PairWeights, grad_of_rows
+from simclr_ext.backends.tiled.pairing import Pairing
+from simclr_ext.backends.tiled.problem import Problem
+from simclr_ext.backends.tiled.row_sums import RowSums
+from simclr_ext.backends.tiled.rows import HALF_TYPES, join_rows, stored_rows, undo_normalization
+from simclr_ext.backends.tiled.tiles import Tiles
 
 
 def contrastive_forward(
@@ -38,7 +38,7 @@ def contrastive_forward(
     y_label: Tensor | None,
     owned: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""Compute the losses of :func:`simclr_ext.reference.contrastive`.
+    r"""Compute the losses of :func:`simclr_ext.backends.reference.contrastive`.
 
     .. math:: \ell_i = \log \sum_j \exp(s_{ij} / T) - \frac{1}{n_i T} \sum_{j \in p(i)} s_{ij}
 

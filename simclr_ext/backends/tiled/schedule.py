@@ -6,7 +6,7 @@ import itertools
 
 import torch
 
-from simclr_ext.tiled.problem import Problem, Tile
+from simclr_ext.backends.tiled.problem import Problem, Tile
 
 # Maximum rows and columns of a tile: small enough for a CPU's caches, large enough to fill a GPU.
 _CPU_SIDE = 1024
