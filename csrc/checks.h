@@ -67,8 +67,21 @@ inline void check_sides(const at::Tensor& x, const std::optional<at::Tensor>& y)
                     ", got ", y->device());
 }
 
-// Checks what the forward pass saved and the gradient of its losses; `count` is the name of the
-// number of rows.
+inline void check_number_of_row(const char* name, const at::Tensor& values, const at::Tensor& z) {
+  check_dtype(name, values);
+  TORCH_CHECK_VALUE(values.device() == z.device(), name, " must be on the device of z, ",
+                    z.device(), ", got ", values.device());
+}
+
+// Checks that there is one number for each row of z; `count` is the name of the number of rows.
+inline void check_saved_row(const char* name, const at::Tensor& values, const at::Tensor& z,
+                            const char* count) {
+  TORCH_CHECK_VALUE(values.dim() == 1 && values.size(0) == z.size(0), name, " must be [", count,
+                    "] = [", z.size(0), "], got shape ", values.sizes());
+  check_number_of_row(name, values, z);
+}
+
+// Checks what the forward pass saved and the gradient of its losses.
 inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
                         const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim,
                         const char* count) {
@@ -77,22 +90,13 @@ inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, con
   TORCH_CHECK_VALUE(1 <= dim && dim <= z.size(1), "dim must be 1 to ", z.size(1),
                     ", the columns of z, got ", dim);
   const int64_t rows = z.size(0);
-  for (const auto& [name, values] :
-       {std::pair{"grad_loss", &grad_loss}, {"loss", &loss}, {"lse", &lse}}) {
-    TORCH_CHECK_VALUE(values->dim() == 1 && values->size(0) == rows, name, " must be [", count,
-                      "] = [", rows, "], got shape ", values->sizes());
-  }
+  check_saved_row("grad_loss", grad_loss, z, count);
+  check_saved_row("loss", loss, z, count);
+  check_saved_row("lse", lse, z, count);
   TORCH_CHECK_VALUE(inv_norm.dim() == 1 && (inv_norm.size(0) == rows || inv_norm.size(0) == 0),
                     "inv_norm must be [", count, "] = [", rows, "] or [0], got shape ",
                     inv_norm.sizes());
-  for (const auto& [name, values] : {std::pair{"grad_loss", &grad_loss},
-                                     {"loss", &loss},
-                                     {"lse", &lse},
-                                     {"inv_norm", &inv_norm}}) {
-    check_dtype(name, *values);
-    TORCH_CHECK_VALUE(values->device() == z.device(), name, " must be on the device of z, ",
-                      z.device(), ", got ", values->device());
-  }
+  check_number_of_row("inv_norm", inv_norm, z);
   TORCH_CHECK_TYPE(inv_norm.scalar_type() == loss.scalar_type(),
                    "inv_norm must have the dtype of loss, ", loss.dtype(), ", got ",
                    inv_norm.dtype());

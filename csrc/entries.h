@@ -22,8 +22,9 @@ using ForwardPass = ForwardResult(const at::Tensor& x, const at::Tensor& y,
                                   const Operands& operands, const at::Tensor& temperature,
                                   bool normalize, double eps);
 // wanted: the rows of z whose gradient is returned.
-using BackwardPass = Gradients(const at::Tensor& grad_loss, const at::Tensor& loss,
-                               const at::Tensor& lse, const at::Tensor& z,
+// grad_lse may be undefined: zeros.
+using BackwardPass = Gradients(const at::Tensor& grad_loss, const at::Tensor& grad_lse,
+                               const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
                                const at::Tensor& inv_norm, int64_t dim, const Operands& operands,
                                const at::Tensor& temperature, double eps, Range wanted,
                                bool needs_temperature);
@@ -47,37 +48,38 @@ Gradients nt_xent_backward_entry(const at::Tensor& grad_loss, const at::Tensor& 
   const int64_t n = z.size(0) / 2;
   const Range wanted{needs_z0 || needs_temperature ? 0 : n,
                      needs_z1 || needs_temperature ? 2 * n : n};
-  return backward(grad_loss, loss, lse, z, inv_norm, dim, Operands::nt_xent(n), temperature, eps,
-                  wanted, needs_temperature);
+  return backward(grad_loss, at::Tensor(), loss, lse, z, inv_norm, dim, Operands::nt_xent(n),
+                  temperature, eps, wanted, needs_temperature);
 }
 
 template <ForwardPass& forward>
 ForwardResult contrastive_forward_entry(const at::Tensor& x, const std::optional<at::Tensor>& y,
                                         const at::Tensor& temperature, bool normalize, double eps,
                                         at::IntArrayRef shifts,
-                                        const std::optional<at::Tensor>& x_label,
-                                        const std::optional<at::Tensor>& y_label,
-                                        at::IntArrayRef owned) {
+                                        const std::optional<at::Tensor>& label,
+                                        const std::optional<at::Tensor>& ignored,
+                                        c10::string_view denominator, at::IntArrayRef owned) {
   check_sides(x, y);
   const int64_t columns = y ? y->size(0) : 0;
-  const Operands operands(x.size(0), columns, shifts, x_label, y_label, owned, x.device());
+  const Operands operands(x.size(0), columns, shifts, label, ignored, denominator, owned,
+                          x.device());
   return forward(x, y.value_or(at::Tensor()), operands, temperature, normalize, eps);
 }
 
 template <BackwardPass& backward>
-Gradients contrastive_backward_entry(const at::Tensor& grad_loss, const at::Tensor& loss,
-                                     const at::Tensor& lse, const at::Tensor& z,
-                                     const at::Tensor& inv_norm, int64_t dim, int64_t rows,
-                                     const at::Tensor& temperature, double eps,
-                                     at::IntArrayRef shifts,
-                                     const std::optional<at::Tensor>& x_label,
-                                     const std::optional<at::Tensor>& y_label,
-                                     at::IntArrayRef owned, std::array<bool, 3> needs_grad) {
+Gradients contrastive_backward_entry(
+    const at::Tensor& grad_loss, const std::optional<at::Tensor>& grad_lse, const at::Tensor& loss,
+    const at::Tensor& lse, const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim,
+    int64_t rows, const at::Tensor& temperature, double eps, at::IntArrayRef shifts,
+    const std::optional<at::Tensor>& label, const std::optional<at::Tensor>& ignored,
+    c10::string_view denominator, at::IntArrayRef owned, std::array<bool, 3> needs_grad) {
   check_saved(grad_loss, loss, lse, z, inv_norm, dim, "rows");
+  if (grad_lse) check_saved_row("grad_lse", *grad_lse, z, "rows");
   check_side(z, rows);
-  const Operands operands(rows, z.size(0) - rows, shifts, x_label, y_label, owned, z.device());
-  return backward(grad_loss, loss, lse, z, inv_norm, dim, operands, temperature, eps,
-                  operands.wanted(needs_grad), needs_grad[2]);
+  const Operands operands(rows, z.size(0) - rows, shifts, label, ignored, denominator, owned,
+                          z.device());
+  return backward(grad_loss, grad_lse.value_or(at::Tensor()), loss, lse, z, inv_norm, dim, operands,
+                  temperature, eps, operands.wanted(needs_grad), needs_grad[2]);
 }
 
 template <ForwardPass& forward>

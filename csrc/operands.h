@@ -3,7 +3,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/cat.h>
+#include <c10/util/string_view.h>
 
 #include <array>
 #include <optional>
@@ -17,29 +17,24 @@ class Operands {
   // NT-Xent of N pairs of views.
   static Operands nt_xent(int64_t n) {
     const int64_t shifts[] = {n, -n};
-    return Operands(2 * n, 0, shifts, std::nullopt, std::nullopt, {}, at::kCPU);
+    return Operands(2 * n, 0, shifts, std::nullopt, std::nullopt, "all", {}, at::kCPU);
   }
 
   // columns: C, or 0 if the columns are the rows. See simclr_ext.h for the rest.
   Operands(int64_t rows, int64_t columns, at::IntArrayRef shifts,
-           const std::optional<at::Tensor>& x_label, const std::optional<at::Tensor>& y_label,
-           at::IntArrayRef owned, at::Device device)
+           const std::optional<at::Tensor>& label, const std::optional<at::Tensor>& ignored,
+           c10::string_view denominator, at::IntArrayRef owned, at::Device device)
       : problem_{{0, rows}, {0, rows}}, pairing_{columns == 0, 0, {}, nullptr} {
     const bool same = columns == 0;
     if (!same) problem_.columns = {rows, rows + columns};
     set_owned(owned);
     set_shifts(shifts);
-    TORCH_CHECK_VALUE(!y_label || x_label, "y_label needs x_label");
-    if (!x_label) return;
-    TORCH_CHECK_VALUE(shifts.empty(), "labels need shifts = [], got ", shifts);
-    TORCH_CHECK_VALUE(y_label.has_value() != same, "y_label must be given with y, and only then");
-    check_label("x_label", *x_label, rows, device);
-    label_ = x_label->contiguous();
-    if (y_label) {
-      check_label("y_label", *y_label, columns, device);
-      label_ = at::cat({*x_label, *y_label});
-    }
-    pairing_.label = label_.const_data_ptr<int32_t>();
+    set_denominator(denominator);
+    TORCH_CHECK_VALUE(!label || shifts.empty(), "labels need shifts = [], got ", shifts);
+    label_ = row_numbers("label", label, rows + columns, device);
+    ignored_ = row_numbers("ignored", ignored, rows + columns, device);
+    if (label) pairing_.label = label_.const_data_ptr<int32_t>();
+    if (ignored) pairing_.ignored = ignored_.const_data_ptr<int32_t>();
   }
 
   const Problem& problem() const { return problem_; }
@@ -92,18 +87,32 @@ class Operands {
     }
   }
 
-  static void check_label(const char* name, const at::Tensor& label, int64_t size,
-                          at::Device device) {
-    TORCH_CHECK_TYPE(label.scalar_type() == at::kInt, name, " must be int32, got ", label.dtype());
-    TORCH_CHECK_VALUE(label.dim() == 1 && label.size(0) == size, name, " must be [", size,
-                      "], got shape ", label.sizes());
-    TORCH_CHECK_VALUE(label.device() == device, name, " must be on ", device, ", got ",
-                      label.device());
+  void set_denominator(c10::string_view denominator) {
+    const bool negatives = denominator == "negatives";
+    const bool positives = denominator == "positives";
+    TORCH_CHECK_VALUE(negatives || positives || denominator == "all",
+                      "denominator must be all, negatives or positives, got ", denominator);
+    if (negatives) pairing_.denominator = Denominator::kNegatives;
+    if (positives) pairing_.denominator = Denominator::kPositives;
+  }
+
+  // Checks numbers of the rows of z, and returns them contiguous; undefined if not given.
+  static at::Tensor row_numbers(const char* name, const std::optional<at::Tensor>& numbers,
+                                int64_t size, at::Device device) {
+    if (!numbers) return {};
+    TORCH_CHECK_TYPE(numbers->scalar_type() == at::kInt, name, " must be int32, got ",
+                     numbers->dtype());
+    TORCH_CHECK_VALUE(numbers->dim() == 1 && numbers->size(0) == size, name,
+                      " must be [rows of z] = [", size, "], got shape ", numbers->sizes());
+    TORCH_CHECK_VALUE(numbers->device() == device, name, " must be on ", device, ", got ",
+                      numbers->device());
+    return numbers->contiguous();
   }
 
   Problem problem_;
   Pairing pairing_;
   at::Tensor label_;
+  at::Tensor ignored_;
 };
 
 }  // namespace simclr

@@ -18,13 +18,13 @@ TORCH_LIBRARY(simclr_ext, m) {
       simclr::kOperatorTags);
   m.def(
       "contrastive_forward(Tensor x, Tensor? y, Tensor temperature, bool normalize, float eps,"
-      " int[] shifts, Tensor? x_label, Tensor? y_label, int[] owned)"
+      " int[] shifts, Tensor? label, Tensor? ignored, str denominator, int[] owned)"
       " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)",
       simclr::kOperatorTags);
   m.def(
-      "contrastive_backward(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
-      " SymInt dim, SymInt rows, Tensor temperature, float eps, int[] shifts, Tensor? x_label,"
-      " Tensor? y_label, int[] owned, bool[3] needs_grad)"
+      "contrastive_backward(Tensor grad_loss, Tensor? grad_lse, Tensor loss, Tensor lse, Tensor z,"
+      " Tensor inv_norm, SymInt dim, SymInt rows, Tensor temperature, float eps, int[] shifts,"
+      " Tensor? label, Tensor? ignored, str denominator, int[] owned, bool[3] needs_grad)"
       " -> (Tensor grad_z, Tensor grad_temperature)",
       simclr::kOperatorTags);
 }
@@ -59,27 +59,28 @@ std::tuple<at::Tensor, at::Tensor> nt_xent_backward(const at::Tensor& grad_loss,
 
 ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::Tensor>& y,
                                   const at::Tensor& temperature, bool normalize, double eps,
-                                  at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
-                                  const std::optional<at::Tensor>& y_label, at::IntArrayRef owned) {
+                                  at::IntArrayRef shifts, const std::optional<at::Tensor>& label,
+                                  const std::optional<at::Tensor>& ignored,
+                                  c10::string_view denominator, at::IntArrayRef owned) {
   static const auto op =
       find_operator<decltype(contrastive_forward)>("simclr_ext::contrastive_forward");
-  return op.call(x, y, temperature, normalize, eps, shifts, x_label, y_label, owned);
+  return op.call(x, y, temperature, normalize, eps, shifts, label, ignored, denominator, owned);
 }
 
 std::tuple<at::Tensor, at::Tensor> contrastive_backward(
-    const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
-    const at::Tensor& inv_norm, int64_t dim, int64_t rows, const at::Tensor& temperature,
-    double eps, at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
-    const std::optional<at::Tensor>& y_label, at::IntArrayRef owned,
-    std::array<bool, 3> needs_grad) {
+    const at::Tensor& grad_loss, const std::optional<at::Tensor>& grad_lse, const at::Tensor& loss,
+    const at::Tensor& lse, const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim,
+    int64_t rows, const at::Tensor& temperature, double eps, at::IntArrayRef shifts,
+    const std::optional<at::Tensor>& label, const std::optional<at::Tensor>& ignored,
+    c10::string_view denominator, at::IntArrayRef owned, std::array<bool, 3> needs_grad) {
   using Backward = std::tuple<at::Tensor, at::Tensor>(
-      const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-      c10::SymInt, c10::SymInt, const at::Tensor&, double, at::IntArrayRef,
-      const std::optional<at::Tensor>&, const std::optional<at::Tensor>&, at::IntArrayRef,
-      std::array<bool, 3>);
+      const at::Tensor&, const std::optional<at::Tensor>&, const at::Tensor&, const at::Tensor&,
+      const at::Tensor&, const at::Tensor&, c10::SymInt, c10::SymInt, const at::Tensor&, double,
+      at::IntArrayRef, const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
+      c10::string_view, at::IntArrayRef, std::array<bool, 3>);
   static const auto op = find_operator<Backward>("simclr_ext::contrastive_backward");
-  return op.call(grad_loss, loss, lse, z, inv_norm, dim, rows, temperature, eps, shifts, x_label,
-                 y_label, owned, needs_grad);
+  return op.call(grad_loss, grad_lse, loss, lse, z, inv_norm, dim, rows, temperature, eps, shifts,
+                 label, ignored, denominator, owned, needs_grad);
 }
 
 }  // namespace simclr

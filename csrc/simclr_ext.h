@@ -4,6 +4,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/string_view.h>
 
 #include <array>
 #include <optional>
@@ -48,23 +49,31 @@ std::tuple<at::Tensor, at::Tensor> nt_xent_backward(
 //            loss, lse, z and inv_norm have R rows
 //   shifts   the positives of row i are the columns i + shift; without y [k, -k] or []. NT-Xent
 //            is [N, -N], InfoNCE [0], a queue of negatives only []
-//   x_label, y_label  [R], [C] int32, instead of shifts: the positives of a row are the columns
-//            with its label; without y the columns have x_label too
+//   label    int32, one for each row of z, instead of shifts: the positives of a row are the
+//   columns
+//            with its label
+//   ignored  int32, one for each row of z: pairs of equal numbers are not terms of the lse, unless
+//            they are positive
+//   denominator  "all", "negatives" or "positives": which pairs are terms of the lse. Without any,
+//            it is -inf
 //   owned    [begin, end): only the losses of these rows, [end - begin], over all columns: a part
 //            of a larger batch; [] for all. Only without y
 ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::Tensor>& y,
                                   const at::Tensor& temperature, bool normalize, double eps,
-                                  at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
-                                  const std::optional<at::Tensor>& y_label, at::IntArrayRef owned);
+                                  at::IntArrayRef shifts, const std::optional<at::Tensor>& label,
+                                  const std::optional<at::Tensor>& ignored,
+                                  c10::string_view denominator, at::IntArrayRef owned);
 
-// Like nt_xent_backward; `rows` is R. The gradient is that of the raw rows of x and y, or of the
-// one that needs it. With `owned`, it is that of the owned rows, and grad_loss, loss and lse are
-// those of all rows, [R]; the parts then add up to the gradients of the whole.
+// Returns the gradients of sum_i grad_loss[i] loss[i] + grad_lse[i] lse[i], like nt_xent_backward;
+// `rows` is R, and without grad_lse it is 0. The gradient is that of the raw rows of x and y, or of
+// the one that needs it. With `owned`, it is that of the owned rows, and grad_loss, grad_lse, loss
+// and lse are those of all rows, [R]; the parts then add up to the gradients of the whole.
 std::tuple<at::Tensor, at::Tensor> contrastive_backward(
-    const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z,
-    const at::Tensor& inv_norm, int64_t dim, int64_t rows, const at::Tensor& temperature,
-    double eps, at::IntArrayRef shifts, const std::optional<at::Tensor>& x_label,
-    const std::optional<at::Tensor>& y_label, at::IntArrayRef owned,
+    const at::Tensor& grad_loss, const std::optional<at::Tensor>& grad_lse, const at::Tensor& loss,
+    const at::Tensor& lse, const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim,
+    int64_t rows, const at::Tensor& temperature, double eps, at::IntArrayRef shifts,
+    const std::optional<at::Tensor>& label, const std::optional<at::Tensor>& ignored,
+    c10::string_view denominator, at::IntArrayRef owned,
     std::array<bool, 3> needs_grad /* x, y, temperature */);
 
 }  // namespace simclr

@@ -14,26 +14,53 @@ from simclr_ext._errors import BackendUnavailableError
 if TYPE_CHECKING:
     from simclr_ext.backends.selection import BackendChoice, select_backend
     from simclr_ext.diagnostics import contrastive_metrics
-    from simclr_ext.losses import NTXentLoss, nt_xent_loss
+    from simclr_ext.losses import (
+        DCLLoss,
+        HCLLoss,
+        InfoNCELoss,
+        NTXentLoss,
+        SupConLoss,
+        dcl_loss,
+        hcl_loss,
+        info_nce_loss,
+        nt_xent_loss,
+        sup_con_loss,
+    )
 
 __all__ = [
     "BackendChoice",
     "BackendUnavailableError",
+    "DCLLoss",
+    "HCLLoss",
+    "InfoNCELoss",
     "NTXentLoss",
+    "SupConLoss",
     "__version__",
     "contrastive_metrics",
+    "dcl_loss",
+    "hcl_loss",
+    "info_nce_loss",
     "nt_xent_loss",
     "select_backend",
+    "sup_con_loss",
 ]
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "BackendChoice": "backends.selection",
+    "DCLLoss": "losses",
+    "HCLLoss": "losses",
+    "InfoNCELoss": "losses",
     "NTXentLoss": "losses",
+    "SupConLoss": "losses",
     "contrastive_metrics": "diagnostics",
+    "dcl_loss": "losses",
+    "hcl_loss": "losses",
+    "info_nce_loss": "losses",
     "nt_xent_loss": "losses",
     "select_backend": "backends.selection",
+    "sup_con_loss": "losses",
 }
 
 

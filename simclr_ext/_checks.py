@@ -10,17 +10,32 @@ import torch
 from torch import Tensor
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+DENOMINATORS = ("all", "negatives", "positives")
 _SMALLEST_EPS = torch.finfo(torch.float32).tiny  # its reciprocal is still finite in float32
 _EPS_ALLOWED = f"at least {_SMALLEST_EPS:.1e} and finite"
 
 
-def check_views(z0: Tensor, z1: Tensor) -> None:
+def check_views(z0: Tensor, z1: Tensor, names: tuple[str, str] = ("z0", "z1")) -> None:
     """Raise TypeError or ValueError unless both are [N, D], floating (DTYPES), on one device."""
-    _check_matrix("z0", z0, "N")
-    _check_floating("z1", z1)
+    first, second = names
+    check_matrix(first, z0, "N")
+    _check_floating(second, z1)
     if z1.shape != z0.shape:
-        raise ValueError(f"z1 must have the shape of z0, {tuple(z0.shape)}, got {tuple(z1.shape)}")
-    _check_device("z1", z1, "z0", z0)
+        raise ValueError(
+            f"{second} must have the shape of {first}, {tuple(z0.shape)}, got {tuple(z1.shape)}"
+        )
+    _check_device(second, z1, first, z0)
+
+
+def check_columns(name: str, y: Tensor, other_name: str, x: Tensor) -> None:
+    """Raise TypeError or ValueError unless y is [K, D], floating, for rows x [N, D]."""
+    check_matrix(name, y, "K")
+    if y.shape[1] != x.shape[1]:
+        raise ValueError(
+            f"{name} must be [K, {x.shape[1]}], as wide as {other_name}, got a tensor of shape "
+            f"{tuple(y.shape)}"
+        )
+    _check_device(name, y, other_name, x)
 
 
 def check_operator_views(z0: Tensor, z1: Tensor) -> None:
@@ -45,10 +60,10 @@ def second_view_missing(z0: Tensor) -> TypeError:
 
 def check_rows(x: Tensor, y: Tensor | None) -> None:
     """Raise TypeError or ValueError unless x is [R, D], and y is None or [C, D] and matches x."""
-    _check_matrix("x", x, "R")
+    check_matrix("x", x, "R")
     if y is None:
         return
-    _check_matrix("y", y, "C")
+    check_matrix("y", y, "C")
     if y.shape[1] != x.shape[1]:
         raise ValueError(
             f"y must be [C, {x.shape[1]}] with C >= 1, got a tensor of shape {tuple(y.shape)}"
@@ -57,7 +72,8 @@ def check_rows(x: Tensor, y: Tensor | None) -> None:
     _check_device("y", y, "x", x)
 
 
-def _check_matrix(name: str, z: Tensor, symbol: str) -> None:
+def check_matrix(name: str, z: Tensor, symbol: str) -> None:
+    """Raise TypeError or ValueError unless z is a floating matrix that is not empty."""
     _check_floating(name, z)
     if z.ndim != 2 or z.shape[0] < 1 or z.shape[1] < 1:
         raise ValueError(
@@ -120,13 +136,13 @@ def check_temperature(temperature: float | Tensor) -> None:
             f"{type(temperature).__name__}"
         )
     else:
-        _check_number("temperature", temperature, 0, "positive and finite")
+        check_positive("temperature", temperature)
 
 
 def check_temperature_value(temperature: Tensor) -> float:
     """Return the value of a 0-d tensor; raise ValueError unless it is positive and finite."""
     value = temperature.item()
-    _check_number("temperature", value, 0, "positive and finite")
+    check_positive("temperature", value)
     return value
 
 
@@ -162,7 +178,7 @@ def check_operator_temperature(temperature: Tensor) -> None:
 
 def check_max_scale(max_scale: float, temperature: float | Tensor) -> None:
     """Raise ValueError unless it is positive and finite, and the temperature is a tensor."""
-    _check_number("max_scale", max_scale, 0, "positive and finite")
+    check_positive("max_scale", max_scale)
     if not isinstance(temperature, Tensor):
         raise ValueError(
             f"max_scale={max_scale} clamps a learned temperature: pass an nn.Parameter as the "
@@ -179,34 +195,36 @@ def check_operands(
     rows: int,
     columns: int | None,
     shifts: Sequence[int],
-    x_label: Tensor | None,
-    y_label: Tensor | None,
+    label: Tensor | None,
+    ignored: Tensor | None,
+    denominator: str,
     owned: Sequence[int],
     device: torch.device,
 ) -> None:
-    """Raise TypeError or ValueError unless these define the positive pairs and the owned rows.
+    """Raise TypeError or ValueError unless these define the pairs and the owned rows.
 
     Args:
         rows: R.
         columns: C; None if the columns are the rows.
         shifts: Shifts of the positives.
-        x_label: Labels of the rows.
-        y_label: Labels of the columns.
+        label: Labels of the rows and columns.
+        ignored: Numbers of the rows and columns that are left out of each other's sums if equal.
+        denominator: Which pairs are terms of the sums.
         owned: () or, if the columns are the rows, a range of these.
         device: Device of the rows.
     """
-    _check_pairing(rows, columns, shifts, x_label, y_label, device)
+    _check_shifts(rows, columns, shifts)
+    if label is not None and list(shifts):
+        raise ValueError(f"labels need shifts = [], got {list(shifts)}")
+    if denominator not in DENOMINATORS:
+        raise ValueError(f"denominator must be one of {DENOMINATORS}, got {denominator!r}")
+    for name, numbers in (("label", label), ("ignored", ignored)):
+        if numbers is not None:
+            _check_row_numbers(name, numbers, rows + (columns or 0), device)
     _check_owned(owned, rows, columns)
 
 
-def _check_pairing(
-    rows: int,
-    columns: int | None,
-    shifts: Sequence[int],
-    x_label: Tensor | None,
-    y_label: Tensor | None,
-    device: torch.device,
-) -> None:
+def _check_shifts(rows: int, columns: int | None, shifts: Sequence[int]) -> None:
     shifts = list(shifts)
     if len(shifts) > 2:
         raise ValueError(f"shifts must be at most 2, got {shifts}")
@@ -218,26 +236,15 @@ def _check_pairing(
         )
     if len(set(shifts)) != len(shifts):
         raise ValueError(f"shifts must differ, got {shifts}")
-    if x_label is None:
-        if y_label is not None:
-            raise ValueError("y_label needs x_label, got None")
-        return
-    if shifts:
-        raise ValueError(f"labels need shifts = [], got {shifts}")
-    if (y_label is None) != (columns is None):
-        raise ValueError("y_label must be given with y, and only then")
-    _check_label("x_label", x_label, rows, device)
-    if y_label is not None:
-        _check_label("y_label", y_label, columns, device)
 
 
-def _check_label(name: str, label: Tensor, size: int | None, device: torch.device) -> None:
-    if label.dtype != torch.int32:
-        raise TypeError(f"{name} must be int32, got {label.dtype}")
-    if label.ndim != 1 or label.shape[0] != size:
-        raise ValueError(f"{name} must be [{size}], got shape {list(label.shape)}")
-    if label.device != device:
-        raise ValueError(f"{name} must be on {device}, got {label.device}")
+def _check_row_numbers(name: str, numbers: Tensor, size: int, device: torch.device) -> None:
+    if numbers.dtype != torch.int32:
+        raise TypeError(f"{name} must be int32, got {numbers.dtype}")
+    if numbers.ndim != 1 or numbers.shape[0] != size:
+        raise ValueError(f"{name} must be [rows of z] = [{size}], got shape {list(numbers.shape)}")
+    if numbers.device != device:
+        raise ValueError(f"{name} must be on {device}, got {numbers.device}")
 
 
 def _check_owned(owned: Sequence[int], rows: int, columns: int | None) -> None:
@@ -289,21 +296,29 @@ def _check_saved_rows(
         raise ValueError(f"dim must be 1 to {z.shape[1]}, the columns of z, got {dim}")
     size = z.shape[0]
     for name, values in (("grad_loss", grad_loss), ("loss", loss), ("lse", lse)):
-        if values.shape != z.shape[:1]:
-            raise ValueError(
-                f"{name} must be [{symbol}] = [{size}], got shape {list(values.shape)}"
-            )
+        check_saved_row(name, values, z, symbol)
     if inv_norm.ndim != 1 or inv_norm.shape[0] not in (0, size):
         raise ValueError(
             f"inv_norm must be [{symbol}] = [{size}] or [0], got shape {list(inv_norm.shape)}"
         )
-    named = {"grad_loss": grad_loss, "loss": loss, "lse": lse, "inv_norm": inv_norm}
-    for name, values in named.items():
-        _check_dtype(name, values)
-        if values.device != z.device:
-            raise ValueError(f"{name} must be on the device of z, {z.device}, got {values.device}")
+    _check_number_of_row("inv_norm", inv_norm, z)
     if inv_norm.dtype != loss.dtype:
         raise TypeError(f"inv_norm must have the dtype of loss, {loss.dtype}, got {inv_norm.dtype}")
+
+
+def check_saved_row(name: str, values: Tensor, z: Tensor, symbol: str = "rows of z") -> None:
+    """Raise TypeError or ValueError unless there is one number for each row of z."""
+    if values.shape != z.shape[:1]:
+        raise ValueError(
+            f"{name} must be [{symbol}] = [{z.shape[0]}], got shape {list(values.shape)}"
+        )
+    _check_number_of_row(name, values, z)
+
+
+def _check_number_of_row(name: str, values: Tensor, z: Tensor) -> None:
+    _check_dtype(name, values)
+    if values.device != z.device:
+        raise ValueError(f"{name} must be on the device of z, {z.device}, got {values.device}")
 
 
 def _check_dtype(name: str, values: Tensor) -> None:
@@ -312,6 +327,11 @@ def _check_dtype(name: str, values: Tensor) -> None:
             f"{name} must have a floating dtype, got {values.dtype}; allowed are float64, float32, "
             "bfloat16 and float16"
         )
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise ValueError unless a number is positive and finite."""
+    _check_number(name, value, 0, "positive and finite")
 
 
 def _check_number(name: str, value: float, least: float, allowed: str) -> None:

@@ -90,7 +90,8 @@ class Calls:
         if family == "nt_xent":
             backward["dim"] = inputs["z0"].shape[1]
         else:
-            pairing = ("shifts", "x_label", "y_label", "owned")
+            backward["grad_lse"] = choice([None, torch.randn_like(saved[1])])
+            pairing = ("shifts", "label", "ignored", "denominator", "owned")
             backward |= {name: inputs[name] for name in pairing}
             backward |= {"dim": inputs["x"].shape[1], "rows": len(inputs["x"])}
         self._call(f"{family}_backward", backward)
@@ -164,16 +165,18 @@ class Calls:
         choice, dtype = self._random.choice, self._dtype()
         rows, columns, dim = choice(_SIZES), choice(_SIZES), choice(_SIZES[:-1])
         inputs: dict[str, Any] = {"x": self._rows(rows, dim, dtype), "y": None, **self._options()}
-        inputs |= {"shifts": [], "x_label": None, "y_label": None, "owned": []}
+        inputs |= {"shifts": [], "label": None, "ignored": None, "owned": []}
+        inputs["denominator"] = choice(["all", "all", "negatives", "positives"])
         if choice([True, False]):
             inputs["y"] = self._rows(columns, dim, dtype)
         elif choice([True, False]):
             begin = self._random.randrange(rows)
             inputs["owned"] = [begin, self._random.randint(begin + 1, rows)]
+        size = rows if inputs["y"] is None else rows + columns
         if choice([True, False]):
-            inputs["x_label"] = torch.randint(-3, 3, (rows,), dtype=torch.int32)
-            if inputs["y"] is not None:
-                inputs["y_label"] = torch.randint(-3, 3, (columns,), dtype=torch.int32)
+            inputs["ignored"] = torch.randint(-3, 3, (size,), dtype=torch.int32)
+        if choice([True, False]):
+            inputs["label"] = torch.randint(-3, 3, (size,), dtype=torch.int32)
         elif inputs["y"] is not None:
             inputs["shifts"] = choice([[], [0], [-2, 5], [-1000, 1000]])
         elif rows > 1:

@@ -6,12 +6,14 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from simclr_ext.backends import ops
+from simclr_ext.backends.reference import contrastive
 from simclr_ext.backends.tiled import schedule
 from tests.contrastive import (
     Case,
@@ -41,6 +43,9 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return str(request.param)
 
 
+Form = Callable[[int, int], Case]
+
+
 def rows_of(size: int, d: int = 12) -> Tensor:
     """Return rows of many lengths."""
     return torch.randn(size, d) * torch.rand(size, 1).add(0.2)
@@ -65,16 +70,14 @@ def nt_xent(rows: int, columns: int) -> Case:
 
 
 def labels_on_rectangle(rows: int, columns: int) -> Case:
-    classes = max(2, columns // 3)
-    label = labels_of(rows, classes), labels_of(columns, classes)
-    return replace(rectangle(rows, columns), x_label=label[0], y_label=label[1])
+    return replace(rectangle(rows, columns), label=labels_of(rows + columns, max(2, columns // 3)))
 
 
 def one_label_each(rows: int, columns: int) -> Case:
     # The same as shift 0, by labels; 2^24 + 1 is no float.
     case = rectangle(rows, columns)
     labels = [2**24 + torch.arange(size, dtype=torch.int32) for size in (rows, columns)]
-    return replace(case, x_label=labels[0], y_label=labels[1])
+    return replace(case, label=torch.cat(labels))
 
 
 def neighbors(rows: int, columns: int) -> Case:
@@ -88,10 +91,26 @@ def far(rows: int, columns: int) -> Case:
 
 
 def supcon(rows: int, columns: int) -> Case:
-    return Case(rows_of(rows), None, x_label=labels_of(rows, max(2, rows // 3)))
+    return Case(rows_of(rows), None, label=labels_of(rows, max(2, rows // 3)))
 
 
-FORMS: dict[str, Callable[[int, int], Case]] = {
+def of_lse(form: Form, **changes: Any) -> Form:
+    """Return a form whose objective has the losses and the lse of all rows."""
+    return lambda rows, columns: replace(form(rows, columns), of_lse=True, **changes)
+
+
+def with_ignored(form: Form, **changes: Any) -> Form:
+    """Return a form in which rows of equal numbers are left out of each other's sums."""
+
+    def make(rows: int, columns: int) -> Case:
+        case = of_lse(form, **changes)(rows, columns)
+        size = len(case.rows)
+        return replace(case, ignored=labels_of(size, size))
+
+    return make
+
+
+FORMS: dict[str, Form] = {
     "shift 0": lambda rows, columns: rectangle(rows, columns, 0),
     "shift 1": lambda rows, columns: rectangle(rows, columns, 1),
     "shifts -3 and 70": lambda rows, columns: rectangle(rows, columns, -3, 70),
@@ -106,9 +125,29 @@ FORMS: dict[str, Callable[[int, int], Case]] = {
     "neighbors": neighbors,
     "far": far,
     "SupCon": supcon,
+    "lse of NT-Xent": of_lse(nt_xent),
+    "lse of labels": of_lse(labels_on_rectangle),
+    "lse of no positives": of_lse(rectangle),
+    "NT-Xent, negatives": of_lse(nt_xent, denominator="negatives"),
+    "shift 0, negatives": of_lse(
+        lambda rows, columns: rectangle(rows, columns, 0), denominator="negatives"
+    ),
+    "SupCon, negatives": of_lse(supcon, denominator="negatives"),
+    "labels, negatives": of_lse(labels_on_rectangle, denominator="negatives"),
+    "NT-Xent, positives": of_lse(nt_xent, denominator="positives"),
+    "SupCon, positives": of_lse(supcon, denominator="positives"),
+    "labels, positives": of_lse(labels_on_rectangle, denominator="positives"),
+    "NT-Xent, ignored": with_ignored(nt_xent),
+    "shifts, ignored": with_ignored(lambda rows, columns: rectangle(rows, columns, -3, 1)),
+    "SupCon, ignored": with_ignored(supcon),
+    "labels, ignored, negatives": with_ignored(labels_on_rectangle, denominator="negatives"),
 }
 form = pytest.mark.parametrize("form", FORMS)
-same_form = pytest.mark.parametrize("form", ["NT-Xent", "neighbors", "far", "SupCon"])
+same_form = pytest.mark.parametrize(
+    "form",
+    ["NT-Xent", "neighbors", "far", "SupCon", "lse of NT-Xent", "SupCon, negatives",
+     "NT-Xent, ignored"],
+)  # fmt: skip
 
 
 @form
@@ -127,10 +166,10 @@ def test_few_and_many_classes(
     rows_themselves: bool, classes: int, temperature: float, backend: str
 ) -> None:
     case = rectangle(130, 200)
-    x_label, y_label = (torch.randint(classes, (len(z),)).int() for z in (case.x, case.y))
     if rows_themselves:
-        case, y_label = replace(case, y=None), None
-    check(replace(case, temperature=temperature, x_label=x_label, y_label=y_label), backend)
+        case = replace(case, y=None)
+    label = torch.randint(classes, (len(case.rows),), dtype=torch.int32)
+    check(replace(case, temperature=temperature, label=label), backend)
 
 
 @form
@@ -222,11 +261,40 @@ def test_nt_xent_is_one_of_the_pairings(
         assert torch.equal(value, other)
 
 
+@pytest.mark.parametrize("temperature", [0.005, 0.5])
+def test_a_row_without_terms(temperature: float, backend: str) -> None:
+    # The first row's only columns are positive, or have its number.
+    x = torch.randn(70, 3)
+    numbers = torch.tensor([0, 0, *range(1, 69)], dtype=torch.int32)
+    numbers[0] = 0
+    everything = torch.zeros(70, dtype=torch.int32)
+    for case in (
+        Case(x, None, temperature, label=everything, denominator="negatives"),
+        Case(x, None, temperature, ignored=everything),
+        Case(x, None, temperature, label=numbers, denominator="positives"),
+    ):
+        loss, lse, *rest = forward(case, backend)
+        _, expected = contrastive(
+            x.double(), None, temperature, normalize=True, eps=1e-12, label=case.label,
+            ignored=case.ignored, denominator=case.denominator,
+        )  # fmt: skip
+        alone = expected == -math.inf
+        assert alone.sum() in (68, 70)
+        assert torch.equal(lse.isinf(), alone)
+        # Nothing can be multiplied by the gradient of an lse of -inf.
+        weights, grad_lse = torch.zeros_like(loss), torch.ones_like(lse)
+        _, _, *args = backward_args(case, (loss, lse, *rest))
+        grad_z, grad_temperature = operators(backend)[1](weights, grad_lse, *args)
+        assert grad_z[alone].eq(0).all()
+        assert grad_z.isfinite().all()
+        assert grad_temperature.isfinite()
+
+
 def test_a_row_that_meets_nobody(backend: str) -> None:
     for temperature in (0.005, 0.5):
         case = Case(torch.randn(1, 3), None, temperature)
         for label in (None, torch.zeros(1, dtype=torch.int32)):
-            found = ours(replace(case, x_label=label), backend)
+            found = ours(replace(case, label=label), backend)
             assert (found["loss"].item(), found["lse"].item()) == (0, -math.inf)
             assert torch.equal(found["grad_x"], torch.zeros(1, 3))
             assert found["grad_temperature"] == 0
@@ -250,11 +318,11 @@ def test_gradients_of_confident_rows_keep_their_digits(
 ) -> None:
     # s_ij is 1 for the positives and 0.5 for all others.
     x = torch.cat([torch.eye(8), torch.ones(8, 1)], 1)
-    label = torch.arange(8, dtype=torch.int32) if pairing == "labels" else None
+    label = torch.arange(8, dtype=torch.int32).repeat(2) if pairing == "labels" else None
     shifts = (0,) if pairing == "shift" else ()
-    case = Case(x, x, temperature, shifts, label, label)
+    case = Case(x, x, temperature, shifts, label)
     # The exact results of the forward pass: those of `case` are rounded relative to 1.
-    exact = Case(x.double(), x.double(), temperature, shifts, label, label)
+    exact = Case(x.double(), x.double(), temperature, shifts, label)
     loss, lse, *_ = forward(exact, backend)
     _, _, *rows = forward(case, backend)
     saved = (loss.float(), lse, *rows)
@@ -267,9 +335,9 @@ def test_gradients_of_confident_rows_keep_their_digits(
 def test_losses_are_not_negative(backend: str) -> None:
     x = torch.ones(60, 3)
     for label in (torch.zeros(60, dtype=torch.int32), torch.arange(60, dtype=torch.int32) // 2):
-        for y, y_label in ((None, None), (x, label)):
+        for y in (None, x):
             for temperature in (0.005, 0.5):
-                case = Case(x, y, temperature, x_label=label, y_label=y_label)
+                case = Case(x, y, temperature, label=label if y is None else label.repeat(2))
                 assert (ours(case, backend)["loss"] >= 0).all()
 
 
@@ -279,11 +347,11 @@ def test_rows_without_a_positive_have_no_weight(backend: str) -> None:
         case = replace(case, temperature=temperature)
         saved = forward(case, backend)
         weights, *args = backward_args(case, saved)
-        ignored = weights.clone()
-        ignored[30:40] = 1e30
+        others = weights.clone()
+        others[30:40] = 1e30
         for value, other in zip(
             operators(backend)[1](weights, *args),
-            operators(backend)[1](ignored, *args),
+            operators(backend)[1](others, *args),
             strict=True,
         ):
             assert torch.equal(value, other)
@@ -293,8 +361,8 @@ def test_rows_without_a_positive_have_no_weight(backend: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_opcheck(dtype: torch.dtype, form: str, backend: str) -> None:
     case = with_inputs(FORMS[form](5, 7), lambda z: z.to(dtype))
-    options = (case.held_temperature, True, 1e-6, list(case.shifts), case.x_label, case.y_label)
-    torch.library.opcheck(operators(backend)[0], (case.x, case.y, *options, []))
+    options = (case.held_temperature, True, 1e-6, *case.pairing())
+    torch.library.opcheck(operators(backend)[0], (case.x, case.y, *options))
     args = backward_args(case, forward(case, backend))
     torch.library.opcheck(operators(backend)[1], args)
 
@@ -302,7 +370,7 @@ def test_opcheck(dtype: torch.dtype, form: str, backend: str) -> None:
 @same_form
 def test_opcheck_of_owned_rows(form: str, backend: str) -> None:
     case = FORMS[form](5, 7)
-    options = (case.held_temperature, True, 1e-6, list(case.shifts), case.x_label, None)
-    torch.library.opcheck(operators(backend)[0], (case.x, None, *options, [1, 4]))
+    options = (case.held_temperature, True, 1e-6, *case.pairing((1, 4)))
+    torch.library.opcheck(operators(backend)[0], (case.x, None, *options))
     args = backward_args(case, forward(case, backend), (1, 4))
     torch.library.opcheck(operators(backend)[1], args)

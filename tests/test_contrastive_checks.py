@@ -18,7 +18,7 @@ def _registered() -> None:
 
 X = torch.randn(6, 3)
 T = torch.tensor(0.3, dtype=torch.float64)
-LABEL = torch.zeros(6, dtype=torch.int32)
+LABEL = torch.zeros(12, dtype=torch.int32)
 WRONG_PAIRINGS = [
     ({"shifts": [0, 1, 2]}, ValueError, r"shifts must be at most 2, got \[0, 1, 2\]"),
     ({"shifts": [1, 1]}, ValueError, r"shifts must differ, got \[1, 1\]"),
@@ -26,26 +26,22 @@ WRONG_PAIRINGS = [
     ({"y": None, "shifts": [-2, 2]}, ValueError, r"shifts must be .* 0 < k < 6 .* got \[-2, 2\]"),
     ({"y": None, "shifts": [2, -3]}, ValueError, r"shifts must be .* got \[2, -3\]"),
     ({"y": None, "shifts": [6, -6]}, ValueError, r"shifts must be .* got \[6, -6\]"),
-    ({"shifts": [0], "x_label": LABEL, "y_label": LABEL}, ValueError,
-     r"labels need shifts = \[\], got \[0\]"),
-    ({"x_label": LABEL}, ValueError, "y_label must be given with y, and only then"),
-    ({"y": None, "x_label": LABEL, "y_label": LABEL}, ValueError, "y_label must be given with y"),
-    ({"y_label": LABEL}, ValueError, "y_label needs x_label"),
-    ({"x_label": LABEL.long(), "y_label": LABEL}, TypeError,
-     "x_label must be int32, got .*(long|int64)"),
-    ({"x_label": LABEL, "y_label": LABEL[:5]}, ValueError,
-     r"y_label must be \[6\], got shape \[5\]"),
-    ({"x_label": LABEL[None], "y_label": LABEL}, ValueError,
-     r"x_label must be \[6\], got shape \[1, 6\]"),
-    ({"x_label": LABEL, "y_label": LABEL.to("meta")}, ValueError,
-     "y_label must be on cpu, got meta"),
+    ({"shifts": [0], "label": LABEL}, ValueError, r"labels need shifts = \[\], got \[0\]"),
+    ({"label": LABEL.long()}, TypeError, "label must be int32, got .*(long|int64)"),
+    ({"label": LABEL[:5]}, ValueError, r"label must be \[rows of z\] = \[12\], got shape \[5\]"),
+    ({"y": None, "label": LABEL}, ValueError, r"label must be \[rows of z\] = \[6\], got .*12"),
+    ({"label": LABEL[None]}, ValueError, r"label must be .* = \[12\], got shape \[1, 12\]"),
+    ({"label": LABEL.to("meta")}, ValueError, "label must be on cpu, got meta"),
+    ({"ignored": LABEL.bool()}, TypeError, "ignored must be int32, got .*bool"),
+    ({"ignored": LABEL[:6]}, ValueError, r"ignored must be .* = \[12\], got shape \[6\]"),
+    ({"denominator": "none"}, ValueError, "denominator must be .*negatives.* got .*none"),
     ({"owned": [0, 3]}, ValueError, r"owned must be \[\] where y is given, got \[0, 3\]"),
     ({"y": None, "owned": [3]}, ValueError, r"owned must be \[\] or \[begin, end\].* got \[3\]"),
     ({"y": None, "owned": [3, 3]}, ValueError, r"owned must be .* got \[3, 3\]"),
     ({"y": None, "owned": [-1, 3]}, ValueError, r"owned must be .* got \[-1, 3\]"),
     ({"y": None, "owned": [0, 7]}, ValueError, r"owned must be .* end <= 6, got \[0, 7\]"),
 ]  # fmt: skip
-PAIRING = {"shifts": [], "x_label": None, "y_label": None, "owned": []}
+PAIRING = {"shifts": [], "label": None, "ignored": None, "denominator": "all", "owned": []}
 
 
 @BACKENDS
@@ -90,6 +86,7 @@ def test_the_forward_operator_checks_its_inputs(
         ({"rows": 13}, ValueError, "rows must be 1 to 12, the rows of z, got 13"),
         ({"dim": 4}, ValueError, "dim must be 1 to 3, the columns of z, got 4"),
         ({"dim": 2}, ValueError, r"z must be \[.*, D\] with D = dim = 2, got .*\[12, 3\]"),
+        ({"grad_lse": X[:, 0]}, ValueError, r"grad_lse must be .* = \[12\], got shape \[6\]"),
         ({"lse": X[:, 0]}, ValueError, r"lse must be \[.*\] = \[12\], got shape \[6\]"),
         ({"z": X[0]}, ValueError, r"z must be \[.*, D\] .* got shape \[3\]"),
         ({"temperature": -T}, ValueError, "temperature must be positive .*, got -0.3"),
@@ -101,8 +98,22 @@ def test_the_backward_operator_checks_its_inputs(
 ) -> None:
     y = changes.get("y", X)
     loss, lse, z, inv_norm = operators(backend)[0](X, y, T, True, 1e-6, **PAIRING)
-    inputs = {"grad_loss": loss, "loss": loss, "lse": lse, "z": z, "inv_norm": inv_norm}
-    inputs |= {"dim": 3, "rows": 6, "temperature": T, "eps": 1e-6, "needs_grad": [True] * 3}
+    inputs = {
+        "grad_loss": loss,
+        "grad_lse": lse,
+        "loss": loss,
+        "lse": lse,
+        "z": z,
+        "inv_norm": inv_norm,
+    }
+    inputs |= {
+        "inv_norm": inv_norm,
+        "dim": 3,
+        "rows": 6,
+        "temperature": T,
+        "eps": 1e-6,
+        "needs_grad": [True] * 3,
+    }
     inputs |= PAIRING
     inputs |= {name: value for name, value in changes.items() if name != "y"}
     with pytest.raises(error, match=message):

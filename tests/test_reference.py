@@ -85,15 +85,14 @@ def test_rows_and_columns_against_the_loop(form: str, normalize: bool) -> None:
     shifts, labels, positives = COLUMNS_OF[form]
     x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(7, 3, dtype=torch.float64)
     x[0] *= 1e-3  # shorter than eps
-    x_label, y_label = (torch.tensor(own) for own in labels) if labels else (None, None)
+    label = torch.tensor([*labels[0], *labels[1]]) if labels else None
     logits = [[similarity(a, b, normalize, 0.01) / 0.3 for b in y.tolist()] for a in x.tolist()]
     turned = [{i for i in range(5) if j in positives[i]} for j in range(7)]
     of_rows = loss_and_lse_by_loop(logits, positives)
     of_columns = loss_and_lse_by_loop(
         [list(column) for column in zip(*logits, strict=True)], turned
     )
-    options = {"shifts": shifts, "x_label": x_label, "y_label": y_label}
-    found = contrastive(x, y, 0.3, normalize=normalize, eps=0.01, **options)
+    found = contrastive(x, y, 0.3, normalize=normalize, eps=0.01, shifts=shifts, label=label)
     for value, rows, columns in zip(found, of_rows, of_columns, strict=True):
         torch.testing.assert_close(value, torch.tensor(rows + columns, dtype=torch.float64))
 
@@ -115,8 +114,8 @@ def test_rows_that_are_the_columns_against_the_loop(
         [None if i == j else similarity(a, b, True, 0.01) / 0.3 for j, b in enumerate(x.tolist())]
         for i, a in enumerate(x.tolist())
     ]
-    x_label = None if label is None else torch.tensor(label)
-    found = contrastive(x, None, 0.3, normalize=True, eps=0.01, shifts=shifts, x_label=x_label)
+    labels = None if label is None else torch.tensor(label)
+    found = contrastive(x, None, 0.3, normalize=True, eps=0.01, shifts=shifts, label=labels)
     for value, expected in zip(found, loss_and_lse_by_loop(logits, positives), strict=True):
         torch.testing.assert_close(value, torch.tensor(expected, dtype=torch.float64))
 

@@ -165,10 +165,9 @@ def test_halves_of_rows_and_columns_are_multiplied_as_halves(
     monkeypatch.setattr(schedule, "_CPU_SIDE", 64)
     x = torch.randn(70, 20).to(dtype)
     y = None if form.endswith("themselves") else (x + torch.randn(70, 20)).to(dtype)
-    label = None if form == "shift" else torch.randint(0, 20, (70,), dtype=torch.int32)
-    y_label = None if y is None or label is None else label.flip(0)
-    shifts = (0,) if form == "shift" else ()
-    case = Case(x, y, temperature, shifts, label, y_label)
+    size = len(x) if y is None else len(x) + len(y)
+    label = None if form == "shift" else torch.randint(0, 20, (size,), dtype=torch.int32)
+    case = Case(x, y, temperature, (0,) if form == "shift" else (), label)
     check(case, "tiled", weights=dtype)
 
 

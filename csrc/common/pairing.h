@@ -1,5 +1,5 @@
-// Which rows are compared, which of their pairs count, and which are positives: in this the
-// contrastive losses differ.
+// Which rows are compared, which of their pairs count, which are positives, and which are terms of
+// the log-sum-exp: in this the contrastive losses differ.
 //
 // All rows are in one buffer z, and i and j are rows of z:
 //
@@ -34,6 +34,9 @@ struct Problem {
   constexpr Problem transposed() const { return {columns, rows}; }
 };
 
+// The pairs that are terms of a row's log-sum-exp.
+enum class Denominator { kAll, kNegatives, kPositives };
+
 struct Pairing {
   static constexpr int kMaxShifts = 2;
 
@@ -41,6 +44,9 @@ struct Pairing {
   int shifts;                 // how many of `shift` there are
   int64_t shift[kMaxShifts];  // row i's positives are the columns i + shift[k]
   const int32_t* label;       // [count] or null: the positives are the columns with an equal label
+  Denominator denominator = Denominator::kAll;
+  const int32_t* ignored = nullptr;  // [count] or null: pairs of equal id that are not positive are
+                                     // left out
 
   constexpr bool counts(int64_t i, int64_t j) const { return !(skip_self && i == j); }
   constexpr bool positive(int64_t i, int64_t j) const {
@@ -50,6 +56,18 @@ struct Pairing {
       if (j == i + shift[k]) return true;
     }
     return false;
+  }
+  // Whether some pairs that count are not terms of the log-sum-exp.
+  constexpr bool leaves_out() const {
+    return denominator != Denominator::kAll || ignored != nullptr;
+  }
+  constexpr bool sums_positives() const { return denominator != Denominator::kNegatives; }
+  // Whether a pair is a term of the log-sum-exp.
+  constexpr bool summed(int64_t i, int64_t j) const {
+    if (!counts(i, j)) return false;
+    if (positive(i, j)) return sums_positives();
+    const bool equal_ids = ignored != nullptr && ignored[i] == ignored[j];
+    return denominator != Denominator::kPositives && !equal_ids;
   }
   // The pairing of the transposed problem.
   constexpr Pairing transposed() const {
@@ -73,6 +91,20 @@ struct Pairing {
     for (int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {
       for (int64_t j = tile.columns.begin; j < tile.columns.end; ++j) {
         if (positive(i, j)) visit(i, j);
+      }
+    }
+  }
+
+  // Calls visit(i, j) for the pairs of a tile that are not terms of the log-sum-exp.
+  template <typename Visit>
+  void for_each_left_out(const Tile& tile, const Visit& visit) const {
+    if (denominator == Denominator::kNegatives) for_each_positive(tile, visit);
+    if (ignored == nullptr && denominator != Denominator::kPositives) return;
+    for (int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {
+      for (int64_t j = tile.columns.begin; j < tile.columns.end; ++j) {
+        const bool equal_ids = ignored != nullptr && ignored[i] == ignored[j];
+        const bool candidate = denominator == Denominator::kPositives || equal_ids;
+        if (candidate && !summed(i, j)) visit(i, j);
       }
     }
   }

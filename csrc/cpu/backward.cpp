@@ -1,4 +1,4 @@
-// Gradients of sum_i g_i loss_i, with recomputed tiles of S:
+// Gradients of sum_i g_i loss_i + h_i lse_i, with recomputed tiles of S:
 //
 //   dL/dx_i = sum_j W_ij y_j,  dL/dy_j = sum_i W_ij x_i,  W as in pair_weights.h
 //
@@ -23,11 +23,13 @@
 namespace simclr {
 namespace {
 
-std::vector<double> to_doubles(const at::Tensor& rows) {
-  std::vector<double> values(rows.size(0));
+// `rows` may be undefined: zeros.
+std::vector<double> to_doubles(const at::Tensor& rows, int64_t count) {
+  std::vector<double> values(count);
+  if (!rows.defined()) return values;
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, rows.scalar_type(), "backward", [&] {
     const auto row = rows.accessor<const scalar_t, 1>();
-    for (int64_t i = 0; i < rows.size(0); ++i) values[i] = row[i];
+    for (int64_t i = 0; i < count; ++i) values[i] = row[i];
   });
   return values;
 }
@@ -58,9 +60,9 @@ void accumulate_grad(Similarities<T>& s, const PairWeights<T>& weights, Range wa
 }
 
 // wanted: the rows of z whose gradient is returned.
-Gradients backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
-                   const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim,
-                   const Operands& operands, const at::Tensor& temperature, double eps,
+Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, const at::Tensor& loss,
+                   const at::Tensor& lse, const at::Tensor& z, const at::Tensor& inv_norm,
+                   int64_t dim, const Operands& operands, const at::Tensor& temperature, double eps,
                    Range wanted, bool needs_temperature) {
   check_eps(eps);
   check_unpadded(z, dim);
@@ -76,7 +78,9 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at
   AT_DISPATCH_FLOATING_TYPES(z.scalar_type(), "backward", [&] {
     Similarities<scalar_t> s(z.contiguous(), problem, operands.pairing(), temperature_value,
                              inv_norm.numel() > 0);
-    const PairWeights<scalar_t> weights(s, to_doubles(grad_loss), to_doubles(loss), to_doubles(lse),
+    const auto doubles_of = [&](const at::Tensor& rows) { return to_doubles(rows, s.count()); };
+    const PairWeights<scalar_t> weights(s, doubles_of(grad_loss), doubles_of(grad_lse),
+                                        doubles_of(loss), doubles_of(lse),
                                         count_positives(problem, operands.pairing()));
     accumulate_grad(s, weights, wanted, grad_z);
     radial = undo_normalization<scalar_t>(z.contiguous(), inv_norm.contiguous(), eps, s.blocks(),

@@ -1,6 +1,6 @@
 // Losses of all rows in one pass over the tiles of S:
 //
-//   lse_i  = log sum_j exp(s_ij / T) over the columns that count,
+//   lse_i  = log sum_j exp(s_ij / T) over the terms of row i,
 //   loss_i = lse_i - mean of s_ij / T over the positives of i
 //
 // Each tile adds its row sums to the rows of one block and its column sums to those of the other. A

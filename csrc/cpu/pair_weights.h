@@ -17,15 +17,17 @@ namespace simclr {
 
 // Turns tiles of S into tiles of W:
 //
-//   T W_ij = g_i (P_ij - [j positive of i] / n_i) + g_j (P_ji - [i positive of j] / n_j),
-//   P_ij = exp(s_ij / T - lse_i)
+//   T W_ij = (g_i + h_i) P_ij - [j positive of i] g_i / n_i, plus the same of j and i,
+//   P_ij = exp(s_ij / T - lse_i) of the terms of lse_i, else 0
+//
+// for the gradients g of the losses and h of the lse.
 template <typename T>
 class PairWeights {
  public:
-  // grad_loss, loss, lse: [count]; positives: how many each row has, [count].
+  // All [count]; positives: how many each row has.
   PairWeights(const Similarities<T>& s, const std::vector<double>& grad_loss,
-              const std::vector<double>& loss, const std::vector<double>& lse,
-              std::vector<int64_t> positives)
+              const std::vector<double>& grad_lse, const std::vector<double>& loss,
+              const std::vector<double>& lse, std::vector<int64_t> positives)
       : pairing_(s.pairing()),
         exponents_(s.exponents()),
         inv_t_(static_cast<double>(exponents_.scale) * std::numbers::ln2),
@@ -44,11 +46,13 @@ class PairWeights {
             lse[i] == -std::numeric_limits<double>::infinity() ? 0 : lse[i] * std::numbers::log2e;
         shift_[i] = exponents_.shared ? exponents_.shift : static_cast<T>(lse_base2 / scale);
         // The rounding error of the shift is compensated here, in double: P_ij keeps its last bits.
-        weight_[i] = static_cast<T>(inv_t_ * grad * std::exp2(scale * shift_[i] - lse_base2));
+        const double grad_sum = grad + grad_lse[i];
+        weight_[i] = static_cast<T>(inv_t_ * grad_sum * std::exp2(scale * shift_[i] - lse_base2));
         share_[i] = positives > 0 ? grad / positives : 0;
         // P_ip - 1 = expm1(-loss_i): exact even where P_ip is so near 1 that a difference would be
         // noise.
         single_[i] = grad * std::expm1(-loss[i]);
+        if (grad_lse[i] != 0) single_[i] += grad_lse[i] * std::exp(-loss[i]);
       }
     });
   }
@@ -56,11 +60,13 @@ class PairWeights {
   void apply(const simd::TileData<T>& data, const Tile& tile) const {
     const int64_t row = tile.rows.begin;
     const int64_t column = tile.columns.begin;
+    leave_out(data, tile, pairing_);
     simd::kernels<T>().pair_weights(data, exponents_.scale, &shift_[row], &shift_[column],
                                     &weight_[row], &weight_[column], exponents_.shared);
+    const bool sums_positives = pairing_.sums_positives();
     pairing_.for_each_positive(tile, [&](int64_t i, int64_t j) {
       T& w = element(data, tile, i, j);
-      if (positives_[i] == 1 && positives_[j] == 1) {
+      if (sums_positives && positives_[i] == 1 && positives_[j] == 1) {
         w = static_cast<T>(inv_t_ * (single_[i] + single_[j]));
       } else {
         w -= static_cast<T>(inv_t_ * (share_[i] + share_[j]));
@@ -76,7 +82,7 @@ class PairWeights {
   std::vector<T> shift_;            // [count], padded for the vector loads of the last block
   std::vector<T> weight_;           // [count], likewise
   std::vector<double> share_;       // [count], g_i / n_i
-  std::vector<double> single_;      // [count], g_i (P_ip - 1) of a row's only positive
+  std::vector<double> single_;      // [count], g_i (P_ip - 1) + h_i P_ip of a row's only positive
 };
 
 }  // namespace simclr

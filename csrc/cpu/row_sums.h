@@ -1,4 +1,4 @@
-// Per row: the sum of its exponentials, and the sum of the similarities of its positives.
+// Per row: the sum of the exponentials of its terms, and that of the similarities of its positives.
 
 #pragma once
 
@@ -35,6 +35,7 @@ class RowSums {
   void add(const simd::TileData<T>& data, const Tile& tile) {
     const bool columns = problem_.has_column_results() && !tile.diagonal;
     add_positives(data, tile);
+    leave_out(data, tile, pairing_);
     T row_result[kMaxBlockRows];
     T column_result[kMaxBlockRows + simd::kColumnPadding];
     const auto& kernels = simd::kernels<T>();
@@ -58,13 +59,15 @@ class RowSums {
     const double exponent = scale * (positive - shift_[i]);
     const int64_t counted =
         problem_.rows.contains(i) ? problem_.counted_columns() : problem_.counted_rows();
-    // If the positive is the only column, its exponent is the exact logarithm of the sum.
-    const double log_sum = positives == 1 && counted == 1 ? exponent : std::log2(sum_[i]);
+    // If the positive is the only term, its exponent is the exact logarithm of the sum.
+    const bool alone = counted == 1 || pairing_.denominator == Denominator::kPositives;
+    const bool exact = positives == 1 && alone && pairing_.sums_positives();
+    const double log_sum = exact ? exponent : std::log2(sum_[i]);
     const double lse = std::numbers::ln2 * (scale * shift_[i] + log_sum);
     if (positives == 0) return {lse, 0};
     const double loss = std::numbers::ln2 * (log_sum - exponent);
-    // The positives are terms of the sum and cannot exceed it: a negative loss is rounding.
-    return {lse, loss < 0 ? 0 : loss};
+    // Positives that are terms of the sum cannot exceed it: a negative loss is rounding.
+    return {lse, loss < 0 && pairing_.sums_positives() ? 0 : loss};
   }
 
  private:

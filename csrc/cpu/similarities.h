@@ -4,6 +4,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <limits>
+
 #include "common/pairing.h"
 #include "common/schedule.h"
 #include "cpu/products.h"
@@ -62,6 +64,15 @@ class Similarities {
 template <typename T>
 T& element(const simd::TileData<T>& data, const Tile& tile, int64_t i, int64_t j) {
   return data.s[(i - tile.rows.begin) * data.stride + j - tile.columns.begin];
+}
+
+// Sets the pairs of a tile that are not terms of the log-sum-exp to -inf.
+template <typename T>
+void leave_out(const simd::TileData<T>& data, const Tile& tile, const Pairing& pairing) {
+  if (!pairing.leaves_out()) return;
+  pairing.for_each_left_out(tile, [&](int64_t i, int64_t j) {
+    element(data, tile, i, j) = -std::numeric_limits<T>::infinity();
+  });
 }
 
 extern template struct Exponents<float>;

@@ -24,9 +24,9 @@ at::Tensor in_units(const at::Tensor& z) {
 // Allocates and computes the terms of the weights of all rows of z.
 class SavedTerms {
  public:
-  SavedTerms(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
-             const at::Tensor& inv_norm, const Operands& operands, const Exponents& exponents,
-             Stream stream)
+  SavedTerms(const at::Tensor& grad_loss, const at::Tensor& grad_lse, const at::Tensor& loss,
+             const at::Tensor& lse, const at::Tensor& inv_norm, const Operands& operands,
+             const Exponents& exponents, Stream stream)
       : floats_(at::empty({5, loss.size(0)}, loss.options())),
         positives_(count_label_positives(operands)),
         max_grad_(at::zeros({1}, loss.options().dtype(at::kInt))) {
@@ -40,6 +40,7 @@ class SavedTerms {
           .pairing = operands.pairing(),
           .grad_loss = grad_loss.const_data_ptr<float>(),
           .grad_loss_stride = grad_loss.stride(0),
+          .grad_lse = grad_lse.defined() ? grad_lse.const_data_ptr<double>() : nullptr,
           .loss = loss.const_data_ptr<float>(),
           .lse = lse.const_data_ptr<double>(),
           .inv_norm = inv_norm.numel() > 0 ? inv_norm.const_data_ptr<float>() : nullptr,
@@ -78,10 +79,11 @@ void check_layout(const at::Tensor& loss, const at::Tensor& lse, const at::Tenso
 }
 
 // wanted: the rows of z whose gradient is returned.
-Gradients backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
-                   const at::Tensor& saved_z, const at::Tensor& saved_inv_norm, int64_t dim,
-                   const Operands& operands, const at::Tensor& temperature, double eps,
-                   Range wanted, bool needs_temperature) {
+Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, const at::Tensor& loss,
+                   const at::Tensor& lse, const at::Tensor& saved_z,
+                   const at::Tensor& saved_inv_norm, int64_t dim, const Operands& operands,
+                   const at::Tensor& temperature, double eps, Range wanted,
+                   bool needs_temperature) {
   check_eps(eps);
   check_layout(loss, lse, saved_z, dim);
   const double temperature_value = check_temperature(temperature);
@@ -95,8 +97,10 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at
 
   const bool normalized = inv_norm.numel() > 0;
   const Exponents exponents(temperature_value, normalized, operands.label().defined());
-  const SavedTerms terms(grad_loss.to(at::kFloat), loss.contiguous(), lse.contiguous(), inv_norm,
-                         operands, exponents, guard.stream());
+  const at::Tensor double_grad_lse =
+      grad_lse.defined() ? grad_lse.to(at::kDouble).contiguous() : at::Tensor();
+  const SavedTerms terms(grad_loss.to(at::kFloat), double_grad_lse, loss.contiguous(),
+                         lse.contiguous(), inv_norm, operands, exponents, guard.stream());
   const at::Tensor radial = at::empty({wanted.size()}, loss.options());
   const auto run = [&](Problem problem, const Pairing& pairing) {
     problem.rows = intersect(problem.rows, wanted);

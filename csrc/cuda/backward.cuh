@@ -1,5 +1,5 @@
-// Gradients of sum_i g_i loss_i, with recomputed tiles of S: dL/dz_i = sum_j W_ij z_j, W as in
-// pair_weights.cuh.
+// Gradients of sum_i g_i loss_i + h_i lse_i, with recomputed tiles of S: dL/dz_i = sum_j W_ij z_j,
+// W as in pair_weights.cuh.
 //
 // A block owns kRows rows and visits all columns. The rows' gradient stays in the registers of the
 // block that owns them: no atomics, and the same bits every time. Columns get their gradient as the
@@ -86,7 +86,7 @@ class BackwardBlock {
     const int64_t j = i + p_.pairing.shift[k];
     if (!p_.problem.columns.contains(j)) return {row(i), 0.0f};
     const int column = to_int(j);
-    return {row(column), positive_weight(p_.terms, i, column).value * p_.rows.factor[column]};
+    return {row(column), positive_weight(p_, i, column).value * p_.rows.factor[column]};
   }
 
   // Adds the positives to the gradient of row i, undoes the normalization and stores it. Called by

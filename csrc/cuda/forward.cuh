@@ -97,6 +97,7 @@ class ForwardBlock {
                           p_.pairing.label + first_column, end_column_ - first_column,
                           p_.row_positive + row_place(strips_.b, first_row_));
     }
+    if (p_.pairing.leaves_out()) leave_out(x, first_column);
     sums_.add(x, stage);
   }
 
@@ -152,6 +153,14 @@ class ForwardBlock {
     });
     for_each_rarely(x, first_column,
                     [&](float& value, int i, int j) { value = counts(i, j) ? value : -INFINITY; });
+  }
+
+  // Masks pairs that are not terms of the log-sum-exp.
+  SIMCLR_DEVICE void leave_out(Tile& x, int first_column) const {
+    for_each_rarely(x, first_column, [&](float& value, int i, int j) {
+      const bool inside = i < end_row_ && j < end_column_;
+      if (inside && !p_.pairing.summed(i, j)) value = -INFINITY;
+    });
   }
 
   SIMCLR_DEVICE void store_positive(int i, int j, float x) const {

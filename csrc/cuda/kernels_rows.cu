@@ -72,13 +72,15 @@ void finish_kernel(const FinishParams p) {
       p.positives != nullptr ? positives_of_label(p, i) : positives_of_shifts(p, i);
   // Relative to the shift, like the sum, so that both cancel where the positive dominates.
   const double positive = positives.sum / positives.count + (p.shift - shift);
-  // If the positive is the only column, its exponent is the exact logarithm of the sum.
-  const bool whole = positives.count == 1 && p.counted == 1;
+  // If the positive is the only term, its exponent is the exact logarithm of the sum.
+  const bool alone = p.counted == 1 || p.pairing.denominator == Denominator::kPositives;
+  const bool whole = positives.count == 1 && alone && p.pairing.sums_positives();
   const double log_sum = whole ? positive : log2(sum);
   p.lse[i] = kLn2 * (log_sum + shift);
   const double loss = kLn2 * (log_sum - positive);
-  // The positives are terms of the sum and cannot exceed it: a negative loss is rounding.
-  p.loss[i] = positives.count == 0 || loss < 0 ? 0.0f : static_cast<float>(loss);
+  // Positives that are terms of the sum cannot exceed it: a negative loss is rounding.
+  const bool rounding = loss < 0 && p.pairing.sums_positives();
+  p.loss[i] = positives.count == 0 || rounding ? 0.0f : static_cast<float>(loss);
 }
 
 // The gradient of row i's loss; 0 for a row without positives, whose loss is constant.
@@ -86,7 +88,11 @@ SIMCLR_DEVICE float row_grad(const TermsParams& p, int i) {
   return p.positives[i] > 0 ? p.grad_loss[i * p.grad_loss_stride] : 0.0f;
 }
 
-// The largest |grad_loss|, as a float's bits: for positive numbers these have the same order.
+SIMCLR_DEVICE double row_grad_lse(const TermsParams& p, int i) {
+  return p.grad_lse == nullptr ? 0 : p.grad_lse[i];
+}
+
+// The largest gradient of a row, as a float's bits: for positive numbers these have the same order.
 // Counts each row's positives first, unless labels have told them: rows without any have no
 // gradient.
 SIMCLR_KERNEL(kRowThreads, 1)
@@ -94,7 +100,7 @@ void max_grad_kernel(const TermsParams p) {
   const int i = block_id() * kRowThreads + thread_id();
   if (i >= p.count) return;
   if (p.pairing.label == nullptr) p.positives[i] = count_positives(p.problem, p.pairing, i);
-  const float grad = fabsf(row_grad(p, i));
+  const float grad = fabsf(row_grad(p, i)) + fabsf(static_cast<float>(row_grad_lse(p, i)));
   if (grad < INFINITY) atomic_max(p.max_grad, float_bits(grad));
 }
 
@@ -106,15 +112,18 @@ void terms_kernel(const TermsParams p) {
   // In base 2. A row without columns has lse = -infinity and weight 0.
   const double lse = p.lse[i] == -INFINITY ? 0 : p.lse[i] / kLn2;
   const double grad = row_grad(p, i);
+  const double grad_lse = row_grad_lse(p, i);
   const float row_shift = p.shared_shift ? p.shift : static_cast<float>(lse);
   p.row_shift[i] = row_shift;
   const float inv_norm = p.inv_norm == nullptr ? 1.0f : p.inv_norm[i];
   p.factor[i] = inv_norm / largest_power_of_two(inv_norm);
   // The rounding error of the shift is compensated here, in double: P_ij keeps its last bits.
-  p.weight[i] = static_cast<float>(grad * exp2(row_shift - lse) *
+  p.weight[i] = static_cast<float>((grad + grad_lse) * exp2(row_shift - lse) *
                                    exp2(static_cast<double>(gain_exponent(*p.max_grad))));
   // P_ip - 1 = expm1(-loss_i): exact even where P_ip is so near 1 that a difference would be noise.
-  p.single[i] = static_cast<float>(grad * expm1(-static_cast<double>(p.loss[i])));
+  double single = grad * expm1(-static_cast<double>(p.loss[i]));
+  if (grad_lse != 0) single += grad_lse * exp(-static_cast<double>(p.loss[i]));
+  p.single[i] = static_cast<float>(single);
   p.share[i] = p.positives[i] > 0 ? static_cast<float>(grad / p.positives[i]) : 0.0f;
 }
 

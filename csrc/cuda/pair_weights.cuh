@@ -1,11 +1,12 @@
 // The weights of the gradient, dL/dz_i = sum_j W_ij z_j:
 //
-//   T W_ij = g_i (P_ij - [positive] / n_i) + g_j (P_ji - [positive] / n_j)
-//   g_i P_ij = w_i 2^(x_ij - shift_i),   share_i = g_i / n_i,   single_i = g_i (P_ij - 1)
+//   T W_ij = (g_i + h_i) P_ij - [positive] g_i / n_i, plus the same of j and i
+//   (g_i + h_i) P_ij = w_i 2^(x_ij - shift_i), 0 for pairs that are not terms of the lse
+//   share_i = g_i / n_i,   single_i = g_i (P_ij - 1) + h_i P_ij
 //
-// n_i is the number of positives of row i. If n_i = n_j = 1, the weight of the pair is single_i +
-// single_j, exact even where P_ij is so near 1 that a difference would be noise. All weights of a
-// tile are multiplied by the gain of rows.cuh.
+// g and h are the gradients of the losses and of the lse. n_i is the number of positives of row i.
+// If n_i = n_j = 1, the weight of the pair is single_i + single_j, exact even where P_ij is so near
+// 1 that a difference would be noise. All weights of a tile are multiplied by the gain of rows.cuh.
 
 #pragma once
 
@@ -20,11 +21,13 @@ struct PositiveWeight {
   bool replaces;
   float value;  // without gain
 };
-SIMCLR_DEVICE PositiveWeight positive_weight(const Terms& terms, int i, int j) {
-  if (terms.positives[i] == 1 && terms.positives[j] == 1) {
+SIMCLR_DEVICE PositiveWeight positive_weight(const BackwardParams& p, int i, int j) {
+  const Terms& terms = p.terms;
+  const bool summed = p.pairing.sums_positives();
+  if (summed && terms.positives[i] == 1 && terms.positives[j] == 1) {
     return {true, terms.single[i] + terms.single[j]};
   }
-  return {false, -(terms.share[i] + terms.share[j])};
+  return {!summed, -(terms.share[i] + terms.share[j])};
 }
 
 template <typename C, bool kSharedShift, bool kLabels>
@@ -69,6 +72,7 @@ class PairWeights {
   SIMCLR_DEVICE void apply(Tile& w, int stage, int first_column) const {
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
+    if (p_.pairing.leaves_out()) clear_left_out(w, first_column);
     if constexpr (kLabels) weigh_positives(w, stage, first_column);
     if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_special(w, first_column);
   }
@@ -121,11 +125,30 @@ class PairWeights {
           const int j = first_column + column_of(n, e);
           const bool inside = i < end_row_ && j < end_column;
           if (!inside || p_.pairing.label[i] != p_.pairing.label[j]) continue;
-          const PositiveWeight positive = positive_weight(p_.terms, i, j);
+          const PositiveWeight positive = positive_weight(p_, i, j);
           const float factor = shared_load(stage_terms<C>(stage, 0), column_of(n, e % 2));
           const float gain = exp2i(gain_exponent(*p_.terms.max_grad));
           const float rest = positive.replaces ? 0.0f : w[m][n][e];
           w[m][n][e] = rest + positive.value * gain * factor;
+        }
+      }
+    }
+  }
+
+  // Clears pairs that are not terms of the lse.
+  SIMCLR_DEVICE void clear_left_out(Tile& w, int first_column) const {
+    const int end_column = to_int(p_.problem.columns.end);
+    const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
+    SIMCLR_UNROLL
+    for (int m = 0; m < C::kRowTiles; ++m) {
+      SIMCLR_UNROLL
+      for (int n = 0; n < C::kColumnTiles; ++n) {
+        SIMCLR_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          const int i = first_row + row_of<C>(m, e);
+          const int j = first_column + column_of(n, e);
+          const bool inside = i < end_row_ && j < end_column;
+          if (inside && !p_.pairing.summed(i, j)) w[m][n][e] = 0.0f;
         }
       }
     }
@@ -152,7 +175,7 @@ class PairWeights {
     for (int k = 0; k < Pairing::kMaxShifts; ++k) {
       if (k >= p_.pairing.shifts || j != i + to_int(p_.pairing.shift[k])) continue;
       const bool inside = i < end_row_ && j < to_int(p_.problem.columns.end);
-      clear |= inside && positive_weight(p_.terms, i, j).replaces;
+      clear |= inside && positive_weight(p_, i, j).replaces;
     }
     return clear;
   }

@@ -96,6 +96,7 @@ struct TermsParams {
   Pairing pairing;
   const float* grad_loss;  // [count], any stride
   int64_t grad_loss_stride;
+  const double* grad_lse;  // [count], or null: zeros
   const float* loss;
   const double* lse;
   const float* inv_norm;  // [count], or null: the rows are not normalized
@@ -103,7 +104,7 @@ struct TermsParams {
   float shift;  // of x, where it is shared
   bool shared_shift;
   int32_t* positives;  // [count] the number of positives: input with labels, else output
-  uint32_t* max_grad;  // bits of max |grad_loss|, initially zero
+  uint32_t* max_grad;  // bits of the largest |gradient| of a row, initially zero
   float* factor;       // [count]
   float* weight;       // [count] w_i, times the gain of `gain_exponent`
   float* row_shift;    // [count] of x

@@ -18,6 +18,7 @@ from simclr_ext._checks import (
     check_operator_views,
     check_rows,
     check_saved,
+    check_saved_row,
 )
 from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.backends.tiled.problem import Problem
@@ -53,6 +54,7 @@ def backward(
 
 def contrastive_backward(
     grad_loss: Tensor,
+    grad_lse: Tensor | None,
     loss: Tensor,
     lse: Tensor,
     z: Tensor,
@@ -62,17 +64,20 @@ def contrastive_backward(
     temperature: Tensor,
     eps: float,
     shifts: Sequence[int],
-    x_label: Tensor | None,
-    y_label: Tensor | None,
+    label: Tensor | None,
+    ignored: Tensor | None,
+    denominator: str,
     owned: Sequence[int],
     needs_grad: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
     """Stand in for ``contrastive_backward`` and ``contrastive_tiled_backward``."""
     check_contrastive_saved(grad_loss, loss, lse, z, inv_norm, dim, rows)
+    if grad_lse is not None:
+        check_saved_row("grad_lse", grad_lse, z)
     check_operator_temperature(temperature)
     size = z.shape[0]
     columns = size - rows if size > rows else None
-    check_operands(rows, columns, shifts, x_label, y_label, owned, z.device)
+    check_operands(rows, columns, shifts, label, ignored, denominator, owned, z.device)
     wanted = Problem.of(size, rows, owned).wanted(needs_grad)
     grad_z = z.new_empty(wanted.stop - wanted.start, dim)
     return grad_z, lse.new_empty(() if needs_grad[2] else 0)
@@ -120,14 +125,15 @@ def _contrastive(layout: Layout) -> Callable[..., Results]:
         normalize: bool,
         eps: float,
         shifts: Sequence[int],
-        x_label: Tensor | None,
-        y_label: Tensor | None,
+        label: Tensor | None,
+        ignored: Tensor | None,
+        denominator: str,
         owned: Sequence[int],
     ) -> Results:
         check_rows(x, y)
         check_operator_temperature(temperature)
         rows, columns = x.shape[0], None if y is None else y.shape[0]
-        check_operands(rows, columns, shifts, x_label, y_label, owned, x.device)
+        check_operands(rows, columns, shifts, label, ignored, denominator, owned, x.device)
         size = rows + (columns or 0)
         results = Problem.of(size, rows, owned).results
         return layout(x, results.stop - results.start, size, normalize)

@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from simclr_ext._checks import operator_temperature
 from simclr_ext._torch_compat import OPERATOR_TAGS
 from simclr_ext.backends import fake, loader, tiled
+from simclr_ext.backends.autograd import (
+    GradsOnce,
+    OncePerSample,
+    call_operator,
+    is_recorded,
+    operator_name,
+)
 from simclr_ext.backends.reference import Reduction, reduce_rows
 
 
@@ -45,20 +50,13 @@ def nt_xent(
     if backend == "fused":
         register()
     value = operator_temperature(temperature, z0.device)
-    if not _is_recorded(z0, z1, temperature):  # at small N, the Function costs more than the kernel
-        rows, *_ = _forward_op(backend, z0, z1, value, normalize, eps)
+    if not is_recorded(z0, z1, temperature):  # at small N, the Function costs more than the kernel
+        operator = operator_name("nt_xent", "forward", backend)
+        rows, *_ = call_operator(operator, z0, z1, value, normalize, eps)
         return reduce_rows(rows, reduction)
     loss: Tensor
     loss, *_ = _NTXent.apply(z0, z1, temperature, value, reduction, normalize, eps, backend)
     return loss
-
-
-def _is_recorded(*inputs: object) -> bool:
-    """Return whether the Function is needed: for gradients, and to refuse forward mode."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return True
-    unpack: Callable[..., Any] = forward_ad.unpack_dual
-    return any(isinstance(z, Tensor) and unpack(z).tangent is not None for z in inputs)
 
 
 # Dynamo runs it while it traces, instead of tracing into the loader.
@@ -81,25 +79,7 @@ def _register_once() -> None:
     torch.library.register_fake("simclr_ext::contrastive_backward", fake.contrastive_backward)
 
 
-class _OncePerSample(torch.autograd.Function):
-    """A Function that vmap calls once for each sample of the batch."""
-
-    @classmethod
-    def vmap(
-        cls, info: Any, in_dims: tuple[Any, ...], *args: Any
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        def sample(index: int) -> list[Any]:
-            return [
-                arg.select(dim, index) if isinstance(arg, Tensor) and dim is not None else arg
-                for arg, dim in zip(args, in_dims, strict=True)
-            ]
-
-        samples = [cls.apply(*sample(index)) for index in range(info.batch_size)]
-        outputs = tuple(torch.stack(values) for values in zip(*samples, strict=True))
-        return outputs, (0,) * len(outputs)
-
-
-class _NTXent(_OncePerSample):
+class _NTXent(OncePerSample):
     # The reduction is done here: at small N, its own autograd nodes would double the cost.
     @staticmethod
     def forward(
@@ -112,7 +92,8 @@ class _NTXent(_OncePerSample):
         eps: float,
         backend: str,
     ) -> tuple[Tensor, ...]:
-        rows, *saved = _forward_op(backend, z0, z1, value, normalize, eps)
+        operator = operator_name("nt_xent", "forward", backend)
+        rows, *saved = call_operator(operator, z0, z1, value, normalize, eps)
         return reduce_rows(rows, reduction), rows, *saved
 
     @staticmethod
@@ -134,11 +115,12 @@ class _NTXent(_OncePerSample):
         needs_z0, needs_z1, needs_temperature = needs_grad = list(ctx.needs_input_grad[:3])
         saved = (rows, lse, z, inv_norm, z0.shape[1], value, ctx.eps)
         args = (grad_loss.expand(len(rows)), *saved, needs_grad)
+        operator = operator_name("nt_xent", "backward", ctx.backend)
         # The Function is needed only if the gradient's own graph is recorded (create_graph).
         grad_z, grad_temperature = (
-            _NTXentGrads.apply(z0, z1, ctx.backend, *args)
+            GradsOnce.apply(z0, z1, operator, *args)
             if torch.is_grad_enabled()
-            else _backward_op(ctx.backend, *args)
+            else call_operator(operator, *args)
         )
         n = len(rows) // 2  # grad_z is [2N, D], or [N, D] if only one view needs it
         return (
@@ -157,54 +139,6 @@ class _NTXent(_OncePerSample):
 _NTXent.forward.__signature__ = inspect.signature(_NTXent.forward)  # type: ignore[attr-defined]
 
 
-def _forward_op(backend: str, *args: Any) -> tuple[Tensor, ...]:
-    operators = torch.ops.simclr_ext
-    forward = operators.nt_xent_tiled_forward if backend == "tiled" else operators.nt_xent_forward
-    results: tuple[Tensor, ...] = forward.default(*args)
-    return results
-
-
-def _backward_op(backend: str, *args: Any) -> tuple[Tensor, Tensor]:
-    operators = torch.ops.simclr_ext
-    backward = (
-        operators.nt_xent_tiled_backward if backend == "tiled" else operators.nt_xent_backward
-    )
-    grads: tuple[Tensor, Tensor] = backward.default(*args)
-    return grads
-
-
-class _NTXentGrads(_OncePerSample):
-    # z0 and z1 are inputs because the gradient depends on them; the operator uses their rows in z.
-    @staticmethod
-    def forward(
-        z0: Tensor,
-        z1: Tensor,
-        backend: str,
-        grad_loss: Tensor,
-        loss: Tensor,
-        lse: Tensor,
-        z: Tensor,
-        inv_norm: Tensor,
-        dim: int,
-        temperature: Tensor,
-        eps: float,
-        needs_grad: list[bool],
-    ) -> tuple[Tensor, Tensor]:
-        saved = (loss, lse, z, inv_norm, dim, temperature, eps)
-        return _backward_op(backend, grad_loss, *saved, needs_grad)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        pass  # nothing to save: there is no backward
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
-        raise NotImplementedError(
-            "The NT-Xent loss is differentiable once: its gradient has no derivative. For "
-            "second derivatives call nt_xent_loss(..., backend='reference')."
-        )
-
-
 _NT_XENT_FORWARD = (
     "(Tensor z0, Tensor z1, Tensor temperature, bool normalize, float eps)"
     " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)"
@@ -216,13 +150,14 @@ _NT_XENT_BACKWARD = (
 )
 _CONTRASTIVE_FORWARD = (
     "(Tensor x, Tensor? y, Tensor temperature, bool normalize, float eps, int[] shifts,"
-    " Tensor? x_label, Tensor? y_label, int[] owned)"
+    " Tensor? label, Tensor? ignored, str denominator, int[] owned)"
     " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)"
 )
 _CONTRASTIVE_BACKWARD = (
-    "(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, SymInt dim,"
-    " SymInt rows, Tensor temperature, float eps, int[] shifts, Tensor? x_label, Tensor? y_label,"
-    " int[] owned, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_temperature)"
+    "(Tensor grad_loss, Tensor? grad_lse, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
+    " SymInt dim, SymInt rows, Tensor temperature, float eps, int[] shifts, Tensor? label,"
+    " Tensor? ignored, str denominator, int[] owned, bool[3] needs_grad)"
+    " -> (Tensor grad_z, Tensor grad_temperature)"
 )
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Reduction = Literal["mean", "sum", "none"]
+Denominator = Literal["all", "negatives", "positives"]
 REDUCTIONS = get_args(Reduction)  # at import: Dynamo of torch 2.6 does not trace get_args
 
 
@@ -81,16 +82,18 @@ def contrastive(
     normalize: bool,
     eps: float,
     shifts: Sequence[int] = (),
-    x_label: Tensor | None = None,
-    y_label: Tensor | None = None,
+    label: Tensor | None = None,
+    ignored: Tensor | None = None,
+    denominator: Denominator = "all",
 ) -> tuple[Tensor, Tensor]:
     r"""Return loss and log-sum-exp of each row x_i over the columns, and of each column y_j.
 
-    .. math:: \mathrm{lse}_i = \log \sum_j \exp(s_{ij} / T), \qquad
+    .. math:: \mathrm{lse}_i = \log \sum_{j \in d(i)} \exp(s_{ij} / T), \qquad
               \ell_i = \mathrm{lse}_i - \frac{1}{n_i T} \sum_{j \in p(i)} s_{ij},
               \qquad n_i = |p(i)|
 
     and a loss of 0 for a row without positives; for the columns the same on the transposed matrix.
+    A row without terms d(i) has lse -inf.
 
     Args:
         x: Rows, [R, D], floating.
@@ -99,8 +102,11 @@ def contrastive(
         normalize: Whether s is the cosine similarity rather than the dot product.
         eps: Rows shorter than this are divided by it instead of by their norm.
         shifts: The positives p(i) are the columns i + shift that exist.
-        x_label: Instead of shifts, int32 [R]: the columns with the same label are positive.
-        y_label: int32 [C]; None if ``y`` is None.
+        label: Instead of shifts, one number for each row of [x; y]: the columns with the same label
+            are positive.
+        ignored: One number for each row of [x; y]: pairs of equal numbers are not in d(i), unless
+            they are positive.
+        denominator: Which of the other pairs are in d(i).
 
     Returns:
         loss and lse, each [R + C], those of the rows first, or [R] if y is None; float32, or
@@ -121,21 +127,38 @@ def contrastive(
     logits = rows @ columns.T / temperature  # [R, C]
     i = torch.arange(len(rows), device=x.device)[:, None]
     j = torch.arange(len(columns), device=x.device)
-    positive = torch.zeros_like(logits, dtype=torch.bool)
+    counts = i != j if y is None else torch.ones_like(logits, dtype=torch.bool)
+    positive = torch.zeros_like(counts)
     for shift in shifts:
         positive |= i + shift == j
-    if x_label is not None:
-        positive |= x_label[:, None] == (x_label if y_label is None else y_label)
+    if label is not None:
+        positive |= _equal(label, len(rows), y is None)
+    positive &= counts
+    term = counts if denominator != "positives" else positive
+    if denominator == "negatives":
+        term = term & ~positive
+    if ignored is not None:
+        term = term & (positive | ~_equal(ignored, len(rows), y is None))
     if y is None:
-        positive &= i != j
-        logits = logits.masked_fill(i == j, -torch.inf)
-        return _softmax_losses(logits, positive)
-    both = _softmax_losses(logits, positive), _softmax_losses(logits.T, positive.T)
+        return _softmax_losses(logits, positive, term)
+    both = (
+        _softmax_losses(logits, positive, term),
+        _softmax_losses(logits.T, positive.T, term.T),
+    )
     loss, lse = (torch.cat(results) for results in zip(*both, strict=True))
     return loss, lse
 
 
-def _softmax_losses(logits: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean of -log softmax at the positives of each row, and the log-sum-exp."""
-    log_softmax = F.log_softmax(logits, dim=1).masked_fill(~positive, 0)
-    return -log_softmax.sum(1) / positive.sum(1).clamp(min=1), logits.logsumexp(1)
+def _equal(numbers: Tensor, rows: int, same: bool) -> Tensor:
+    """Return which pairs of a row and a column have equal numbers."""
+    return numbers[:rows, None] == (numbers if same else numbers[rows:])
+
+
+def _softmax_losses(logits: Tensor, positive: Tensor, term: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each row its lse minus the mean of its positives, and its lse."""
+    largest = logits.masked_fill(~term, -torch.inf).amax(1, keepdim=True).detach()
+    # Relative to the largest term: both then cancel exactly where a positive dominates.
+    logits = logits - largest.clamp(min=torch.finfo(logits.dtype).min)
+    log_sum = logits.masked_fill(~term, -torch.inf).logsumexp(1)
+    difference = (log_sum[:, None] - logits).masked_fill(~positive, 0).sum(1)
+    return difference / positive.sum(1).clamp(min=1), log_sum + largest[:, 0]

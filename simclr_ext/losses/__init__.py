@@ -1,5 +1,23 @@
-"""The losses: each a function and a module, on any backend."""
+"""The losses: each a function and a module, on any backend.
 
+nt_xent, info_nce, sup_con and decoupled are made of one primitive,
+:func:`simclr_ext.backends.contrastive.contrastive`.
+"""
+
+from simclr_ext.losses.decoupled import DCLLoss, HCLLoss, dcl_loss, hcl_loss
+from simclr_ext.losses.info_nce import InfoNCELoss, info_nce_loss
 from simclr_ext.losses.nt_xent import NTXentLoss, nt_xent_loss
+from simclr_ext.losses.sup_con import SupConLoss, sup_con_loss
 
-__all__ = ["NTXentLoss", "nt_xent_loss"]
+__all__ = [
+    "DCLLoss",
+    "HCLLoss",
+    "InfoNCELoss",
+    "NTXentLoss",
+    "SupConLoss",
+    "dcl_loss",
+    "hcl_loss",
+    "info_nce_loss",
+    "nt_xent_loss",
+    "sup_con_loss",
+]

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from simclr_ext._checks import (
-    as_number,
-    as_temperature,
-    check_eps,
-    check_max_scale,
     check_temperature_value,
     check_views,
     operator_temperature,
     second_view_missing,
 )
 from simclr_ext.backends import ops, reference
-from simclr_ext.backends.reference import REDUCTIONS, Reduction
-from simclr_ext.backends.selection import (
-    Backend,
-    check_backend,
-    select_backend,
-    warn_of_tiled_on_cuda,
+from simclr_ext.backends.reference import Reduction
+from simclr_ext.backends.selection import Backend
+from simclr_ext.losses._module import ContrastiveLoss
+from simclr_ext.losses._options import (
+    Options,
+    check_of_rows,
+    numbers_of,
+    reduce_weighted,
+    row_losses,
+    with_own_temperatures,
 )
 
 
@@ -32,6 +32,9 @@ def nt_xent_loss(
     z1: Tensor | None = None,
     temperature: float | Tensor = 0.5,
     *,
+    positive_ids: Tensor | None = None,
+    ignore_ids: Tensor | None = None,
+    weights: Tensor | None = None,
     reduction: Reduction = "mean",
     normalize: bool = True,
     eps: float | None = None,
@@ -59,7 +62,14 @@ def nt_xent_loss(
             positive of row i of ``z0``. Views of two dtypes are promoted as ``torch.cat`` does.
             Required: without it the error says how to split ``z0``.
         temperature: T > 0; a number, or a floating tensor of shape [] or [1], which receives a
-            gradient if it requires one.
+            gradient if it requires one; or [N]: one for each image, for both of its rows (twice
+            the work: S / T is not symmetric).
+        positive_ids: [N] integers: all views of images with equal ids are positives of each other,
+            and a row's loss is the mean over its positives, as in :func:`sup_con_loss`.
+        ignore_ids: [N] integers: other images with the same id (duplicates, the same patient) are
+            left out of the denominator, unless they are positive.
+        weights: [N] floating, >= 0: weights of the images, for both of their rows; receives a
+            gradient if it requires one. The mean is then the weighted mean.
         reduction: ``"mean"`` or ``"sum"`` over the 2N rows, or ``"none"``: the losses of all rows,
             [2N], those of ``z0`` first.
         normalize: Whether to divide each row by its l2 norm first. If not, s are dot products.
@@ -96,34 +106,72 @@ def nt_xent_loss(
     if z1 is None:
         raise second_view_missing(z0)
     check_views(z0, z1)
-    temperature, eps = _check_options(temperature, reduction, eps, backend)
-    if eps is None:
-        eps = torch.finfo(torch.float16).tiny if torch.float16 in (z0.dtype, z1.dtype) else 1e-12
+    options = Options.of(temperature, reduction, normalize, eps, backend, rows=len(z0))
+    if weights is not None:
+        check_of_rows("weights", weights, len(z0))
+    if options.of_rows or not (positive_ids is None and ignore_ids is None):
+        rows = _general_losses(z0, z1, options, positive_ids, ignore_ids)
+    elif weights is not None:
+        rows = _losses(z0, z1, options, "none")
+    else:
+        return _losses(z0, z1, options, reduction)
+    return reduce_weighted(rows, reduction, None if weights is None else weights.repeat(2))
+
+
+def _losses(z0: Tensor, z1: Tensor, options: Options, reduction: Reduction) -> Tensor:
+    """Return the reduced losses of both views by the operators of NT-Xent itself."""
+    eps = options.eps_for(z0.dtype, z1.dtype)
     if z0.dtype != z1.dtype:
         dtype = torch.promote_types(z0.dtype, z1.dtype)
         z0, z1 = z0.to(dtype), z1.to(dtype)
-    choice = select_backend(z0, backend)
-    if choice.name == "reference":
+    backend = options.chosen_backend(z0)
+    temperature = options.temperature
+    if backend == "reference":
         value = operator_temperature(temperature, z0.device)
         if not torch.compiler.is_compiling():  # reading the value would break the graph
             check_temperature_value(value)
         return reference.nt_xent(
-            z0, z1, temperature, reduction=reduction, normalize=normalize, eps=eps
+            z0, z1, temperature, reduction=reduction, normalize=options.normalize, eps=eps
         )
-    if choice.name == "tiled" and backend == "auto" and z0.device.type == "cuda":
-        warn_of_tiled_on_cuda(choice.reason)
     return ops.nt_xent(
         z0,
         z1,
         temperature,
         reduction=reduction,
-        normalize=normalize,
+        normalize=options.normalize,
         eps=eps,
-        backend=choice.name,
+        backend=backend,
     )
 
 
-class NTXentLoss(nn.Module):
+def _general_losses(
+    z0: Tensor,
+    z1: Tensor,
+    options: Options,
+    positive_ids: Tensor | None,
+    ignore_ids: Tensor | None,
+) -> Tensor:
+    """Return the losses [2N] with other positives, fewer negatives, or a temperature per row."""
+    n = len(z0)
+    z = torch.cat([z0, z1])
+    label, ignored = (
+        None if ids is None else numbers_of(name, ids, n, z.device).repeat(2)
+        for name, ids in (("positive_ids", positive_ids), ("ignore_ids", ignore_ids))
+    )
+    shifts = () if label is not None else (n, -n)
+    if not options.of_rows:
+        return row_losses(z, None, options, shifts=shifts, label=label, ignored=ignored)[0]
+    if label is not None:
+        raise ValueError("positive_ids need one temperature, got one for each image")
+    # A rectangle, in which a row meets itself: its own number leaves that pair out.
+    if ignored is None:
+        ignored = torch.arange(2 * n, dtype=torch.int32, device=z.device)
+    temperature = torch.as_tensor(options.temperature).repeat(2)
+    x, y, options = with_own_temperatures(z, z, replace(options, temperature=temperature))
+    return row_losses(x, y, options, shifts=shifts, ignored=ignored.repeat(2))[0][: 2 * n]
+
+
+class NTXentLoss(ContrastiveLoss):
     """SimCLR's NT-Xent loss as a module; see :func:`nt_xent_loss` for the equation.
 
     Takes the arguments of ``lightly.loss.NTXentLoss`` under the same names, in the same order, and
@@ -163,8 +211,6 @@ class NTXentLoss(nn.Module):
     Source: for ``max_scale``, CLIP (arXiv 2103.00020), section 2.5.
     """
 
-    temperature: float | Tensor
-
     def __init__(
         self,
         temperature: float | Tensor = 0.5,
@@ -177,72 +223,34 @@ class NTXentLoss(nn.Module):
         backend: Backend = "auto",
         max_scale: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(temperature, reduction, normalize, eps, backend, max_scale)
         if memory_bank_size != 0:
             raise NotImplementedError(f"memory_bank_size must be 0, got {memory_bank_size!r}")
         if gather_distributed:
             _check_one_process()
-        scalar, eps = _check_options(temperature, reduction, eps, backend)
-        if max_scale is not None:
-            max_scale = as_number(max_scale)
-            check_max_scale(max_scale, scalar)
-        if isinstance(scalar, Tensor) and scalar.device.type != "meta":
-            check_temperature_value(scalar)
-        if isinstance(temperature, Tensor) and not isinstance(temperature, nn.Parameter):
-            self.register_buffer("temperature", temperature)
-        else:
-            self.temperature = temperature if isinstance(temperature, Tensor) else scalar
         self.gather_distributed = gather_distributed
-        self.reduction: Reduction = reduction
-        self.normalize = normalize
-        self.eps = eps
-        self.backend: Backend = backend
-        self.max_scale = max_scale
 
-    def forward(self, z0: Tensor, z1: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        z0: Tensor,
+        z1: Tensor | None = None,
+        *,
+        positive_ids: Tensor | None = None,
+        ignore_ids: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Return the loss of the views ``z0`` and ``z1``, [N, D] each."""
         if self.gather_distributed:
             _check_one_process()
-        temperature = self.temperature
-        if self.max_scale is not None:
-            temperature = _AtLeast.apply(temperature, 1 / self.max_scale)
         return nt_xent_loss(
             z0,
             z1,
-            temperature,
-            reduction=self.reduction,
-            normalize=self.normalize,
-            eps=self.eps,
-            backend=self.backend,
+            self.clamped_temperature(),
+            positive_ids=positive_ids,
+            ignore_ids=ignore_ids,
+            weights=weights,
+            **self.options(),
         )
-
-    def extra_repr(self) -> str:
-        """Return the arguments for ``repr``."""
-        clamp = "" if self.max_scale is None else f", max_scale={self.max_scale}"
-        return (
-            f"temperature={self.temperature!r}, reduction={self.reduction!r}, "
-            f"normalize={self.normalize}, backend={self.backend!r}{clamp}"
-        )
-
-
-class _AtLeast(torch.autograd.Function):
-    """max(t, least) with a gradient for t < least, too, if a descent along it raises t."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(t: Tensor, least: float) -> Tensor:
-        return t.clamp(min=least)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        t, ctx.least = inputs
-        ctx.save_for_backward(t)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (t,) = ctx.saved_tensors
-        return grad.masked_fill((t < ctx.least) & (grad > 0), 0), None
 
 
 def _check_one_process() -> None:
@@ -260,17 +268,3 @@ def _check_one_process() -> None:
 def _world_size() -> int:
     group = torch.distributed
     return group.get_world_size() if group.is_available() and group.is_initialized() else 1
-
-
-def _check_options(
-    temperature: float | Tensor, reduction: str, eps: float | None, backend: str
-) -> tuple[float | Tensor, float | None]:
-    """Return the temperature as a number or a 0-d tensor, and eps."""
-    temperature = as_temperature(temperature)
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
-    if eps is not None:
-        eps = as_number(eps)
-        check_eps(eps)
-    check_backend(backend)
-    return temperature, eps

@@ -9,6 +9,7 @@
 #include <array>
 #include <cmath>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "../cpp/check.h"
@@ -28,12 +29,16 @@ struct Case {
   int64_t classes = 0;  // of labels, in the place of shifts
   double temperature = 0.5;
   bool normalize = true;
+  const char* denominator = "all";
+  int64_t ids = 0;      // of how many kinds are the numbers that are left out, if equal
+  bool of_lse = false;  // the objective has the lse, too
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << "R = " << c.rows << ", C = " << c.columns << ", D = " << c.dim
              << ", shifts = " << at::IntArrayRef(c.shifts) << ", classes = " << c.classes
-             << ", T = " << c.temperature << (c.normalize ? "" : ", dot products");
+             << ", T = " << c.temperature << (c.normalize ? "" : ", dot products") << ", of "
+             << c.denominator << ", ids = " << c.ids << (c.of_lse ? ", lse" : "");
 }
 
 // A case with its inputs.
@@ -41,8 +46,8 @@ struct Inputs {
   Case c;
   at::Tensor x;
   std::optional<at::Tensor> y;
-  std::optional<at::Tensor> x_label;
-  std::optional<at::Tensor> y_label;
+  std::optional<at::Tensor> label;
+  std::optional<at::Tensor> ignored;
 
   // Columns as similar to the rows as those of a half-trained encoder, rows of many lengths.
   Inputs(const Case& c_, at::ScalarType dtype) : c(c_) {
@@ -55,33 +60,56 @@ struct Inputs {
     }
     x = x.to(dtype);
     // 2^24 + 1 is no float.
-    const auto labels = [&](int64_t size) {
-      return torch::randint(c.classes, {size}, torch::kInt) + (1 << 24);
-    };
-    if (c.classes > 0) x_label = labels(c.rows);
-    if (c.classes > 0 && y) y_label = labels(c.columns);
+    const int64_t size = c.rows + c.columns;
+    if (c.classes > 0) label = torch::randint(c.classes, {size}, torch::kInt) + (1 << 24);
+    if (c.ids > 0) ignored = torch::randint(c.ids, {size}, torch::kInt) + (1 << 24);
   }
 
   at::Tensor all_rows() const { return y ? torch::cat({x, *y}) : x; }
-  // Which columns are positives of which rows, [R, C].
+  // Which columns have the number of a row, [R, C].
+  at::Tensor equal(const at::Tensor& numbers) const {
+    const at::Tensor of_columns = y ? numbers.narrow(0, c.rows, c.columns) : numbers;
+    return numbers.narrow(0, 0, c.rows).unsqueeze(1) == of_columns;
+  }
+  at::Tensor distance() const {
+    return torch::arange(y ? c.columns : c.rows) - torch::arange(c.rows).unsqueeze(1);
+  }
+  // Which columns are positives of which rows, [R, C], and which are terms of their lse.
   at::Tensor positives() const {
-    const int64_t columns = y ? c.columns : c.rows;
-    at::Tensor mask = torch::zeros({c.rows, columns}, torch::kBool);
-    const at::Tensor distance = torch::arange(columns) - torch::arange(c.rows).unsqueeze(1);
-    for (const int64_t shift : c.shifts) mask |= distance == shift;
-    if (x_label) mask |= x_label->unsqueeze(1) == (y ? *y_label : *x_label);
-    return y ? mask : mask & (distance != 0);
+    at::Tensor mask = torch::zeros_like(distance(), torch::kBool);
+    for (const int64_t shift : c.shifts) mask |= distance() == shift;
+    if (label) mask |= equal(*label);
+    return y ? mask : mask & (distance() != 0);
+  }
+  at::Tensor terms() const {
+    const std::string denominator = c.denominator;
+    const at::Tensor positive = positives();
+    at::Tensor mask = torch::ones_like(positive);
+    if (denominator == "negatives") mask = ~positive;
+    if (denominator == "positives") mask = positive;
+    if (ignored) mask = mask & (positive | ~equal(*ignored));
+    return y ? mask : mask & (distance() != 0);
   }
 };
 
-// Losses of the rows of a matrix of logits: 0 without positives.
-at::Tensor row_losses(const at::Tensor& logits, const at::Tensor& positives) {
+// Losses of the rows of a matrix of logits, 0 without positives; and their lse, 0 without terms.
+std::array<at::Tensor, 2> row_losses(const at::Tensor& logits, const at::Tensor& positives,
+                                     const at::Tensor& terms) {
+  const at::Tensor zeros = torch::zeros({logits.size(0)}, logits.options());
   const at::Tensor count = positives.sum(1);
   const at::Tensor mean =
       torch::where(positives, logits, torch::zeros_like(logits)).sum(1) / count.clamp_min(1);
-  const at::Tensor any = count > 0;
-  const at::Tensor lse = logits.logsumexp(1);
-  return torch::where(any, lse, torch::zeros_like(lse)) - mean;
+  const at::Tensor has_terms = terms.any(1);
+  // Rows without terms become rows of zeros: the gradient of their lse would be NaN.
+  const at::Tensor masked = logits.masked_fill(~terms & has_terms.unsqueeze(1), -INFINITY);
+  const at::Tensor lse = torch::where(has_terms, masked.logsumexp(1), zeros);
+  return {torch::where(count > 0, lse, zeros) - mean, lse};
+}
+
+// The weights of the lse in the objective.
+at::Tensor lse_weights(const Inputs& in) {
+  const int64_t size = in.c.rows + in.c.columns;
+  return in.c.of_lse ? -0.7 * row_weights(size).flip(0) : torch::zeros({size}, torch::kDouble);
 }
 
 Result dense(const Inputs& in, at::ScalarType dtype) {
@@ -90,17 +118,16 @@ Result dense(const Inputs& in, at::ScalarType dtype) {
   const at::Tensor z = in.c.normalize ? all / all.norm(2, 1, true).clamp_min(kEps) : all;
   const at::Tensor x = z.narrow(0, 0, in.c.rows);
   const at::Tensor y = in.y ? z.narrow(0, in.c.rows, in.c.columns) : x;
-  at::Tensor logits = x.mm(y.t()) / temperature;
-  const at::Tensor positives = in.positives();
-  at::Tensor loss;
+  const at::Tensor logits = x.mm(y.t()) / temperature;
+  auto [loss, lse] = row_losses(logits, in.positives(), in.terms());
   if (in.y) {
-    loss = torch::cat({row_losses(logits, positives), row_losses(logits.t(), positives.t())});
-  } else {
-    logits = logits.masked_fill(torch::eye(in.c.rows, torch::kBool), -INFINITY);
-    loss = row_losses(logits, positives);
+    const auto of_columns = row_losses(logits.t(), in.positives().t(), in.terms().t());
+    loss = torch::cat({loss, of_columns[0]});
+    lse = torch::cat({lse, of_columns[1]});
   }
-  const auto grads =
-      torch::autograd::grad({loss.dot(row_weights(loss.size(0)).to(dtype))}, {all, temperature});
+  const at::Tensor objective =
+      loss.dot(row_weights(loss.size(0)).to(dtype)) + lse.dot(lse_weights(in).to(dtype));
+  const auto grads = torch::autograd::grad({objective}, {all, temperature});
   return {loss.detach(), grads[0], grads[1]};
 }
 
@@ -108,16 +135,19 @@ using Saved = simclr::ForwardResult;
 
 Saved forward(const Inputs& in, at::IntArrayRef owned = {}) {
   return simclr::contrastive_forward(in.x, in.y, held_temperature(in.c.temperature), in.c.normalize,
-                                     kEps, in.c.shifts, in.x_label, in.y_label, owned);
+                                     kEps, in.c.shifts, in.label, in.ignored, in.c.denominator,
+                                     owned);
 }
 
 Result backward(const Inputs& in, const Saved& saved, at::IntArrayRef owned = {},
                 std::array<bool, 3> needs_grad = {true, true, true}) {
   const auto& [loss, lse, z, inv_norm] = saved;
+  const std::optional<at::Tensor> grad_lse =
+      in.c.of_lse ? std::optional(lse_weights(in)) : std::nullopt;
   const auto [grad_z, grad_temperature] = simclr::contrastive_backward(
-      row_weights(loss.size(0)).to(torch::kFloat), loss, lse, z, inv_norm, in.c.dim, in.c.rows,
-      held_temperature(in.c.temperature), kEps, in.c.shifts, in.x_label, in.y_label, owned,
-      needs_grad);
+      row_weights(loss.size(0)).to(torch::kFloat), grad_lse, loss, lse, z, inv_norm, in.c.dim,
+      in.c.rows, held_temperature(in.c.temperature), kEps, in.c.shifts, in.label, in.ignored,
+      in.c.denominator, owned, needs_grad);
   return {loss, grad_z, grad_temperature};
 }
 
@@ -161,6 +191,48 @@ void test_labels(const Precision& precision) {
     check(precision, {80, 0, 256, {}, 5, temperature});
   }
   check(precision, {70, 50, 12, {}, 6, 2.0, false});
+}
+
+// Which pairs are terms of the lse, and gradients of the lse itself. Of rectangles, queues, NT-Xent
+// and labels; no row is without terms.
+void test_terms(const Precision& precision) {
+  for (const double temperature : kTemperatures) {
+    for (const char* denominator : {"all", "negatives", "positives"}) {
+      for (const int64_t ids : {0, 40}) {
+        for (Case c : {Case{140, 90, 9, {0}},
+                       {140, 0, 9, {70, -70}},
+                       {150, 0, 20, {}, 7},
+                       {70, 141, 9, {}, 3}}) {
+          c.temperature = temperature;
+          c.denominator = denominator;
+          c.ids = ids;
+          c.of_lse = true;
+          check(precision, c);
+        }
+      }
+    }
+    Case queue{70, 141, 9, {}, 0, temperature};
+    queue.of_lse = true;
+    check(precision, queue);
+  }
+}
+
+// A row that has no terms has an lse of -inf and no gradient of it.
+void test_rows_without_terms(const Precision& precision) {
+  for (const double temperature : kTemperatures) {
+    for (const char* denominator : {"negatives", "all"}) {
+      Case c{70, 0, 9, {}, denominator[0] == 'n', temperature};
+      c.denominator = denominator;
+      c.ids = 1;
+      c.of_lse = true;
+      const Inputs in(c, precision.dtype);
+      const Saved saved = forward(in);
+      EXPECT(std::get<1>(saved).eq(-INFINITY).all().item<bool>(), c);
+      const Result ours = backward(in, saved);
+      EXPECT(c.classes == 1 || ours.grad_z.eq(0).all().item<bool>(), c);
+      EXPECT(ours.grad_z.isfinite().all().item<bool>(), c);
+    }
+  }
 }
 
 // Two positives per row, but at the ends.
@@ -255,5 +327,6 @@ int main(int argc, char** argv) {
   return run_tests<Test>(
       argc, argv,
       {test_wanted_rows, test_nt_xent_is_a_case, test_neighbors, test_degenerate_rows,
-       test_owned_rows, test_labels, test_rectangles, test_same_bits_in_any_order});
+       test_owned_rows, test_terms, test_rows_without_terms, test_labels, test_rectangles,
+       test_same_bits_in_any_order});
 }

@@ -17,8 +17,10 @@ from simclr_ext._checks import (
     check_operator_views,
     check_rows,
     check_saved,
+    check_saved_row,
     check_temperature_value,
 )
+from simclr_ext.backends.reference import Denominator
 from simclr_ext.backends.tiled.pair_weights import PairWeights, grad_of_rows
 from simclr_ext.backends.tiled.pairing import Pairing
 from simclr_ext.backends.tiled.problem import Problem
@@ -34,8 +36,9 @@ def contrastive_forward(
     normalize: bool,
     eps: float,
     shifts: Sequence[int],
-    x_label: Tensor | None,
-    y_label: Tensor | None,
+    label: Tensor | None,
+    ignored: Tensor | None,
+    denominator: Denominator,
     owned: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     r"""Compute the losses of :func:`simclr_ext.backends.reference.contrastive`.
@@ -51,8 +54,11 @@ def contrastive_forward(
         eps: At least 1.2e-38.
         shifts: The positives p(i) of row i are the columns i + shift that exist; at most two
             shifts, and () or (k, -k) if y is None.
-        x_label: int32 [R], instead of ``shifts``: all columns with the same label are positive.
-        y_label: int32 [C]; None if ``y`` is None.
+        label: int32, one for each row of [x; y], instead of ``shifts``: all columns with the same
+            label are positive.
+        ignored: int32, one for each row of [x; y]: pairs of equal numbers are not terms of the
+            sum, unless they are positive.
+        denominator: Which pairs are terms of the sum: "all", "negatives" or "positives".
         owned: If y is None, () or begin and end of the rows whose losses are computed.
 
     Returns:
@@ -64,15 +70,16 @@ def contrastive_forward(
     check_operator_temperature(temperature)
     check_eps(eps)
     columns = None if y is None else len(y)
-    check_operands(len(x), columns, shifts, x_label, y_label, owned, x.device)
+    check_operands(len(x), columns, shifts, label, ignored, denominator, owned, x.device)
     parts = [x] if y is None else [x, y]
     problem = Problem.of(sum(map(len, parts)), len(x), owned)
-    pairing = Pairing.of(problem, shifts, x_label, y_label)
+    pairing = Pairing.of(problem, shifts, label, ignored, denominator)
     return _forward(parts, problem, pairing, temperature, normalize, eps)
 
 
 def contrastive_backward(
     grad_loss: Tensor,
+    grad_lse: Tensor | None,
     loss: Tensor,
     lse: Tensor,
     z: Tensor,
@@ -82,27 +89,30 @@ def contrastive_backward(
     temperature: Tensor,
     eps: float,
     shifts: Sequence[int],
-    x_label: Tensor | None,
-    y_label: Tensor | None,
+    label: Tensor | None,
+    ignored: Tensor | None,
+    denominator: Denominator,
     owned: Sequence[int],
     needs_grad: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
-    """Compute the gradients of sum_k grad_loss[k] loss[k].
+    """Compute the gradients of sum_k grad_loss[k] loss[k] + grad_lse[k] lse[k].
 
     Args:
         grad_loss: One for each row of z, [R + C] or [R]. Even if only some rows are owned,
-            grad_loss, loss and lse are those of all rows.
+            this and the next three are those of all rows.
+        grad_lse: Likewise; None: zeros.
         loss: As :func:`contrastive_forward` returned it, like the next three.
         lse: [R + C] or [R].
         z: [R + C, D] or [R, D].
         inv_norm: [R + C] or [R], or [0].
         dim: D.
         rows: R.
-        temperature: As in the forward pass, like the next five.
+        temperature: As in the forward pass, like the next six.
         eps: At least 1.2e-38.
         shifts: At most two.
-        x_label: [R].
-        y_label: [C].
+        label: One for each row of z.
+        ignored: One for each row of z.
+        denominator: Which pairs are terms of the sum.
         owned: () or begin and end of the rows for which a gradient is computed: the gradient of
             the losses of all rows.
         needs_grad: Whether x, y and the temperature need a gradient.
@@ -118,10 +128,12 @@ def contrastive_backward(
     check_operator_temperature(temperature)
     check_eps(eps)
     columns = len(z) - rows or None
-    check_operands(rows, columns, shifts, x_label, y_label, owned, z.device)
+    check_operands(rows, columns, shifts, label, ignored, denominator, owned, z.device)
     problem = Problem.of(len(z), rows, owned)
-    pairing = Pairing.of(problem, shifts, x_label, y_label)
-    saved = (grad_loss, loss, lse, z, inv_norm)
+    pairing = Pairing.of(problem, shifts, label, ignored, denominator)
+    if grad_lse is not None:
+        check_saved_row("grad_lse", grad_lse, z)
+    saved = (grad_loss, grad_lse, loss, lse, z, inv_norm)
     wanted = problem.wanted(needs_grad)
     return _backward(*saved, problem, pairing, temperature, eps, wanted, needs_grad[2])
 
@@ -188,7 +200,7 @@ def nt_xent_backward(
         0 if needs_z0 or needs_temperature else n, 2 * n if needs_z1 or needs_temperature else n
     )
     problem, pairing = _nt_xent(len(z))
-    saved = (grad_loss, loss, lse, z, inv_norm)
+    saved = (grad_loss, None, loss, lse, z, inv_norm)
     return _backward(*saved, problem, pairing, temperature, eps, wanted, needs_temperature)
 
 
@@ -218,6 +230,7 @@ def _forward(
 
 def _backward(
     grad_loss: Tensor,
+    grad_lse: Tensor | None,
     loss: Tensor,
     lse: Tensor,
     z: Tensor,
@@ -233,7 +246,7 @@ def _backward(
     with torch.no_grad(), _no_autocast(z.device):
         rows = stored_rows(z, inv_norm)
         tiles = Tiles(rows, problem, pairing, value, inv_norm.numel() > 0)
-        grad_z = grad_of_rows(PairWeights(tiles, grad_loss, loss, lse), tiles, wanted)
+        grad_z = grad_of_rows(PairWeights(tiles, grad_loss, grad_lse, loss, lse), tiles, wanted)
         radial = undo_normalization(grad_z, rows.part(wanted), inv_norm[wanted], eps)
         grad_z = grad_z.to(z.dtype)
         if not needs_temperature:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,8 +15,9 @@ from simclr_ext.backends.tiled.tiles import LOG2_E, Tiles
 class PairWeights:
     """Turns tiles of S into tiles of W, the weights of dL/dx_i = sum_j W_ij y_j / gain.
 
-        W_ij = gain / T (g_i (P_ij - [j positive] / n_i) + g_j (P_ji - [i positive] / n_j))
+        W_ij = gain / T ((g_i + h_i) P_ij - [j positive] g_i / n_i, plus the same of j and i)
 
+    P_ij is 0 for pairs that are not terms of the log-sum-exp.
     Each of the two terms, one of the row and one of the column, is
     weight 2^(exponent_scale (x_ij - shift)), and at positives
     weight_at_positive 2^(...) + positive_weight.
@@ -22,22 +25,35 @@ class PairWeights:
     Args:
         tiles: The tiles of S.
         grad_loss: g, one for each row of z, as are the losses.
+        grad_lse: h, or None for zeros.
         loss: As the forward pass returned it.
         lse: As the forward pass returned it.
     """
 
-    def __init__(self, tiles: Tiles, grad_loss: Tensor, loss: Tensor, lse: Tensor) -> None:
+    def __init__(
+        self,
+        tiles: Tiles,
+        grad_loss: Tensor,
+        grad_lse: Tensor | None,
+        loss: Tensor,
+        lse: Tensor,
+    ) -> None:
         self._tiles = tiles
         scale, dtype = tiles.exponent_scale, tiles.rows.dtype
         positives = tiles.pairing.count_positives(tiles.problem, loss.device)
         # A row without a positive has no loss.
         weight = torch.where(positives > 0, grad_loss.to(lse.dtype) * tiles.inv_t, 0)
-        self.gain = tiles.rows.gain(weight)
-        weight = weight * self.gain
+        lse_weight = torch.zeros_like(weight) if grad_lse is None else grad_lse * tiles.inv_t
+        self.gain = tiles.rows.gain(weight.abs() + lse_weight.abs())
+        weight, lse_weight = weight * self.gain, lse_weight * self.gain
         # P_ip - 1 = expm1(-loss_i): exact where P_ip is so near 1 that a difference would be noise.
-        single = positives == 1
-        self._positive_weight = weight * torch.where(
-            single, torch.expm1(-loss.to(lse.dtype)), -1 / positives.clamp(min=1).to(lse.dtype)
+        summed = tiles.pairing.sums_positives
+        single = (positives == 1) & summed
+        wide_loss = torch.where(single, loss, 0).to(lse.dtype)
+        self._positive_weight = torch.where(
+            single,
+            weight * torch.expm1(-wide_loss) + lse_weight * torch.exp(-wide_loss),
+            -weight / positives.clamp(min=1),
         )
         lse2 = lse * LOG2_E
         self._shift = torch.zeros_like(loss)
@@ -45,15 +61,16 @@ class PairWeights:
             # Finite even for a row without columns: -inf - (-inf) is NaN.
             self._shift = (lse2 / scale).to(dtype).clamp_min_(torch.finfo(dtype).min)
         # The rounding error of the shift is compensated here, in double: P_ij keeps its last bits.
-        weight = weight * (self._shift.to(lse.dtype) * scale - lse2).exp2_()
-        weight = torch.where(positives > 0, weight, 0)
+        weight = (weight + lse_weight) * (self._shift.to(lse.dtype) * scale - lse2).exp2_()
+        weight = torch.where(lse == -math.inf, 0, weight)  # a row without terms
         self._weight = weight.to(dtype)
-        self._weight_at_positive = torch.where(single, 0, weight)
+        self._weight_at_positive = torch.where(single | (not summed), 0, weight)
 
     def apply(self, x: Tensor, tile: Tile) -> Tensor:
         """Return the tile of W, computed in place of ``x``."""
         diagonals = list(self._tiles.pairing.diagonals(tile))
         on_diagonals = [self._at(x.diagonal(d.offset), d) for d in diagonals]
+        self._tiles.pairing.leave_out(x, tile)
         matches = self._tiles.pairing.matches(tile)
         row_weight, column_weight = self._factors(tile, matches)
         scratch = self._tiles.scratch(x)
@@ -88,14 +105,15 @@ class PairWeights:
 
     def _at(self, x: Tensor, diagonal: Diagonal) -> Tensor:
         """Return the weights of the positives on a diagonal, whose similarities are ``x``."""
+        rows, columns = diagonal.rows, diagonal.columns
+        total = self._positive_weight[rows] + self._positive_weight[columns]
+        if not self._tiles.pairing.sums_positives:  # 2^x may be infinite: there is no bound
+            return total
         x = x.to(self._positive_weight.dtype)
-        row, column = (
-            self._weight_at_positive[part]
-            * ((x - self._shift[part]) * self._tiles.exponent_scale).exp2_()
-            + self._positive_weight[part]
-            for part in (diagonal.rows, diagonal.columns)
-        )
-        return row + column
+        for part in (rows, columns):
+            power = ((x - self._shift[part]) * self._tiles.exponent_scale).exp2_()
+            total = total + self._weight_at_positive[part] * power
+        return total
 
 
 def grad_of_rows(weights: PairWeights, tiles: Tiles, wanted: slice) -> Tensor:

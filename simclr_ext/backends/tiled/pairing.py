@@ -1,4 +1,4 @@
-"""Which pairs of a row and a column count, and which of these are positive."""
+"""Which pairs count, which are positive, and which are terms of the log-sum-exp."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from simclr_ext.backends.reference import Denominator
 from simclr_ext.backends.tiled.problem import Problem, Tile
 
 
@@ -35,31 +36,42 @@ class Pairing:
         skip_self: Whether the pairs (i, i) do not count.
         shifts: A pair is positive if j - i is one of these.
         labels: Instead of shifts, [rows of z] int32: a pair is positive if both labels are equal.
+        ignored: [rows of z] int32: pairs of equal numbers are no terms, unless they are positive.
+        denominator: Which pairs are terms of the log-sum-exp.
     """
 
     skip_self: bool
     shifts: tuple[int, ...] = ()
     labels: Tensor | None = None
+    ignored: Tensor | None = None
+    denominator: Denominator = "all"
 
     @classmethod
     def of(
         cls,
         problem: Problem,
         shifts: Sequence[int],
-        x_label: Tensor | None = None,
-        y_label: Tensor | None = None,
+        label: Tensor | None = None,
+        ignored: Tensor | None = None,
+        denominator: Denominator = "all",
     ) -> Pairing:
         """Return the pairing of a problem as the operators describe it.
 
         Args:
             problem: The rows and columns.
             shifts: Differences between a positive's index in Y and the row's index in X.
-            x_label: [R].
-            y_label: [C]; None if the columns are the rows.
+            label: [rows of z].
+            ignored: [rows of z].
+            denominator: Which pairs are terms of the log-sum-exp.
         """
-        labels = x_label if y_label is None or x_label is None else torch.cat([x_label, y_label])
         in_z = 0 if problem.same else problem.column0 - problem.row0
-        return cls(problem.same, tuple(shift + in_z for shift in shifts), labels)
+        in_rows = tuple(shift + in_z for shift in shifts)
+        return cls(problem.same, in_rows, label, ignored, denominator)
+
+    @property
+    def sums_positives(self) -> bool:
+        """Whether positives are terms of the log-sum-exp."""
+        return self.denominator != "negatives"
 
     def transposed(self) -> Pairing:
         """Return the pairing of the columns with the rows."""
@@ -84,6 +96,26 @@ class Pairing:
             for diagonal in _diagonals(tile, [0]):
                 same.diagonal(diagonal.offset).fill_(False)
         return same
+
+    def leave_out(self, x: Tensor, tile: Tile) -> None:
+        """Set the pairs of a tile ``x`` that are not terms of the log-sum-exp to -inf."""
+        matches = self.matches(tile)
+        if self.denominator == "negatives":
+            for diagonal in self.diagonals(tile):
+                x.diagonal(diagonal.offset).fill_(-math.inf)
+            if matches is not None:
+                x.masked_fill_(matches, -math.inf)
+        if self.denominator == "positives":
+            left_out = torch.ones_like(x, dtype=torch.bool)
+        elif self.ignored is not None:
+            left_out = self.ignored[tile.rows, None] == self.ignored[tile.columns]
+        else:
+            return
+        for diagonal in self.diagonals(tile):
+            left_out.diagonal(diagonal.offset).fill_(False)
+        if matches is not None:
+            left_out &= ~matches
+        x.masked_fill_(left_out, -math.inf)
 
     def count_positives(self, problem: Problem, device: torch.device) -> Tensor:
         """Return the number of positives of each row of z, int64, in O(R + C) memory."""

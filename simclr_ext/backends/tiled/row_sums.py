@@ -35,6 +35,7 @@ class RowSums:
     def add(self, x: Tensor, tile: Tile) -> None:
         """Add a tile to its rows and, if it is turned, to its columns. Overwrites ``x``."""
         self._add_positives(x, tile)
+        self._tiles.pairing.leave_out(x, tile)
         unshifted = self._tiles.unshifted
         if unshifted:
             x.exp2_()
@@ -65,25 +66,30 @@ class RowSums:
     def finish(self) -> tuple[Tensor, Tensor]:
         """Return loss and lse of the rows and of the columns."""
         problem, scale = self._tiles.problem, self._tiles.exponent_scale
-        positives = self._tiles.pairing.count_positives(problem, self._max.device)
+        pairing = self._tiles.pairing
+        positives = pairing.count_positives(problem, self._max.device)
         shift = self._max.to(self._sum.dtype)
         # Relative to the shift, like the sum, so that both cancel where the positive dominates.
         exponent = (self._positive_sum / positives.clamp(min=1) - shift) * scale
         log_sum = self._sum.log2()
-        if problem.columns - problem.same == 1:
-            _take(exponent, log_sum, positives, problem.row_range)
-        if problem.rows == 1 and not problem.same:
-            _take(exponent, log_sum, positives, problem.column_range)
+        if pairing.denominator == "positives":
+            _take(exponent, log_sum, positives == 1, slice(None))
+        elif pairing.denominator == "all":
+            if problem.columns - problem.same == 1:
+                _take(exponent, log_sum, positives > 0, problem.row_range)
+            if problem.rows == 1 and not problem.same:
+                _take(exponent, log_sum, positives > 0, problem.column_range)
         lse = (shift * scale + log_sum) * _LN_2
-        # The mean of the positives cannot exceed the lse: a negative loss is rounding.
-        loss = ((log_sum - exponent) * _LN_2).clamp_min_(0).to(self._max.dtype)
-        loss = torch.where(positives > 0, loss, 0)
+        loss = (log_sum - exponent) * _LN_2
+        if pairing.sums_positives:  # their mean cannot exceed the lse: a negative loss is rounding
+            loss = loss.clamp_min_(0)
+        loss = torch.where(positives > 0, loss, 0).to(self._max.dtype)
         return loss[problem.results].clone(), lse[problem.results].clone()
 
 
-def _take(exponent: Tensor, log_sum: Tensor, positives: Tensor, part: slice) -> None:
-    # If the positive is the only column, its exponent is the exact logarithm of the sum.
-    log_sum[part] = torch.where(positives[part] > 0, exponent[part], log_sum[part])
+def _take(exponent: Tensor, log_sum: Tensor, alone: Tensor, part: slice) -> None:
+    # If the positive is the only term, its exponent is the exact logarithm of the sum.
+    log_sum[part] = torch.where(alone[part], exponent[part], log_sum[part])
 
 
 def _sides(tile: Tile) -> list[tuple[slice, int]]:

@@ -1,0 +1,70 @@
+"""How the operators are called and differentiated: what the functions of both families share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+
+def is_recorded(*inputs: object) -> bool:
+    """Return whether the Function is needed: for gradients, and to refuse forward mode."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return True
+    unpack: Callable[..., Any] = forward_ad.unpack_dual
+    return any(isinstance(z, Tensor) and unpack(z).tangent is not None for z in inputs)
+
+
+class OncePerSample(torch.autograd.Function):
+    """A Function that vmap calls once for each sample of the batch."""
+
+    @classmethod
+    def vmap(
+        cls, info: Any, in_dims: tuple[Any, ...], *args: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """Return the stacked results of all samples, and their dimension."""
+
+        def sample(index: int) -> list[Any]:
+            return [
+                arg.select(dim, index) if isinstance(arg, Tensor) and dim is not None else arg
+                for arg, dim in zip(args, in_dims, strict=True)
+            ]
+
+        samples = [cls.apply(*sample(index)) for index in range(info.batch_size)]
+        outputs = tuple(torch.stack(values) for values in zip(*samples, strict=True))
+        return outputs, (0,) * len(outputs)
+
+
+def operator_name(family: str, way: str, backend: str) -> str:
+    """Return an operator's name: of "nt_xent" or "contrastive", "forward" or "backward"."""
+    return f"{family}_tiled_{way}" if backend == "tiled" else f"{family}_{way}"
+
+
+def call_operator(name: str, *args: Any) -> Any:
+    """Call an operator of this package by its name."""
+    return getattr(torch.ops.simclr_ext, name).default(*args)
+
+
+class GradsOnce(OncePerSample):
+    """A backward operator as a Function, whose results refuse to be differentiated."""
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor | None, operator: str, *args: Any) -> tuple[Tensor, Tensor]:
+        """Call the operator; its results depend on x and y, of which it gets the rows z."""
+        grads: tuple[Tensor, Tensor] = call_operator(operator, *args)
+        return grads
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Save nothing: there is no backward."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
+        """Raise NotImplementedError."""
+        raise NotImplementedError(
+            "The loss is differentiable once: its gradient has no derivative. For second "
+            "derivatives pass backend='reference'."
+        )

@@ -1,0 +1,204 @@
+"""What the losses share: their options, the numbers of their rows, their reductions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simclr_ext._checks import as_number, as_temperature, check_eps
+from simclr_ext.backends.contrastive import contrastive
+from simclr_ext.backends.reference import (
+    REDUCTIONS,
+    Denominator,
+    Reduction,
+    compute_dtype,
+    reduce_rows,
+)
+from simclr_ext.backends.selection import (
+    Backend,
+    check_backend,
+    select_backend,
+    warn_of_tiled_on_cuda,
+)
+
+_ID_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a loss, checked.
+
+    Args:
+        temperature: T > 0; a number, a 0-d tensor, or [N], one for each row.
+        reduction: Over the rows.
+        normalize: Whether similarities are cosines.
+        eps: Smallest norm.
+        backend: The requested backend.
+    """
+
+    temperature: float | Tensor
+    reduction: Reduction
+    normalize: bool
+    eps: float | None
+    backend: Backend
+
+    @classmethod
+    def of(
+        cls,
+        temperature: float | Tensor,
+        reduction: Reduction,
+        normalize: bool,
+        eps: float | None,
+        backend: Backend,
+        rows: int | None = None,
+    ) -> Options:
+        """Return the options; raise TypeError or ValueError if one is wrong.
+
+        Args:
+            temperature: As the loss takes it.
+            reduction: As the loss takes it.
+            normalize: As the loss takes it.
+            eps: As the loss takes it.
+            backend: As the loss takes it.
+            rows: N of a loss that takes a temperature for each of N rows; None of others.
+        """
+        if isinstance(temperature, Tensor) and temperature.numel() > 1 and rows is not None:
+            _check_temperatures(temperature, rows)
+        else:
+            temperature = as_temperature(temperature)
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+        if eps is not None:
+            eps = as_number(eps)
+            check_eps(eps)
+        check_backend(backend)
+        return cls(temperature, reduction, normalize, eps, backend)
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether there is a temperature for each row."""
+        return isinstance(self.temperature, Tensor) and self.temperature.ndim == 1
+
+    def eps_for(self, *dtypes: torch.dtype) -> float:
+        """Return eps, by default that of rows of these dtypes."""
+        if self.eps is not None:
+            return self.eps
+        return torch.finfo(torch.float16).tiny if torch.float16 in dtypes else 1e-12
+
+    def chosen_backend(self, z: Tensor) -> str:
+        """Return the backend for rows like ``z``; warn if it is a slow one."""
+        choice = select_backend(z, self.backend)
+        if choice.name == "tiled" and self.backend == "auto" and z.device.type == "cuda":
+            warn_of_tiled_on_cuda(choice.reason)
+        return choice.name
+
+
+def row_losses(
+    x: Tensor,
+    y: Tensor | None,
+    options: Options,
+    temperature: float | Tensor | None = None,
+    *,
+    shifts: tuple[int, ...] = (),
+    label: Tensor | None = None,
+    ignored: Tensor | None = None,
+    denominator: Denominator = "all",
+) -> tuple[Tensor, Tensor]:
+    """Return the losses and lse of all rows of x and, if given, of y; see `contrastive`.
+
+    Args:
+        x: [R, D], checked.
+        y: [C, D], checked, of any floating dtype; None: the rows x.
+        options: Those of the loss.
+        temperature: Instead of that of the options.
+        shifts: Which columns are positive.
+        label: int32, instead of shifts.
+        ignored: int32: pairs of equal numbers are left out, unless they are positive.
+        denominator: Which pairs are terms of the lse.
+    """
+    eps = options.eps_for(x.dtype, *([] if y is None else [y.dtype]))
+    if y is not None and y.dtype != x.dtype:
+        dtype = torch.promote_types(x.dtype, y.dtype)
+        x, y = x.to(dtype), y.to(dtype)
+    return contrastive(
+        x,
+        y,
+        options.temperature if temperature is None else temperature,
+        normalize=options.normalize,
+        eps=eps,
+        backend=options.chosen_backend(x),
+        shifts=shifts,
+        label=label,
+        ignored=ignored,
+        denominator=denominator,
+    )
+
+
+def with_own_temperatures(x: Tensor, y: Tensor, options: Options) -> tuple[Tensor, Tensor, Options]:
+    """Return rows, columns and options of one temperature, for one temperature per row of x.
+
+    s_ij / T_i = (x_i t / T_i) . y_j / t with t = min_i T_i: rows no longer than those of x.
+    """
+    temperature = options.temperature
+    assert isinstance(temperature, Tensor)
+    eps = options.eps_for(x.dtype, y.dtype)
+    dtype = compute_dtype(torch.promote_types(x.dtype, y.dtype))
+    x, y = x.to(dtype), y.to(dtype)
+    if options.normalize:
+        x, y = F.normalize(x, dim=1, eps=eps), F.normalize(y, dim=1, eps=eps)
+    least = temperature.detach().min()
+    x = x * (least / temperature).to(dtype)[:, None]
+    return x, y, Options(least, options.reduction, False, eps, options.backend)
+
+
+def _check_temperatures(temperature: Tensor, rows: int) -> None:
+    if temperature.shape != (rows,):
+        raise ValueError(
+            "temperature must be a float or a tensor of shape (), (1,) or (N,), here "
+            f"({rows},), got a tensor of shape {tuple(temperature.shape)}"
+        )
+    check_of_rows("temperature", temperature, rows)
+
+
+def check_of_rows(name: str, values: Tensor, rows: int) -> None:
+    """Raise TypeError or ValueError unless it is a floating tensor [N]."""
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        got = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        raise TypeError(f"{name} must be a floating tensor [N] = [{rows}], got {got}")
+    if values.shape != (rows,):
+        raise ValueError(f"{name} must be [N] = [{rows}], got shape {tuple(values.shape)}")
+
+
+def numbers_of(name: str, ids: Tensor, rows: int, device: torch.device) -> Tensor:
+    """Return int32 numbers [N] that are equal where the ids are; the ids may be any integers.
+
+    Raises:
+        TypeError: If the ids are not integers.
+        ValueError: If there is not one for each of N rows, or they are on another device.
+    """
+    if not isinstance(ids, Tensor) or ids.dtype not in _ID_DTYPES:
+        got = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
+        raise TypeError(f"{name} must be a tensor of integers [N] = [{rows}], got {got}")
+    if ids.shape != (rows,):
+        raise ValueError(f"{name} must be [N] = [{rows}], got shape {tuple(ids.shape)}")
+    if ids.device != device:
+        raise ValueError(f"{name} must be on the device of the rows, {device}, got {ids.device}")
+    # By rank, not by value: 2^40 is an id too. No shape depends on the values, for compilation.
+    values, order = ids.sort()
+    rank = torch.zeros_like(order)
+    rank[1:] = (values[1:] != values[:-1]).cumsum(0)
+    return torch.empty_like(rank).scatter_(0, order, rank).to(torch.int32)
+
+
+def reduce_weighted(losses: Tensor, reduction: Reduction, weights: Tensor | None) -> Tensor:
+    """Return the reduced losses [rows], each times its weight; the mean is the weighted one."""
+    if weights is None:
+        return reduce_rows(losses, reduction)
+    weights = weights.to(losses.dtype)
+    weighted = losses * weights
+    if reduction == "mean":
+        return weighted.sum() / weights.sum()
+    return reduce_rows(weighted, reduction)

@@ -1,0 +1,212 @@
+"""InfoNCE: queries against keys, one-sided or symmetric (CLIP), with a queue (MoCo)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from simclr_ext._checks import check_columns, check_views
+from simclr_ext.backends.reference import Reduction
+from simclr_ext.backends.selection import Backend
+from simclr_ext.losses._module import ContrastiveLoss
+from simclr_ext.losses._options import (
+    Options,
+    check_of_rows,
+    numbers_of,
+    reduce_weighted,
+    row_losses,
+    with_own_temperatures,
+)
+
+
+def info_nce_loss(
+    queries: Tensor,
+    keys: Tensor,
+    temperature: float | Tensor | None = None,
+    *,
+    logit_scale: Tensor | None = None,
+    negatives: Tensor | None = None,
+    in_batch: bool = True,
+    symmetric: bool = False,
+    ignore_ids: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: Reduction = "mean",
+    normalize: bool = True,
+    eps: float | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    r"""Compute the InfoNCE loss of queries and their keys, in O((N + K) D) memory.
+
+    With s_ij the cosine similarity of query i and column j, where the columns are the N keys and
+    then the K negatives,
+
+    .. math:: \ell_i = -\log \frac{\exp(s_{ii} / T)}{\sum_j \exp(s_{ij} / T)}
+
+    | you want | you pass |
+    |---|---|
+    | one-sided, other keys as negatives | queries, keys |
+    | CLIP: the mean of both directions | ``symmetric=True, logit_scale=model.logit_scale.exp()`` |
+    | MoCo: negatives of a queue alone | ``negatives=queue, in_batch=False`` |
+
+    Args:
+        queries: [N, D], N >= 1 and D >= 1, floating, any strides.
+        keys: [N, D]; row i is the positive of query i.
+        temperature: T > 0, 0.07 by default; a number, or a floating tensor of shape [] or [1],
+            which receives a gradient if it requires one; or [N]: one for each query, and, if
+            symmetric, for its key.
+        logit_scale: Instead of a temperature, 1 / T: a floating tensor of shape [] or [1].
+        negatives: [K, D], K >= 1: further columns that are nobody's positives. They receive a
+            gradient if they require one; a queue does not.
+        in_batch: Whether the other keys are negatives, too. False needs ``negatives``.
+        symmetric: Whether the keys are also compared with all queries, but not with ``negatives``.
+        ignore_ids: [N] integers: a query and the key of another with the same id are left out of
+            the denominator.
+        weights: [N] floating, >= 0: weights of the pairs; receives a gradient if it requires one.
+            The mean is then the weighted mean.
+        reduction: ``"mean"`` or ``"sum"`` over the N queries, or over queries and keys, 2N, if
+            symmetric; or ``"none"``: the losses of all of them, queries first.
+        normalize: Whether to divide each row by its l2 norm first. If not, s are dot products.
+        eps: As in :func:`simclr_ext.nt_xent_loss`.
+        backend: As in :func:`simclr_ext.nt_xent_loss`.
+
+    Returns:
+        A scalar, or [N] or [2N] losses; float32, or float64 for float64 rows.
+
+    Raises:
+        TypeError: If an argument has the wrong type or dtype.
+        ValueError: If a shape, device or value is not as above.
+        BackendUnavailableError: As in :func:`simclr_ext.nt_xent_loss`.
+
+    Example:
+        >>> queries, keys, queue = torch.eye(4), torch.eye(4), -torch.eye(4)
+        >>> round(info_nce_loss(queries, keys, 0.5).item(), 4)  # log(e^2 + 3) - 2
+        0.3408
+        >>> round(info_nce_loss(queries, keys, 0.5, negatives=queue, in_batch=False).item(), 4)
+        0.3522
+
+    Source: CPC (arXiv 1807.03748), equation 4; CLIP (arXiv 2103.00020), figure 3; MoCo
+    (arXiv 1911.05722), equation 1, and section 4.1 for the temperature.
+    """
+    check_views(queries, keys, names=("queries", "keys"))
+    n = len(queries)
+    temperature = _temperature(temperature, logit_scale)
+    options = Options.of(temperature, reduction, normalize, eps, backend, rows=n)
+    if negatives is not None:
+        check_columns("negatives", negatives, "queries", queries)
+    elif not in_batch:
+        raise ValueError("in_batch=False needs negatives, got None")
+    if symmetric and not in_batch:
+        raise ValueError("symmetric=True needs in_batch=True: a key's negatives are other queries")
+    if weights is not None:
+        check_of_rows("weights", weights, n)
+    numbers = None if ignore_ids is None else numbers_of("ignore_ids", ignore_ids, n, keys.device)
+    if not in_batch:
+        numbers = torch.zeros(n, dtype=torch.int32, device=keys.device)
+    rows = _losses(queries, keys, negatives, numbers, options)
+    if not symmetric:
+        rows = rows[:n]
+    elif options.of_rows:
+        rows = torch.cat([rows[:n], _losses(keys, queries, None, numbers, options)[:n]])
+    else:
+        rows = rows[: 2 * n]
+    if symmetric and weights is not None:
+        weights = weights.repeat(2)
+    return reduce_weighted(rows, reduction, weights)
+
+
+def _temperature(temperature: float | Tensor | None, logit_scale: Tensor | None) -> float | Tensor:
+    if logit_scale is None:
+        return 0.07 if temperature is None else temperature
+    if temperature is not None:
+        raise ValueError("temperature and logit_scale exclude each other, got both")
+    if not isinstance(logit_scale, Tensor):
+        raise TypeError(f"logit_scale must be a tensor, got {type(logit_scale).__name__}")
+    return 1 / logit_scale
+
+
+def _losses(
+    queries: Tensor,
+    keys: Tensor,
+    negatives: Tensor | None,
+    numbers: Tensor | None,
+    options: Options,
+) -> Tensor:
+    """Return the losses of the queries over all columns, then of the keys over the queries.
+
+    With a temperature for each query, only the former are meaningful.
+    """
+    columns = keys
+    if negatives is not None:
+        dtype = torch.promote_types(keys.dtype, negatives.dtype)
+        columns = torch.cat([keys.to(dtype), negatives.to(dtype)])
+    ignored = None
+    if numbers is not None:
+        others = numbers.new_full((len(columns) - len(keys),), -1)  # a number that no key has
+        ignored = torch.cat([numbers, numbers, others])
+    if options.of_rows:
+        queries, columns, options = with_own_temperatures(queries, columns, options)
+    return row_losses(queries, columns, options, shifts=(0,), ignored=ignored)[0]
+
+
+class InfoNCELoss(ContrastiveLoss):
+    """The InfoNCE loss as a module; see :func:`info_nce_loss` for the equation.
+
+    Args:
+        temperature: T > 0; a number, or a floating tensor of shape [] or [1]. An ``nn.Parameter``
+            is learned, and a parameter of the module; any other tensor is a buffer of it.
+        in_batch: As in :func:`info_nce_loss`.
+        symmetric: As in :func:`info_nce_loss`.
+        reduction: As in :func:`info_nce_loss`.
+        normalize: As in :func:`info_nce_loss`.
+        eps: As in :func:`info_nce_loss`.
+        backend: As in :func:`info_nce_loss`.
+        max_scale: As in :class:`simclr_ext.NTXentLoss`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument has a value that is not allowed.
+
+    Example:
+        >>> temperature = torch.nn.Parameter(torch.tensor(0.07))
+        >>> clip = InfoNCELoss(temperature, symmetric=True, max_scale=100)
+        >>> clip(torch.randn(8, 16), torch.randn(8, 16)).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        temperature: float | Tensor = 0.07,
+        *,
+        in_batch: bool = True,
+        symmetric: bool = False,
+        reduction: Reduction = "mean",
+        normalize: bool = True,
+        eps: float | None = None,
+        backend: Backend = "auto",
+        max_scale: float | None = None,
+    ) -> None:
+        super().__init__(temperature, reduction, normalize, eps, backend, max_scale)
+        self.in_batch = in_batch
+        self.symmetric = symmetric
+
+    def forward(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        negatives: Tensor | None = None,
+        *,
+        ignore_ids: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss of queries and keys, [N, D] each, and negatives, [K, D]."""
+        return info_nce_loss(
+            queries,
+            keys,
+            self.clamped_temperature(),
+            negatives=negatives,
+            in_batch=self.in_batch,
+            symmetric=self.symmetric,
+            ignore_ids=ignore_ids,
+            weights=weights,
+            **self.options(),
+        )
