@@ -18,6 +18,7 @@ LAYERS = [
     ],
     ["simclr_ext.backends"],
     ["simclr_ext.losses", "simclr_ext.diagnostics", "simclr_ext.testing"],
+    ["simclr_ext.compat"],
     ["simclr_ext"],
     [
         "simclr_ext.bench",
