@@ -104,7 +104,7 @@ generated: $(READY)
 
 # The site, for a browser to open at build/site/index.html; a warning is an error, as in tests/test_site.py.
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The kernels are compiled at first use, so that what runs is always what csrc/ says.
 $(READY): pyproject.toml constraints.txt setup.py

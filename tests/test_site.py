@@ -49,10 +49,10 @@ FOUND = """
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site")
-    command = (sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", out)
+    command = (sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", out)
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # which is of the theme, not of the pages
     done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr  # not --quiet, which ignores warnings
     return out
 
 
@@ -130,6 +130,7 @@ def test_links_to_sources_lead_to_the_repository_if_there_is_one() -> None:
     [
         ("see :func:`~simclr_ext.nt_xent_loss`", "see [`nt_xent_loss`][simclr_ext.nt_xent_loss]"),
         ("see :func:`load`", "see [`load`][here.load]"),
+        ("see :class:`Public`", "see [`Public`][simclr_ext.Public]"),
         ("    .. math:: a\n        b\n\n    c", "    ```math\n    a\n    b\n    ```\n\n    c"),
         ("runs/<data>, `<a>`", "runs/&lt;data&gt;, `<a>`"),
         ("Example:\n    >>> 1", "Examples:\n    >>> 1"),
@@ -137,4 +138,4 @@ def test_links_to_sources_lead_to_the_repository_if_there_is_one() -> None:
     ],
 )
 def test_docstrings_become_markdown(text: str, expected: str) -> None:
-    assert docstrings.markdown(text, "here") == expected
+    assert docstrings.markdown(text, "here", {"Public"}) == expected

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import simclr_ext
-from simclr_ext import NTXentLoss, nt_xent_loss
+from simclr_ext import NTXentLoss
 
 GUIDE = Path(__file__).parents[1] / "docs" / "swap.md"
 ROW = re.compile(r"^\| `([^`]+)` \| `([^`]+)` \|$", re.MULTILINE)
@@ -36,14 +36,14 @@ def inputs(z0: Tensor, z1: Tensor) -> dict[str, Any]:
     unit = F.normalize(stacked, dim=1)
     images = torch.arange(len(z0))
     return {
+        **{name: getattr(simclr_ext, name) for name in simclr_ext.__all__},
         "F": F,
-        "NTXentLoss": NTXentLoss,
+        "classes": images.repeat(2) % 3,
         "cosines": unit @ unit.mT,
         "criterion": NTXentLoss(0.1),
         "inf": torch.inf,
         "interleaved": pairs.flatten(0, 1),
         "labels": images.repeat(2),
-        "nt_xent_loss": nt_xent_loss,
         "pairs": pairs,
         "positives": torch.arange(len(stacked)).roll(len(z0)),
         "simclr_ext": simclr_ext,

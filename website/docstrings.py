@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ class Docstrings(griffe.Extension):
         """Change an object's docstring."""
         if not obj.docstring:
             return
-        text = markdown(obj.docstring.value, obj.module.path)
+        public = loader.modules_collection["simclr_ext"].members
+        text = markdown(obj.docstring.value, obj.module.path, public)
         # Errors that a module does not import are named without their module.
         errors = loader.modules_collection[ERRORS].members
         obj.docstring.value = ERROR.sub(
@@ -35,19 +37,26 @@ class Docstrings(griffe.Extension):
         )
 
 
-def markdown(text: str, module: str) -> str:
-    """Return a docstring of a module with links, equations and sections as the site has them."""
-    text = ROLE.sub(lambda role: _reference(role[1], module), text)
+def markdown(text: str, module: str, public: Collection[str] = ()) -> str:
+    """Return a docstring with links, equations and sections as the site has them.
+
+    Args:
+        text: The docstring.
+        module: Whose a short name is,
+        public: unless it is among these, which are the package's.
+    """
+
+    def reference(role: re.Match[str]) -> str:
+        name = role[1]
+        short = not name.startswith("simclr_ext.")
+        owner = ("simclr_ext." if name in public else f"{module}.") if short else ""
+        return f"[`{name.rpartition('.')[2]}`][{owner}{name}]"
+
+    text = ROLE.sub(reference, text)
     text = EQUATION.sub(_fence, text)
     text = PLACEHOLDER.sub(lambda found: found[1] or f"&lt;{found[2]}&gt;", text)
     text = EXAMPLE.sub(r"\1Examples:", text)  # by which Griffe knows the section
     return GUIDE.sub(lambda guide: _page(guide[1]), text)
-
-
-def _reference(name: str, module: str) -> str:
-    """Return a link to a name, which is the module's own if it is not a full one."""
-    full = name if name.startswith("simclr_ext.") else f"{module}.{name}"
-    return f"[`{name.rpartition('.')[2]}`][{full}]"
 
 
 def _fence(equation: re.Match[str]) -> str:
