@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile 
 CPP := $(sort $(shell find csrc tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
-.PHONY: demo test test-fast test-cpp extras cuda compat lint format lock bench bench-full docs sanitize \
+.PHONY: demo test test-fast test-cpp extras cuda compat lint format lock bench bench-full generated docs sanitize \
 	mutants clean
 
 demo: $(READY)
@@ -98,9 +98,13 @@ bench-full: $(BENCH_READY)
 	$(BIN)/python -m benchmarks.loss.report
 
 # The README's chart, and all text in the guides that is made from committed results.
-docs: $(READY)
+generated: $(READY)
 	$(BIN)/python -m benchmarks.loss.plot
 	$(BIN)/python -m tests.generated --write
+
+# The site, for a browser to open at build/site/index.html; a warning is an error, as in tests/test_site.py.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The kernels are compiled at first use, so that what runs is always what csrc/ says.
 $(READY): pyproject.toml constraints.txt setup.py

@@ -31,19 +31,31 @@ inline void check_views(const at::Tensor& z0, const at::Tensor& z1) {
                     ", got ", z1.device());
 }
 
-// Returns the value of the 0-d tensor `temperature`, which must be in host memory, so that reading
-// it does not synchronize with a device.
-inline double check_temperature(const at::Tensor& temperature) {
-  TORCH_CHECK_VALUE(temperature.dim() == 0, "temperature must be 0-d, got shape ",
-                    temperature.sizes());
-  TORCH_CHECK_TYPE(temperature.scalar_type() == at::kDouble, "temperature must be float64, got ",
-                   temperature.dtype());
-  TORCH_CHECK_VALUE(temperature.device().is_cpu(), "temperature must be on the CPU, got ",
-                    temperature.device());
-  const double value = *temperature.const_data_ptr<double>();
-  TORCH_CHECK_VALUE(std::isfinite(value) && value > 0,
-                    "temperature must be positive and finite, got ", value);
+// Returns the value of a 0-d tensor, which must be in host memory, so that reading it does not
+// synchronize with a device.
+inline double read_scalar(const char* name, const at::Tensor& scalar) {
+  TORCH_CHECK_VALUE(scalar.dim() == 0, name, " must be 0-d, got shape ", scalar.sizes());
+  TORCH_CHECK_TYPE(scalar.scalar_type() == at::kDouble, name, " must be float64, got ",
+                   scalar.dtype());
+  TORCH_CHECK_VALUE(scalar.device().is_cpu(), name, " must be on the CPU, got ", scalar.device());
+  return *scalar.const_data_ptr<double>();
+}
+
+inline double check_scalar(const char* name, const at::Tensor& scalar) {
+  const double value = read_scalar(name, scalar);
+  TORCH_CHECK_VALUE(std::isfinite(value), name, " must be finite, got ", value);
   return value;
+}
+
+inline double check_positive(const char* name, const at::Tensor& scalar) {
+  const double value = read_scalar(name, scalar);
+  TORCH_CHECK_VALUE(std::isfinite(value) && value > 0, name, " must be positive and finite, got ",
+                    value);
+  return value;
+}
+
+inline double check_temperature(const at::Tensor& temperature) {
+  return check_positive("temperature", temperature);
 }
 
 inline void check_eps(double eps) {
@@ -100,6 +112,26 @@ inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, con
   TORCH_CHECK_TYPE(inv_norm.scalar_type() == loss.scalar_type(),
                    "inv_norm must have the dtype of loss, ", loss.dtype(), ", got ",
                    inv_norm.dtype());
+}
+
+// Checks what the forward pass of the sigmoid loss saved, and the gradient of its R losses.
+inline void check_sigmoid_saved(const at::Tensor& grad_loss, const at::Tensor& z,
+                                const at::Tensor& inv_norm, int64_t dim) {
+  check_dtype("z", z);
+  TORCH_CHECK_VALUE(z.dim() == 2 && z.size(0) >= 2 && z.size(1) >= 1,
+                    "z must be [R + C, D] with R, C and D >= 1, got shape ", z.sizes());
+  TORCH_CHECK_VALUE(dim == z.size(1), "z must be [rows, D] with D = dim = ", dim, ", got shape ",
+                    z.sizes());
+  TORCH_CHECK_VALUE(grad_loss.dim() == 1 && 1 <= grad_loss.size(0) && grad_loss.size(0) < z.size(0),
+                    "grad_loss must be [R] with 1 <= R < ", z.size(0), ", got shape ",
+                    grad_loss.sizes());
+  check_number_of_row("grad_loss", grad_loss, z);
+  TORCH_CHECK_VALUE(inv_norm.dim() == 1 && (inv_norm.size(0) == z.size(0) || inv_norm.size(0) == 0),
+                    "inv_norm must be [rows] = [", z.size(0), "] or [0], got shape ",
+                    inv_norm.sizes());
+  check_number_of_row("inv_norm", inv_norm, z);
+  TORCH_CHECK_TYPE(inv_norm.scalar_type() == z.scalar_type(), "inv_norm must have the dtype of z, ",
+                   z.dtype(), ", got ", inv_norm.dtype());
 }
 
 // Checks that saved rows are those of N pairs.

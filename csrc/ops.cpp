@@ -27,6 +27,15 @@ TORCH_LIBRARY(simclr_ext, m) {
       " Tensor? label, Tensor? ignored, str denominator, int[] owned, bool[3] needs_grad)"
       " -> (Tensor grad_z, Tensor grad_temperature)",
       simclr::kOperatorTags);
+  m.def(
+      "sigmoid_forward(Tensor x, Tensor y, Tensor scale, Tensor bias, bool normalize, float eps,"
+      " int[] shifts) -> (Tensor loss, Tensor bias_grad, Tensor z, Tensor inv_norm)",
+      simclr::kOperatorTags);
+  m.def(
+      "sigmoid_backward(Tensor grad_loss, Tensor z, Tensor inv_norm, SymInt dim, Tensor scale,"
+      " Tensor bias, float eps, int[] shifts, bool[3] needs_grad)"
+      " -> (Tensor grad_z, Tensor grad_scale)",
+      simclr::kOperatorTags);
 }
 
 namespace simclr {
@@ -81,6 +90,26 @@ std::tuple<at::Tensor, at::Tensor> contrastive_backward(
   static const auto op = find_operator<Backward>("simclr_ext::contrastive_backward");
   return op.call(grad_loss, grad_lse, loss, lse, z, inv_norm, dim, rows, temperature, eps, shifts,
                  label, ignored, denominator, owned, needs_grad);
+}
+
+ForwardResult sigmoid_forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor& scale,
+                              const at::Tensor& bias, bool normalize, double eps,
+                              at::IntArrayRef shifts) {
+  static const auto op = find_operator<decltype(sigmoid_forward)>("simclr_ext::sigmoid_forward");
+  return op.call(x, y, scale, bias, normalize, eps, shifts);
+}
+
+std::tuple<at::Tensor, at::Tensor> sigmoid_backward(const at::Tensor& grad_loss,
+                                                    const at::Tensor& z, const at::Tensor& inv_norm,
+                                                    int64_t dim, const at::Tensor& scale,
+                                                    const at::Tensor& bias, double eps,
+                                                    at::IntArrayRef shifts,
+                                                    std::array<bool, 3> needs_grad) {
+  using Backward = std::tuple<at::Tensor, at::Tensor>(
+      const at::Tensor&, const at::Tensor&, const at::Tensor&, c10::SymInt, const at::Tensor&,
+      const at::Tensor&, double, at::IntArrayRef, std::array<bool, 3>);
+  static const auto op = find_operator<Backward>("simclr_ext::sigmoid_backward");
+  return op.call(grad_loss, z, inv_norm, dim, scale, bias, eps, shifts, needs_grad);
 }
 
 }  // namespace simclr

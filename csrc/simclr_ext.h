@@ -76,4 +76,22 @@ std::tuple<at::Tensor, at::Tensor> contrastive_backward(
     c10::string_view denominator, at::IntArrayRef owned,
     std::array<bool, 3> needs_grad /* x, y, temperature */);
 
+// The sigmoid loss of the rows x [R, D] over all columns y [C, D], with u_ij = scale s_ij + bias:
+//
+//   loss_i = sum_j log(1 + e^u_ij) over the columns that are not positive
+//          + sum_j log(1 + e^-u_ij) over those that are
+//
+// `scale` (positive) and `bias` are 0-d, double, on the CPU; the rest as in contrastive_forward.
+// bias_grad [R], double, is the derivative of each loss by the bias.
+ForwardResult sigmoid_forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor& scale,
+                              const at::Tensor& bias, bool normalize, double eps,
+                              at::IntArrayRef shifts);
+
+// Returns the gradients of sum_i grad_loss[i] loss[i], R = len(grad_loss), with respect to the raw
+// rows of x and y, or the one that needs it, and to the scale, 0-d, double, or [0].
+std::tuple<at::Tensor, at::Tensor> sigmoid_backward(
+    const at::Tensor& grad_loss, const at::Tensor& z, const at::Tensor& inv_norm, int64_t dim,
+    const at::Tensor& scale, const at::Tensor& bias, double eps, at::IntArrayRef shifts,
+    std::array<bool, 3> needs_grad /* x, y, scale */);
+
 }  // namespace simclr

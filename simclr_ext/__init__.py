@@ -19,11 +19,13 @@ if TYPE_CHECKING:
         HCLLoss,
         InfoNCELoss,
         NTXentLoss,
+        SigLIPLoss,
         SupConLoss,
         dcl_loss,
         hcl_loss,
         info_nce_loss,
         nt_xent_loss,
+        siglip_loss,
         sup_con_loss,
     )
 
@@ -34,6 +36,7 @@ __all__ = [
     "HCLLoss",
     "InfoNCELoss",
     "NTXentLoss",
+    "SigLIPLoss",
     "SupConLoss",
     "__version__",
     "contrastive_metrics",
@@ -42,6 +45,7 @@ __all__ = [
     "info_nce_loss",
     "nt_xent_loss",
     "select_backend",
+    "siglip_loss",
     "sup_con_loss",
 ]
 
@@ -53,6 +57,7 @@ _MODULES = {
     "HCLLoss": "losses",
     "InfoNCELoss": "losses",
     "NTXentLoss": "losses",
+    "SigLIPLoss": "losses",
     "SupConLoss": "losses",
     "contrastive_metrics": "diagnostics",
     "dcl_loss": "losses",
@@ -60,6 +65,7 @@ _MODULES = {
     "info_nce_loss": "losses",
     "nt_xent_loss": "losses",
     "select_backend": "backends.selection",
+    "siglip_loss": "losses",
     "sup_con_loss": "losses",
 }
 

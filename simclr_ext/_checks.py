@@ -118,6 +118,25 @@ def as_temperature(temperature: float | Tensor) -> float | Tensor:
     return number
 
 
+def as_scalar(name: str, scalar: float | Tensor) -> float | Tensor:
+    """Return a number of Python, or a floating 0-d tensor; raise TypeError or ValueError if not."""
+    if not isinstance(scalar, Tensor):
+        number = as_number(scalar)
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise TypeError(
+                f"{name} must be a float or a tensor of shape () or (1,), got "
+                f"{type(scalar).__name__}"
+            )
+        return float(number)
+    if scalar.ndim > 1 or scalar.numel() != 1:
+        raise ValueError(
+            f"{name} must be a float or a tensor of shape () or (1,), got a tensor of shape "
+            f"{tuple(scalar.shape)}"
+        )
+    _check_dtype(name, scalar)
+    return scalar.squeeze(0) if scalar.ndim else scalar
+
+
 def check_temperature(temperature: float | Tensor) -> None:
     """Raise TypeError or ValueError unless it is a positive float or a floating tensor [] or [1].
 
@@ -147,33 +166,42 @@ def check_temperature_value(temperature: Tensor) -> float:
 
 
 def operator_temperature(temperature: float | Tensor, device: torch.device) -> Tensor:
-    """Return a temperature as the operators take it: 0-d, float64, on the CPU.
+    """Return a temperature as the operators take it; see :func:`operator_scalar`."""
+    return operator_scalar("temperature", temperature, device)
+
+
+def operator_scalar(name: str, scalar: float | Tensor, device: torch.device) -> Tensor:
+    """Return a scalar as the operators take it: 0-d, float64, on the CPU.
 
     For a tensor on another device, this is the only time that the host waits for that device.
 
     Raises:
         ValueError: If it is neither on the CPU nor on the ``device`` of the views.
     """
-    if not isinstance(temperature, Tensor):
-        return torch.scalar_tensor(temperature, dtype=torch.float64, device="cpu")
-    if temperature.device.type not in ("cpu", device.type):
+    if not isinstance(scalar, Tensor):
+        return torch.scalar_tensor(scalar, dtype=torch.float64, device="cpu")
+    if scalar.device.type not in ("cpu", device.type):
         raise ValueError(
-            f"temperature must be on the CPU or on the device of z0, {device}, got "
-            f"{temperature.device}"
+            f"{name} must be on the CPU or on the device of the rows, {device}, got {scalar.device}"
         )
-    if temperature.device.type == "meta":  # has no value, and none is needed
+    if scalar.device.type == "meta":  # has no value, and none is needed
         return torch.ones((), dtype=torch.float64, device="cpu")
-    return temperature.detach().to("cpu", torch.float64)
+    return scalar.detach().to("cpu", torch.float64)
 
 
 def check_operator_temperature(temperature: Tensor) -> None:
     """Raise TypeError or ValueError unless it is as the operators take it: float64 on the CPU."""
-    if temperature.ndim != 0:
-        raise ValueError(f"temperature must be 0-d, got shape {list(temperature.shape)}")
-    if temperature.dtype != torch.float64:
-        raise TypeError(f"temperature must be float64, got {temperature.dtype}")
-    if temperature.device.type != "cpu":
-        raise ValueError(f"temperature must be on the CPU, got {temperature.device}")
+    check_operator_scalar("temperature", temperature)
+
+
+def check_operator_scalar(name: str, scalar: Tensor) -> None:
+    """Raise TypeError or ValueError unless it is 0-d, float64, on the CPU."""
+    if scalar.ndim != 0:
+        raise ValueError(f"{name} must be 0-d, got shape {list(scalar.shape)}")
+    if scalar.dtype != torch.float64:
+        raise TypeError(f"{name} must be float64, got {scalar.dtype}")
+    if scalar.device.type != "cpu":
+        raise ValueError(f"{name} must be on the CPU, got {scalar.device}")
 
 
 def check_max_scale(max_scale: float, temperature: float | Tensor) -> None:
@@ -304,6 +332,25 @@ def _check_saved_rows(
     _check_number_of_row("inv_norm", inv_norm, z)
     if inv_norm.dtype != loss.dtype:
         raise TypeError(f"inv_norm must have the dtype of loss, {loss.dtype}, got {inv_norm.dtype}")
+
+
+def check_sigmoid_saved(grad_loss: Tensor, z: Tensor, inv_norm: Tensor, dim: int) -> None:
+    """Raise TypeError or ValueError unless the sigmoid loss's forward pass may have saved these."""
+    _check_dtype("z", z)
+    if z.ndim != 2 or z.shape[0] < 2 or z.shape[1] < 1:
+        raise ValueError(f"z must be [R + C, D] with R, C and D >= 1, got shape {list(z.shape)}")
+    if dim != z.shape[1]:
+        raise ValueError(f"z must be [rows, D] with D = dim = {dim}, got shape {list(z.shape)}")
+    if grad_loss.ndim != 1 or not 1 <= grad_loss.shape[0] < z.shape[0]:
+        raise ValueError(
+            f"grad_loss must be [R] with 1 <= R < {z.shape[0]}, got shape {list(grad_loss.shape)}"
+        )
+    if inv_norm.ndim != 1 or inv_norm.shape[0] not in (0, z.shape[0]):
+        raise ValueError(
+            f"inv_norm must be [rows] = [{z.shape[0]}] or [0], got shape {list(inv_norm.shape)}"
+        )
+    for name, values in (("grad_loss", grad_loss), ("inv_norm", inv_norm)):
+        _check_number_of_row(name, values, z)
 
 
 def check_saved_row(name: str, values: Tensor, z: Tensor, symbol: str = "rows of z") -> None:

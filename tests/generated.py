@@ -1,4 +1,4 @@
-"""Text in the docs that is generated from data: `make lint` compares it, `make docs` writes it.
+"""Text in the docs that is generated from data: `make generated` writes it, `make lint` compares.
 
     python -m tests.generated [--write]
 
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         if write:
             page.write_text(text, encoding="utf-8")
         else:
-            print(f"{page.relative_to(ROOT)} is out of date: make docs writes it")
+            print(f"{page.relative_to(ROOT)} is out of date: make generated writes it")
     return 0 if write else len(differ)
 
 

@@ -86,7 +86,7 @@ def found(end: str) -> list[Path]:
 
 @cache
 def files() -> list[Path]:
-    folders = ("simclr_ext", "csrc", "tests", "benchmarks", "docs")
+    folders = ("simclr_ext", "csrc", "tests", "benchmarks", "docs", "website")
     inner = (path for folder in folders for path in (ROOT / folder).rglob("*.*"))
     return [*ROOT.glob("*.*"), *inner]
 

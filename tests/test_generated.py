@@ -37,7 +37,7 @@ def test_a_page_that_is_not_what_the_data_say_is_named_and_written(
     assert generated.main([]) == 0
     monkeypatch.setattr(generated, "BLOCKS", {"page.md": {"a": lambda: "2"}})
     assert generated.main([]) == 1
-    assert "page.md is out of date: make docs writes it" in capsys.readouterr().out
+    assert "page.md is out of date: make generated writes it" in capsys.readouterr().out
     assert generated.main(["--write"]) == generated.main([]) == 0
     assert page.read_text() == f"{marker('a')}\n\n2\n\n{END}\n"
     monkeypatch.setattr(generated, "BLOCKS", {"page.md": {}})

@@ -39,7 +39,7 @@ class OncePerSample(torch.autograd.Function):
 
 
 def operator_name(family: str, way: str, backend: str) -> str:
-    """Return an operator's name: of "nt_xent" or "contrastive", "forward" or "backward"."""
+    """Return an operator's name: of a family, "nt_xent" etc., "forward" or "backward"."""
     return f"{family}_tiled_{way}" if backend == "tiled" else f"{family}_{way}"
 
 

@@ -14,11 +14,13 @@ from torch import Tensor
 from simclr_ext._checks import (
     check_contrastive_saved,
     check_operands,
+    check_operator_scalar,
     check_operator_temperature,
     check_operator_views,
     check_rows,
     check_saved,
     check_saved_row,
+    check_sigmoid_saved,
 )
 from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.backends.tiled.problem import Problem
@@ -141,8 +143,51 @@ def _contrastive(layout: Layout) -> Callable[..., Results]:
     return forward
 
 
+def _sigmoid(layout: Layout) -> Callable[..., Results]:
+    def forward(
+        x: Tensor,
+        y: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        normalize: bool,
+        eps: float,
+        shifts: Sequence[int],
+    ) -> Results:
+        check_rows(x, y)
+        check_operands(x.shape[0], y.shape[0], shifts, None, None, "all", (), x.device)
+        for name, scalar in (("scale", scale), ("bias", bias)):
+            check_operator_scalar(name, scalar)
+        return layout(x, x.shape[0], x.shape[0] + y.shape[0], normalize)
+
+    return forward
+
+
+def sigmoid_backward(
+    grad_loss: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
+    dim: int,
+    scale: Tensor,
+    bias: Tensor,
+    eps: float,
+    shifts: Sequence[int],
+    needs_grad: Sequence[bool],
+) -> tuple[Tensor, Tensor]:
+    """Stand in for ``sigmoid_backward`` and ``sigmoid_tiled_backward``."""
+    check_sigmoid_saved(grad_loss, z, inv_norm, dim)
+    rows = grad_loss.shape[0]
+    check_operands(rows, z.shape[0] - rows, shifts, None, None, "all", (), z.device)
+    for name, scalar in (("scale", scale), ("bias", bias)):
+        check_operator_scalar(name, scalar)
+    wanted = Problem.of(z.shape[0], rows).wanted(needs_grad)
+    grad_scale = z.new_empty(() if needs_grad[2] else 0, dtype=sum_dtype(z.device))
+    return z.new_empty(wanted.stop - wanted.start, dim), grad_scale
+
+
 # Those of the compiled operators, then of the tiled ones.
 forward = _nt_xent(_compiled)
 contrastive_forward = _contrastive(_compiled)
 tiled_forward = _nt_xent(_tiled)
 contrastive_tiled_forward = _contrastive(_tiled)
+# The sigmoid loss is compiled for the CPU alone, where both have one layout.
+sigmoid_forward = _sigmoid(_tiled)

@@ -2,8 +2,8 @@
 
 ``torch.ops.simclr_ext.nt_xent_forward`` and ``nt_xent_backward`` are compiled, and documented in
 csrc/simclr_ext.h. ``nt_xent_tiled_forward`` and ``nt_xent_tiled_backward`` are their counterparts
-in :mod:`simclr_ext.backends.tiled`, with the same schemas; so are ``contrastive_tiled_forward`` and
-``contrastive_tiled_backward``, for any rows and columns.
+in :mod:`simclr_ext.backends.tiled`, with the same schemas; so are those of the
+families ``contrastive``, for any rows and columns, and ``sigmoid``.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ def _register_once() -> None:
     torch.library.register_fake("simclr_ext::nt_xent_backward", fake.backward)
     torch.library.register_fake("simclr_ext::contrastive_forward", fake.contrastive_forward)
     torch.library.register_fake("simclr_ext::contrastive_backward", fake.contrastive_backward)
+    torch.library.register_fake("simclr_ext::sigmoid_forward", fake.sigmoid_forward)
+    torch.library.register_fake("simclr_ext::sigmoid_backward", fake.sigmoid_backward)
 
 
 class _NTXent(OncePerSample):
@@ -159,6 +161,14 @@ _CONTRASTIVE_BACKWARD = (
     " Tensor? ignored, str denominator, int[] owned, bool[3] needs_grad)"
     " -> (Tensor grad_z, Tensor grad_temperature)"
 )
+_SIGMOID_FORWARD = (
+    "(Tensor x, Tensor y, Tensor scale, Tensor bias, bool normalize, float eps, int[] shifts)"
+    " -> (Tensor loss, Tensor bias_grad, Tensor z, Tensor inv_norm)"
+)
+_SIGMOID_BACKWARD = (
+    "(Tensor grad_loss, Tensor z, Tensor inv_norm, SymInt dim, Tensor scale, Tensor bias,"
+    " float eps, int[] shifts, bool[3] needs_grad) -> (Tensor grad_z, Tensor grad_scale)"
+)
 
 
 def _register_tiled() -> None:
@@ -176,6 +186,13 @@ def _register_tiled() -> None:
             _CONTRASTIVE_BACKWARD,
             tiled.contrastive_backward,
             fake.contrastive_backward,
+        ),
+        ("sigmoid_tiled_forward", _SIGMOID_FORWARD, tiled.sigmoid_forward, fake.sigmoid_forward),
+        (
+            "sigmoid_tiled_backward",
+            _SIGMOID_BACKWARD,
+            tiled.sigmoid_backward,
+            fake.sigmoid_backward,
         ),
     ):
         operator = f"simclr_ext::{name}"

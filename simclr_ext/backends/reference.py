@@ -149,6 +149,53 @@ def contrastive(
     return loss, lse
 
 
+def sigmoid(
+    x: Tensor,
+    y: Tensor,
+    scale: float | Tensor,
+    bias: float | Tensor,
+    *,
+    normalize: bool,
+    eps: float,
+    shifts: Sequence[int] = (0,),
+) -> Tensor:
+    r"""Return the sigmoid loss of each row x_i over all columns.
+
+    .. math:: \ell_i = -\sum_j \log \sigma(c_{ij} (t s_{ij} + b))
+
+    with c_ij = 1 for the positives of row i, and -1 for all others.
+
+    Args:
+        x: Rows, [R, D], floating.
+        y: Columns, [C, D], of the dtype of ``x``.
+        scale: t > 0, a float or a 0-d tensor.
+        bias: b, a float or a 0-d tensor.
+        normalize: Whether s is the cosine similarity rather than the dot product.
+        eps: Rows shorter than this are divided by it instead of by their norm.
+        shifts: The positives of row i are the columns i + shift that exist.
+
+    Returns:
+        [R]; float32, or float64 for float64 inputs.
+
+    Example:
+        >>> x = torch.eye(2)  # log(1 + e^-1) + log(2)
+        >>> sigmoid(x, x, 1.0, 0.0, normalize=True, eps=1e-12)
+        tensor([1.0064, 1.0064])
+
+    Source: SigLIP (arXiv 2303.15343), section 3.2.
+    """
+    rows, columns = (z.to(compute_dtype(x.dtype)) for z in (x, y))
+    if normalize:
+        rows, columns = (F.normalize(z, dim=1, eps=eps) for z in (rows, columns))
+    logits = scale * (rows @ columns.T) + bias  # [R, C]
+    i = torch.arange(len(rows), device=x.device)[:, None]
+    j = torch.arange(len(columns), device=x.device)
+    positive = torch.zeros_like(logits, dtype=torch.bool)
+    for shift in shifts:
+        positive |= i + shift == j
+    return -F.logsigmoid(torch.where(positive, logits, -logits)).sum(1)
+
+
 def _equal(numbers: Tensor, rows: int, same: bool) -> Tensor:
     """Return which pairs of a row and a column have equal numbers."""
     return numbers[:rows, None] == (numbers if same else numbers[rows:])

@@ -7,6 +7,7 @@ nt_xent, info_nce, sup_con and decoupled are made of one primitive,
 from simclr_ext.losses.decoupled import DCLLoss, HCLLoss, dcl_loss, hcl_loss
 from simclr_ext.losses.info_nce import InfoNCELoss, info_nce_loss
 from simclr_ext.losses.nt_xent import NTXentLoss, nt_xent_loss
+from simclr_ext.losses.siglip import SigLIPLoss, siglip_loss
 from simclr_ext.losses.sup_con import SupConLoss, sup_con_loss
 
 __all__ = [
@@ -14,10 +15,12 @@ __all__ = [
     "HCLLoss",
     "InfoNCELoss",
     "NTXentLoss",
+    "SigLIPLoss",
     "SupConLoss",
     "dcl_loss",
     "hcl_loss",
     "info_nce_loss",
     "nt_xent_loss",
+    "siglip_loss",
     "sup_con_loss",
 ]

@@ -88,8 +88,16 @@ class Options:
             return self.eps
         return torch.finfo(torch.float16).tiny if torch.float16 in dtypes else 1e-12
 
-    def chosen_backend(self, z: Tensor) -> str:
-        """Return the backend for rows like ``z``; warn if it is a slow one."""
+    def chosen_backend(self, z: Tensor, without_cuda: str | None = None) -> str:
+        """Return the backend for rows like ``z``; warn if it is a slow one.
+
+        Args:
+            z: The rows.
+            without_cuda: The loss, if it has no fused kernels for CUDA.
+        """
+        if without_cuda is not None and z.device.type == "cuda" and self.backend == "auto":
+            warn_of_tiled_on_cuda(f"there are no fused CUDA kernels for {without_cuda}")
+            return "tiled"
         choice = select_backend(z, self.backend)
         if choice.name == "tiled" and self.backend == "auto" and z.device.type == "cuda":
             warn_of_tiled_on_cuda(choice.reason)

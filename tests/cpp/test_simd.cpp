@@ -115,6 +115,66 @@ void test_exp2(const Kernels<T>& kernels) {
   }
 }
 
+// One pair at a time: softplus and sigmoid of u = scale s + bias over the whole range, its ends and
+// beyond.
+template <typename T>
+void test_softplus(const Kernels<T>& kernels) {
+  const T scale = 2, bias = -1;
+  const int64_t count = 4001;
+  for (int64_t i = 0; i < count; ++i) {
+    T s[kColumnPadding];
+    std::fill(s, s + kColumnPadding, -std::numeric_limits<T>::infinity());
+    s[0] = static_cast<T>(100) * (2 * static_cast<T>(i) / (count - 1) - 1);
+    if (i == 1) s[0] = std::numeric_limits<T>::lowest() / 4;
+    if (i == 2) s[0] = std::numeric_limits<T>::max() / 4;
+    const long double u = static_cast<long double>(scale) * s[0] + bias;
+    const long double e = std::exp(-std::abs(u));
+    const long double softplus = std::max(u, 0.0L) + std::log1p(e);
+    const long double sigmoid = (u < 0 ? e : 1) / (1 + e);
+    const T one = 1;
+    T softplus_sum, sigmoid_sum;
+    const TileData<T> tile{s, 1, kColumnPadding, kColumnPadding};
+    kernels.softplus_sums(tile, scale, bias, &softplus_sum, &sigmoid_sum);
+    kernels.sigmoid_weights(tile, scale, bias, &one);
+    // The rounding of u and of its product with log2(e) is an error of e^u relative to |u|, and
+    // below the smallest normal power e^u is 0.
+    const long double least = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
+    check_near(softplus_sum, softplus, (1 + std::abs(u)) * softplus + least, "softplus", i);
+    check_near(sigmoid_sum, sigmoid, (1 + std::abs(u)) * sigmoid + least, "sigmoid", i);
+    EXPECT(s[0] == sigmoid_sum && s[1] == 0, i, s[0], sigmoid_sum, s[1]);
+  }
+  T nan[kColumnPadding] = {std::numeric_limits<T>::quiet_NaN()};
+  T softplus_sum, sigmoid_sum;
+  kernels.softplus_sums({nan, 1, kColumnPadding, kColumnPadding}, 1, 0, &softplus_sum,
+                        &sigmoid_sum);
+  EXPECT(std::isnan(softplus_sum) && std::isnan(sigmoid_sum), softplus_sum, sigmoid_sum);
+}
+
+template <typename T>
+void test_softplus_sums(const Kernels<T>& kernels, int64_t rows, int64_t columns) {
+  Case<T> c(rows, columns, true);
+  std::vector<T> softplus(rows), sigmoid(rows);
+  kernels.softplus_sums(c.tile(), 3.5, -0.5, softplus.data(), sigmoid.data());
+  for (int64_t i = 0; i < rows; ++i) {
+    long double softplus_truth = 0, sigmoid_truth = 0;
+    for (int64_t j = 0; j < columns; ++j) {
+      const long double u = 3.5L * c.at(i, j) - 0.5L;
+      softplus_truth += std::log1p(std::exp(u));
+      sigmoid_truth += 1 / (1 + std::exp(-u));
+    }
+    check_near(softplus[i], softplus_truth, softplus_truth, "softplus sum", i);
+    check_near(sigmoid[i], sigmoid_truth, sigmoid_truth, "sigmoid sum", i);
+  }
+  Case<T> w = c;
+  kernels.sigmoid_weights(w.tile(), 3.5, -0.5, c.row_weight.data());
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) {
+      const long double truth = c.row_weight[i] / (1 + std::exp(0.5L - 3.5L * c.at(i, j)));
+      check_near(w.at(i, j), truth, std::abs(truth), "sigmoid weight", i * columns + j);
+    }
+  }
+}
+
 // dim elements a row, one of them all zeros and one shorter than eps, starting off the alignment.
 template <typename T>
 void test_row_kernels(const Kernels<T>& kernels, int64_t dim) {
@@ -180,9 +240,11 @@ template <typename T>
 void test_isa(const std::string& isa) {
   const Kernels<T> kernels = kernels_for<T>(isa);
   test_exp2(kernels);
+  test_softplus(kernels);
   for (int64_t rows : {1, 2, 3, 4, 5, 7, 8, 64, 130}) {
     for (int64_t columns = 1; columns <= 70; ++columns) {
       for (bool shared : {true, false}) test_tile_kernels(kernels, rows, columns, shared);
+      test_softplus_sums(kernels, rows, columns);
     }
   }
   for (int64_t dim = 1; dim <= 70; ++dim) test_row_kernels(kernels, dim);

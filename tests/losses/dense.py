@@ -92,6 +92,15 @@ def dcl(z0: Tensor, z1: Tensor, temperature: Tensor | float, sigma: float | None
     return denominator - (weight * positive).repeat(2) / temperature
 
 
+def siglip(
+    queries: Tensor, keys: Tensor, temperature: Tensor | float, bias: Tensor | float
+) -> Tensor:
+    """Return the losses of the queries [N]."""
+    logits = cosines(queries, keys) / temperature + bias
+    sign = 2 * torch.eye(*logits.shape, dtype=logits.dtype) - 1
+    return F.softplus(-sign * logits, threshold=1e9).sum(1)
+
+
 def hcl(
     z0: Tensor, z1: Tensor, temperature: Tensor | float, beta: float, tau_plus: float
 ) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -155,6 +156,15 @@ MEMBERS = {
     "debiased": Member(
         lambda a, b, t, **o: ours.hcl_loss(a, b, t, beta=0, tau_plus=0.2, **o),
         lambda a, b, t: dense.hcl(a, b, t, 0, 0.2),
+    ),
+    "siglip": Member(
+        lambda a, b, t, **o: ours.siglip_loss(a, b, 1 / t, -3.0, **o),
+        lambda a, b, t: dense.siglip(a, b, t, -3.0),
+    ),
+    "siglip with more keys": Member(
+        lambda a, b, q, t, **o: ours.siglip_loss(a, torch.cat([b, q]), 1 / t, 0.5, **o),
+        lambda a, b, q, t: dense.siglip(a, torch.cat([b, q]), t, 0.5),
+        with_queue,
     ),
     "hard": Member(
         lambda a, b, t, **o: ours.hcl_loss(a, b, t, beta=2.0, tau_plus=0.0, **o),
@@ -312,6 +322,54 @@ def test_ids_of_any_integers_are_told_apart_by_value() -> None:
         assert torch.equal(ours.nt_xent_loss(z0, z1, positive_ids=small), expected)
 
 
+@pytest.mark.parametrize("negative_only", [False, True])
+def test_gradients_of_scale_and_bias_of_siglip(negative_only: bool, backend: str) -> None:
+    queries, keys = torch.randn(2, 30, 5, dtype=torch.float64)
+    scale, bias = (torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in (4.0, -2.0))
+    options = {"negative_only": negative_only, "backend": backend, "reduction": "none"}
+    rows = ours.siglip_loss(queries, keys, scale, bias, **options)
+    logits = scale * dense.cosines(queries, keys) + bias
+    sign = torch.full((30, 30), -1.0).double()
+    if not negative_only:
+        sign.fill_diagonal_(1)
+    expected = torch.nn.functional.softplus(-sign * logits).sum(1)
+    torch.testing.assert_close(rows, expected)
+    weights = torch.rand(30, dtype=torch.float64)
+    found, truth = (torch.autograd.grad(v @ weights, [scale, bias]) for v in (rows, expected))
+    torch.testing.assert_close(found, truth)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_confident_pairs_of_siglip_keep_their_digits(dtype: torch.dtype, backend: str) -> None:
+    # u = 10 for the pairs, -10 for all others: each loss is 2 log(1 + e^-10).
+    z = torch.eye(2, dtype=dtype)
+    rows = ours.siglip_loss(z, z, 20.0, -10.0, reduction="none", backend=backend)
+    expected = torch.full((2,), 2 * math.log1p(math.exp(-10)), dtype=dtype)
+    torch.testing.assert_close(rows, expected, rtol=4 * torch.finfo(dtype).eps, atol=0)
+
+
+def test_siglip_module_learns_scale_and_bias() -> None:
+    queries, keys = torch.randn(2, 6, 4)
+    module = ours.SigLIPLoss(5.0, -2.0)
+    torch.testing.assert_close(module(queries, keys), ours.siglip_loss(queries, keys, 5.0, -2.0))
+    module(queries, keys).backward()
+    assert all(p.grad is not None and p.grad != 0 for p in module.parameters())
+
+
+@pytest.mark.parametrize("needs", [[True] * 3, [False, True, False], [False, False, True]], ids=str)
+@pytest.mark.parametrize("kind", ["", "tiled_"])
+def test_opcheck_of_siglip(kind: str, needs: list[bool]) -> None:
+    ops.register()
+    ours_ops = torch.ops.simclr_ext
+    scale, bias = (torch.tensor(value, dtype=torch.float64) for value in (3.0, -1.0))
+    args = (torch.randn(5, 3), torch.randn(7, 3), scale, bias, True, 1e-6, [0])
+    forward_op = getattr(ours_ops, f"sigmoid_{kind}forward")
+    torch.library.opcheck(forward_op, args)
+    loss, _, z, inv_norm = forward_op(*args)
+    grads = (loss, z, inv_norm, 3, scale, bias, 1e-6, [0], needs)
+    torch.library.opcheck(getattr(ours_ops, f"sigmoid_{kind}backward"), grads)
+
+
 Z = torch.randn(4, 3)
 
 
@@ -331,7 +389,7 @@ Z = torch.randn(4, 3)
         (lambda: ours.nt_xent_loss(Z, Z, weights=torch.rand(8)), ValueError,
          r"weights must be \[N\] = \[4\], got shape \(8,\)"),
         (lambda: ours.nt_xent_loss(Z, Z, torch.rand(3)), ValueError,
-         r"temperature must be \[N\] = \[4\], got shape \(3,\)"),
+         r"temperature must be .* \(N,\), here \(4,\), got a tensor of shape \(3,\)"),
         (lambda: ours.nt_xent_loss(Z, Z, torch.ones(4), positive_ids=torch.arange(4)), ValueError,
          "positive_ids need one temperature"),
         (lambda: ours.info_nce_loss(Z, Z[:3]), ValueError,
@@ -355,6 +413,12 @@ Z = torch.randn(4, 3)
         (lambda: ours.dcl_loss(Z), TypeError, "z1 is missing"),
         (lambda: ours.dcl_loss(Z[:1], Z[:1]), ValueError, "N >= 2, got N = 1: no negatives"),
         (lambda: ours.dcl_loss(Z, Z, sigma=0), ValueError, "sigma must be positive and finite"),
+        (lambda: ours.siglip_loss(Z, Z[:3]), ValueError, "keys must be .* K >= N = 4, got K = 3"),
+        (lambda: ours.siglip_loss(Z, Z, -1.0), ValueError, "scale must be positive and finite"),
+        (lambda: ours.siglip_loss(Z, Z, 1.0, torch.tensor(math.inf)), ValueError,
+         "bias must be finite, got inf"),
+        (lambda: ours.siglip_loss(Z, Z, "10"), TypeError, "logit_scale must be a float .* got str"),
+        (lambda: ours.siglip_loss(Z, Z, torch.ones(2)), ValueError, "logit_scale must be .* shape"),
         (lambda: ours.hcl_loss(Z, Z, beta=-1), ValueError, "beta must be at least 0"),
         (lambda: ours.hcl_loss(Z, Z, tau_plus=1), ValueError, "tau_plus must be .* below 1"),
         (lambda: ours.hcl_loss(Z[:1], Z[:1]), ValueError, "N >= 2"),

@@ -13,7 +13,7 @@ from simclr_ext.trainer import Callback, ModelConfig, MonitorConfig, TrainConfig
 from simclr_ext.trainer.training.result import TrainResult
 from simclr_ext.trainer.training.state import Training
 
-GUIDE = Path(__file__).parents[2] / "docs" / "trainer.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "python.md"
 TINY = TrainConfig(
     epochs=3,
     batch_size=512,

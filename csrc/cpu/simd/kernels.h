@@ -40,6 +40,13 @@ struct Kernels {
   void (*pair_weights)(TileData<T> tile, T scale, const T* row_shift, const T* col_shift,
                        const T* row_weight, const T* col_weight, bool shared);
 
+  // For u = scale s[r, c] + bias: softplus_sum[r] = sum_c log(1 + e^u), and its derivative
+  // sigmoid_sum[r] = sum_c 1 / (1 + e^-u).
+  void (*softplus_sums)(TileData<T> tile, T scale, T bias, T* softplus_sum, T* sigmoid_sum);
+
+  // s[r, c] <- row_weight[r] / (1 + e^-u)
+  void (*sigmoid_weights)(TileData<T> tile, T scale, T bias, const T* row_weight);
+
   // to[c, r] = from[r, c] and to[c, r] += from[r, c], for `from` [rows, columns]; from_stride and
   // to_stride are row strides in elements.
   void (*transpose)(const T* from, int64_t rows, int64_t columns, int64_t from_stride, T* to,

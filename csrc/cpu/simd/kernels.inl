@@ -84,6 +84,58 @@ void pair_weights(TileData<T> tile, T scale, const T* row_shift, const T* col_sh
           : pair_weights_tile<false, T>)(tile, scale, row_shift, col_shift, row_weight, col_weight);
 }
 
+// Of u = scale s + bias. -inf gives 0 for both.
+template <typename T>
+class Softplus {
+ public:
+  SIMCLR_INLINE Softplus(T scale, T bias) : scale_(scale), bias_(bias), exp2_(kLog2E) {}
+
+  SIMCLR_INLINE void operator()(Vec<T> s, Vec<T>* softplus, Vec<T>* sigmoid) const {
+    const Vec<T> zero = {};
+    const Vec<T> u = s * scale_ + bias_;
+    const Vec<T> e = exp2_(u < zero ? u : -u);  // e^-|u|
+    if (softplus != nullptr) *softplus = max<T>(u, zero) + log1p_of_power<T>(e);
+    *sigmoid = (u < zero ? e : broadcast<T>(1)) / (e + T(1));
+  }
+
+ private:
+  static constexpr T kLog2E = T(1.4426950408889634074L);
+  T scale_;
+  T bias_;
+  ScaledExp2<T> exp2_;
+};
+
+template <typename T>
+void softplus_sums(TileData<T> tile, T scale, T bias, T* softplus_sum, T* sigmoid_sum) {
+  const Softplus<T> of(scale, bias);
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    const T* s = tile.s + r * tile.stride;
+    Vec<T> softplus_acc = {};
+    Vec<T> sigmoid_acc = {};
+    for (int64_t c = 0; c < tile.columns; c += kLanes<T>) {
+      Vec<T> softplus, sigmoid;
+      of(load(s + c), &softplus, &sigmoid);
+      softplus_acc += softplus;
+      sigmoid_acc += sigmoid;
+    }
+    softplus_sum[r] = sum<T>(softplus_acc);
+    sigmoid_sum[r] = sum<T>(sigmoid_acc);
+  }
+}
+
+template <typename T>
+void sigmoid_weights(TileData<T> tile, T scale, T bias, const T* row_weight) {
+  const Softplus<T> of(scale, bias);
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    T* s = tile.s + r * tile.stride;
+    for (int64_t c = 0; c < tile.columns; c += kLanes<T>) {
+      Vec<T> sigmoid;
+      of(load(s + c), nullptr, &sigmoid);
+      store(s + c, sigmoid * row_weight[r]);
+    }
+  }
+}
+
 // Square blocks with one row per vector lane are transposed in a buffer, so that memory is read
 // and written in whole vectors.
 template <bool kAdd, typename T>
@@ -167,8 +219,9 @@ double normalize_rows_backward(const T* z, T* dz, int64_t rows, int64_t dim, dou
 
 template <typename T>
 Kernels<T> table() {
-  return {tile_max<T>,        exp_sums<T>,       pair_weights<T>,           transpose<false, T>,
-          transpose<true, T>, normalize_rows<T>, normalize_rows_backward<T>};
+  return {tile_max<T>,        exp_sums<T>,        pair_weights<T>,
+          softplus_sums<T>,   sigmoid_weights<T>, transpose<false, T>,
+          transpose<true, T>, normalize_rows<T>,  normalize_rows_backward<T>};
 }
 
 template Kernels<float> table<float>();

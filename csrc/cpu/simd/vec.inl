@@ -141,5 +141,16 @@ class ScaledExp2 {
   T lowest_;
 };
 
+// log(1 + e) for 0 <= e <= 1: 2 artanh(t), t = e / (2 + e) <= 1/3, by its series; within 2 ulp.
+template <typename T>
+SIMCLR_INLINE Vec<T> log1p_of_power(Vec<T> e) {
+  constexpr int kTerms = sizeof(T) == 4 ? 8 : 17;
+  const Vec<T> t = e / (e + T(2));
+  const Vec<T> square = t * t;
+  Vec<T> p = broadcast<T>(T(1) / (2 * kTerms - 1));
+  for (int k = kTerms - 2; k >= 0; --k) p = p * square + T(1) / (2 * k + 1);
+  return 2 * t * p;
+}
+
 }  // namespace
 }  // namespace simclr::simd::SIMCLR_ISA

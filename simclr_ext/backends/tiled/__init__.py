@@ -9,8 +9,8 @@ diagonal are computed:
 
 Nothing waits for the device inside the loops over tiles. The order of summation is fixed.
 
-From top to bottom: operators; row_sums (forward) and pair_weights (backward); tiles; schedule,
-pairing and rows; problem.
+From top to bottom: operators, and sigmoid with those of the sigmoid loss; row_sums (forward) and
+pair_weights (backward); tiles; schedule, pairing and rows; problem.
 """
 
 from simclr_ext.backends.tiled.operators import (
@@ -19,5 +19,13 @@ from simclr_ext.backends.tiled.operators import (
     nt_xent_backward,
     nt_xent_forward,
 )
+from simclr_ext.backends.tiled.sigmoid import sigmoid_backward, sigmoid_forward
 
-__all__ = ["contrastive_backward", "contrastive_forward", "nt_xent_backward", "nt_xent_forward"]
+__all__ = [
+    "contrastive_backward",
+    "contrastive_forward",
+    "nt_xent_backward",
+    "nt_xent_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+]

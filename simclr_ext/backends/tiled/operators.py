@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -25,7 +23,13 @@ from simclr_ext.backends.tiled.pair_weights import PairWeights, grad_of_rows
 from simclr_ext.backends.tiled.pairing import Pairing
 from simclr_ext.backends.tiled.problem import Problem
 from simclr_ext.backends.tiled.row_sums import RowSums
-from simclr_ext.backends.tiled.rows import HALF_TYPES, join_rows, stored_rows, undo_normalization
+from simclr_ext.backends.tiled.rows import (
+    HALF_TYPES,
+    join_rows,
+    no_autocast,
+    stored_rows,
+    undo_normalization,
+)
 from simclr_ext.backends.tiled.tiles import Tiles
 
 
@@ -218,7 +222,7 @@ def _forward(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     value = check_temperature_value(temperature)
-    with torch.no_grad(), _no_autocast(parts[0].device):
+    with torch.no_grad(), no_autocast(parts[0].device):
         z, inv_norm = join_rows(parts, normalize, eps)
         tiles = Tiles(stored_rows(z, inv_norm), problem, pairing, value, normalize)
         sums = RowSums(tiles)
@@ -243,7 +247,7 @@ def _backward(
     needs_temperature: bool,
 ) -> tuple[Tensor, Tensor]:
     value = check_temperature_value(temperature)
-    with torch.no_grad(), _no_autocast(z.device):
+    with torch.no_grad(), no_autocast(z.device):
         rows = stored_rows(z, inv_norm)
         tiles = Tiles(rows, problem, pairing, value, inv_norm.numel() > 0)
         grad_z = grad_of_rows(PairWeights(tiles, grad_loss, grad_lse, loss, lse), tiles, wanted)
@@ -262,9 +266,3 @@ def _check_layout(size: str, z: Tensor, loss: Tensor, dim: int) -> None:
         raise ValueError(f"z must be [{size}, D] with D = dim = {dim}, got shape {list(z.shape)}")
     if z.dtype not in (loss.dtype, *HALF_TYPES):
         raise TypeError(f"z must have the dtype of loss, {loss.dtype}, got {z.dtype}")
-
-
-def _no_autocast(device: torch.device) -> AbstractContextManager[object]:
-    if not torch.amp.is_autocast_available(device.type):
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, enabled=False)

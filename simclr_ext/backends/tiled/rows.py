@@ -7,7 +7,9 @@ two, which is exact, and the remaining factor of its normalization multiplies th
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -143,6 +145,13 @@ def undo_normalization(grad_z: Tensor, z: Tensor, inv_norm: Tensor, eps: float) 
         along = torch.where(inv_norm == 1 / eps, 0, radial)
         grad_z.addcmul_(z, along[:, None], value=-1).mul_(inv_norm[:, None])
     return radial
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast: products are in the dtype of their operands."""
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:

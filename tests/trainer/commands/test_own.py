@@ -40,7 +40,7 @@ from simclr_ext.trainer.config.commands import Format
 from simclr_ext.trainer.model.checkpoint import load_checkpoint
 from simclr_ext.trainer.training.state import Training
 
-GUIDE = Path(__file__).parents[3] / "docs" / "trainer.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "python.md"
 CONFIG = TrainConfig(
     image_size=8,
     epochs=2,
