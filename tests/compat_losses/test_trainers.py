@@ -92,8 +92,6 @@ def test_solo_learn(views: int, n: int, temperature: float, dtype: torch.dtype) 
     def wrapped(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda *z: loss(torch.cat(z), indexes, temperature)
 
-    if n * views == 2:
-        pytest.skip("a row with one other row has no loss and no gradient")
     assert_same_training(wrapped(solo), wrapped(simclr_loss_func), batches(n, views, dtype))
 
 
