@@ -1,6 +1,6 @@
 """Losses of other libraries beside those of simclr_ext.compat that replace them.
 
-    python -m benchmarks.loss.swap [--sizes 256,2048] [--out results/swap.csv]
+    python -m benchmarks.loss.swap [--sizes 256,2048] [--threads 1] [--out results/swap.csv]
 
 Each pair is compared first, ours against theirs in float64: value and gradients. Then forward and
 backward are timed in the same rounds, and the most memory that torch held in a call is counted.
@@ -119,7 +119,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="256,2048", help="N, separated by commas")
     parser.add_argument("--out", type=Path, default=OUT, help="CSV file to write")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
     measured = []
     for row in run([int(n) for n in args.sizes.split(",")]):
         print(row["loss"], row["n"], *(row.get(f"{side}_ms") for side in SIDES), flush=True)
