@@ -106,10 +106,10 @@ class MemoryBank(nn.Module):
             self._fill(self.size[1])
 
     def negatives(self, keys: Tensor) -> Tensor:
-        """Return the bank [K, D] on the device of the keys."""
+        """Return a copy of the bank [K, D] on the device of the keys."""
         if self.bank.ndim == 1:
             self._fill(keys.shape[1])
-        return self.bank.to(keys.device)
+        return self.bank.to(keys.device, copy=True)  # the graph holds it; the bank changes
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
