@@ -1,9 +1,10 @@
 """Losses of other libraries beside those of simclr_ext.compat that replace them.
 
-    python -m benchmarks.loss.swap [--sizes 256,2048] [--threads 1] [--out results/swap.csv]
+    python -m benchmarks.loss.swap [--sizes 256,2048] [--out results/swap.csv]
 
 Each pair is compared first, ours against theirs in float64: value and gradients. Then forward and
-backward are timed in the same rounds, and the most memory that torch held in a call is counted.
+backward are timed in the same rounds, on one thread and in its processor time, which other
+processes hardly change; and the most memory that torch held in a call is counted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import csv
 import functools
 import importlib
 import os
+import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -28,17 +31,18 @@ from benchmarks import RESULTS, processor, write_rows
 from benchmarks.loss.memory import MIB, allocator_peak
 from benchmarks.loss.tables import Table
 from simclr_ext.bench.baselines import Loss
-from simclr_ext.bench.measure import check, forward_backward, interleaved, views
+from simclr_ext.bench.measure import check, forward_backward, views
 from simclr_ext.bench.memory import allowance, attempt, limited
 
 OUT = RESULTS / "swap.csv"
 DIM, TEMPERATURE = 128, 0.1
 CHECKED = 128  # the largest N that is compared: one of the libraries takes O(N^3) memory
-SECONDS = 8.0  # about how long the rounds of one pair take
+ROUNDS, FEWEST_ROUNDS = 25, 3
+SECONDS = 3.0  # of processor time for each side of a pair, after which no round begins
 SIDES = ("theirs", "ours")
 COLUMNS = (
     *("run", "machine", "cores", "threads", "torch", "library", "version", "loss", "n", "d"),
-    *("temperature", "error", "rounds", "foreign"),
+    *("temperature", "error", "rounds"),
     *(f"{side}_{what}" for side in SIDES for what in ("status", "ms", "ms_low", "ms_high", "mib")),
 )
 Criterion = Callable[..., Tensor]
@@ -119,13 +123,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="256,2048", help="N, separated by commas")
     parser.add_argument("--out", type=Path, default=OUT, help="CSV file to write")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     measured = []
-    for row in run([int(n) for n in args.sizes.split(",")]):
-        print(row["loss"], row["n"], *(row.get(f"{side}_ms") for side in SIDES), flush=True)
-        measured.append(row)
+    try:
+        for row in run([int(n) for n in args.sizes.split(",")]):
+            print(row["loss"], row["n"], *(row.get(f"{side}_ms") for side in SIDES), flush=True)
+            measured.append(row)
+    finally:
+        torch.set_num_threads(before)
     write_rows(args.out, COLUMNS, measured)
     return 0
 
@@ -174,13 +181,26 @@ def measure(swap: Swap, n: int) -> dict[str, Any]:
             for z in inputs:
                 z.grad = None
             row[f"{side}_mib"] = f"{(allocator_peak(call) - gradients) / MIB:.2f}"
-        timings = interleaved(calls, seconds=SECONDS)
-    for side, timing in timings.items():
-        row |= {"rounds": timing.rounds, "foreign": f"{timing.foreign:.3f}"}
-        times = (timing.median, timing.low, timing.high)
-        names = (f"{side}_{what}" for what in ("ms", "ms_low", "ms_high"))
-        row |= {name: f"{1e3 * value:.4g}" for name, value in zip(names, times, strict=True)}
+        times = interleaved(calls)
+    for side, values in times.items():
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        row["rounds"] = len(values)
+        for what, value in (("ms", median), ("ms_low", low), ("ms_high", high)):
+            row[f"{side}_{what}"] = f"{1e3 * value:.4g}"
     return row
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Return the processor seconds of each call, made in turn, round after round."""
+    times: dict[str, list[float]] = {side: [] for side in calls}
+    for done in range(ROUNDS):
+        if done >= FEWEST_ROUNDS and max(map(sum, times.values())) > SECONDS:
+            break
+        for side, call in calls.items():
+            start = time.process_time()
+            call()
+            times[side].append(time.process_time() - start)
+    return times
 
 
 def read(path: Path = OUT) -> list[dict[str, str]]:

@@ -40,6 +40,7 @@ class _LabelLoss(nn.Module):
     def __init__(
         self,
         temperature: float,
+        *,
         distance: Any = None,
         reducer: Any = None,
         embedding_regularizer: None = None,
@@ -163,8 +164,24 @@ class NTXentLoss(_LabelLoss):
 
     reducer_name = "MeanReducer"
 
-    def __init__(self, temperature: float = 0.07, **kwargs: Any) -> None:
-        super().__init__(temperature, **kwargs)
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        *,
+        distance: Any = None,
+        reducer: Any = None,
+        embedding_regularizer: None = None,
+        embedding_reg_weight: float = 1,
+        collect_stats: bool | None = None,
+    ) -> None:
+        super().__init__(
+            temperature,
+            distance=distance,
+            reducer=reducer,
+            embedding_regularizer=embedding_regularizer,
+            embedding_reg_weight=embedding_reg_weight,
+            collect_stats=collect_stats,
+        )
 
     def _loss(self, x: Tensor, y: Tensor | None, label: Tensor, pairs: PositivePairs) -> Tensor:
         _, lse = self._rows(x, y, label, "negatives")
@@ -206,8 +223,9 @@ class NTXentLoss(_LabelLoss):
 class SupConLoss(_LabelLoss):
     r"""``pytorch_metric_learning.losses.SupConLoss``: SupCon, the mean of the losses above 0.
 
-    The losses of :func:`simclr_ext.sup_con_loss`, averaged over the rows whose loss is not 0: a row
-    without positives does not count.
+    The losses of :func:`simclr_ext.sup_con_loss`, averaged over the rows whose loss is above 0: a
+    row without positives does not count, nor one whose loss is 0 but for rounding, which may differ
+    from the library's.
 
     Args:
         temperature: T > 0.
@@ -233,8 +251,24 @@ class SupConLoss(_LabelLoss):
 
     reducer_name = "AvgNonZeroReducer"
 
-    def __init__(self, temperature: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(temperature, **kwargs)
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        *,
+        distance: Any = None,
+        reducer: Any = None,
+        embedding_regularizer: None = None,
+        embedding_reg_weight: float = 1,
+        collect_stats: bool | None = None,
+    ) -> None:
+        super().__init__(
+            temperature,
+            distance=distance,
+            reducer=reducer,
+            embedding_regularizer=embedding_regularizer,
+            embedding_reg_weight=embedding_reg_weight,
+            collect_stats=collect_stats,
+        )
 
     def _loss(self, x: Tensor, y: Tensor | None, label: Tensor, pairs: PositivePairs) -> Tensor:
         if y is not None and pairs.same:
