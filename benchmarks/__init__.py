@@ -11,11 +11,18 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def processor() -> str:
-    """Return the name of this machine's processor."""
+    """Return the name, family and model of this machine's processor."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    found: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        found.setdefault(name.strip(), value.strip())
+    if "model name" not in found:
+        return platform.processor()
+    fields = {"family": "cpu family", "model": "model"}
+    numbers = [f"{name} {found[field]}" for name, field in fields.items() if field in found]
+    return ", ".join([found["model name"], *numbers])
 
 
 def write_rows(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -17,6 +17,7 @@ LAYERS = [
         "simclr_ext._torch_compat",
     ],
     ["simclr_ext.backends"],
+    ["simclr_ext.distributed"],
     ["simclr_ext.losses", "simclr_ext.diagnostics", "simclr_ext.testing"],
     ["simclr_ext.compat"],
     ["simclr_ext"],

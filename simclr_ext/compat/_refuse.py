@@ -14,7 +14,7 @@ def refuse_processes(what: str, count: int) -> None:
     """
     if count > 1:
         raise NotImplementedError(
-            f"{what} gathers the negatives of all {count} processes, which is not implemented yet; "
+            f"{what} gathers the negatives of all {count} processes, which is not implemented; "
             "the losses of simclr_ext take those of each process's own batch"
         )
 

@@ -56,7 +56,7 @@ def add_contrastive_loss(
     if tpu_context is not None:
         raise NotImplementedError(
             "tpu_context must be None: gathering the negatives of several replicas is not "
-            "implemented yet; the losses of simclr_ext take those of each process's own batch"
+            "implemented; the losses of simclr_ext take those of each process's own batch"
         )
     check_matrix("hidden", hidden, "2N")
     if len(hidden) % 2:

@@ -33,7 +33,7 @@ class NTXentLoss(nn.Module):
         temperature: T > 0; lightly also takes T < 0, which is refused.
         memory_bank_size: (K, D), or 0 for no bank. K alone, which lightly 1.6 refuses, takes D from
             the first batch, as lightly 1.5 does.
-        gather_distributed: Allowed if there is one process, where it changes nothing.
+        gather_distributed: Whether other processes' rows are negatives, too; not with a bank.
 
     The bank is the buffers ``memory_bank.bank`` [K, D] and ``memory_bank.bank_ptr`` [1]. As in
     lightly they are not persistent: ``.to()`` moves them, and ``state_dict()`` is without them. The
@@ -42,7 +42,8 @@ class NTXentLoss(nn.Module):
     Raises:
         TypeError: If the temperature is no number.
         ValueError: If the temperature or the size of the bank is not as above.
-        NotImplementedError: By a call, if ``gather_distributed`` and there are several processes.
+        NotImplementedError: By a call, if ``gather_distributed``, there are several processes and a
+            bank.
 
     Example:
         >>> criterion = NTXentLoss(temperature=0.1, memory_bank_size=(4096, 128))
@@ -68,10 +69,15 @@ class NTXentLoss(nn.Module):
 
     def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
         """Return the loss of the views ``out0`` and ``out1``, [N, D] each."""
-        if self.gather_distributed:
-            refuse_processes("gather_distributed=True", processes())
+        several = processes() if self.gather_distributed else 1
+        if self.memory_bank.size[0] == 0 and several > 1:
+            # lightly's value is the mean over this process's rows, not over all.
+            world = torch.distributed.group.WORLD
+            rows = nt_xent_loss(out0, out1, self.temperature, group=world, reduction="none")
+            return rows.mean()
         if self.memory_bank.size[0] == 0:
             return nt_xent_loss(out0, out1, self.temperature)
+        refuse_processes("gather_distributed=True with a memory bank", several)
         queries, keys = F.normalize(out0, dim=1), F.normalize(out1, dim=1)
         bank = self.memory_bank.negatives(keys)
         # Not normalized again: a bank may have been loaded with any rows.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ from simclr_ext.losses._options import (
     with_own_temperatures,
 )
 
+if TYPE_CHECKING:
+    from simclr_ext.distributed import Exchange, Group
+
 
 def nt_xent_loss(
     z0: Tensor,
@@ -35,6 +39,8 @@ def nt_xent_loss(
     positive_ids: Tensor | None = None,
     ignore_ids: Tensor | None = None,
     weights: Tensor | None = None,
+    group: Group | None = None,
+    exchange: Exchange = "gather",
     reduction: Reduction = "mean",
     normalize: bool = True,
     eps: float | None = None,
@@ -70,6 +76,16 @@ def nt_xent_loss(
             left out of the denominator, unless they are positive.
         weights: [N] floating, >= 0: weights of the images, for both of their rows; receives a
             gradient if it requires one. The mean is then the weighted mean.
+        group: Negatives from all processes of a ``ProcessGroup``, a one-dimensional ``DeviceMesh``
+            or ``(mesh, dimension)``: the value on every rank is that of the union of the ranks'
+            batches, of which each may have another N. Gradients are those of the sum over the
+            ranks of the returned values, so that the average that DDP and FSDP take is the
+            gradient of one process on the union batch; that of a temperature is already the same
+            on all ranks. With ``reduction="none"`` the losses are those of this rank's rows. None:
+            negatives of this process alone.
+        exchange: How the ranks' rows meet, where each pair of two ranks' rows is compared once in
+            the whole job. ``"gather"``: every rank holds all rows. ``"ring"``: blocks of rows
+            travel, and a rank holds those of two ranks.
         reduction: ``"mean"`` or ``"sum"`` over the 2N rows, or ``"none"``: the losses of all rows,
             [2N], those of ``z0`` first.
         normalize: Whether to divide each row by its l2 norm first. If not, s are dot products.
@@ -87,7 +103,9 @@ def nt_xent_loss(
 
     Raises:
         TypeError: If an argument has the wrong type, a view has the wrong dtype, or one is missing.
-        ValueError: If a shape, device, temperature, eps or name is not as above.
+        ValueError: If a shape, device, temperature, eps or name is not as above, or arguments
+            differ between the ranks of a group.
+        NotImplementedError: If ids or weights are given with a group.
         BackendUnavailableError: If ``"fused"`` is requested and does not support these views, or
             the CPU kernels cannot be compiled.
 
@@ -103,9 +121,15 @@ def nt_xent_loss(
 
     Source: SimCLR (arXiv 2002.05709), section 2.1, equation 1.
     """
-    if z1 is None:
-        raise second_view_missing(z0)
-    check_views(z0, z1)
+    if group is not None:
+        one_process = {
+            "positive_ids": positive_ids,
+            "ignore_ids": ignore_ids,
+            "weights": weights,
+        }
+        settings = (reduction, normalize, eps, backend)
+        return _over_ranks(z0, z1, temperature, settings, one_process, group, exchange)
+    z0, z1 = _checked_views(z0, z1)
     options = Options.of(temperature, reduction, normalize, eps, backend, rows=len(z0))
     if weights is not None:
         check_of_rows("weights", weights, len(z0))
@@ -116,6 +140,46 @@ def nt_xent_loss(
     else:
         return _losses(z0, z1, options, reduction)
     return reduce_weighted(rows, reduction, None if weights is None else weights.repeat(2))
+
+
+def _checked_views(z0: Tensor, z1: Tensor | None) -> tuple[Tensor, Tensor]:
+    if z1 is None:
+        raise second_view_missing(z0)
+    check_views(z0, z1)
+    return z0, z1
+
+
+def _over_ranks(
+    z0: Tensor,
+    z1: Tensor | None,
+    temperature: float | Tensor,
+    settings: tuple[Reduction, bool, float | None, Backend],
+    one_process: dict[str, Tensor | None],
+    group: Group,
+    exchange: Exchange,
+) -> Tensor:
+    """Return the loss of the union batch; an error of one rank is raised by all."""
+    from simclr_ext import distributed  # imports torch.distributed, which torch may lack
+
+    def arguments() -> distributed.Arguments:
+        first, second = _checked_views(z0, z1)
+        for name, value in one_process.items():
+            if value is not None:
+                raise NotImplementedError(f"{name} must be None with a group, got a tensor")
+        options = Options.of(temperature, *settings)
+        dtype = torch.promote_types(first.dtype, second.dtype)
+        return distributed.Arguments(
+            first.to(dtype),
+            second.to(dtype),
+            options.temperature,
+            options.reduction,
+            options.normalize,
+            options.eps_for(first.dtype, second.dtype),
+            options.chosen_backend(first.to(dtype)),
+            exchange,
+        )
+
+    return distributed.nt_xent(distributed.Ranks.of(group), arguments)
 
 
 def _losses(z0: Tensor, z1: Tensor, options: Options, reduction: Reduction) -> Tensor:
@@ -181,8 +245,10 @@ class NTXentLoss(ContrastiveLoss):
         temperature: T > 0; a number, or a floating tensor of shape [] or [1]. An ``nn.Parameter``
             is learned, and a parameter of the module; any other tensor is a buffer of it.
         memory_bank_size: Must be 0; there is no memory bank.
-        gather_distributed: Allowed if there is one process, where it changes nothing. With several
-            it is an error: negatives come from this process alone.
+        gather_distributed: Whether ``group`` is the group of all processes. With one process, or
+            without process groups, it changes nothing.
+        group: As in :func:`nt_xent_loss`.
+        exchange: As in :func:`nt_xent_loss`.
         reduction: As in :func:`nt_xent_loss`.
         normalize: As in :func:`nt_xent_loss`.
         eps: As in :func:`nt_xent_loss`.
@@ -196,8 +262,7 @@ class NTXentLoss(ContrastiveLoss):
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument has a value that is not allowed.
-        NotImplementedError: If a memory bank is requested, or gathering from several processes
-            (also by a call, if the processes were set up after the module).
+        NotImplementedError: If a memory bank is requested.
 
     Example:
         >>> criterion = NTXentLoss(temperature=0.1)
@@ -217,6 +282,8 @@ class NTXentLoss(ContrastiveLoss):
         memory_bank_size: int = 0,
         gather_distributed: bool = False,
         *,
+        group: Group | None = None,
+        exchange: Exchange = "gather",
         reduction: Reduction = "mean",
         normalize: bool = True,
         eps: float | None = None,
@@ -226,9 +293,11 @@ class NTXentLoss(ContrastiveLoss):
         super().__init__(temperature, reduction, normalize, eps, backend, max_scale)
         if memory_bank_size != 0:
             raise NotImplementedError(f"memory_bank_size must be 0, got {memory_bank_size!r}")
-        if gather_distributed:
-            _check_one_process()
+        if gather_distributed and group is not None:
+            raise ValueError("group must be None with gather_distributed=True, which is a group")
         self.gather_distributed = gather_distributed
+        self.group = group
+        self.exchange: Exchange = exchange
 
     def forward(
         self,
@@ -240,8 +309,7 @@ class NTXentLoss(ContrastiveLoss):
         weights: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of the views ``z0`` and ``z1``, [N, D] each."""
-        if self.gather_distributed:
-            _check_one_process()
+        group = _all_processes() if self.gather_distributed else self.group
         return nt_xent_loss(
             z0,
             z1,
@@ -249,22 +317,17 @@ class NTXentLoss(ContrastiveLoss):
             positive_ids=positive_ids,
             ignore_ids=ignore_ids,
             weights=weights,
+            group=group,
+            exchange=self.exchange,
             **self.options(),
-        )
-
-
-def _check_one_process() -> None:
-    processes = _world_size()
-    if processes > 1:
-        raise NotImplementedError(
-            "gather_distributed=True needs negatives from all processes, which are not implemented "
-            f"yet, and there are {processes}; with gather_distributed=False each process uses its "
-            "own"
         )
 
 
 # Dynamo runs it while it traces: the number of processes does not change.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _world_size() -> int:
-    group = torch.distributed
-    return group.get_world_size() if group.is_available() and group.is_initialized() else 1
+def _all_processes() -> Group | None:
+    """Return the group of all processes, or None if there is one process."""
+    distributed = torch.distributed
+    if not distributed.is_available() or not distributed.is_initialized():
+        return None
+    return distributed.group.WORLD if distributed.get_world_size() > 1 else None

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, distributed, nn
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from simclr_ext import NTXentLoss, nt_xent_loss
 from simclr_ext.backends.tiled import schedule
@@ -71,21 +70,37 @@ def _no_group_remains() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_group_remains")
-def test_gathering_is_accepted_in_one_process_and_refused_in_several() -> None:
+def test_gathering_changes_nothing_in_one_process() -> None:
     z0, z1 = torch.randn(2, 6, 4)
     module = NTXentLoss(0.1, gather_distributed=True)
     expected = NTXentLoss(0.1)(z0, z1)
     assert torch.equal(module(z0, z1), expected)
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     assert torch.equal(NTXentLoss(0.1, gather_distributed=True)(z0, z1), expected)
-    distributed.destroy_process_group()
-    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
-    message = "negatives from all processes, which are not implemented yet, and there are 2"
-    with pytest.raises(NotImplementedError, match=message):
-        NTXentLoss(0.1, gather_distributed=True)
-    with pytest.raises(NotImplementedError, match=message):
-        module(z0, z1)  # built before there were two
-    assert torch.equal(NTXentLoss(0.1)(z0, z1), expected)
+    with pytest.raises(ValueError, match="group must be None with gather_distributed=True"):
+        NTXentLoss(0.1, gather_distributed=True, group=distributed.group.WORLD)
+
+
+@pytest.mark.usefixtures("_no_group_remains")
+def test_what_a_group_does_not_take() -> None:
+    z0, z1 = torch.randn(2, 6, 4)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    world = distributed.group.WORLD
+    for name, value in {
+        "positive_ids": torch.arange(6),
+        "ignore_ids": torch.arange(6),
+        "weights": torch.ones(6),
+    }.items():
+        with pytest.raises(NotImplementedError, match=f"{name} must be None with a group"):
+            nt_xent_loss(z0, z1, group=world, **{name: value})
+    with pytest.raises(ValueError, match=r"or \(1,\), got a tensor of shape \(6,\)"):
+        nt_xent_loss(z0, z1, torch.ones(6), group=world)
+    with pytest.raises(ValueError, match=r"exchange must be one of .* got 'star'"):
+        nt_xent_loss(z0, z1, group=world, exchange="star")
+    with pytest.raises(ValueError, match=r"backend must be .* with a group, got 'reference'"):
+        nt_xent_loss(z0, z1, group=world, backend="reference")
+    with pytest.raises(TypeError, match=r"group must be None, a ProcessGroup, .* got int"):
+        nt_xent_loss(z0, z1, group=3)
 
 
 BACKENDS = pytest.mark.parametrize("backend", ["fused", "tiled", "reference"])
