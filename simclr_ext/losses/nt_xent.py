@@ -269,7 +269,7 @@ class NTXentLoss(ContrastiveLoss):
         >>> z0, z1 = torch.randn(256, 128), torch.randn(256, 128)
         >>> criterion(z0, z1).shape
         torch.Size([])
-        >>> learned = NTXentLoss(nn.Parameter(torch.tensor(0.07)), max_scale=100)
+        >>> learned = NTXentLoss(torch.nn.Parameter(torch.tensor(0.07)), max_scale=100)
         >>> [name for name, _ in learned.named_parameters()]
         ['temperature']
 
