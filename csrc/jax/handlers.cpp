@@ -1,0 +1,126 @@
+// XLA's handlers of the operators, for JAX on the CPU. Tensors that share XLA's buffers go in; the
+// results are copied into its buffers.
+//
+// JAX has no float64 unless asked, but the operators' lse is always double: to XLA it is bytes, as
+// uint32 [2N, 2].
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/from_blob.h>
+
+#include <array>
+#include <cstring>
+#include <exception>
+#include <tuple>
+
+#include "cpu/parallel.h"
+#include "simclr_ext.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace simclr {
+namespace {
+
+namespace ffi = xla::ffi;
+using Buffer = ffi::AnyBuffer;
+using Output = ffi::Result<ffi::AnyBuffer>;
+
+// Finds an operator by its name; the library that defines it has been loaded.
+template <typename Function>
+auto find_operator(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Function>();
+}
+
+at::ScalarType dtype_of(const Buffer& buffer) {
+  return buffer.element_type() == ffi::DataType::F64 ? at::kDouble : at::kFloat;
+}
+
+// Shares the buffer, which the operators only read.
+at::Tensor as_tensor(const Buffer& buffer) {
+  const Buffer::Dimensions sizes = buffer.dimensions();
+  return at::from_blob(buffer.untyped_data(), {sizes.begin(), sizes.size()}, dtype_of(buffer));
+}
+
+at::Tensor lse_as_tensor(const Buffer& buffer) {
+  return at::from_blob(buffer.untyped_data(), {buffer.dimensions()[0]}, at::kDouble);
+}
+
+void write(const at::Tensor& result, const Buffer& buffer) {
+  TORCH_INTERNAL_ASSERT(result.is_contiguous() && result.nbytes() == buffer.size_bytes());
+  std::memcpy(buffer.untyped_data(), result.const_data_ptr(), result.nbytes());
+}
+
+// Calls compute(); an exception must not reach XLA.
+template <typename Compute>
+ffi::Error guarded(const Compute& compute) {
+  try {
+    const PlainDispatch guard;
+    compute();
+    return ffi::Error::Success();
+  } catch (const c10::Error& error) {
+    return ffi::Error::InvalidArgument(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(error.what());
+  }
+}
+
+ffi::Error forward(Buffer z0, Buffer z1, Buffer temperature, Output loss, Output lse, Output z,
+                   Output inv_norm, bool normalize, double eps) {
+  return guarded([&] {
+    static const auto op = find_operator<decltype(nt_xent_forward)>("simclr_ext::nt_xent_forward");
+    const auto [of_loss, of_lse, of_z, of_inv_norm] = op.call(
+        as_tensor(z0), as_tensor(z1), as_tensor(temperature).to(at::kDouble), normalize, eps);
+    write(of_loss, *loss);
+    write(of_lse, *lse);
+    write(of_z, *z);
+    write(of_inv_norm, *inv_norm);
+  });
+}
+
+ffi::Error backward(Buffer grad_loss, Buffer loss, Buffer lse, Buffer z, Buffer inv_norm,
+                    Buffer temperature, Output grad_z0, Output grad_z1, Output grad_temperature,
+                    double eps) {
+  using Backward = std::tuple<at::Tensor, at::Tensor>(
+      const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+      c10::SymInt, const at::Tensor&, double, std::array<bool, 3>);
+  return guarded([&] {
+    static const auto op = find_operator<Backward>("simclr_ext::nt_xent_backward");
+    const at::Tensor rows = as_tensor(z);
+    const auto [grad_z, of_temperature] = op.call(
+        as_tensor(grad_loss), as_tensor(loss), lse_as_tensor(lse), rows, as_tensor(inv_norm),
+        rows.size(1), as_tensor(temperature).to(at::kDouble), eps, {true, true, true});
+    const int64_t n = rows.size(0) / 2;
+    write(grad_z.narrow(0, 0, n), *grad_z0);
+    write(grad_z.narrow(0, n, n), *grad_z1);
+    write(of_temperature.to(dtype_of(temperature)), *grad_temperature);
+  });
+}
+
+}  // namespace
+}  // namespace simclr
+
+using xla::ffi::AnyBuffer;
+using xla::ffi::Ffi;
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(simclr_ext_nt_xent_forward, simclr::forward,
+                              Ffi::Bind()
+                                  .Arg<AnyBuffer>()  // z0 [N, D]
+                                  .Arg<AnyBuffer>()  // z1 [N, D]
+                                  .Arg<AnyBuffer>()  // temperature []
+                                  .Ret<AnyBuffer>()  // loss [2N]
+                                  .Ret<AnyBuffer>()  // lse [2N, 2]
+                                  .Ret<AnyBuffer>()  // z [2N, D]
+                                  .Ret<AnyBuffer>()  // inv_norm [2N], or [0] if not normalized
+                                  .Attr<bool>("normalize")
+                                  .Attr<double>("eps"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(simclr_ext_nt_xent_backward, simclr::backward,
+                              Ffi::Bind()
+                                  .Arg<AnyBuffer>()  // grad_loss [2N]
+                                  .Arg<AnyBuffer>()  // loss [2N]
+                                  .Arg<AnyBuffer>()  // lse [2N, 2]
+                                  .Arg<AnyBuffer>()  // z [2N, D]
+                                  .Arg<AnyBuffer>()  // inv_norm [2N] or [0]
+                                  .Arg<AnyBuffer>()  // temperature []
+                                  .Ret<AnyBuffer>()  // grad_z0 [N, D]
+                                  .Ret<AnyBuffer>()  // grad_z1 [N, D]
+                                  .Ret<AnyBuffer>()  // grad_temperature []
+                                  .Attr<double>("eps"));
