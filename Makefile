@@ -11,7 +11,7 @@ CMAKE_ARGS = -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_CUTE=$(abspat
 # Tests of a file share what it compiles or trains, so a file stays with one process.
 PYTEST = $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile \
 	--no-loadscope-reorder
-CPP := $(sort $(shell find csrc tests/cpp tests/cuda_host \
+CPP := $(sort $(shell find csrc examples/cpp tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
 .PHONY: demo test test-fast test-cpp extras cuda compat lint format lock bench bench-full docs sanitize \
