@@ -6,6 +6,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/full_like.h>
 
 #include <array>
 #include <cstring>
@@ -43,6 +44,9 @@ at::Tensor lse_as_tensor(const Buffer& buffer) {
   return at::from_blob(buffer.untyped_data(), {buffer.dimensions()[0]}, at::kDouble);
 }
 
+// The temperature as the operators take it.
+at::Tensor as_double(const Buffer& temperature) { return as_tensor(temperature).to(at::kDouble); }
+
 void write(const at::Tensor& result, const Buffer& buffer) {
   TORCH_INTERNAL_ASSERT(result.is_contiguous() && result.nbytes() == buffer.size_bytes());
   std::memcpy(buffer.untyped_data(), result.const_data_ptr(), result.nbytes());
@@ -62,12 +66,33 @@ ffi::Error guarded(const Compute& compute) {
   }
 }
 
+ForwardResult call_forward(const Buffer& z0, const Buffer& z1, const at::Tensor& temperature,
+                           bool normalize, double eps) {
+  static const auto op = find_operator<decltype(nt_xent_forward)>("simclr_ext::nt_xent_forward");
+  return op.call(as_tensor(z0), as_tensor(z1), temperature, normalize, eps);
+}
+
+void call_backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at::Tensor& lse,
+                   const at::Tensor& z, const at::Tensor& inv_norm, const at::Tensor& temperature,
+                   double eps, const Buffer& grad_z0, const Buffer& grad_z1,
+                   const Buffer& grad_temperature) {
+  using Backward = std::tuple<at::Tensor, at::Tensor>(
+      const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+      c10::SymInt, const at::Tensor&, double, std::array<bool, 3>);
+  static const auto op = find_operator<Backward>("simclr_ext::nt_xent_backward");
+  const auto [grad_z, of_temperature] =
+      op.call(grad_loss, loss, lse, z, inv_norm, z.size(1), temperature, eps, {true, true, true});
+  const int64_t n = z.size(0) / 2;
+  write(grad_z.narrow(0, 0, n), grad_z0);
+  write(grad_z.narrow(0, n, n), grad_z1);
+  write(of_temperature.to(dtype_of(grad_temperature)), grad_temperature);
+}
+
 ffi::Error forward(Buffer z0, Buffer z1, Buffer temperature, Output loss, Output lse, Output z,
                    Output inv_norm, bool normalize, double eps) {
   return guarded([&] {
-    static const auto op = find_operator<decltype(nt_xent_forward)>("simclr_ext::nt_xent_forward");
-    const auto [of_loss, of_lse, of_z, of_inv_norm] = op.call(
-        as_tensor(z0), as_tensor(z1), as_tensor(temperature).to(at::kDouble), normalize, eps);
+    const auto [of_loss, of_lse, of_z, of_inv_norm] =
+        call_forward(z0, z1, as_double(temperature), normalize, eps);
     write(of_loss, *loss);
     write(of_lse, *lse);
     write(of_z, *z);
@@ -78,19 +103,23 @@ ffi::Error forward(Buffer z0, Buffer z1, Buffer temperature, Output loss, Output
 ffi::Error backward(Buffer grad_loss, Buffer loss, Buffer lse, Buffer z, Buffer inv_norm,
                     Buffer temperature, Output grad_z0, Output grad_z1, Output grad_temperature,
                     double eps) {
-  using Backward = std::tuple<at::Tensor, at::Tensor>(
-      const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-      c10::SymInt, const at::Tensor&, double, std::array<bool, 3>);
   return guarded([&] {
-    static const auto op = find_operator<Backward>("simclr_ext::nt_xent_backward");
-    const at::Tensor rows = as_tensor(z);
-    const auto [grad_z, of_temperature] = op.call(
-        as_tensor(grad_loss), as_tensor(loss), lse_as_tensor(lse), rows, as_tensor(inv_norm),
-        rows.size(1), as_tensor(temperature).to(at::kDouble), eps, {true, true, true});
-    const int64_t n = rows.size(0) / 2;
-    write(grad_z.narrow(0, 0, n), *grad_z0);
-    write(grad_z.narrow(0, n, n), *grad_z1);
-    write(of_temperature.to(dtype_of(temperature)), *grad_temperature);
+    call_backward(as_tensor(grad_loss), as_tensor(loss), lse_as_tensor(lse), as_tensor(z),
+                  as_tensor(inv_norm), as_double(temperature), eps, *grad_z0, *grad_z1,
+                  *grad_temperature);
+  });
+}
+
+// The losses, and the gradients of `weight` times their sum.
+ffi::Error loss_and_gradients(Buffer z0, Buffer z1, Buffer temperature, Output loss, Output grad_z0,
+                              Output grad_z1, Output grad_temperature, bool normalize, double eps,
+                              double weight) {
+  return guarded([&] {
+    const at::Tensor t = as_double(temperature);
+    const auto [of_loss, lse, z, inv_norm] = call_forward(z0, z1, t, normalize, eps);
+    write(of_loss, *loss);
+    call_backward(at::full_like(of_loss, weight), of_loss, lse, z, inv_norm, t, eps, *grad_z0,
+                  *grad_z1, *grad_temperature);
   });
 }
 
@@ -124,3 +153,16 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(simclr_ext_nt_xent_backward, simclr::backward,
                                   .Ret<AnyBuffer>()  // grad_z1 [N, D]
                                   .Ret<AnyBuffer>()  // grad_temperature []
                                   .Attr<double>("eps"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(simclr_ext_nt_xent_loss_and_gradients, simclr::loss_and_gradients,
+                              Ffi::Bind()
+                                  .Arg<AnyBuffer>()  // z0 [N, D]
+                                  .Arg<AnyBuffer>()  // z1 [N, D]
+                                  .Arg<AnyBuffer>()  // temperature []
+                                  .Ret<AnyBuffer>()  // loss [2N]
+                                  .Ret<AnyBuffer>()  // grad_z0 [N, D]
+                                  .Ret<AnyBuffer>()  // grad_z1 [N, D]
+                                  .Ret<AnyBuffer>()  // grad_temperature []
+                                  .Attr<bool>("normalize")
+                                  .Attr<double>("eps")
+                                  .Attr<double>("weight"));

@@ -15,7 +15,9 @@ from simclr_ext._errors import BackendUnavailableError
 from simclr_ext.backends import first_use, loader
 from simclr_ext.backends.first_use import Library
 
-FORWARD, BACKWARD = "simclr_ext_nt_xent_forward", "simclr_ext_nt_xent_backward"
+FORWARD = "simclr_ext_nt_xent_forward"
+BACKWARD = "simclr_ext_nt_xent_backward"
+LOSS_AND_GRADIENTS = "simclr_ext_nt_xent_loss_and_gradients"
 
 
 @functools.cache
@@ -27,7 +29,7 @@ def register() -> None:
     """
     loader.load()  # the handlers find the operators by their names
     library = _load()
-    for name in (FORWARD, BACKWARD):
+    for name in (FORWARD, BACKWARD, LOSS_AND_GRADIENTS):
         handler = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(name, handler, platform="cpu")
 

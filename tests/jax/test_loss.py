@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import simclr_ext
+from simclr_ext.testing import error_norm
 from tests import accuracy
 from tests.accuracy import check_results
 
@@ -97,18 +98,23 @@ def test_by_hand() -> None:
     np.testing.assert_allclose(rows, np.full(8, row), rtol=1e-6)
 
 
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_gradient_of_a_reduction(reduction: str) -> None:
-    def reduced(z0: jax.Array, z1: jax.Array) -> jax.Array:
-        return nt_xent_loss(z0, z1, reduction=reduction)
+def test_value_and_gradients_of_a_reduction(reduction: str, normalize: bool) -> None:
+    """Followed by another function, so that the gradient of the loss is not 1."""
+    options: dict[str, Any] = {"reduction": reduction, "normalize": normalize, "eps": 1.5}
 
-    z0, z1 = (z.astype(jnp.float32) for z in views(20))
-    grad = as_tensor(jax.grad(reduced, argnums=1)(z0, z1))
-    t0, t1 = (as_tensor(z).double().requires_grad_() for z in (z0, z1))
-    (exact,) = torch.autograd.grad(
-        simclr_ext.nt_xent_loss(t0, t1, reduction=reduction, backend="reference"), t1
-    )
-    torch.testing.assert_close(grad.double(), exact, rtol=1e-5, atol=1e-7)
+    def ours(z0: jax.Array, z1: jax.Array, t: jax.Array) -> jax.Array:
+        return 3 * nt_xent_loss(z0, z1, t, **options)
+
+    inputs = (*views(20), jnp.array(0.3))
+    value, grads = jax.value_and_grad(ours, argnums=(0, 1, 2))(*inputs)
+    exact_inputs = [as_tensor(array).double().requires_grad_() for array in inputs]
+    exact = 3 * simclr_ext.nt_xent_loss(*exact_inputs, backend="reference", **options)
+    torch.testing.assert_close(as_tensor(value).double(), exact, rtol=1e-6, atol=0)
+    for grad, expected in zip(grads, torch.autograd.grad(exact, exact_inputs), strict=True):
+        assert error_norm(as_tensor(grad), expected) < 1e-5 * expected.norm()
+    assert value == ours(*inputs)  # computed without gradients
 
 
 @pytest.mark.parametrize(
