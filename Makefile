@@ -50,9 +50,10 @@ mutants: $(READY)
 # must not be two.
 extras: $(READY)
 	$(BIN)/pip install --quiet -c constraints.txt --upgrade --target $(VENV)/extras \
-	  datasets mlflow-skinny wandb
+	  datasets jax mlflow-skinny optax wandb
 	rm -rf $(VENV)/extras/pyarrow*
-	PYTHONPATH=$(abspath $(VENV)/extras) $(PYTEST) tests/trainer/training/loggers tests/trainer/data/test_hub.py
+	PYTHONPATH=$(abspath $(VENV)/extras) $(PYTEST) tests/trainer/training/loggers tests/trainer/data/test_hub.py \
+	  tests/jax simclr_ext/jax
 
 # Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
 # own kernels stay those that are compiled at first use.

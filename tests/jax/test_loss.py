@@ -195,15 +195,34 @@ print(hashlib.sha256(bits).hexdigest())
 """
 
 
+def run(code: str, **env: str) -> str:
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env={**os.environ, **env}, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
 def test_any_number_of_threads() -> None:
-    outputs = set()
-    for threads in ("1", "3"):
-        env = {**os.environ, "OMP_NUM_THREADS": threads}
-        done = subprocess.run(
-            [sys.executable, "-c", BITS], env=env, check=True, capture_output=True, text=True
-        )
-        outputs.add(done.stdout)
-    assert len(outputs) == 1
+    assert run(BITS, OMP_NUM_THREADS="1") == run(BITS, OMP_NUM_THREADS="3")
+
+
+SHARDED = """
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from simclr_ext.jax import nt_xent_loss
+z = np.random.default_rng(0).standard_normal((2, 6, 5), np.float32)
+sharding = NamedSharding(Mesh(np.array(jax.devices()), "x"), PartitionSpec("x"))
+passes = jax.jit(jax.value_and_grad(nt_xent_loss, argnums=(0, 1)))
+found = passes(*(jax.device_put(view, sharding) for view in z))
+same = jax.tree.map(np.array_equal, found, passes(*z))
+print(len(jax.devices()), all(jax.tree.leaves(same)))
+"""
+
+
+def test_sharded_views_are_one_batch() -> None:
+    flags = "--xla_force_host_platform_device_count=2"
+    assert run(SHARDED, XLA_FLAGS=flags).split() == ["2", "True"]
 
 
 def test_callers_in_parallel() -> None:
