@@ -6,7 +6,6 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/full_like.h>
 
 #include <array>
 #include <cstring>
@@ -44,8 +43,26 @@ at::Tensor lse_as_tensor(const Buffer& buffer) {
   return at::from_blob(buffer.untyped_data(), {buffer.dimensions()[0]}, at::kDouble);
 }
 
-// The temperature as the operators take it.
-at::Tensor as_double(const Buffer& temperature) { return as_tensor(temperature).to(at::kDouble); }
+double read_scalar(const Buffer& buffer) {
+  return dtype_of(buffer) == at::kDouble ? *static_cast<const double*>(buffer.untyped_data())
+                                         : *static_cast<const float*>(buffer.untyped_data());
+}
+
+void write_scalar(double value, const Buffer& buffer) {
+  if (dtype_of(buffer) == at::kDouble) {
+    *static_cast<double*>(buffer.untyped_data()) = value;
+  } else {
+    *static_cast<float*>(buffer.untyped_data()) = static_cast<float>(value);
+  }
+}
+
+// A tensor whose elements are all `value`, which must outlive it: at small N, the operations that
+// would fill one take longer than the rest of a handler.
+at::Tensor filled(at::IntArrayRef sizes, double& value) {
+  const std::array<int64_t, 1> strides{};
+  return at::from_blob(&value, sizes, at::IntArrayRef(strides).slice(0, sizes.size()),
+                       at::TensorOptions(at::kDouble));
+}
 
 void write(const at::Tensor& result, const Buffer& buffer) {
   TORCH_INTERNAL_ASSERT(result.is_contiguous() && result.nbytes() == buffer.size_bytes());
@@ -85,14 +102,15 @@ void call_backward(const at::Tensor& grad_loss, const at::Tensor& loss, const at
   const int64_t n = z.size(0) / 2;
   write(grad_z.narrow(0, 0, n), grad_z0);
   write(grad_z.narrow(0, n, n), grad_z1);
-  write(of_temperature.to(dtype_of(grad_temperature)), grad_temperature);
+  write_scalar(*of_temperature.const_data_ptr<double>(), grad_temperature);
 }
 
 ffi::Error forward(Buffer z0, Buffer z1, Buffer temperature, Output loss, Output lse, Output z,
                    Output inv_norm, bool normalize, double eps) {
   return guarded([&] {
+    double t = read_scalar(temperature);
     const auto [of_loss, of_lse, of_z, of_inv_norm] =
-        call_forward(z0, z1, as_double(temperature), normalize, eps);
+        call_forward(z0, z1, filled({}, t), normalize, eps);
     write(of_loss, *loss);
     write(of_lse, *lse);
     write(of_z, *z);
@@ -104,9 +122,9 @@ ffi::Error backward(Buffer grad_loss, Buffer loss, Buffer lse, Buffer z, Buffer 
                     Buffer temperature, Output grad_z0, Output grad_z1, Output grad_temperature,
                     double eps) {
   return guarded([&] {
+    double t = read_scalar(temperature);
     call_backward(as_tensor(grad_loss), as_tensor(loss), lse_as_tensor(lse), as_tensor(z),
-                  as_tensor(inv_norm), as_double(temperature), eps, *grad_z0, *grad_z1,
-                  *grad_temperature);
+                  as_tensor(inv_norm), filled({}, t), eps, *grad_z0, *grad_z1, *grad_temperature);
   });
 }
 
@@ -115,10 +133,11 @@ ffi::Error loss_and_gradients(Buffer z0, Buffer z1, Buffer temperature, Output l
                               Output grad_z1, Output grad_temperature, bool normalize, double eps,
                               double weight) {
   return guarded([&] {
-    const at::Tensor t = as_double(temperature);
+    double value = read_scalar(temperature);
+    const at::Tensor t = filled({}, value);
     const auto [of_loss, lse, z, inv_norm] = call_forward(z0, z1, t, normalize, eps);
     write(of_loss, *loss);
-    call_backward(at::full_like(of_loss, weight), of_loss, lse, z, inv_norm, t, eps, *grad_z0,
+    call_backward(filled(of_loss.sizes(), weight), of_loss, lse, z, inv_norm, t, eps, *grad_z0,
                   *grad_z1, *grad_temperature);
   });
 }
