@@ -11,7 +11,7 @@ CMAKE_ARGS = -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_CUTE=$(abspat
 # Tests of a file share what it compiles or trains, so a file stays with one process.
 PYTEST = $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile \
 	--no-loadscope-reorder
-CPP := $(sort $(shell find csrc tests/cpp tests/cuda_host \
+CPP := $(sort $(shell find csrc examples/cpp tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
 .PHONY: demo test test-fast test-cpp extras cuda compat lint format lock bench bench-full generated docs sanitize \
@@ -50,9 +50,10 @@ mutants: $(READY)
 # must not be two.
 extras: $(READY)
 	$(BIN)/pip install --quiet -c constraints.txt --upgrade --target $(VENV)/extras \
-	  datasets mlflow-skinny wandb
+	  datasets jax mlflow-skinny optax wandb
 	rm -rf $(VENV)/extras/pyarrow*
-	PYTHONPATH=$(abspath $(VENV)/extras) $(PYTEST) tests/trainer/training/loggers tests/trainer/data/test_hub.py
+	PYTHONPATH=$(abspath $(VENV)/extras) $(PYTEST) tests/trainer/training/loggers tests/trainer/data/test_hub.py \
+	  tests/jax simclr_ext/jax
 
 # Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
 # own kernels stay those that are compiled at first use.

@@ -4,8 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[1]
 _FOLDERS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 CMAKE = shutil.which("cmake", path=_FOLDERS) or "cmake"
+
+
+def built(target: str) -> Path:
+    """Compile a target of CMakeLists.txt, and return the folder.
+
+    It is that of `make test-cpp`, which may have left the objects there: they take minutes.
+    """
+    build = ROOT / "build" / "cmake"
+    build.mkdir(parents=True, exist_ok=True)
+    with FileLock(build / ".lock"):
+        for command in (
+            [CMAKE, "-S", ROOT, "-B", build, f"-DPython_EXECUTABLE={sys.executable}"],
+            [CMAKE, "--build", build, "--parallel", "2", "--target", target],
+        ):
+            subprocess.run(command, check=True, capture_output=True)
+    return build

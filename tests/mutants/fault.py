@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_PARTS = ("csrc", "simclr_ext", "tests", "pyproject.toml", "CMakeLists.txt")
+_PARTS = ("csrc", "simclr_ext", "tests", "pyproject.toml", "CMakeLists.txt", "cmake")
 
 
 @dataclass(frozen=True)
