@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.mutants.fault import Fault
-from tests.tools import CMAKE
+from tests.tools import CMAKE, must_succeed
 
 SECONDS = 900  # a copy without faults takes about one minute per precision
 PRECISIONS = ("bf16", "tf32x3", "fp16", "tf32")
@@ -335,9 +335,9 @@ def first_failure(folder: Path) -> str | None:
     build = folder / "build"
     if not build.exists():
         configure = [CMAKE, "-S", str(folder), "-B", str(build), "-DSIMCLR_SANITIZE=ON"]
-        _run([*configure, f"-DPython_EXECUTABLE={sys.executable}"])
-    tests = ("test_fused", "test_contrastive")
-    _run([CMAKE, "--build", str(build), "--parallel", "2", "--target", *tests])
+        must_succeed([*configure, f"-DPython_EXECUTABLE={sys.executable}"])
+    tests = ("test_contrastive", "test_fused")  # first the one that finds most
+    must_succeed([CMAKE, "--build", str(build), "--parallel", "2", "--target", *tests])
     for precision, test in itertools.product(PRECISIONS, tests):
         try:
             result = subprocess.run(
@@ -353,13 +353,6 @@ def first_failure(folder: Path) -> str | None:
         if result.returncode != 0:
             return f"{precision}: {_summary(result.stderr)}"
     return None
-
-
-def _run(command: list[str]) -> None:
-    """Run a command that must succeed."""
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        sys.exit(result.stdout + result.stderr)
 
 
 def _summary(output: str) -> str:
