@@ -41,7 +41,7 @@ sanitize: $(READY)
 	$(BIN)/ctest --test-dir build/sanitize --parallel 2 --output-on-failure
 
 # Plants faults in the kernels, one at a time, and checks that the tests find each; those of a change
-# alone: python -m tests.mutants --changed REVISION
+# alone: python -m tests.mutants --changed REVISION; those never run: --new
 mutants: $(READY)
 	$(BIN)/python -m tests.mutants
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -29,3 +30,14 @@ def built(target: str) -> Path:
         ):
             subprocess.run(command, check=True, capture_output=True)
     return build
+
+
+def must_succeed(
+    command: Sequence[str], folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> None:
+    """Run a command, in a folder; if it fails, end with what it printed."""
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        sys.exit(result.stdout + result.stderr)
