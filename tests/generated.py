@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import RESULTS, ROOT
 from benchmarks.gpu import model, sass_report
-from benchmarks.loss import rows
+from benchmarks.loss import rows, swap
 from benchmarks.loss.tables import times
 from benchmarks.trainer import data
 from simclr_ext.studies.config import STUDIES
@@ -108,6 +108,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/images.md": {
         "input": lambda: data.table(data.read_rows(RESULTS / "data.csv")),
     },
+    "docs/swap.md": {"swap": lambda: swap.table(swap.read())},
     "docs/trainer.md": {
         "demo": lambda: f"A ResNet from scratch in {demo_time()}:\n\n{demo_table()}"
     },

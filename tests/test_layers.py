@@ -24,6 +24,7 @@ LAYERS = [
         "simclr_ext.diagnostics",
         "simclr_ext.testing",
     ],
+    ["simclr_ext.compat"],
     ["simclr_ext"],
     [
         "simclr_ext.bench",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from simclr_ext._checks import check_columns, check_views
-from simclr_ext.backends.reference import Reduction
+from simclr_ext.backends.reference import Reduction, compute_dtype
 from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._module import ContrastiveLoss
 from simclr_ext.losses._options import (
@@ -82,7 +83,7 @@ def info_nce_loss(
         >>> round(info_nce_loss(queries, keys, 0.5).item(), 4)  # log(e^2 + 3) - 2
         0.3408
         >>> round(info_nce_loss(queries, keys, 0.5, negatives=queue, in_batch=False).item(), 4)
-        0.3522
+        0.3537
 
     Source: CPC (arXiv 1807.03748), equation 4; CLIP (arXiv 2103.00020), figure 3; MoCo
     (arXiv 1911.05722), equation 1, and section 4.1 for the temperature.
@@ -100,9 +101,10 @@ def info_nce_loss(
     if weights is not None:
         check_of_rows("weights", weights, n)
     numbers = None if ignore_ids is None else numbers_of("ignore_ids", ignore_ids, n, keys.device)
-    if not in_batch:
-        numbers = torch.zeros(n, dtype=torch.int32, device=keys.device)
-    rows = _losses(queries, keys, negatives, numbers, options)
+    if negatives is not None and not in_batch:
+        rows = _losses_of_queue(queries, keys, negatives, options)
+    else:
+        rows = _losses(queries, keys, negatives, numbers, options)
     if not symmetric:
         rows = rows[:n]
     elif options.of_rows:
@@ -146,6 +148,26 @@ def _losses(
     if options.of_rows:
         queries, columns, options = with_own_temperatures(queries, columns, options)
     return row_losses(queries, columns, options, shifts=(0,), ignored=ignored)[0]
+
+
+def _losses_of_queue(queries: Tensor, keys: Tensor, negatives: Tensor, options: Options) -> Tensor:
+    """Return the losses [N] of the queries over their own keys and the negatives.
+
+    The keys are no columns: that saves N^2 similarities, and the gradient of a queue that needs
+    none.
+    """
+    n, eps = len(queries), options.eps_for(queries.dtype, keys.dtype)
+    dtype = compute_dtype(torch.promote_types(queries.dtype, keys.dtype))
+    pair = [z.to(dtype) for z in (queries, keys)]
+    if options.normalize:
+        pair = [F.normalize(z, dim=1, eps=eps) for z in pair]
+    t = options.temperature
+    positive = (pair[0] * pair[1]).sum(1) / (t.to(pair[0]) if isinstance(t, Tensor) else t)
+    if options.of_rows:
+        queries, negatives, options = with_own_temperatures(queries, negatives, options)
+    _, lse = row_losses(queries, negatives, options)
+    difference = lse[:n] - positive
+    return torch.logaddexp(difference, torch.zeros_like(difference)).to(dtype)
 
 
 class InfoNCELoss(ContrastiveLoss):
