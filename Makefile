@@ -46,14 +46,15 @@ mutants: $(READY)
 	$(BIN)/python -m tests.mutants
 
 # The extras whose packages are too large for `make test`, where their tests skip. Apart from the
-# environment, so that `make lock` does not pin them; pyarrow is the environment's, of which there
-# must not be two.
+# environment, so that `make lock` does not pin them; pyarrow and torch are the environment's, of which
+# there must not be two: accelerate's dependencies are torch and packages of the others.
 extras: $(READY)
 	$(BIN)/pip install --quiet -c constraints.txt --upgrade --target $(VENV)/extras \
-	  datasets jax mlflow-skinny optax wandb
+	  datasets ipykernel jax mlflow-skinny nbclient optax transformers wandb
+	$(BIN)/pip install --quiet --no-deps -c constraints.txt --upgrade --target $(VENV)/extras accelerate
 	rm -rf $(VENV)/extras/pyarrow*
 	PYTHONPATH=$(abspath $(VENV)/extras) $(PYTEST) tests/trainer/training/loggers tests/trainer/data/test_hub.py \
-	  tests/jax simclr_ext/jax
+	  tests/test_examples.py tests/jax simclr_ext/jax
 
 # Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
 # own kernels stay those that are compiled at first use.
