@@ -11,7 +11,7 @@ CMAKE_ARGS = -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_CUTE=$(abspat
 # Tests of a file share what it compiles or trains, so a file stays with one process.
 PYTEST = $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile \
 	--no-loadscope-reorder
-CPP := $(sort $(shell find csrc tests/cpp tests/cuda_host \
+CPP := $(sort $(shell find csrc examples/cpp tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
 .PHONY: demo test test-fast test-cpp extras cuda compat lint format lock bench bench-full generated docs sanitize \
@@ -41,18 +41,20 @@ sanitize: $(READY)
 	$(BIN)/ctest --test-dir build/sanitize --parallel 2 --output-on-failure
 
 # Plants faults in the kernels, one at a time, and checks that the tests find each; those of a change
-# alone: python -m tests.mutants --changed REVISION
+# alone: python -m tests.mutants --changed REVISION; those never run: --new
 mutants: $(READY)
 	$(BIN)/python -m tests.mutants
 
 # The extras whose packages are too large for `make test`, where their tests skip. Apart from the
-# environment, so that `make lock` does not pin them; pyarrow is the environment's, of which there
-# must not be two.
+# environment, so that `make lock` does not pin them; pyarrow and torch are the environment's, of which
+# there must not be two: accelerate's dependencies are torch and packages of the others.
 extras: $(READY)
 	$(BIN)/pip install --quiet -c constraints.txt --upgrade --target $(VENV)/extras \
-	  datasets mlflow-skinny wandb
+	  datasets ipykernel jax mlflow-skinny nbclient optax transformers wandb
+	$(BIN)/pip install --quiet --no-deps -c constraints.txt --upgrade --target $(VENV)/extras accelerate
 	rm -rf $(VENV)/extras/pyarrow*
-	PYTHONPATH=$(abspath $(VENV)/extras) $(PYTEST) tests/trainer/training/loggers tests/trainer/data/test_hub.py
+	PYTHONPATH=$(abspath $(VENV)/extras) $(PYTEST) tests/trainer/training/loggers tests/trainer/data/test_hub.py \
+	  tests/test_examples.py tests/jax simclr_ext/jax
 
 # Every kernel for every architecture; needs a CUDA toolkit and no GPU. Apart from the checkout, whose
 # own kernels stay those that are compiled at first use.

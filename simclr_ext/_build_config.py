@@ -153,11 +153,18 @@ def headers(cuda: CudaBuild | NoCuda) -> list[Path]:
     return _files(cuda, ".h", ".inl", ".cuh")
 
 
+def jax_sources() -> list[Path]:
+    """Return the source files of XLA's handlers, which are a library of their own."""
+    return sorted((source_dir() / "jax").glob("*.cpp"))
+
+
 def _files(cuda: CudaBuild | NoCuda, *suffixes: str) -> list[Path]:
     folder = source_dir()
+    left_out = {folder / "jax"}
+    if isinstance(cuda, NoCuda):
+        left_out.add(folder / "cuda")
     every = sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
-    with_cuda = isinstance(cuda, CudaBuild)
-    return [path for path in every if with_cuda or folder / "cuda" not in path.parents]
+    return [path for path in every if left_out.isdisjoint(path.parents)]
 
 
 def cuda_mode() -> str:

@@ -43,6 +43,18 @@ def check_accuracy(
     ``weights`` is the dtype to which the weights of the gradients' sums are rounded, if not theirs.
     """
     ours = loss_and_grads(views, temperature, backend=backend, **options)
+    check_results(ours, views, temperature, weights=weights, **options)
+
+
+def check_results(
+    ours: list[Tensor],
+    views: tuple[Tensor, Tensor],
+    temperature: float,
+    *,
+    weights: torch.dtype | None = None,
+    **options: object,
+) -> None:
+    """Fail if what ``loss_and_grads`` may have returned for these views exceeds its budget."""
     eager = loss_and_grads(views, temperature, backend="reference", **options)
     # The temperature as rounded to the compute dtype, not its decimal value.
     held = torch.tensor(temperature, dtype=compute_dtype(views[0].dtype)).item()

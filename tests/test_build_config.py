@@ -207,7 +207,9 @@ def test_sources(torch_of_cuda_13: Path, toolkit: Path) -> None:
         return {*_build_config.sources(cuda), *_build_config.headers(cuda)}
 
     every = listed(_build_config.cuda_build(torch_of_cuda_13))
-    assert every == {path for path in (ROOT / "csrc").rglob("*") if path.is_file()}
+    handlers = set(_build_config.jax_sources())
+    assert every | handlers == {path for path in (ROOT / "csrc").rglob("*") if path.is_file()}
+    assert every.isdisjoint(handlers)
     kernels = {path for path in every if ROOT / "csrc" / "cuda" in path.parents}
     assert listed(NoCuda("not wanted")) == every - kernels
     assert any(path.suffix == ".cu" for path in kernels)

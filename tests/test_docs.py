@@ -18,7 +18,7 @@ NAME = re.compile(r"(?<![\w./-])simclr_ext(?:\.[A-Za-z]\w*)+")
 IMPORT = re.compile(r"from (simclr_ext[\w.]*) import (\([^)]*\)|[^\n]*)")
 PATH = re.compile(rf"`([\w./-]+\.(?:{'|'.join(SOURCES)}))`")
 FOLDER = re.compile(
-    r"(?<![\w./-])((?:simclr_ext|csrc|tests|benchmarks|docs)/[\w/]*/|[a-z]+/(?=  ))"
+    r"(?<![\w./-])((?:simclr_ext|csrc|tests|benchmarks|docs|examples)/[\w/]*/|[a-z]+/(?=  ))"
 )
 DEFINED = re.compile(r"`(\w+)`,? (?:of|in) `([\w./]+\.py)`")
 LINK = re.compile(r"\]\(([^)\s#]*)(#[^)\s]*)?\)")
@@ -86,7 +86,7 @@ def found(end: str) -> list[Path]:
 
 @cache
 def files() -> list[Path]:
-    folders = ("simclr_ext", "csrc", "tests", "benchmarks", "docs", "website")
+    folders = ("simclr_ext", "csrc", "tests", "benchmarks", "docs", "examples", "website")
     inner = (path for folder in folders for path in (ROOT / folder).rglob("*.*"))
     return [*ROOT.glob("*.*"), *inner]
 

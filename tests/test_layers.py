@@ -18,7 +18,12 @@ LAYERS = [
     ],
     ["simclr_ext.backends"],
     ["simclr_ext.distributed"],
-    ["simclr_ext.losses", "simclr_ext.diagnostics", "simclr_ext.testing"],
+    [
+        "simclr_ext.losses",
+        "simclr_ext.jax",
+        "simclr_ext.diagnostics",
+        "simclr_ext.testing",
+    ],
     ["simclr_ext.compat"],
     ["simclr_ext"],
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants import cpu, cuda, tiled
-from tests.mutants.__main__ import run_suite
+from tests.mutants.__main__ import run_suite, select
 from tests.mutants.fault import ROOT, Fault, misplaced
 
 FAULTS = [*cpu.FAULTS, *tiled.FAULTS, *cuda.FAULTS]
@@ -40,3 +40,11 @@ def test_a_run_says_what_found_each_fault() -> None:
     found = run_suite(first_failure, [first, second], kept.__setitem__)
     assert found == kept == {first.name: "test a", second.name: ""}
     assert run_suite(first_failure, [], kept.__setitem__) == {}
+
+
+def test_faults_are_taken_by_name_by_file_and_if_they_were_never_run() -> None:
+    first, second = (Fault(name, f"{name}.h", "old", "new") for name in ("grid: a", "tile: b"))
+    assert select([first, second], "", None, set()) == [first, second]
+    assert select([first, second], "grid", None, set()) == [first]
+    assert select([first, second], "", {"tile: b.h"}, set()) == [second]
+    assert select([first, second], "", None, {"grid: a"}) == [second]

@@ -121,4 +121,20 @@ FULL = Plan(
     seconds=10,
     longest=30,
 )
-PLANS = {plan.name: plan for plan in (QUICK, FULL)}
+# With --peers 'simclr-ext in JAX,optax,jax': a trainer in JAX has no other losses in its process.
+JAX = Plan(
+    "jax",
+    sizes=(16, 64, 256, 1024, 4096),
+    memory_from=1024,
+    memory_beside=False,
+    both=(),
+    dims=(),
+    side=256,
+    small=(),
+    dtypes=("float64",),
+    temperatures=(),
+    single=(),
+    seconds=8,
+    longest=4,
+)
+PLANS = {plan.name: plan for plan in (QUICK, FULL, JAX)}

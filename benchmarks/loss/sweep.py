@@ -1,6 +1,6 @@
 """Compares the loss with its peers: time, memory and distance to the machine's limits, in one run.
 
-    python -m benchmarks.loss.sweep [--plan quick|full] [--out speed.csv] [--peers eager,...]
+    python -m benchmarks.loss.sweep [--plan quick|full|jax] [--out speed.csv] [--peers eager,...]
 
 Every implementation is checked against float64 before it is timed, all are timed in the same
 rounds, with the machine's own rates beside them, and memory is measured in processes of their own.

@@ -10,6 +10,8 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 #include "common/range.h"
 
@@ -88,24 +90,40 @@ struct Pairing {
       for (int64_t i = rows.begin; i < rows.end; ++i) visit(i, i + shift[k]);
     }
     if (label == nullptr) return;
-    for (int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {
-      for (int64_t j = tile.columns.begin; j < tile.columns.end; ++j) {
-        if (positive(i, j)) visit(i, j);
-      }
-    }
+    for_each_equal(label, tile, [&](int64_t i, int64_t j) {
+      if (counts(i, j)) visit(i, j);
+    });
   }
 
   // Calls visit(i, j) for the pairs of a tile that are not terms of the log-sum-exp.
   template <typename Visit>
   void for_each_left_out(const Tile& tile, const Visit& visit) const {
     if (denominator == Denominator::kNegatives) for_each_positive(tile, visit);
-    if (ignored == nullptr && denominator != Denominator::kPositives) return;
-    for (int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {
-      for (int64_t j = tile.columns.begin; j < tile.columns.end; ++j) {
-        const bool equal_ids = ignored != nullptr && ignored[i] == ignored[j];
-        const bool candidate = denominator == Denominator::kPositives || equal_ids;
-        if (candidate && !summed(i, j)) visit(i, j);
+    const auto visit_left_out = [&](int64_t i, int64_t j) {
+      if (!summed(i, j)) visit(i, j);
+    };
+    if (denominator == Denominator::kPositives) {
+      for (int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {
+        for (int64_t j = tile.columns.begin; j < tile.columns.end; ++j) visit_left_out(i, j);
       }
+    } else if (ignored != nullptr) {
+      for_each_equal(ignored, tile, visit_left_out);
+    }
+  }
+
+  // Calls visit(i, j) for the pairs of a tile with equal numbers, row by row.
+  template <typename Visit>
+  static void for_each_equal(const int32_t* numbers, const Tile& tile, const Visit& visit) {
+    std::vector<std::pair<int32_t, int64_t>> columns;  // sorted: few pairs are looked at
+    columns.reserve(tile.columns.size());
+    for (int64_t j = tile.columns.begin; j < tile.columns.end; ++j) {
+      columns.emplace_back(numbers[j], j);
+    }
+    std::sort(columns.begin(), columns.end());
+    for (int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {
+      const std::pair<int32_t, int64_t> first{numbers[i], tile.columns.begin};
+      auto next = std::lower_bound(columns.begin(), columns.end(), first);
+      for (; next != columns.end() && next->first == numbers[i]; ++next) visit(i, next->second);
     }
   }
 };

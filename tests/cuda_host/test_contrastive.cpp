@@ -172,7 +172,7 @@ void test_rectangles(const Precision& precision) {
       check(precision, {rows, columns, 9, {}, 0, temperature});
     }
     for (const std::vector<int64_t>& shifts : std::vector<std::vector<int64_t>>{
-             {3}, {-60}, {100}, {0, 1}, {-2, 130}, {int64_t{1} << 40}}) {
+             {3}, {-60}, {100}, {0, 1}, {-2, 130}, {1, int64_t{1} << 40}}) {
       check(precision, {140, 133, 20, shifts, 0, temperature});
     }
     check(precision, {90, 70, 128, {0}, 0, temperature});

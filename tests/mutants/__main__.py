@@ -1,10 +1,11 @@
 """Plants faults in the kernels, one at a time, and checks that the tests find each.
 
-    python -m tests.mutants [cpu|tiled|cuda ...] [--only TEXT] [--changed REVISION]
+    python -m tests.mutants [cpu|tiled|cuda ...] [--only TEXT] [--changed REVISION] [--new]
 
 Works on a copy. Prints a row of a Markdown table per fault, and fails if one survives, or if the
 text that a fault replaces is no longer there. What found each is kept in found.csv, for the docs.
 `--changed` takes the faults of files that differ from a revision of git: a quick check of a change.
+`--new` takes those that found.csv lacks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from tests.mutants import cpu, cuda, tiled
 from tests.mutants.fault import ROOT, Fault, copy_project, misplaced
-from tests.mutants.found import record
+from tests.mutants.found import read, record
 
 SUITES = {"cpu": cpu, "tiled": tiled, "cuda": cuda}
 
@@ -29,14 +30,14 @@ def main() -> int:
     parser.add_argument("suites", nargs="*", metavar="cpu|tiled|cuda", help="all by default")
     parser.add_argument("--only", default="", metavar="TEXT", help="faults with this in their name")
     parser.add_argument("--changed", metavar="REVISION", help="faults of files changed since then")
+    parser.add_argument("--new", action="store_true", help="faults that were never run")
     options = parser.parse_args()
     names = options.suites or list(SUITES)
     if unknown := set(names) - set(SUITES):
         parser.error(f"suites are {', '.join(SUITES)}, got {', '.join(sorted(unknown))}")
-    chosen = {
-        name: select(SUITES[name].FAULTS, options.only, changed_files(options.changed))
-        for name in names
-    }
+    files = changed_files(options.changed)
+    known = {fault for _, fault in read()} if options.new else set()
+    chosen = {name: select(SUITES[name].FAULTS, options.only, files, known) for name in names}
     if sentences := misplaced([fault for faults in chosen.values() for fault in faults]):
         sys.exit("\n".join(["Update these faults:", *sentences]))
     survivors = 0
@@ -61,10 +62,12 @@ def changed_files(revision: str | None) -> set[str] | None:
     return set(result.stdout.split())
 
 
-def select(faults: list[Fault], text: str, files: set[str] | None) -> list[Fault]:
-    """Return the faults whose name holds the text, in these files."""
+def select(faults: list[Fault], text: str, files: set[str] | None, known: set[str]) -> list[Fault]:
+    """Return the faults whose name holds the text, in these files, without the known ones."""
     return [
-        fault for fault in faults if text in fault.name and (files is None or fault.file in files)
+        fault
+        for fault in faults
+        if text in fault.name and (files is None or fault.file in files) and fault.name not in known
     ]
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_PARTS = ("csrc", "simclr_ext", "tests", "pyproject.toml", "CMakeLists.txt")
+_PARTS = (
+    *("csrc", "simclr_ext", "tests", "CMakeLists.txt", "cmake"),
+    *("setup.py", "pyproject.toml", "README.md", "LICENSE"),
+)
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ FAULTS = [
     Fault(
         "tiled: a row meets itself",
         "simclr_ext/backends/tiled/pairing.py",
-        "x.diagonal(diagonal.offset).fill_(-math.inf)",
-        "pass",
+        "for diagonal in _diagonals(tile, [0]):\n                x.diagonal(diagonal.offset)",
+        "for diagonal in _diagonals(tile, []):\n                x.diagonal(diagonal.offset)",
     ),
     Fault(
         "tiled: the last tile of a grid missed",
@@ -79,14 +79,14 @@ FAULTS = [
     Fault(
         "tiled: positives not divided by their number",
         "simclr_ext/backends/tiled/pair_weights.py",
-        "-1 / positives.clamp(min=1).to(lse.dtype)",
-        "-torch.ones_like(lse)",
+        "-weight / positives.clamp(min=1),",
+        "-weight,",
     ),
     Fault(
         "tiled: P - 1 by subtraction for confident rows",
         "simclr_ext/backends/tiled/pair_weights.py",
-        "single = positives == 1",
-        "single = positives < 0",
+        "single = (positives == 1) & summed",
+        "single = (positives < 0) & summed",
     ),
     Fault(
         "tiled: gradient of the temperature halved for rectangles",

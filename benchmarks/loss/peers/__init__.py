@@ -42,6 +42,7 @@ PEERS: tuple[Peer, ...] = (
     cut_cross_entropy.PEER,
     inf_cl.PEER,
     liger.PEER,
+    jax.OURS,
     jax.OPTAX,
     jax.DENSE,
 )

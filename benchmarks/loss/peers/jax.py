@@ -1,4 +1,4 @@
-"""Two losses in JAX, jitted, on the CPU: optax's own, and the dense one by optax's cross-entropy.
+"""Losses in JAX, jitted, on the CPU: this package's, optax's, and the dense one with optax's parts.
 
 They are checked through torch's autograd, and timed without it, on JAX arrays: going through torch
 takes 0.2 ms. XLA has its own threads, as many as processors.
@@ -90,6 +90,14 @@ def _natively(
     return _JaxLoss.natively(loss, inputs, temperature, what)
 
 
+def _load_ours() -> _JaxLoss:
+    from simclr_ext.jax import nt_xent_loss
+    from simclr_ext.jax.handlers import register
+
+    register()  # here, where an error is a reason to skip it
+    return _JaxLoss(nt_xent_loss)
+
+
 def _load_optax() -> _JaxLoss:
     import jax.numpy as jnp
     import optax
@@ -118,4 +126,5 @@ def _load_dense() -> _JaxLoss:
 _in_jax = functools.partial(
     Peer, package="optax", devices=("cpu",), in_torch=False, compiles=True, timed=_natively
 )
+OURS = _in_jax("simclr-ext in JAX", _load_ours, package="jax")
 OPTAX, DENSE = _in_jax("optax", _load_optax), _in_jax("jax", _load_dense)

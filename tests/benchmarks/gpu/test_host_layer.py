@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from benchmarks import ROOT
-from tests.tools import CMAKE
+from tests.tools import built
 
 CHECKS = """
 import sys
@@ -49,19 +48,8 @@ assert row["faults"][0]["rows mod 128"] != [], row
 
 @pytest.fixture(scope="module")
 def library() -> Path:
-    """Return the operators with the CUDA kernels' sources, as `make test-cpp` compiles them.
-
-    In its folder, where that has left the objects: they take two minutes of a core.
-    """
-    build = ROOT / "build" / "cmake"
-    build.mkdir(parents=True, exist_ok=True)
-    with FileLock(build / ".lock"):
-        for command in (
-            [CMAKE, "-S", ROOT, "-B", build, f"-DPython_EXECUTABLE={sys.executable}"],
-            [CMAKE, "--build", build, "--parallel", "2", "--target", "fused_host_operators"],
-        ):
-            subprocess.run(command, check=True, capture_output=True)
-    return build / "tests" / "cuda_host" / "libfused_host_operators.so"
+    """Return the operators with the CUDA kernels' sources."""
+    return built("fused_host_operators") / "tests" / "cuda_host" / "libfused_host_operators.so"
 
 
 @pytest.mark.build

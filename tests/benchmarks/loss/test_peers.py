@@ -29,7 +29,7 @@ def test_each_computes_its_problem(peer: Peer, temperature: float) -> None:
         torch.testing.assert_close(value, peer.truth(*views(19, 7), temperature))
 
 
-@pytest.mark.parametrize("name", ["jax", "optax"])
+@pytest.mark.parametrize("name", ["simclr-ext in JAX", "jax", "optax"])
 def test_jax_computes_doubles_in_double(name: str) -> None:
     pytest.importorskip("optax")
     peer, loss = find([peer for peer in peers.PEERS if peer.name == name])[0][name]
