@@ -28,6 +28,12 @@ TORCH_LIBRARY(simclr_ext, m) {
       " -> (Tensor grad_z, Tensor grad_temperature)",
       simclr::kOperatorTags);
   m.def(
+      "contrastive_stats(Tensor x, Tensor? y, Tensor temperature, bool normalize, float eps,"
+      " int[] shifts, Tensor? label, Tensor? ignored)"
+      " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, Tensor positive, Tensor hardest,"
+      " Tensor hardest_index, Tensor mean_similarity, Tensor near)",
+      simclr::kOperatorTags);
+  m.def(
       "sigmoid_forward(Tensor x, Tensor y, Tensor scale, Tensor bias, bool normalize, float eps,"
       " int[] shifts) -> (Tensor loss, Tensor bias_grad, Tensor z, Tensor inv_norm)",
       simclr::kOperatorTags);
@@ -90,6 +96,15 @@ std::tuple<at::Tensor, at::Tensor> contrastive_backward(
   static const auto op = find_operator<Backward>("simclr_ext::contrastive_backward");
   return op.call(grad_loss, grad_lse, loss, lse, z, inv_norm, dim, rows, temperature, eps, shifts,
                  label, ignored, denominator, owned, needs_grad);
+}
+
+StatsResult contrastive_stats(const at::Tensor& x, const std::optional<at::Tensor>& y,
+                              const at::Tensor& temperature, bool normalize, double eps,
+                              at::IntArrayRef shifts, const std::optional<at::Tensor>& label,
+                              const std::optional<at::Tensor>& ignored) {
+  static const auto op =
+      find_operator<decltype(contrastive_stats)>("simclr_ext::contrastive_stats");
+  return op.call(x, y, temperature, normalize, eps, shifts, label, ignored);
 }
 
 ForwardResult sigmoid_forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor& scale,

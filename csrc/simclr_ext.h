@@ -64,6 +64,18 @@ ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::T
                                   const std::optional<at::Tensor>& ignored,
                                   c10::string_view denominator, at::IntArrayRef owned);
 
+// The same with by-products of the same pass, on the CPU. For each row of z: the mean similarity of
+// its positives (NaN without any); the largest similarity
+// of a negative that is a term, and its row of z (-inf and -1 without one); the mean similarity of
+// the terms, weighted by their softmax, double; and sum_j exp(-2 |z_i - z_j|^2) over these
+// negatives, double, meaningful for normalized rows.
+using StatsResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor,
+                               at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+StatsResult contrastive_stats(const at::Tensor& x, const std::optional<at::Tensor>& y,
+                              const at::Tensor& temperature, bool normalize, double eps,
+                              at::IntArrayRef shifts, const std::optional<at::Tensor>& label,
+                              const std::optional<at::Tensor>& ignored);
+
 // Returns the gradients of sum_i grad_loss[i] loss[i] + grad_lse[i] lse[i], like nt_xent_backward;
 // `rows` is R, and without grad_lse it is 0. The gradient is that of the raw rows of x and y, or of
 // the one that needs it. With `owned`, it is that of the owned rows, and grad_loss, grad_lse, loss

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simclr_ext.backends.selection import BackendChoice, select_backend
     from simclr_ext.diagnostics import contrastive_metrics
     from simclr_ext.losses import (
+        ContrastiveStats,
         DCLLoss,
         HCLLoss,
         InfoNCELoss,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         hcl_loss,
         info_nce_loss,
         nt_xent_loss,
+        nt_xent_loss_with_stats,
         siglip_loss,
         sup_con_loss,
     )
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendChoice",
     "BackendUnavailableError",
+    "ContrastiveStats",
     "DCLLoss",
     "HCLLoss",
     "InfoNCELoss",
@@ -44,6 +47,7 @@ __all__ = [
     "hcl_loss",
     "info_nce_loss",
     "nt_xent_loss",
+    "nt_xent_loss_with_stats",
     "select_backend",
     "siglip_loss",
     "sup_con_loss",
@@ -53,6 +57,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "BackendChoice": "backends.selection",
+    "ContrastiveStats": "losses",
     "DCLLoss": "losses",
     "HCLLoss": "losses",
     "InfoNCELoss": "losses",
@@ -64,6 +69,7 @@ _MODULES = {
     "hcl_loss": "losses",
     "info_nce_loss": "losses",
     "nt_xent_loss": "losses",
+    "nt_xent_loss_with_stats": "losses",
     "select_backend": "backends.selection",
     "siglip_loss": "losses",
     "sup_con_loss": "losses",

@@ -9,6 +9,8 @@
 #include <ATen/Dispatch.h>
 #include <ATen/ops/empty.h>
 
+#include <optional>
+
 #include "common/positives.h"
 #include "cpu/parallel.h"
 #include "cpu/row_sums.h"
@@ -19,10 +21,21 @@
 namespace simclr {
 namespace {
 
-// Writes loss and lse, [count] each.
+// By-products per row of z, [count] each; see row_stats.h.
+struct Stats {
+  at::Tensor positive;
+  at::Tensor hardest;
+  at::Tensor hardest_index;
+  at::Tensor mean_similarity;
+  at::Tensor near;
+};
+
+// Writes loss and lse, [count] each, and on request the by-products.
 template <typename T>
-void sum_rows(Similarities<T> s, T* loss, double* lse) {
-  RowSums<T> sums(s, count_positives(s.problem(), s.pairing()));
+void sum_rows(Similarities<T> s, T* loss, double* lse, const Stats* stats) {
+  std::optional<RowStats<T>> row_stats;
+  if (stats != nullptr) row_stats.emplace(s);
+  RowSums<T> sums(s, count_positives(s.problem(), s.pairing()), row_stats ? &*row_stats : nullptr);
   visit_tiles(s.schedule(),
               [&](const Tile& tile, int64_t worker) { sums.add(s.compute(tile, worker), tile); });
   visit_blocks(s.blocks(), kScalarCost, [&](Range rows) {
@@ -30,12 +43,19 @@ void sum_rows(Similarities<T> s, T* loss, double* lse) {
       const auto [row_lse, row_loss] = sums.finish(i);
       lse[i] = row_lse;
       loss[i] = static_cast<T>(row_loss);
+      if (!row_stats) continue;
+      stats->positive.mutable_data_ptr<T>()[i] = sums.positive(i);
+      row_stats->finish(i, sums.log2_sum(i), stats->hardest.mutable_data_ptr<T>() + i,
+                        stats->hardest_index.mutable_data_ptr<int64_t>() + i,
+                        stats->mean_similarity.mutable_data_ptr<double>() + i,
+                        stats->near.mutable_data_ptr<double>() + i);
     }
   });
 }
 
-ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
-                      const at::Tensor& temperature, bool normalize, double eps) {
+ForwardResult run_forward(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
+                          const at::Tensor& temperature, bool normalize, double eps,
+                          const Stats* stats) {
   check_eps(eps);
   const double temperature_value = check_temperature(temperature);
   const PlainDispatch guard;
@@ -46,13 +66,47 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& 
   return AT_DISPATCH_FLOATING_TYPES(loss.scalar_type(), "forward", [&]() -> ForwardResult {
     const auto [z, inv_norm] = join_rows<scalar_t>(x, y, Schedule(problem).all(), normalize, eps);
     sum_rows<scalar_t>({z, problem, operands.pairing(), temperature_value, normalize},
-                       loss.mutable_data_ptr<scalar_t>(), lse.mutable_data_ptr<double>());
+                       loss.mutable_data_ptr<scalar_t>(), lse.mutable_data_ptr<double>(), stats);
     return {operands.results(loss), operands.results(lse), z, inv_norm};
   });
 }
 
+ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
+                      const at::Tensor& temperature, bool normalize, double eps) {
+  return run_forward(x, y, operands, temperature, normalize, eps, nullptr);
+}
+
+StatsResult forward_stats(const at::Tensor& x, const std::optional<at::Tensor>& y,
+                          const at::Tensor& temperature, bool normalize, double eps,
+                          at::IntArrayRef shifts, const std::optional<at::Tensor>& label,
+                          const std::optional<at::Tensor>& ignored) {
+  check_sides(x, y);
+  const int64_t columns = y ? y->size(0) : 0;
+  const Operands operands(x.size(0), columns, shifts, label, ignored, "all", {}, x.device());
+  const int64_t count = operands.problem().count();
+  const auto options = x.options().dtype(compute_dtype(x));
+  const auto doubles = options.dtype(at::kDouble);
+  const Stats stats{at::empty({count}, options), at::empty({count}, options),
+                    at::empty({count}, options.dtype(at::kLong)), at::empty({count}, doubles),
+                    at::empty({count}, doubles)};
+  auto [loss, lse, z, inv_norm] =
+      run_forward(x, y.value_or(at::Tensor()), operands, temperature, normalize, eps, &stats);
+  return {loss,
+          lse,
+          z,
+          inv_norm,
+          stats.positive,
+          stats.hardest,
+          stats.hardest_index,
+          stats.mean_similarity,
+          stats.near};
+}
+
 }  // namespace
 
-TORCH_LIBRARY_IMPL(simclr_ext, CPU, m) { register_forward<forward>(m); }
+TORCH_LIBRARY_IMPL(simclr_ext, CPU, m) {
+  register_forward<forward>(m);
+  m.impl("contrastive_stats", forward_stats);
+}
 
 }  // namespace simclr

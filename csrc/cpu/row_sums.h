@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/row_stats.h"
 #include "cpu/similarities.h"
 
 namespace simclr {
@@ -21,8 +22,10 @@ template <typename T>
 class RowSums {
  public:
   // positives: how many each row has, [count].
-  RowSums(const Similarities<T>& s, std::vector<int64_t> positives)
-      : problem_(s.problem()),
+  // stats: to which the tiles are added, too; may be null.
+  RowSums(const Similarities<T>& s, std::vector<int64_t> positives, RowStats<T>* stats = nullptr)
+      : stats_(stats),
+        problem_(s.problem()),
         pairing_(s.pairing()),
         exponents_(s.exponents()),
         positives_(std::move(positives)),
@@ -48,15 +51,23 @@ class RowSums {
                      row_result, column_result, exponents_.shared);
     add_to(tile.rows, row_result);
     if (columns) add_to(tile.columns, column_result);
+    if (stats_ == nullptr) return;
+    stats_->add(data, tile, columns, &shift_[tile.rows.begin], &shift_[tile.columns.begin]);
   }
+
+  // The mean similarity of the positives of row i; NaN without any.
+  T positive(int64_t i) const {
+    return static_cast<T>(positive_sum_[i] / static_cast<double>(positives_[i]));
+  }
+  // The base-2 logarithm of the sum of row i relative to its shift.
+  double log2_sum(int64_t i) const { return std::log2(sum_[i]); }
 
   // Returns lse_i and loss_i.
   std::pair<double, double> finish(int64_t i) const {
     const double scale = exponents_.scale;
     const int64_t positives = positives_[i];
-    const T positive = static_cast<T>(positive_sum_[i] / static_cast<double>(positives));
     // Relative to the shift, like the sum, so that both cancel where the positive dominates.
-    const double exponent = scale * (positive - shift_[i]);
+    const double exponent = scale * (positive(i) - shift_[i]);
     const int64_t counted =
         problem_.rows.contains(i) ? problem_.counted_columns() : problem_.counted_rows();
     // If the positive is the only term, its exponent is the exact logarithm of the sum.
@@ -88,11 +99,14 @@ class RowSums {
   void raise_shifts(Range rows, const T* max_similarity) {
     for (int64_t i = rows.begin; i < rows.end; ++i) {
       const T shift = std::max(shift_[i], max_similarity[i - rows.begin]);
-      sum_[i] *= std::exp2((static_cast<double>(shift_[i]) - shift) * exponents_.scale);
+      const double factor = std::exp2((static_cast<double>(shift_[i]) - shift) * exponents_.scale);
+      sum_[i] *= factor;
+      if (stats_ != nullptr) stats_->rescale(i, factor);
       shift_[i] = shift;
     }
   }
 
+  RowStats<T>* stats_;
   Problem problem_;
   Pairing pairing_;
   Exponents<T> exponents_;

@@ -37,11 +37,15 @@ def contrastive(
     label: Tensor | None = None,
     ignored: Tensor | None = None,
     denominator: Denominator = "all",
-) -> tuple[Tensor, Tensor]:
+    with_stats: bool = False,
+) -> tuple[Tensor, ...]:
     r"""Return what :func:`simclr_ext.backends.reference.contrastive` does, on any backend.
 
     .. math:: \mathrm{lse}_i = \log \sum_{j \in d(i)} \exp(s_{ij} / T), \qquad
               \ell_i = \mathrm{lse}_i - \frac{1}{n_i T} \sum_{j \in p(i)} s_{ij}
+
+    With ``with_stats``, for a ``denominator`` "all", five results more for each row: those of
+    ``contrastive_stats`` in csrc/simclr_ext.h, without gradients.
 
     Takes O((R + C) D) memory with ``backend`` "fused" or "tiled". Differentiable once, with respect
     to ``x``, ``y`` and to the temperature if it is a tensor.
@@ -64,17 +68,29 @@ def contrastive(
             label=label,
             ignored=ignored,
             denominator=denominator,
+            with_stats=with_stats,
         )
     if backend == "fused":
         register()
     pairing: tuple[Any, ...] = (list(shifts), label, ignored, denominator, [])
-    if not is_recorded(x, y, temperature):
-        operator = operator_name("contrastive", "forward", backend)
-        loss, lse, *_ = call_operator(operator, x, y, value, normalize, eps, *pairing)
+    args = (value, normalize, eps, *pairing)
+    if is_recorded(x, y, temperature):
+        results = _Contrastive.apply(x, y, temperature, *args, backend, with_stats)
     else:
-        args = (value, normalize, eps, *pairing, backend)
-        loss, lse, *_ = _Contrastive.apply(x, y, temperature, *args)
-    return loss, lse
+        results = _forward(x, y, *args, backend, with_stats)
+    loss, lse, _, _, *stats = results
+    return (loss, lse, *stats)
+
+
+def _forward(x: Tensor, y: Tensor | None, *args: Any) -> tuple[Tensor, ...]:
+    *options, denominator, owned, backend, with_stats = args
+    if with_stats:
+        operator = operator_name("contrastive", "stats", backend)
+        results: tuple[Tensor, ...] = call_operator(operator, x, y, *options)
+    else:
+        operator = operator_name("contrastive", "forward", backend)
+        results = call_operator(operator, x, y, *options, denominator, owned)
+    return results
 
 
 class _Contrastive(OncePerSample):
@@ -92,18 +108,17 @@ class _Contrastive(OncePerSample):
         denominator: str,
         owned: list[int],
         backend: str,
+        with_stats: bool,
     ) -> tuple[Tensor, ...]:
-        operator = operator_name("contrastive", "forward", backend)
         pairing = (shifts, label, ignored, denominator, owned)
-        results: tuple[Tensor, ...] = call_operator(operator, x, y, value, normalize, eps, *pairing)
-        return results
+        return _forward(x, y, value, normalize, eps, *pairing, backend, with_stats)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, y, temperature, value, _, ctx.eps, ctx.shifts, label, ignored = inputs[:9]
-        ctx.denominator, ctx.owned, ctx.backend = inputs[9:]
-        loss, lse, z, inv_norm = output
-        ctx.mark_non_differentiable(z, inv_norm)
+        ctx.denominator, ctx.owned, ctx.backend, _ = inputs[9:]
+        loss, lse, z, inv_norm, *stats = output
+        ctx.mark_non_differentiable(z, inv_norm, *stats)
         ctx.set_materialize_grads(False)  # no zero gradients for an unused lse
         learned = temperature if isinstance(temperature, Tensor) else None
         ctx.save_for_backward(loss, lse, z, inv_norm, value, learned, x, y, label, ignored)
@@ -113,7 +128,7 @@ class _Contrastive(OncePerSample):
         ctx: Any, grad_loss: Tensor | None, grad_lse: Tensor | None, *_: None
     ) -> tuple[Tensor | None, ...]:
         if grad_loss is None and grad_lse is None:
-            return (None,) * 12
+            return (None,) * 13
         *saved, value, temperature, x, y, label, ignored = ctx.saved_tensors
         if grad_loss is None:
             grad_loss = torch.zeros_like(saved[0])
@@ -133,5 +148,5 @@ class _Contrastive(OncePerSample):
             grad_z[:rows].to(x.dtype) if needs_x else None,
             grad_z[rows:].to(y.dtype) if needs_y else None,
             grad_temperature.to(temperature) if needs_temperature else None,
-            *(None,) * 9,
+            *(None,) * 10,
         )

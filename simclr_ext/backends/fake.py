@@ -143,6 +143,34 @@ def _contrastive(layout: Layout) -> Callable[..., Results]:
     return forward
 
 
+def _stats(layout: Layout) -> Callable[..., tuple[Tensor, ...]]:
+    def forward(
+        x: Tensor,
+        y: Tensor | None,
+        temperature: Tensor,
+        normalize: bool,
+        eps: float,
+        shifts: Sequence[int],
+        label: Tensor | None,
+        ignored: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        pairing = (shifts, label, ignored, "all", ())
+        results = _contrastive(layout)(x, y, temperature, normalize, eps, *pairing)
+        loss, lse, *_ = results
+        kinds = (loss, loss, lse, lse)
+        positive, hardest, mean, near = (torch.empty_like(values) for values in kinds)
+        return (
+            *results,
+            positive,
+            hardest,
+            loss.new_empty(loss.shape, dtype=torch.int64),
+            mean,
+            near,
+        )
+
+    return forward
+
+
 def _sigmoid(layout: Layout) -> Callable[..., Results]:
     def forward(
         x: Tensor,
@@ -189,5 +217,7 @@ forward = _nt_xent(_compiled)
 contrastive_forward = _contrastive(_compiled)
 tiled_forward = _nt_xent(_tiled)
 contrastive_tiled_forward = _contrastive(_tiled)
+contrastive_stats = _stats(_compiled)
+contrastive_tiled_stats = _stats(_tiled)
 # The sigmoid loss is compiled for the CPU alone, where both have one layout.
 sigmoid_forward = _sigmoid(_tiled)

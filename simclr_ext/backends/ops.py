@@ -77,6 +77,7 @@ def _register_once() -> None:
     torch.library.register_fake("simclr_ext::nt_xent_backward", fake.backward)
     torch.library.register_fake("simclr_ext::contrastive_forward", fake.contrastive_forward)
     torch.library.register_fake("simclr_ext::contrastive_backward", fake.contrastive_backward)
+    torch.library.register_fake("simclr_ext::contrastive_stats", fake.contrastive_stats)
     torch.library.register_fake("simclr_ext::sigmoid_forward", fake.sigmoid_forward)
     torch.library.register_fake("simclr_ext::sigmoid_backward", fake.sigmoid_backward)
 
@@ -161,6 +162,12 @@ _CONTRASTIVE_BACKWARD = (
     " Tensor? ignored, str denominator, int[] owned, bool[3] needs_grad)"
     " -> (Tensor grad_z, Tensor grad_temperature)"
 )
+_CONTRASTIVE_STATS = (
+    "(Tensor x, Tensor? y, Tensor temperature, bool normalize, float eps, int[] shifts,"
+    " Tensor? label, Tensor? ignored)"
+    " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, Tensor positive, Tensor hardest,"
+    " Tensor hardest_index, Tensor mean_similarity, Tensor near)"
+)
 _SIGMOID_FORWARD = (
     "(Tensor x, Tensor y, Tensor scale, Tensor bias, bool normalize, float eps, int[] shifts)"
     " -> (Tensor loss, Tensor bias_grad, Tensor z, Tensor inv_norm)"
@@ -186,6 +193,12 @@ def _register_tiled() -> None:
             _CONTRASTIVE_BACKWARD,
             tiled.contrastive_backward,
             fake.contrastive_backward,
+        ),
+        (
+            "contrastive_tiled_stats",
+            _CONTRASTIVE_STATS,
+            tiled.contrastive_stats,
+            fake.contrastive_tiled_stats,
         ),
         ("sigmoid_tiled_forward", _SIGMOID_FORWARD, tiled.sigmoid_forward, fake.sigmoid_forward),
         (

@@ -85,7 +85,8 @@ def contrastive(
     label: Tensor | None = None,
     ignored: Tensor | None = None,
     denominator: Denominator = "all",
-) -> tuple[Tensor, Tensor]:
+    with_stats: bool = False,
+) -> tuple[Tensor, ...]:
     r"""Return loss and log-sum-exp of each row x_i over the columns, and of each column y_j.
 
     .. math:: \mathrm{lse}_i = \log \sum_{j \in d(i)} \exp(s_{ij} / T), \qquad
@@ -107,10 +108,14 @@ def contrastive(
         ignored: One number for each row of [x; y]: pairs of equal numbers are not in d(i), unless
             they are positive.
         denominator: Which of the other pairs are in d(i).
+        with_stats: Whether to return the by-products, too.
 
     Returns:
         loss and lse, each [R + C], those of the rows first, or [R] if y is None; float32, or
-        float64 for float64 inputs.
+        float64 for float64 inputs. With ``with_stats`` also the mean similarity of the positives
+        (NaN without any), the largest similarity of a negative in d(i), its row of [x; y] (-inf and
+        -1 without one), sum_j P_ij s_ij, and the sum of exp(-2 |z_i - z_j|^2) over these negatives;
+        without gradients.
 
     Example:
         >>> x = torch.eye(2)  # rows and columns: log(e^2 + 1) - 2
@@ -139,14 +144,31 @@ def contrastive(
         term = term & ~positive
     if ignored is not None:
         term = term & (positive | ~_equal(ignored, len(rows), y is None))
-    if y is None:
-        return _softmax_losses(logits, positive, term)
-    both = (
-        _softmax_losses(logits, positive, term),
-        _softmax_losses(logits.T, positive.T, term.T),
-    )
-    loss, lse = (torch.cat(results) for results in zip(*both, strict=True))
-    return loss, lse
+    sides = [(logits, positive, term, len(rows) if y is not None else 0)]
+    if y is not None:
+        sides.append((logits.T, positive.T, term.T, 0))
+    found = [_softmax_losses(*side[:3]) for side in sides]
+    if with_stats:
+        found = [
+            (*losses, *_stats(*side, temperature))
+            for losses, side in zip(found, sides, strict=True)
+        ]
+    return tuple(torch.cat(results) for results in zip(*found, strict=True))
+
+
+@torch.no_grad()
+def _stats(
+    logits: Tensor, positive: Tensor, term: Tensor, first: int, temperature: float | Tensor
+) -> tuple[Tensor, ...]:
+    """Return the by-products of each row, whose columns are the rows of z from `first` on."""
+    similarity = logits * temperature
+    negative = similarity.masked_fill(positive | ~term, -torch.inf)
+    hardest, index = negative.max(1)
+    mean_positive = similarity.masked_fill(~positive, 0).sum(1) / positive.sum(1)
+    softmax = logits.masked_fill(~term, -torch.inf).softmax(1)
+    mean = (softmax * similarity).sum(1)
+    near = (4 * (negative - 1)).exp().sum(1)
+    return mean_positive, hardest, torch.where(hardest == -torch.inf, -1, index + first), mean, near
 
 
 def sigmoid(
@@ -201,7 +223,7 @@ def _equal(numbers: Tensor, rows: int, same: bool) -> Tensor:
     return numbers[:rows, None] == (numbers if same else numbers[rows:])
 
 
-def _softmax_losses(logits: Tensor, positive: Tensor, term: Tensor) -> tuple[Tensor, Tensor]:
+def _softmax_losses(logits: Tensor, positive: Tensor, term: Tensor) -> tuple[Tensor, ...]:
     """Return for each row its lse minus the mean of its positives, and its lse."""
     largest = logits.masked_fill(~term, -torch.inf).amax(1, keepdim=True).detach()
     # Relative to the largest term: both then cancel exactly where a positive dominates.

@@ -8,9 +8,11 @@ from simclr_ext.losses.decoupled import DCLLoss, HCLLoss, dcl_loss, hcl_loss
 from simclr_ext.losses.info_nce import InfoNCELoss, info_nce_loss
 from simclr_ext.losses.nt_xent import NTXentLoss, nt_xent_loss
 from simclr_ext.losses.siglip import SigLIPLoss, siglip_loss
+from simclr_ext.losses.stats import ContrastiveStats, nt_xent_loss_with_stats
 from simclr_ext.losses.sup_con import SupConLoss, sup_con_loss
 
 __all__ = [
+    "ContrastiveStats",
     "DCLLoss",
     "HCLLoss",
     "InfoNCELoss",
@@ -21,6 +23,7 @@ __all__ = [
     "hcl_loss",
     "info_nce_loss",
     "nt_xent_loss",
+    "nt_xent_loss_with_stats",
     "siglip_loss",
     "sup_con_loss",
 ]

@@ -114,7 +114,8 @@ def row_losses(
     label: Tensor | None = None,
     ignored: Tensor | None = None,
     denominator: Denominator = "all",
-) -> tuple[Tensor, Tensor]:
+    with_stats: bool = False,
+) -> tuple[Tensor, ...]:
     """Return the losses and lse of all rows of x and, if given, of y; see `contrastive`.
 
     Args:
@@ -126,6 +127,7 @@ def row_losses(
         label: int32, instead of shifts.
         ignored: int32: pairs of equal numbers are left out, unless they are positive.
         denominator: Which pairs are terms of the lse.
+        with_stats: Whether to return the by-products, too.
     """
     eps = options.eps_for(x.dtype, *([] if y is None else [y.dtype]))
     if y is not None and y.dtype != x.dtype:
@@ -137,11 +139,12 @@ def row_losses(
         options.temperature if temperature is None else temperature,
         normalize=options.normalize,
         eps=eps,
-        backend=options.chosen_backend(x),
+        backend=options.chosen_backend(x, "by-products" if with_stats else None),
         shifts=shifts,
         label=label,
         ignored=ignored,
         denominator=denominator,
+        with_stats=with_stats,
     )
 
 

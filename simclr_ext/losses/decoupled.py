@@ -184,7 +184,10 @@ def _losses_of_views(
     """Return the losses and lse [2N] over the negatives alone."""
     shifts = (len(z0), -len(z0))
     z = torch.cat([z0, z1])
-    return row_losses(z, None, options, temperature, shifts=shifts, denominator="negatives")
+    loss, lse, *_ = row_losses(
+        z, None, options, temperature, shifts=shifts, denominator="negatives"
+    )
+    return loss, lse
 
 
 def _log_of_difference(a: Tensor, b: Tensor) -> Tensor:

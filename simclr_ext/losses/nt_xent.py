@@ -129,7 +129,7 @@ def nt_xent_loss(
         }
         settings = (reduction, normalize, eps, backend)
         return _over_ranks(z0, z1, temperature, settings, one_process, group, exchange)
-    z0, z1 = _checked_views(z0, z1)
+    z0, z1 = checked_views(z0, z1)
     options = Options.of(temperature, reduction, normalize, eps, backend, rows=len(z0))
     if weights is not None:
         check_of_rows("weights", weights, len(z0))
@@ -142,7 +142,8 @@ def nt_xent_loss(
     return reduce_weighted(rows, reduction, None if weights is None else weights.repeat(2))
 
 
-def _checked_views(z0: Tensor, z1: Tensor | None) -> tuple[Tensor, Tensor]:
+def checked_views(z0: Tensor, z1: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return both views; raise TypeError or ValueError if one is missing or wrong."""
     if z1 is None:
         raise second_view_missing(z0)
     check_views(z0, z1)
@@ -162,7 +163,7 @@ def _over_ranks(
     from simclr_ext import distributed  # imports torch.distributed, which torch may lack
 
     def arguments() -> distributed.Arguments:
-        first, second = _checked_views(z0, z1)
+        first, second = checked_views(z0, z1)
         for name, value in one_process.items():
             if value is not None:
                 raise NotImplementedError(f"{name} must be None with a group, got a tensor")
@@ -218,11 +219,7 @@ def _general_losses(
     """Return the losses [2N] with other positives, fewer negatives, or a temperature per row."""
     n = len(z0)
     z = torch.cat([z0, z1])
-    label, ignored = (
-        None if ids is None else numbers_of(name, ids, n, z.device).repeat(2)
-        for name, ids in (("positive_ids", positive_ids), ("ignore_ids", ignore_ids))
-    )
-    shifts = () if label is not None else (n, -n)
+    label, ignored, shifts = pairing_of(n, z.device, positive_ids, ignore_ids)
     if not options.of_rows:
         return row_losses(z, None, options, shifts=shifts, label=label, ignored=ignored)[0]
     if label is not None:
@@ -233,6 +230,17 @@ def _general_losses(
     temperature = torch.as_tensor(options.temperature).repeat(2)
     x, y, options = with_own_temperatures(z, z, replace(options, temperature=temperature))
     return row_losses(x, y, options, shifts=shifts, ignored=ignored.repeat(2))[0][: 2 * n]
+
+
+def pairing_of(
+    n: int, device: torch.device, positive_ids: Tensor | None, ignore_ids: Tensor | None
+) -> tuple[Tensor | None, Tensor | None, tuple[int, ...]]:
+    """Return label, ignored and shifts of the 2N rows."""
+    label, ignored = (
+        None if ids is None else numbers_of(name, ids, n, device).repeat(2)
+        for name, ids in (("positive_ids", positive_ids), ("ignore_ids", ignore_ids))
+    )
+    return label, ignored, () if label is not None else (n, -n)
 
 
 class NTXentLoss(ContrastiveLoss):

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace simclr::simd {
@@ -14,6 +15,10 @@ namespace simclr::simd {
 // Rows of a tile are padded to a multiple of this many elements, so that no kernel needs a tail
 // loop over columns. A power of two, at least the number of lanes of any vector register.
 constexpr int64_t kColumnPadding = 16;
+
+// An integer as wide as T.
+template <typename T>
+using Index = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
 
 // The similarities of a tile, row-major.
 template <typename T>
@@ -34,6 +39,15 @@ struct Kernels {
   // `shared`: all shifts are equal (not checked), so one exponential serves both sums.
   void (*exp_sums)(TileData<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum,
                    T* col_sum, bool shared);
+
+  // row_sum[r] = sum_c s 2^(scale (s - row_shift[r])), col_sum[c] likewise; 0 where s is -inf.
+  void (*weighted_sums)(TileData<T> tile, T scale, const T* row_shift, const T* col_shift,
+                        T* row_sum, T* col_sum);
+
+  // row_max[r] = max_c s[r, c] and its smallest c, col_max[c] and its smallest r; -1 where all are
+  // -inf or NaN.
+  void (*tile_argmax)(TileData<T> tile, T* row_max, Index<T>* row_arg, T* col_max,
+                      Index<T>* col_arg);
 
   // s[r, c] <- row_weight[r] 2^(scale (s - row_shift[r]))
   //          + col_weight[c] 2^(scale (s - col_shift[c]))

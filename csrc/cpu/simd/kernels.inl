@@ -62,6 +62,61 @@ void exp_sums(TileData<T> tile, T scale, const T* row_shift, const T* col_shift,
                                                               row_sum, col_sum);
 }
 
+template <typename T>
+void weighted_sums(TileData<T> tile, T scale, const T* row_shift, const T* col_shift, T* row_sum,
+                   T* col_sum) {
+  const ScaledExp2<T> exp2(scale);
+  const Vec<T> lowest = broadcast<T>(-__builtin_inf());
+  for (int64_t c = 0; c < tile.columns; ++c) col_sum[c] = 0;
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    const T* s = tile.s + r * tile.stride;
+    Vec<T> row_acc = {};
+    for (int64_t c = 0; c < tile.columns; c += kLanes<T>) {
+      const Vec<T> value = load(s + c);
+      const Vec<T> factor = value == lowest ? Vec<T>{} : value;  // 0 times -inf would be NaN
+      row_acc += factor * exp2(value - row_shift[r]);
+      store(col_sum + c, load(col_sum + c) + factor * exp2(value - load(col_shift + c)));
+    }
+    row_sum[r] = sum<T>(row_acc);
+  }
+}
+
+template <typename T>
+void tile_argmax(TileData<T> tile, T* row_max, Index<T>* row_arg, T* col_max, Index<T>* col_arg) {
+  const Vec<T> lowest = broadcast<T>(-__builtin_inf());
+  for (int64_t c = 0; c < tile.columns; ++c) {
+    col_max[c] = lowest[0];
+    col_arg[c] = -1;
+  }
+  VecInt<T> lanes;
+  for (int64_t k = 0; k < kLanes<T>; ++k) lanes[k] = k;
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    const T* s = tile.s + r * tile.stride;
+    const VecInt<T> row = VecInt<T>{} + static_cast<Index<T>>(r);
+    Vec<T> best = lowest;
+    VecInt<T> arg = VecInt<T>{} - 1;
+    for (int64_t c = 0; c < tile.columns; c += kLanes<T>) {
+      const Vec<T> value = load(s + c);
+      const VecInt<T> column = lanes + static_cast<Index<T>>(c);
+      arg = value > best ? column : arg;  // before `best` changes
+      best = value > best ? value : best;
+      const Vec<T> col_best = load(col_max + c);
+      VecInt<T> col_place;
+      __builtin_memcpy(&col_place, col_arg + c, sizeof(col_place));
+      col_place = value > col_best ? row : col_place;
+      __builtin_memcpy(col_arg + c, &col_place, sizeof(col_place));
+      store(col_max + c, value > col_best ? value : col_best);
+    }
+    int64_t lane = 0;  // the largest, and of equal ones the first column; those without have -1
+    for (int64_t k = 1; k < kLanes<T>; ++k) {
+      const bool first = best[k] == best[lane] && arg[k] >= 0 && arg[k] < arg[lane];
+      if (best[k] > best[lane] || first) lane = k;
+    }
+    row_max[r] = best[lane];
+    row_arg[r] = arg[lane];
+  }
+}
+
 template <bool kShared, typename T>
 void pair_weights_tile(TileData<T> tile, T scale, const T* row_shift, const T* col_shift,
                        const T* row_weight, const T* col_weight) {
@@ -219,9 +274,9 @@ double normalize_rows_backward(const T* z, T* dz, int64_t rows, int64_t dim, dou
 
 template <typename T>
 Kernels<T> table() {
-  return {tile_max<T>,        exp_sums<T>,        pair_weights<T>,
-          softplus_sums<T>,   sigmoid_weights<T>, transpose<false, T>,
-          transpose<true, T>, normalize_rows<T>,  normalize_rows_backward<T>};
+  return {tile_max<T>,        exp_sums<T>,       weighted_sums<T>,          tile_argmax<T>,
+          pair_weights<T>,    softplus_sums<T>,  sigmoid_weights<T>,        transpose<false, T>,
+          transpose<true, T>, normalize_rows<T>, normalize_rows_backward<T>};
 }
 
 template Kernels<float> table<float>();

@@ -16,6 +16,7 @@ pair_weights (backward); tiles; schedule, pairing and rows; problem.
 from simclr_ext.backends.tiled.operators import (
     contrastive_backward,
     contrastive_forward,
+    contrastive_stats,
     nt_xent_backward,
     nt_xent_forward,
 )
@@ -24,6 +25,7 @@ from simclr_ext.backends.tiled.sigmoid import sigmoid_backward, sigmoid_forward
 __all__ = [
     "contrastive_backward",
     "contrastive_forward",
+    "contrastive_stats",
     "nt_xent_backward",
     "nt_xent_forward",
     "sigmoid_backward",

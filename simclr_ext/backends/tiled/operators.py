@@ -44,7 +44,7 @@ def contrastive_forward(
     ignored: Tensor | None,
     denominator: Denominator,
     owned: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     r"""Compute the losses of :func:`simclr_ext.backends.reference.contrastive`.
 
     .. math:: \ell_i = \log \sum_j \exp(s_{ij} / T) - \frac{1}{n_i T} \sum_{j \in p(i)} s_{ij}
@@ -79,6 +79,45 @@ def contrastive_forward(
     problem = Problem.of(sum(map(len, parts)), len(x), owned)
     pairing = Pairing.of(problem, shifts, label, ignored, denominator)
     return _forward(parts, problem, pairing, temperature, normalize, eps)
+
+
+def contrastive_stats(
+    x: Tensor,
+    y: Tensor | None,
+    temperature: Tensor,
+    normalize: bool,
+    eps: float,
+    shifts: Sequence[int],
+    label: Tensor | None,
+    ignored: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """Compute what ``contrastive_stats`` of csrc/simclr_ext.h does.
+
+    Args:
+        x: As :func:`contrastive_forward` takes it, like all others.
+        y: [C, D] or None.
+        temperature: 0-d.
+        normalize: Whether to normalize.
+        eps: At least 1.2e-38.
+        shifts: At most two.
+        label: One for each row of [x; y], or None.
+        ignored: One for each row of [x; y], or None.
+
+    Returns:
+        The four results of :func:`contrastive_forward`; then, for each row of z, the mean
+        similarity of the positives (NaN without any), the largest similarity of a negative, its row
+        of z, the mean similarity of the terms weighted by their softmax, and
+        sum_j exp(-2 |z_i - z_j|^2) over the negatives.
+    """
+    check_rows(x, y)
+    check_operator_temperature(temperature)
+    check_eps(eps)
+    columns = None if y is None else len(y)
+    check_operands(len(x), columns, shifts, label, ignored, "all", (), x.device)
+    parts = [x] if y is None else [x, y]
+    problem = Problem.of(sum(map(len, parts)), len(x))
+    pairing = Pairing.of(problem, shifts, label, ignored)
+    return _forward(parts, problem, pairing, temperature, normalize, eps, with_stats=True)
 
 
 def contrastive_backward(
@@ -144,7 +183,7 @@ def contrastive_backward(
 
 def nt_xent_forward(
     z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Compute what ``nt_xent_forward`` of csrc/simclr_ext.h does.
 
     Args:
@@ -220,16 +259,19 @@ def _forward(
     temperature: Tensor,
     normalize: bool,
     eps: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *,
+    with_stats: bool = False,
+) -> tuple[Tensor, ...]:
     value = check_temperature_value(temperature)
     with torch.no_grad(), no_autocast(parts[0].device):
         z, inv_norm = join_rows(parts, normalize, eps)
         tiles = Tiles(stored_rows(z, inv_norm), problem, pairing, value, normalize)
-        sums = RowSums(tiles)
+        sums = RowSums(tiles, with_stats=with_stats)
         for tile in tiles.schedule:
             sums.add(tiles.compute(tile), tile)
         loss, lse = sums.finish()
-    return loss, lse, z, inv_norm
+        stats = sums.stats() if with_stats else ()
+    return (loss, lse, z, inv_norm, *stats)
 
 
 def _backward(

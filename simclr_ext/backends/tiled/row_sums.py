@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from simclr_ext.backends.tiled.problem import Tile
+from simclr_ext.backends.tiled.row_stats import RowStats
 from simclr_ext.backends.tiled.rows import sum_dtype
 from simclr_ext.backends.tiled.tiles import Tiles
 
@@ -23,7 +24,7 @@ class RowSums:
     max_i is the largest x_ij so far (the sum is rescaled when it rises), or 0 without shifts.
     """
 
-    def __init__(self, tiles: Tiles) -> None:
+    def __init__(self, tiles: Tiles, *, with_stats: bool = False) -> None:
         rows = tiles.rows
         self._tiles = tiles
         self._max = tiles.new_empty(len(rows))
@@ -31,17 +32,23 @@ class RowSums:
         self._max.fill_(0.0 if tiles.unshifted else torch.finfo(rows.dtype).min)
         self._sum = torch.zeros_like(self._max, dtype=sum_dtype(self._max.device))
         self._positive_sum = torch.zeros_like(self._sum)
+        self._stats = RowStats(tiles, self._sum) if with_stats else None
 
     def add(self, x: Tensor, tile: Tile) -> None:
         """Add a tile to its rows and, if it is turned, to its columns. Overwrites ``x``."""
         self._add_positives(x, tile)
         self._tiles.pairing.leave_out(x, tile)
         unshifted = self._tiles.unshifted
+        exponents = x.clone() if self._stats is not None else x  # the tile itself is overwritten
         if unshifted:
             x.exp2_()
         for part, dim in _sides(tile):
             terms = x if unshifted else self._shifted_terms(x, part, dim)
             self._sum[part] += terms.sum(dim)
+            if self._stats is not None:
+                self._stats.add_weighted(exponents, terms, part, dim)
+        if self._stats is not None:
+            self._stats.add_negatives(exponents, tile)
 
     def _add_positives(self, x: Tensor, tile: Tile) -> None:
         for diagonal in self._tiles.pairing.diagonals(tile):
@@ -59,9 +66,17 @@ class RowSums:
         scale = self._tiles.exponent_scale
         old = self._max[part]
         new = torch.maximum(old, x.amax(dim))
-        self._sum[part] *= (old.to(self._sum.dtype) - new).mul_(scale).exp2_()
+        factor = (old.to(self._sum.dtype) - new).mul_(scale).exp2_()
+        self._sum[part] *= factor
+        if self._stats is not None:
+            self._stats.weighted[part] *= factor
         self._max[part] = new
         return torch.sub(x, new.unsqueeze(dim), out=self._tiles.scratch(x)).mul_(scale).exp2_()
+
+    def stats(self) -> tuple[Tensor, ...]:
+        """Return the by-products."""
+        assert self._stats is not None
+        return self._stats.finish(self._sum, self._positive_sum)
 
     def finish(self) -> tuple[Tensor, Tensor]:
         """Return loss and lse of the rows and of the columns."""

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simclr_ext import NTXentLoss
-from simclr_ext.diagnostics import contrastive_metrics, effective_rank, embedding_std
+from simclr_ext.diagnostics import effective_rank, embedding_std
 from simclr_ext.options.errors import DivergedError
 from simclr_ext.trainer.config import OptimConfig, ResolvedConfig
 from simclr_ext.trainer.model.layout import memory_format
 from simclr_ext.trainer.seeds import Stream, derive_seed, seeded
-from simclr_ext.trainer.training.gradient import Forward, Loss, halves, one_pass, two_pass
+from simclr_ext.trainer.training.gradient import Forward, Loss, one_pass, two_pass
+from simclr_ext.trainer.training.measured_loss import MeasuredLoss
 from simclr_ext.trainer.training.optim import learning_rate
 from simclr_ext.trainer.training.state import Epoch, Training
 from simclr_ext.trainer.views.batches import Source
@@ -45,7 +45,7 @@ def pretrain(
     """
     model, optimizer, scaler = training.model, training.optimizer, training.scaler
     total_steps = config.epochs * source.steps
-    loss_of = NTXentLoss(config.temperature) if loss is None else loss
+    loss_of = MeasuredLoss(config.temperature, loss)
     network: Callable[..., Any] = torch.compile(model) if config.compile else model
     layout = memory_format(model, config.channels_last)
     while training.step < total_steps:
@@ -56,6 +56,7 @@ def pretrain(
             rate = learning_rate(training.step, config, source.steps, training.rewarm)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            loss_of.measured = training.step % source.steps % config.monitor.metrics_every == 0
             forward = _forward(network, source, config, layout, training.step)
             if config.micro_batch is None:
                 value, z = one_pass(forward, batch, loss_of, scaler)
@@ -68,7 +69,7 @@ def pretrain(
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            _measure(training, value, z, source.steps, config)
+            _measure(training, value, z, source.steps, config, loss_of)
             training.epoch_seconds += time.perf_counter() - clock
             if training.step % source.steps == 0:
                 _finish_epoch(training, z, source.steps, config)
@@ -104,16 +105,21 @@ def _forward(
 
 
 def _measure(
-    training: Training, loss: Tensor, z: Tensor, steps: int, config: ResolvedConfig
+    training: Training,
+    loss: Tensor,
+    z: Tensor,
+    steps: int,
+    config: ResolvedConfig,
+    loss_of: MeasuredLoss,
 ) -> None:
     """Count a step; the sums stay on the device, to avoid a synchronization in every step."""
     training.totals = training.totals.to(z.device)
     training.totals[0] += loss
-    if training.step % steps % config.monitor.metrics_every == 0:
-        metrics = contrastive_metrics(*halves(z), config.temperature)
-        training.totals[1:] += torch.stack(metrics[:4])
+    if loss_of.measured:
+        measurements = loss_of.measurements(z)
+        training.totals[1:] += measurements
         training.measured += 1
-        training.latest = {"loss": loss.item(), "accuracy": metrics.accuracy.item()}
+        training.latest = {"loss": loss.item(), "accuracy": measurements[0].item()}
         _check_finite(training.latest["loss"], training.step // steps + 1, config.optim)
     training.step += 1
 
