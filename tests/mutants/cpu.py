@@ -17,10 +17,12 @@ SECONDS = 900  # a copy without faults takes about one minute
 TESTS = [  # first the one that finds most
     "tests/test_contrastive.py",
     "tests/test_accuracy.py",
-    "tests/test_losses.py",
+    "tests/losses/test_nt_xent.py",
     "tests/test_ops.py",
     "tests/test_products.py",
     "tests/test_guarded.py",
+    "tests/losses/test_stats.py",
+    "tests/losses/test_family.py",
 ]
 
 FAULTS = [
@@ -106,6 +108,18 @@ FAULTS = [
         "a confident positive of the sigmoid loss by subtraction",
         "csrc/cpu/sigmoid.cpp",
         "      s = -std::numeric_limits<T>::infinity();\n",
+        "",
+    ),
+    Fault(
+        "of equal hardest negatives the last tile's",
+        "csrc/cpu/row_stats.h",
+        "largest[k] == hardest_[i] && index < hardest_index_[i]",
+        "largest[k] == hardest_[i]",
+    ),
+    Fault(
+        "mean similarity not rescaled with the sum",
+        "csrc/cpu/row_sums.h",
+        "if (stats_ != nullptr) stats_->rescale(i, factor);",
         "",
     ),
     Fault(
