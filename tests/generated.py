@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import RESULTS, ROOT
 from benchmarks.gpu import model, sass_report
-from benchmarks.loss import rows, swap
+from benchmarks.loss import family, processes, rows, swap
 from benchmarks.loss.tables import times
 from benchmarks.trainer import data
 from simclr_ext.studies.config import STUDIES
@@ -98,7 +98,11 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "commands": commands,
         "demo": demo_table,
     },
-    "docs/benchmarks.md": {"times": benchmark},
+    "docs/benchmarks.md": {
+        "times": benchmark,
+        "family": family.table,
+        "processes": processes.table,
+    },
     "docs/cuda.md": {
         "faults": lambda: found.table("cuda", cuda.FAULTS, found.read()),
         "sass": lambda: sass_report.table(sass_report.shown()),

@@ -11,6 +11,7 @@ are timed in the same rounds. Memory is the peak of torch's allocator beyond inp
 from __future__ import annotations
 
 import argparse
+import csv
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -24,10 +25,12 @@ import simclr_ext as ours
 from benchmarks import RESULTS, processor
 from benchmarks.loss.memory import MIB, allocator_peak
 from benchmarks.loss.rows import append
+from benchmarks.loss.tables import Table
 from simclr_ext.backends import loader
 from simclr_ext.bench.baselines import Loss
 from simclr_ext.bench.measure import CHECKED, check, forward_backward, interleaved, views
 
+OURS = "simclr-ext"
 TEMPERATURE = 0.1
 COLUMNS = ("machine", "isa", "torch", "threads", "loss", "n", "d", "peer", "ms", "ms_low",
            "ms_high", "ratio", "allocated_mib", "foreign")  # fmt: skip
@@ -189,11 +192,31 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def table(path: Path = RESULTS / "family.csv") -> str:
+    """Return the table of docs/benchmarks.md: times, and those of others as multiples of ours."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    peers = [peer for peer in dict.fromkeys(row["peer"] for row in rows) if peer != OURS]
+    found = {(row["loss"], row["n"], row["d"], row["peer"]): row for row in rows}
+    body = []
+    for loss, n, d in dict.fromkeys(key[:3] for key in found):
+        ours = found[loss, n, d, OURS]
+        cells = [f"{float(ours['ms']):,.0f} ms, {float(ours['allocated_mib']):,.0f} MiB"]
+        for peer in peers:
+            row = found.get((loss, n, d, peer))
+            ratio = "" if row is None else f"{float(row['ratio']):.2f}x"
+            memory = "" if row is None else f", {float(row['allocated_mib']):,.0f} MiB"
+            cells.append(ratio + memory)
+        body.append([f"{loss}, N = {int(n):,}, D = {d}", *cells])
+    title = f"{rows[-1]['machine']}, {rows[-1]['isa']}, {rows[-1]['threads']} threads:"
+    return f"{title}\n\n{Table('', ['', OURS, *peers], body).grid()}"
+
+
 def measure(name: str, n: int, d: int, seconds: float) -> list[dict[str, object]]:
     """Return the rows of a loss at one size."""
     fused, dense = FAMILY[name]
     torch.compiler.reset()
-    contestants: dict[str, Loss] = {"simclr-ext": fused, "eager": dense}
+    contestants: dict[str, Loss] = {OURS: fused, "eager": dense}
     contestants["torch.compile"] = torch.compile(dense, dynamic=False)
     contestants |= libraries(name)
     small, inputs = views(min(n, CHECKED), d), views(n, d)
@@ -216,7 +239,7 @@ def measure(name: str, n: int, d: int, seconds: float) -> list[dict[str, object]
     }
     found = []
     for peer, timing in timings.items():
-        ratio = timing.median / timings["simclr-ext"].median
+        ratio = timing.median / timings[OURS].median
         print(f"{name:8} N = {n:,} D = {d}: {peer:24} {1e3 * timing.median:9.1f} ms {ratio:6.2f}x")
         row = {"peer": peer, "ms": 1e3 * timing.median, "ms_low": 1e3 * timing.low}
         row |= {"ms_high": 1e3 * timing.high, "ratio": ratio, "foreign": timing.foreign}

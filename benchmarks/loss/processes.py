@@ -12,6 +12,7 @@ times say nothing about more machines; memory does.
 from __future__ import annotations
 
 import argparse
+import csv
 import functools
 import multiprocessing as mp
 import os
@@ -30,6 +31,7 @@ from torch import Tensor
 from benchmarks import RESULTS, processor
 from benchmarks.loss.memory import MIB, allocator_peak
 from benchmarks.loss.rows import append
+from benchmarks.loss.tables import Table
 from simclr_ext import nt_xent_loss
 from simclr_ext.bench.measure import forward_backward, views
 
@@ -94,6 +96,29 @@ def main(argv: list[str] | None = None) -> int:
             print("  {allocated_mib:7.1f} MiB".format(**row))
             append(args.out, COLUMNS, [row])
     return 0
+
+
+def table(path: Path = RESULTS / "processes.csv") -> str:
+    """Return the table of docs/benchmarks.md."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    body = [
+        [
+            f"{row['loss']}, {row['ranks']} ranks"
+            if row["ranks"] != "1"
+            else f"{row['loss']}, one",
+            f"{float(row['ms']):,.0f} ms",
+            f"{float(row['ratio']):.2f}",
+            f"{float(row['allocated_mib']):,.1f} MiB",
+        ]
+        for row in sorted(rows, key=lambda row: (row["loss"], int(row["ranks"])))
+    ]
+    last = rows[-1]
+    title = (
+        f"N = {int(last['n']):,} in all, D = {last['d']}, {last['machine']}, {last['cores']} cores:"
+    )
+    header = ["", "time", "of one rank's", "memory of a rank"]
+    return f"{title}\n\n{Table('', header, body).grid()}"
 
 
 def measure(n: int, size: int, rounds: int) -> list[dict[str, Any]]:
