@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +19,9 @@ from simclr_ext import (
     BackendChoice,
     BackendUnavailableError,
     nt_xent_loss,
+    nt_xent_loss_with_stats,
     select_backend,
+    siglip_loss,
 )
 from simclr_ext.backends import loader, ops, selection
 from tests.torch_faults import needs_fakes_of_cuda
@@ -243,3 +245,22 @@ def test_tiled_needs_no_compiled_module(tmp_path: object) -> None:
         check=True,
     )
     assert result.stdout == "True True True\n"
+
+
+@needs_fakes_of_cuda
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("loss", "what"),
+    [(siglip_loss, "the sigmoid loss"), (nt_xent_loss_with_stats, "by-products")],
+)
+def test_what_has_no_cuda_kernels_is_tiled(loss: Callable[..., object], what: str) -> None:
+    z0, z1 = cuda_views()
+    with pytest.warns(UserWarning, match=f"runs as backend='tiled' on CUDA.*kernels for {what}"):
+        loss(z0, z1)
+    with pytest.raises(
+        BackendUnavailableError, match=f"there are no fused CUDA kernels for {what}"
+    ):
+        loss(z0, z1, backend="fused")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(z0, z1, backend="tiled")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclr_ext._checks import as_number, as_temperature, check_eps
+from simclr_ext._errors import BackendUnavailableError
 from simclr_ext.backends.contrastive import contrastive
 from simclr_ext.backends.reference import (
     REDUCTIONS,
@@ -95,13 +96,23 @@ class Options:
             z: The rows.
             without_cuda: The loss, if it has no fused kernels for CUDA.
         """
-        if without_cuda is not None and z.device.type == "cuda" and self.backend == "auto":
-            warn_of_tiled_on_cuda(f"there are no fused CUDA kernels for {without_cuda}")
-            return "tiled"
+        if without_cuda is not None and z.device.type == "cuda":
+            return self._chosen_without_cuda(without_cuda)
         choice = select_backend(z, self.backend)
         if choice.name == "tiled" and self.backend == "auto" and z.device.type == "cuda":
             warn_of_tiled_on_cuda(choice.reason)
         return choice.name
+
+    def _chosen_without_cuda(self, what: str) -> str:
+        reason = f"there are no fused CUDA kernels for {what}"
+        if self.backend == "fused":
+            raise BackendUnavailableError(
+                f"backend='fused' cannot run here: {reason}; backend='tiled' computes the same"
+            )
+        if self.backend == "auto":
+            warn_of_tiled_on_cuda(reason)
+            return "tiled"
+        return self.backend
 
 
 def row_losses(
