@@ -60,6 +60,18 @@ def _protect(address: int, size: int, access: int) -> None:
         raise OSError(ctypes.get_errno(), "mprotect")
 
 
+def close(value: Tensor, expected: Tensor) -> bool:
+    """Return whether two results differ by rounding alone.
+
+    MKL rounds by the alignment of its operands: on AMD's Zen 3, that of doubles was seen to matter.
+    """
+    if not value.is_floating_point():
+        return torch.equal(value, expected)
+    rounding = 1e3 * torch.finfo(value.dtype).eps
+    atol = rounding * float(expected.nan_to_num(0, 0, 0).abs().max()) if expected.numel() else 0.0
+    return torch.allclose(value, expected, rtol=rounding, atol=atol, equal_nan=True)
+
+
 class Calls:
     """Random calls of the operators.
 
@@ -128,8 +140,7 @@ class Calls:
         self.answered += 1
         for value, expected in zip(found, operator(**inputs), strict=True):
             if value.device.type != "meta":
-                same = torch.equal(value.nan_to_num(), expected.nan_to_num())
-                assert same, "the result depends on where the inputs lie"
+                assert close(value, expected), "the result depends on where the inputs lie"
         return None if spoiled else found
 
     def _rows(self, rows: int, dim: int, dtype: torch.dtype) -> Tensor:
