@@ -448,7 +448,7 @@ class TestErrors:
             ({"temperature": math.nan}, ValueError, "got nan"),
             ({"temperature": math.inf}, ValueError, "got inf"),
             ({"temperature": torch.tensor(-2.0)}, ValueError, r"temperature .* got -2"),
-            ({"temperature": torch.ones(2)}, ValueError, r"\(1,\), got .*\(2,\)"),
+            ({"temperature": torch.ones(2)}, ValueError, r"\(1,\).*, got .*\(2,\)"),
             ({"temperature": torch.ones(1, 1)}, ValueError, r"got a tensor of shape \(1, 1\)"),
             ({"temperature": np.float32(-1)}, ValueError, "positive and finite, got -1"),
             ({"temperature": np.ones(1)}, TypeError, "temperature must be .* got ndarray"),
@@ -475,7 +475,9 @@ class TestErrors:
     @pytest.mark.parametrize("backend", ["fused", "tiled", "reference"])
     def test_temperature_on_another_device(self, backend: str) -> None:
         module = NTXentLoss(torch.ones((), device="meta"), backend=backend)
-        with pytest.raises(ValueError, match="on the CPU or on the device of z0, cpu, got meta"):
+        with pytest.raises(
+            ValueError, match="on the CPU or on the device of the rows, cpu, got meta"
+        ):
             module(self.z, self.z)
 
     def test_backend(self) -> None:
