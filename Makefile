@@ -20,7 +20,7 @@ CPP := $(sort $(shell find csrc examples/cpp tests/cpp tests/cuda_host \
 demo: $(READY)
 	$(BIN)/simclr-ext demo
 
-# About ten minutes on two cores, the first time with all set-up.
+# About half an hour on two cores, the first time with all set-up.
 test: $(READY)
 	$(MAKE) --jobs=2 lint test-cpp
 	$(PYTEST)

@@ -78,7 +78,7 @@ def commands() -> str:
             "$ make test    # sets up, then passes the tests",
             "```",
             "",
-            f"The training takes {demo_time()}, the tests about ten minutes with all set-up.",
+            f"The training takes {demo_time()}, the tests about half an hour with all set-up.",
         ]
     )
 

@@ -220,24 +220,27 @@ def test_the_products_are_operations_that_torch_has_for_cuda(dtype: torch.dtype)
 
 @needs_fakes_of_cuda
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-@pytest.mark.parametrize("form", ["shift", "labels", "owned"])
+@pytest.mark.parametrize("form", ["shift", "labels", "ignored", "positives", "owned"])
 def test_rows_and_columns_take_operations_that_torch_has_for_cuda(
     form: str, dtype: torch.dtype
 ) -> None:
     t = torch.tensor(0.01, dtype=torch.float64)  # a shift for each row
     with FakeTensorMode(allow_non_fake_inputs=True):
         x, y = (torch.empty(rows, 5, dtype=dtype, device="cuda") for rows in (9, 7))
-        label = torch.zeros(9, dtype=torch.int32, device="cuda")
+        label = torch.zeros(16, dtype=torch.int32, device="cuda")
         pairing, columns = {
-            "shift": (([0], None, None, []), y),
-            "labels": (([], label, label[:7], []), y),
-            "owned": (([3, -3], None, None, [2, 6]), None),
+            "shift": (([0], None, None, "all", []), y),
+            "labels": (([], label, None, "all", []), y),
+            "ignored": (([0], None, label, "negatives", []), y),
+            "positives": (([3, -3], None, None, "positives", []), None),
+            "owned": (([3, -3], None, None, "all", [2, 6]), None),
         }[form]
         forward = (x, columns, t, True, 1e-6, *pairing)
         saved = tiled.contrastive_forward(*forward)
         all_rows = len(saved[2])
         losses = [torch.empty(all_rows, dtype=v.dtype, device="cuda") for v in saved[:2]]
-        backward = (losses[0], *losses, *saved[2:], 5, 9, t, 1e-6, *pairing, [True] * 3)
+        grads = (losses[0], losses[1])  # of the losses and of the lse
+        backward = (*grads, *losses, *saved[2:], 5, 9, t, 1e-6, *pairing, [True] * 3)
         pairs = [
             (saved, fake.contrastive_tiled_forward(*forward)),
             (tiled.contrastive_backward(*backward), fake.contrastive_backward(*backward)),
