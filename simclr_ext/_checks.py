@@ -109,13 +109,14 @@ def as_number(value: Any) -> float:
 
 
 def as_temperature(temperature: float | Tensor) -> float | Tensor:
-    """Return a temperature that was checked as a number of Python or a 0-d tensor."""
-    if isinstance(temperature, Tensor):
-        check_temperature(temperature)
-        return temperature.squeeze(0) if temperature.ndim else temperature
-    number = as_number(temperature)
-    check_temperature(number)
-    return number
+    """Return a positive number of Python, or a floating 0-d tensor; see :func:`as_scalar`.
+
+    The value of a tensor is not checked: reading it from another device would synchronize.
+    """
+    scalar = as_scalar("temperature", temperature)
+    if not isinstance(scalar, Tensor):
+        check_positive("temperature", scalar)
+    return scalar
 
 
 def as_scalar(name: str, scalar: float | Tensor) -> float | Tensor:
@@ -125,9 +126,9 @@ def as_scalar(name: str, scalar: float | Tensor) -> float | Tensor:
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise TypeError(
                 f"{name} must be a float or a tensor of shape () or (1,), got "
-                f"{type(scalar).__name__}"
+                f"{type(number).__name__}"
             )
-        return float(number)
+        return number
     if scalar.ndim > 1 or scalar.numel() != 1:
         raise ValueError(
             f"{name} must be a float or a tensor of shape () or (1,), got a tensor of shape "
@@ -135,27 +136,6 @@ def as_scalar(name: str, scalar: float | Tensor) -> float | Tensor:
         )
     _check_dtype(name, scalar)
     return scalar.squeeze(0) if scalar.ndim else scalar
-
-
-def check_temperature(temperature: float | Tensor) -> None:
-    """Raise TypeError or ValueError unless it is a positive float or a floating tensor [] or [1].
-
-    The value of a tensor is not checked: reading it from another device would synchronize.
-    """
-    if isinstance(temperature, Tensor):
-        if temperature.ndim > 1 or temperature.numel() != 1:
-            raise ValueError(
-                "temperature must be a float or a tensor of shape () or (1,), got a tensor of "
-                f"shape {tuple(temperature.shape)}"
-            )
-        _check_dtype("temperature", temperature)
-    elif isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
-        raise TypeError(
-            "temperature must be a float or a tensor of shape () or (1,), got "
-            f"{type(temperature).__name__}"
-        )
-    else:
-        check_positive("temperature", temperature)
 
 
 def check_temperature_value(temperature: Tensor) -> float:

@@ -5,8 +5,7 @@ pairs, which rank computes which pair of blocks; blocks, the operators on them; 
 that reach every rank; ranks, the collectives.
 """
 
-from simclr_ext.distributed.agreement import agree
-from simclr_ext.distributed.nt_xent import EXCHANGES, Arguments, Exchange, nt_xent
+from simclr_ext.distributed.nt_xent import Arguments, Exchange, nt_xent
 from simclr_ext.distributed.ranks import Group, Ranks
 
-__all__ = ["EXCHANGES", "Arguments", "Exchange", "Group", "Ranks", "agree", "nt_xent"]
+__all__ = ["Arguments", "Exchange", "Group", "Ranks", "nt_xent"]

@@ -8,9 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from simclr_ext._checks import DTYPES
 from simclr_ext.distributed.ranks import Ranks
-
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def agree(

@@ -103,17 +103,8 @@ class Blocks:
         self, x: Tensor, y: Tensor | None, shifts: list[int]
     ) -> tuple[Tensor, Tensor, Rows]:
         operator = operator_name("contrastive", "forward", self.backend)
-        options: tuple[Any, ...] = (
-            self.temperature,
-            self.normalize,
-            self.eps,
-            shifts,
-            None,
-            None,
-            "all",
-            [],
-        )
-        loss, lse, z, inv_norm = call_operator(operator, x, y, *options)
+        options = (self.temperature, self.normalize, self.eps)
+        loss, lse, z, inv_norm = call_operator(operator, x, y, *options, *_pairing(shifts))
         return loss, lse, Rows(z, inv_norm)
 
     def _backward(
@@ -129,16 +120,7 @@ class Blocks:
     ) -> tuple[Tensor, Tensor]:
         operator = operator_name("contrastive", "backward", self.backend)
         saved = (loss, lse, rows.z, rows.inv_norm, self.dim, first)
-        options: tuple[Any, ...] = (
-            self.temperature,
-            self.eps,
-            shifts,
-            None,
-            None,
-            "all",
-            [],
-            needs,
-        )
+        options = (self.temperature, self.eps, *_pairing(shifts), needs)
         grad_z, grad_temperature = call_operator(operator, grad_loss, grad_lse, *saved, *options)
         return grad_z.to(compute_dtype(grad_z.dtype)), grad_temperature
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from simclr_ext.distributed.blocks import Blocks, Rows
 from simclr_ext.distributed.pairs import pairs
-from simclr_ext.distributed.ranks import Ranks, log_sum_exp_of_ranks, split, wait
+from simclr_ext.distributed.ranks import Ranks, log_sum_exp_of_ranks, mean_gradient, split, wait
 
 
 class Gather(torch.autograd.Function):
@@ -72,9 +72,7 @@ class Gather(torch.autograd.Function):
             total = total + part
         return (
             _sum_at_home(ranks, grad_z, sizes).to(z.dtype),
-            (ranks.reduce(total, "sum") / ranks.size).to(temperature)
-            if needs_temperature
-            else None,
+            mean_gradient(ranks, total, temperature) if needs_temperature else None,
             None,
             None,
             None,

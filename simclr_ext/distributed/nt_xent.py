@@ -58,15 +58,16 @@ class Arguments:
         if self.backend == "fused":
             register()
         value = operator_temperature(self.temperature, self.z0.device)
-        return {
-            "D": float(self.z0.shape[1]),
-            "dtype": dtype_number(self.z0),
-            "temperature": check_temperature_value(value),
-            "reduction": float(REDUCTIONS.index(self.reduction)),
-            "normalize": float(self.normalize),
-            "eps": self.eps,
-            "exchange": float(EXCHANGES.index(self.exchange)),
-        }
+        values = (
+            float(self.z0.shape[1]),
+            dtype_number(self.z0),
+            check_temperature_value(value),
+            float(REDUCTIONS.index(self.reduction)),
+            float(self.normalize),
+            self.eps,
+            float(EXCHANGES.index(self.exchange)),
+        )
+        return dict(zip(FACTS, values, strict=True))
 
 
 FACTS = ("D", "dtype", "temperature", "reduction", "normalize", "eps", "exchange")
@@ -91,7 +92,7 @@ def nt_xent(ranks: Ranks, arguments: Callable[[], Arguments]) -> Tensor:
     except Exception as caught:  # raised below, when the other ranks know of it
         error = caught
     sizes = [2 * n for n in agree(ranks, error, rows, facts)]
-    value = operator_temperature(own.temperature, own.z0.device)
+    value = torch.scalar_tensor(facts["temperature"], dtype=torch.float64, device="cpu")
     blocks = Blocks(value, own.normalize, own.eps, own.backend, own.z0.shape[1])
     losses: Tensor = _FUNCTIONS[own.exchange].apply(
         torch.cat([own.z0, own.z1]), own.temperature, blocks, ranks, sizes

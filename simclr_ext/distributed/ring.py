@@ -16,7 +16,7 @@ from torch import Tensor
 from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.distributed.blocks import Blocks, Rows
 from simclr_ext.distributed.pairs import Pair, pairs
-from simclr_ext.distributed.ranks import Ranks
+from simclr_ext.distributed.ranks import Ranks, mean_gradient
 
 
 class Ring(torch.autograd.Function):
@@ -70,9 +70,7 @@ class Ring(torch.autograd.Function):
             total = total + part
         return (
             grad_z.to(z.dtype),
-            (ranks.reduce(total, "sum") / ranks.size).to(temperature)
-            if needs_temperature
-            else None,
+            mean_gradient(ranks, total, temperature) if needs_temperature else None,
             None,
             None,
             None,

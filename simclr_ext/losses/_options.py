@@ -141,9 +141,8 @@ def row_losses(
         with_stats: Whether to return the by-products, too.
     """
     eps = options.eps_for(x.dtype, *([] if y is None else [y.dtype]))
-    if y is not None and y.dtype != x.dtype:
-        dtype = torch.promote_types(x.dtype, y.dtype)
-        x, y = x.to(dtype), y.to(dtype)
+    if y is not None:
+        x, y = promoted(x, y)
     return contrastive(
         x,
         y,
@@ -157,6 +156,14 @@ def row_losses(
         denominator=denominator,
         with_stats=with_stats,
     )
+
+
+def promoted(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in one dtype, as ``torch.cat`` promotes them."""
+    if x.dtype == y.dtype:
+        return x, y
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    return x.to(dtype), y.to(dtype)
 
 
 def with_own_temperatures(x: Tensor, y: Tensor, options: Options) -> tuple[Tensor, Tensor, Options]:
@@ -192,6 +199,14 @@ def check_of_rows(name: str, values: Tensor, rows: int) -> None:
         raise TypeError(f"{name} must be a floating tensor [N] = [{rows}], got {got}")
     if values.shape != (rows,):
         raise ValueError(f"{name} must be [N] = [{rows}], got shape {tuple(values.shape)}")
+
+
+def weights_of_views(weights: Tensor | None, images: int) -> Tensor | None:
+    """Return the weights [2N] of the rows of two views, given those of N images, or None."""
+    if weights is None:
+        return None
+    check_of_rows("weights", weights, images)
+    return weights.repeat(2)
 
 
 def numbers_of(name: str, ids: Tensor, rows: int, device: torch.device) -> Tensor:

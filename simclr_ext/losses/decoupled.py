@@ -11,7 +11,7 @@ from simclr_ext._checks import as_number, check_positive, check_views, second_vi
 from simclr_ext.backends.reference import Reduction, compute_dtype
 from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._module import ContrastiveLoss
-from simclr_ext.losses._options import Options, check_of_rows, reduce_weighted, row_losses
+from simclr_ext.losses._options import Options, reduce_weighted, row_losses, weights_of_views
 
 
 def dcl_loss(
@@ -73,9 +73,7 @@ def dcl_loss(
         sigma = as_number(sigma)
         check_positive("sigma", sigma)
     options = Options.of(temperature, reduction, normalize, eps, backend)
-    if weights is not None:
-        check_of_rows("weights", weights, len(z0))
-        weights = weights.repeat(2)
+    weights = weights_of_views(weights, len(z0))
     loss, lse = _losses_of_views(z0, z1, options)
     if sigma is not None:
         n = len(z0)
@@ -141,9 +139,7 @@ def hcl_loss(
     z0, z1 = _check_views(z0, z1)
     beta, tau_plus = _check_hard(beta, tau_plus)
     options = Options.of(temperature, reduction, normalize, eps, backend)
-    if weights is not None:
-        check_of_rows("weights", weights, len(z0))
-        weights = weights.repeat(2)
+    weights = weights_of_views(weights, len(z0))
     t = options.temperature
     loss, lse = _losses_of_views(z0, z1, options, t / (1 + beta))
     positive = (lse - loss) / (1 + beta)  # s / T

@@ -20,10 +20,11 @@ from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._module import ContrastiveLoss
 from simclr_ext.losses._options import (
     Options,
-    check_of_rows,
     numbers_of,
+    promoted,
     reduce_weighted,
     row_losses,
+    weights_of_views,
     with_own_temperatures,
 )
 
@@ -131,15 +132,14 @@ def nt_xent_loss(
         return _over_ranks(z0, z1, temperature, settings, one_process, group, exchange)
     z0, z1 = checked_views(z0, z1)
     options = Options.of(temperature, reduction, normalize, eps, backend, rows=len(z0))
-    if weights is not None:
-        check_of_rows("weights", weights, len(z0))
+    weights = weights_of_views(weights, len(z0))
     if options.of_rows or not (positive_ids is None and ignore_ids is None):
         rows = _general_losses(z0, z1, options, positive_ids, ignore_ids)
     elif weights is not None:
         rows = _losses(z0, z1, options, "none")
     else:
         return _losses(z0, z1, options, reduction)
-    return reduce_weighted(rows, reduction, None if weights is None else weights.repeat(2))
+    return reduce_weighted(rows, reduction, weights)
 
 
 def checked_views(z0: Tensor, z1: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -168,15 +168,14 @@ def _over_ranks(
             if value is not None:
                 raise NotImplementedError(f"{name} must be None with a group, got a tensor")
         options = Options.of(temperature, *settings)
-        dtype = torch.promote_types(first.dtype, second.dtype)
+        z = promoted(first, second)
         return distributed.Arguments(
-            first.to(dtype),
-            second.to(dtype),
+            *z,
             options.temperature,
             options.reduction,
             options.normalize,
             options.eps_for(first.dtype, second.dtype),
-            options.chosen_backend(first.to(dtype)),
+            options.chosen_backend(z[0]),
             exchange,
         )
 
@@ -186,9 +185,7 @@ def _over_ranks(
 def _losses(z0: Tensor, z1: Tensor, options: Options, reduction: Reduction) -> Tensor:
     """Return the reduced losses of both views by the operators of NT-Xent itself."""
     eps = options.eps_for(z0.dtype, z1.dtype)
-    if z0.dtype != z1.dtype:
-        dtype = torch.promote_types(z0.dtype, z1.dtype)
-        z0, z1 = z0.to(dtype), z1.to(dtype)
+    z0, z1 = promoted(z0, z1)
     backend = options.chosen_backend(z0)
     temperature = options.temperature
     if backend == "reference":

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from simclr_ext._checks import as_scalar, check_columns, check_matrix
+from simclr_ext._checks import as_number, as_scalar, check_columns, check_matrix, check_positive
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
 from simclr_ext.backends.sigmoid import sigmoid
-from simclr_ext.losses._options import Options, check_of_rows, reduce_weighted
+from simclr_ext.losses._options import Options, check_of_rows, promoted, reduce_weighted
 
 
 def siglip_loss(
@@ -70,10 +70,8 @@ def siglip_loss(
     options = Options.of(1.0, reduction, normalize, eps, backend)
     if weights is not None:
         check_of_rows("weights", weights, n)
-    dtype = torch.promote_types(queries.dtype, keys.dtype)
     rows = sigmoid(
-        queries.to(dtype),
-        keys.to(dtype),
+        *promoted(queries, keys),
         logit_scale,
         logit_bias,
         normalize=normalize,
@@ -120,7 +118,9 @@ class SigLIPLoss(nn.Module):
         backend: Backend = "auto",
     ) -> None:
         super().__init__()
-        options = Options.of(1 / init_logit_scale, reduction, normalize, eps, backend)
+        init_logit_scale, init_logit_bias = as_number(init_logit_scale), as_number(init_logit_bias)
+        check_positive("init_logit_scale", init_logit_scale)
+        options = Options.of(1.0, reduction, normalize, eps, backend)
         self.log_scale = nn.Parameter(torch.tensor(float(init_logit_scale)).log())
         self.bias = nn.Parameter(torch.tensor(float(init_logit_bias)))
         self.reduction: Reduction = reduction

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
-from simclr_ext.losses._options import Options, check_of_rows, reduce_weighted, row_losses
+from simclr_ext.losses._options import Options, reduce_weighted, row_losses, weights_of_views
 from simclr_ext.losses.nt_xent import checked_views, pairing_of
 
 
@@ -92,9 +92,7 @@ def nt_xent_loss_with_stats(
     """
     z0, z1 = checked_views(z0, z1)
     options = Options.of(temperature, reduction, normalize, eps, backend)
-    if weights is not None:
-        check_of_rows("weights", weights, len(z0))
-        weights = weights.repeat(2)
+    weights = weights_of_views(weights, len(z0))
     z = torch.cat([z0, z1])
     label, ignored, shifts = pairing_of(len(z0), z.device, positive_ids, ignore_ids)
     loss, lse, *by_products = row_losses(

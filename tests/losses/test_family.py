@@ -414,6 +414,7 @@ Z = torch.randn(4, 3)
         (lambda: ours.dcl_loss(Z[:1], Z[:1]), ValueError, "N >= 2, got N = 1: no negatives"),
         (lambda: ours.dcl_loss(Z, Z, sigma=0), ValueError, "sigma must be positive and finite"),
         (lambda: ours.siglip_loss(Z, Z[:3]), ValueError, "keys must be .* K >= N = 4, got K = 3"),
+        (lambda: ours.SigLIPLoss(0.0), ValueError, "init_logit_scale must be positive and finite"),
         (lambda: ours.siglip_loss(Z, Z, -1.0), ValueError, "scale must be positive and finite"),
         (lambda: ours.siglip_loss(Z, Z, 1.0, torch.tensor(math.inf)), ValueError,
          "bias must be finite, got inf"),

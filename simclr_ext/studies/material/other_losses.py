@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr_ext._checks import check_temperature, check_views
+from simclr_ext._checks import as_temperature, check_views
 from simclr_ext.options.checks import check, check_at_least
 
 
@@ -51,7 +51,7 @@ def nt_logistic_loss(
         >>> round(nt_logistic_loss(z, z, temperature=1.0).item(), 4)
         1.0064
     """
-    check_temperature(temperature)
+    as_temperature(temperature)
     positive, negatives = _similarities(z0, z1, semi_hard)
     return nt_logistic_rows(positive, negatives, temperature).mean()
 
