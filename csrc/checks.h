@@ -11,6 +11,11 @@
 
 namespace simclr {
 
+// The dtype to compute the loss in: float for half types.
+inline at::ScalarType compute_dtype(const at::Tensor& z0) {
+  return z0.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
 // bfloat16, float16, float and double: no eight-bit types.
 inline void check_dtype(const char* name, const at::Tensor& values) {
   const at::ScalarType dtype = values.scalar_type();
@@ -130,8 +135,8 @@ inline void check_sigmoid_saved(const at::Tensor& grad_loss, const at::Tensor& z
                     "inv_norm must be [rows] = [", z.size(0), "] or [0], got shape ",
                     inv_norm.sizes());
   check_number_of_row("inv_norm", inv_norm, z);
-  TORCH_CHECK_TYPE(inv_norm.scalar_type() == z.scalar_type(), "inv_norm must have the dtype of z, ",
-                   z.dtype(), ", got ", inv_norm.dtype());
+  TORCH_CHECK_TYPE(inv_norm.scalar_type() == compute_dtype(z), "inv_norm must be ",
+                   compute_dtype(z), " for z of ", z.dtype(), ", got ", inv_norm.dtype());
 }
 
 // Checks that saved rows are those of N pairs.
@@ -152,9 +157,12 @@ inline void check_unpadded(const at::Tensor& z, int64_t dim) {
                     z.sizes());
 }
 
-// The dtype to compute the loss in: float for half types.
-inline at::ScalarType compute_dtype(const at::Tensor& z0) {
-  return z0.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+// Checks that rows are as join_rows of the CPU stores them, for results of that dtype.
+inline void check_stored(const at::Tensor& z, at::ScalarType compute_dtype) {
+  const bool half = z.scalar_type() == at::kBFloat16 && compute_dtype == at::kFloat;
+  TORCH_CHECK_TYPE(z.scalar_type() == compute_dtype || half, "z must have the dtype of loss, ",
+                   compute_dtype, compute_dtype == at::kFloat ? ", or be bfloat16" : "", ", got ",
+                   z.dtype());
 }
 
 }  // namespace simclr

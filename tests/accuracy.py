@@ -30,6 +30,11 @@ def loss_and_grads(
     return [loss.detach(), *torch.autograd.grad(loss @ weights / len(loss), (z0, z1, t))]
 
 
+def weights_of(dtype: torch.dtype, backend: str) -> torch.dtype | None:
+    """Return the dtype to which a backend rounds the weights of the gradients' sums, on the CPU."""
+    return dtype if dtype == torch.bfloat16 and backend == "fused" else None
+
+
 def check_accuracy(
     views: tuple[Tensor, Tensor],
     temperature: float,
@@ -40,9 +45,11 @@ def check_accuracy(
 ) -> None:
     """Fail if the loss or a gradient of these views exceeds its error budget.
 
-    ``weights`` is the dtype to which the weights of the gradients' sums are rounded, if not theirs.
+    ``weights`` is the dtype to which the weights of the gradients' sums are rounded, if it is not
+    that of :func:`weights_of`.
     """
     ours = loss_and_grads(views, temperature, backend=backend, **options)
+    weights = weights or weights_of(views[0].dtype, backend)
     check_results(ours, views, temperature, weights=weights, **options)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from simclr_ext.backends.reference import Denominator, compute_dtype, contrastive
 from simclr_ext.testing import ROUNDINGS, error_budget, error_norm
+from tests.accuracy import weights_of
 
 ALL = (True, True, True)
 
@@ -185,7 +186,7 @@ def finite(value: Tensor, exact: Tensor) -> tuple[Tensor, Tensor]:
 
 def check(case: Case, backend: str, weights: torch.dtype | None = None) -> None:
     """Fail if a backend's results for this case exceed their error budget."""
-    compare(ours(case, backend), case, weights)
+    compare(ours(case, backend), case, weights or weights_of(case.x.dtype, backend))
 
 
 def owned_parts(case: Case, backend: str, edges: list[int]) -> dict[str, Tensor]:

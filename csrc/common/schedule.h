@@ -171,16 +171,25 @@ class Schedule {
     return {many, few, many, row_blocks + few, before, round};
   }
 
+  // The halves of a block whose diagonal tile is cut; otherwise all is in the first.
+  struct Halves {
+    Range upper;
+    Range lower;
+  };
+  static Halves halves(Range block) {
+    if (block.size() <= kGoodBlockRows) return {block, {block.end, block.end}};
+    const int64_t middle = block.begin + block.size() / 2;
+    return {{block.begin, middle}, {middle, block.end}};
+  }
+
   // The tiles of a match. Half of a diagonal tile repeats the other half, so a large diagonal block
   // is cut into four, of which the lower left one, a quarter of the work, is left out.
   std::vector<Tile> tiles(const Match& match) const {
     const Range rows = rows_[match.row_block];
     const Range columns = columns_[match.column_block];
     const bool diagonal = symmetric_ && match.row_block == match.column_block;
-    if (!diagonal || rows.size() <= kGoodBlockRows) return {{rows, columns, diagonal}};
-    const int64_t middle = rows.begin + rows.size() / 2;
-    const Range upper{rows.begin, middle};
-    const Range lower{middle, rows.end};
+    const auto [upper, lower] = halves(rows);
+    if (!diagonal || lower.size() == 0) return {{rows, columns, diagonal}};
     return {{upper, upper, true}, {upper, lower, false}, {lower, lower, true}};
   }
 

@@ -50,7 +50,7 @@ void accumulate_grad(Similarities<T>& s, const PairWeights<T>& weights, Range wa
     const at::Tensor w = s.matrix(tile, worker);
     if (rows.size() > 0) {
       const at::Tensor part = w.narrow(0, rows.begin - tile.rows.begin, rows.size());
-      s.products().add_rows(part, tile.columns, grad_of(rows));
+      s.products().add_rows(part, tile.columns, grad_of(rows), worker);
     }
     if (columns.size() > 0) {
       const at::Tensor part = w.narrow(1, columns.begin - tile.columns.begin, columns.size());
@@ -66,31 +66,30 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
                    Range wanted, bool needs_temperature) {
   check_eps(eps);
   check_unpadded(z, dim);
-  TORCH_CHECK_TYPE(z.scalar_type() == loss.scalar_type(), "z must have the dtype of loss, ",
-                   loss.dtype(), ", got ", z.dtype());
+  check_stored(z, loss.scalar_type());
   const double temperature_value = check_temperature(temperature);
   const PlainDispatch guard;
   const Problem& problem = operands.problem();
   const auto doubles = z.options().dtype(at::kDouble);
-  const at::Tensor grad_z = at::zeros({wanted.size(), z.size(1)}, z.options());
-  if (wanted.size() == 0) return {grad_z, at::empty({0}, doubles)};
+  const at::Tensor grad_z = at::zeros({wanted.size(), z.size(1)}, loss.options());
+  if (wanted.size() == 0) return {grad_z.to(z.scalar_type()), at::empty({0}, doubles)};
   double radial = 0;
-  AT_DISPATCH_FLOATING_TYPES(z.scalar_type(), "backward", [&] {
-    Similarities<scalar_t> s(z.contiguous(), problem, operands.pairing(), temperature_value,
-                             inv_norm.numel() > 0);
+  AT_DISPATCH_FLOATING_TYPES(loss.scalar_type(), "backward", [&] {
+    const Rows rows{z.contiguous(), inv_norm.contiguous()};
+    Similarities<scalar_t> s(rows, problem, operands.pairing(), temperature_value,
+                             /*gradients=*/true);
     const auto doubles_of = [&](const at::Tensor& rows) { return to_doubles(rows, s.count()); };
     const PairWeights<scalar_t> weights(s, doubles_of(grad_loss), doubles_of(grad_lse),
                                         doubles_of(loss), doubles_of(lse),
                                         count_positives(problem, operands.pairing()));
     accumulate_grad(s, weights, wanted, grad_z);
-    radial = undo_normalization<scalar_t>(z.contiguous(), inv_norm.contiguous(), eps, s.blocks(),
-                                          wanted, problem.rows, grad_z);
+    radial = undo_normalization<scalar_t>(rows, eps, s.blocks(), wanted, problem.rows, grad_z);
   });
   const double times = problem.same() ? 2 : 1;  // how often a pair is in the sum
   at::Tensor grad_temperature =
       needs_temperature ? at::scalar_tensor(-radial / (times * temperature_value), doubles)
                         : at::empty({0}, doubles);
-  return {grad_z, grad_temperature};
+  return {grad_z.to(z.scalar_type()), grad_temperature};
 }
 
 }  // namespace

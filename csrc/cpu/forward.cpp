@@ -64,10 +64,10 @@ ForwardResult run_forward(const at::Tensor& x, const at::Tensor& y, const Operan
   at::Tensor loss = at::empty({problem.count()}, options);
   at::Tensor lse = at::empty({problem.count()}, options.dtype(at::kDouble));
   return AT_DISPATCH_FLOATING_TYPES(loss.scalar_type(), "forward", [&]() -> ForwardResult {
-    const auto [z, inv_norm] = join_rows<scalar_t>(x, y, Schedule(problem).all(), normalize, eps);
-    sum_rows<scalar_t>({z, problem, operands.pairing(), temperature_value, normalize},
+    const Rows rows = join_rows<scalar_t>(x, y, Schedule(problem).all(), normalize, eps);
+    sum_rows<scalar_t>({rows, problem, operands.pairing(), temperature_value, /*gradients=*/false},
                        loss.mutable_data_ptr<scalar_t>(), lse.mutable_data_ptr<double>(), stats);
-    return {operands.results(loss), operands.results(lse), z, inv_norm};
+    return {operands.results(loss), operands.results(lse), rows.z, rows.inv_norm};
   });
 }
 

@@ -13,6 +13,7 @@
 
 #include "common/schedule.h"
 #include "cpu/blas_threads.h"
+#include "cpu/tile_registers.h"
 
 namespace simclr {
 
@@ -80,6 +81,7 @@ void visit_tiles(const Schedule& schedule, const Visit& visit) {
   at::parallel_for(0, num_workers(schedule), 1, [&](int64_t begin, int64_t end) {
     const PlainDispatch guard;
     const SingleThreadedBlas single_threaded;
+    const TileRegisters registers;
     for (int64_t worker = begin; worker < end; ++worker) {
       try {
         work(worker);

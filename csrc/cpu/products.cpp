@@ -57,8 +57,17 @@ bool has_micro_kernel() {
 }  // namespace
 
 template <typename T>
-Products<T>::Products(at::Tensor z, const Schedule& schedule, std::vector<Range> blocks)
-    : z_(std::move(z)), blocks_(std::move(blocks)), micro_(has_micro_kernel<T>()) {
+Products<T>::Products(const Rows& rows, const Schedule& schedule, std::vector<Range> blocks,
+                      bool gradients)
+    : z_(rows.z), blocks_(std::move(blocks)), micro_(has_micro_kernel<T>()) {
+  if (rows.are_halves()) {
+    const at::Tensor factors = remaining_factors(rows);
+    if (HalfProducts::available(dim())) {
+      halves_.emplace(rows.z, factors, schedule, blocks_, gradients);
+      return;
+    }
+    z_ = widened(rows, factors, blocks_);
+  }
   if (!micro_) return;
   transposed_ = at::empty({dim() * z_.size(0)}, z_.options());
   turned_ = at::empty({num_workers(schedule), std::min(dim(), kPanel), schedule.max_columns()},
@@ -88,6 +97,10 @@ std::pair<const T*, int64_t> Products<T>::transposed(Range rows, int64_t d) cons
 
 template <typename T>
 void Products<T>::similarities(const Tile& place, at::Tensor tile) const {
+  if (halves_) {
+    halves_->similarities(place, tile);
+    return;
+  }
   if (!micro_) {
     at::mm_out(tile, rows(place.rows), rows(place.columns).t());
     return;
@@ -101,7 +114,11 @@ void Products<T>::similarities(const Tile& place, at::Tensor tile) const {
 }
 
 template <typename T>
-void Products<T>::add_rows(const at::Tensor& w, Range columns, at::Tensor grad) {
+void Products<T>::add_rows(const at::Tensor& w, Range columns, at::Tensor grad, int64_t worker) {
+  if (halves_) {
+    halves_->add_rows(w, columns, grad, worker);
+    return;
+  }
   if (!micro_) {
     grad.addmm_(w, rows(columns));
     return;
@@ -116,6 +133,10 @@ void Products<T>::add_rows(const at::Tensor& w, Range columns, at::Tensor grad) 
 
 template <typename T>
 void Products<T>::add_columns(const at::Tensor& w, Range rows, at::Tensor grad, int64_t worker) {
+  if (halves_) {
+    halves_->add_columns(w, rows, grad, worker);
+    return;
+  }
   if (!micro_) {
     grad.addmm_(w.t(), this->rows(rows));
     return;

@@ -1,4 +1,6 @@
-// The three matrix products of a tile, with the faster of two libraries that come with torch.
+// The three matrix products of a tile, with the fastest of what comes with torch.
+//
+// bfloat16 rows: as half_products.h says, where the processor multiplies them; elsewhere as floats.
 //
 // Floats: oneDNN's micro-kernel, if this processor and this build of torch have it. It
 // multiplies on the calling thread and packs nothing, so small products are as fast as large ones;
@@ -10,23 +12,26 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "common/schedule.h"
+#include "cpu/half_products.h"
+#include "cpu/rows.h"
 
 namespace simclr {
 
 template <typename T>
 class Products {
  public:
-  // z: [rows, D], contiguous; `blocks` cover all of its rows.
-  Products(at::Tensor z, const Schedule& schedule, std::vector<Range> blocks);
+  // `blocks` cover all rows; `gradients`: whether there will be other products than similarities.
+  Products(const Rows& rows, const Schedule& schedule, std::vector<Range> blocks, bool gradients);
 
   // tile [rows, columns] = Z_rows Z_columns^T
   void similarities(const Tile& place, at::Tensor tile) const;
   // grad [rows of w, D] += w Z_columns; rows of w and of grad are contiguous.
-  void add_rows(const at::Tensor& w, Range columns, at::Tensor grad);
+  void add_rows(const at::Tensor& w, Range columns, at::Tensor grad, int64_t worker);
   // grad [columns of w, D] += w^T Z_rows, for the rows of a block or of half a block.
   void add_columns(const at::Tensor& w, Range rows, at::Tensor grad, int64_t worker);
 
@@ -43,7 +48,8 @@ class Products {
   // Z_rows^T from column d of Z on, and its row stride in elements.
   std::pair<const T*, int64_t> transposed(Range rows, int64_t d) const;
 
-  at::Tensor z_;
+  std::optional<HalfProducts> halves_;  // if set, the rest is unused
+  at::Tensor z_;                        // [rows, D] of T
   std::vector<Range> blocks_;
   bool micro_;             // whether the micro-kernel is used
   at::Tensor transposed_;  // Z_b^T [D, rows of b] of every block b, one after the other

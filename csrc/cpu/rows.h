@@ -4,9 +4,11 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
 
+#include <cmath>
 #include <numeric>
-#include <utility>
+#include <type_traits>
 #include <vector>
 
 #include "cpu/parallel.h"
@@ -14,48 +16,135 @@
 
 namespace simclr {
 
-// Copies x [rows, D] and y [columns, D] into one buffer z [rows + columns, D] of T and, on request,
-// normalizes its rows; `blocks` cover all of them. Returns z and the inv_norm of normalize_rows,
-// [rows + columns], or [0] if not normalized. y may be undefined.
+// Rows z_i as the forward pass stores them for the backward pass.
+//
+// Floats and doubles are stored normalized. bfloat16 rows stay bfloat16, so that they can be
+// multiplied as such: a row is stored times a power of two, which is exact, and the remaining
+// factor of its normalization, from 1 to 2, multiplies the products.
+struct Rows {
+  at::Tensor z;  // [rows, D], contiguous
+  at::Tensor
+      inv_norm;  // [rows], 1 / max(norm, eps), or [0] if not normalized; of the compute dtype
+
+  bool normalized() const { return inv_norm.numel() > 0; }
+  bool are_halves() const { return z.scalar_type() == at::kBFloat16; }
+};
+
+// The power of two in inv_norm; 1 if it is not finite.
+inline float power_of_two(float inv_norm) {
+  if (!std::isfinite(inv_norm)) return 1;
+  int exponent;
+  std::frexp(inv_norm, &exponent);
+  return std::ldexp(1.0F, exponent - 1);
+}
+
+// The remaining factors of bfloat16 rows, [rows].
+inline at::Tensor remaining_factors(const Rows& rows) {
+  const auto options = rows.inv_norm.options();
+  if (!rows.normalized()) return at::ones({rows.z.size(0)}, options);
+  at::Tensor factors = at::empty({rows.z.size(0)}, options);
+  const float* inv = rows.inv_norm.const_data_ptr<float>();
+  float* factor = factors.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < rows.z.size(0); ++i) factor[i] = inv[i] / power_of_two(inv[i]);
+  return factors;
+}
+
+// Writes some bfloat16 rows in float, multiplied by their remaining factors, to `to`.
+inline void widen_rows(const at::Tensor& z, const at::Tensor& factors, Range rows, float* to) {
+  const int64_t dim = z.size(1);
+  const auto* row = reinterpret_cast<const uint16_t*>(z.const_data_ptr<at::BFloat16>());
+  const float* factor = factors.const_data_ptr<float>();
+  for (int64_t i = rows.begin; i < rows.end; ++i, to += dim) {
+    simd::half_kernels().widen(row + i * dim, dim, factor[i], to);
+  }
+}
+
+// Returns some rows in the compute dtype; bfloat16 rows are widened in `buffer`.
 template <typename T>
-std::pair<at::Tensor, at::Tensor> join_rows(const at::Tensor& x, const at::Tensor& y,
-                                            const std::vector<Range>& blocks, bool normalize,
-                                            double eps) {
+const T* in_compute_dtype(const Rows& rows, const at::Tensor& factors, Range part,
+                          std::vector<T>& buffer) {
+  const int64_t dim = rows.z.size(1);
+  if constexpr (std::is_same_v<T, float>) {
+    if (rows.are_halves()) {
+      buffer.resize(part.size() * dim);
+      widen_rows(rows.z, factors, part, buffer.data());
+      return buffer.data();
+    }
+  }
+  return rows.z.const_data_ptr<T>() + part.begin * dim;
+}
+
+// Returns bfloat16 rows in float, [rows, D].
+inline at::Tensor widened(const Rows& rows, const at::Tensor& factors,
+                          const std::vector<Range>& blocks) {
+  at::Tensor z = at::empty(rows.z.sizes(), factors.options());
+  const int64_t dim = z.size(1);
+  float* to = z.mutable_data_ptr<float>();
+  visit_blocks(blocks, dim,
+               [&](Range part) { widen_rows(rows.z, factors, part, to + part.begin * dim); });
+  return z;
+}
+
+// Normalizes bfloat16 rows as Rows stores them.
+inline void normalize_halves(uint16_t* z, int64_t rows, int64_t dim, double eps, float* inv_norm) {
+  std::vector<float> row(dim);
+  const auto& kernels = simd::half_kernels();
+  for (int64_t i = 0; i < rows; ++i, z += dim) {
+    kernels.widen(z, dim, 1, row.data());
+    simd::kernels<float>().normalize_rows(row.data(), 1, dim, eps, inv_norm + i);
+    kernels.widen(z, dim, power_of_two(inv_norm[i]), row.data());
+    kernels.narrow(row.data(), dim, z);
+  }
+}
+
+// Copies x [rows, D] and y [columns, D] into one buffer and, on request, normalizes the rows;
+// `blocks` cover all of them. T is the compute dtype. y may be undefined.
+template <typename T>
+Rows join_rows(const at::Tensor& x, const at::Tensor& y, const std::vector<Range>& blocks,
+               bool normalize, double eps) {
   const int64_t dim = x.size(1);
   const int64_t columns = y.defined() ? y.size(0) : 0;
   const int64_t count = x.size(0) + columns;
   const auto options = x.options().dtype(c10::CppTypeToScalarType<T>::value);
-  at::Tensor z = at::empty({count, dim}, options);
-  z.narrow(0, 0, x.size(0)).copy_(x);
-  if (columns > 0) z.narrow(0, x.size(0), columns).copy_(y);
-  if (!normalize) return {z, at::empty({0}, options)};
-  at::Tensor inv_norm = at::empty({count}, options);
-  T* row = z.mutable_data_ptr<T>();
-  T* inv = inv_norm.mutable_data_ptr<T>();
+  const bool halves = x.scalar_type() == at::kBFloat16;
+  const Rows joined{at::empty({count, dim}, halves ? x.options() : options),
+                    at::empty({normalize ? count : 0}, options)};
+  joined.z.narrow(0, 0, x.size(0)).copy_(x);
+  if (columns > 0) joined.z.narrow(0, x.size(0), columns).copy_(y);
+  if (!normalize) return joined;
   visit_blocks(blocks, dim, [&](Range rows) {
-    simd::kernels<T>().normalize_rows(row + rows.begin * dim, rows.size(), dim, eps,
-                                      inv + rows.begin);
+    T* inv = joined.inv_norm.template mutable_data_ptr<T>() + rows.begin;
+    const int64_t first = rows.begin * dim;
+    if constexpr (std::is_same_v<T, float>) {
+      if (halves) {
+        auto* z = reinterpret_cast<uint16_t*>(joined.z.mutable_data_ptr<at::BFloat16>());
+        normalize_halves(z + first, rows.size(), dim, eps, inv);
+        return;
+      }
+    }
+    T* z = joined.z.template mutable_data_ptr<T>();
+    simd::kernels<T>().normalize_rows(z + first, rows.size(), dim, eps, inv);
   });
-  return {z, inv_norm};
+  return joined;
 }
 
 // Turns dL/dZ of the rows `wanted`, in `grad_z` [wanted, D], into the gradient of the raw rows, and
 // returns sum_i z_i . dL/dz_i over the rows that are also in `counted`.
 template <typename T>
-double undo_normalization(const at::Tensor& z, const at::Tensor& inv_norm, double eps,
-                          const std::vector<Range>& blocks, Range wanted, Range counted,
-                          const at::Tensor& grad_z) {
-  const int64_t dim = z.size(1);
-  const T* row = z.const_data_ptr<T>();
-  const T* inv = inv_norm.numel() == 0 ? nullptr : inv_norm.const_data_ptr<T>();
+double undo_normalization(const Rows& rows, double eps, const std::vector<Range>& blocks,
+                          Range wanted, Range counted, const at::Tensor& grad_z) {
+  const int64_t dim = rows.z.size(1);
+  const T* inv = rows.normalized() ? rows.inv_norm.const_data_ptr<T>() : nullptr;
+  const at::Tensor factors = rows.are_halves() ? remaining_factors(rows) : at::Tensor();
   T* grad = grad_z.mutable_data_ptr<T>();
   std::vector<double> radial(blocks.size(), 0.0);
   visit_blocks(blocks, dim, [&](const Range& block) {
     const Range part = intersect(block, wanted);
     if (part.size() == 0) return;
+    std::vector<T> widened;
     const double sum = simd::kernels<T>().normalize_rows_backward(
-        row + part.begin * dim, grad + (part.begin - wanted.begin) * dim, part.size(), dim, eps,
-        inv == nullptr ? nullptr : inv + part.begin);
+        in_compute_dtype(rows, factors, part, widened), grad + (part.begin - wanted.begin) * dim,
+        part.size(), dim, eps, inv == nullptr ? nullptr : inv + part.begin);
     if (counted.contains(part.begin)) radial[&block - blocks.data()] = sum;
   });
   return std::accumulate(radial.begin(), radial.end(), 0.0);

@@ -71,7 +71,7 @@ class PairSigmoids {
       for (const auto& [i, j, value] : positives) element(data, tile, i, j) = value;
       const at::Tensor w = s_.matrix(tile, worker);
       if (wanted.contains(tile.rows.begin)) {
-        s_.products().add_rows(w, tile.columns, grad_of(tile.rows));
+        s_.products().add_rows(w, tile.columns, grad_of(tile.rows), worker);
       }
       if (wanted.contains(tile.columns.begin)) {
         s_.products().add_columns(w, tile.rows, grad_of(tile.columns), worker);
@@ -116,8 +116,9 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor
   at::Tensor bias_grad = at::empty({rows}, options.dtype(at::kDouble));
   return AT_DISPATCH_FLOATING_TYPES(loss.scalar_type(), "sigmoid_forward", [&]() -> ForwardResult {
     const Schedule schedule(operands.problem());
-    const auto [z, inv_norm] = join_rows<scalar_t>(x, y, schedule.all(), normalize, eps);
-    Similarities<scalar_t> s(z, operands.problem(), operands.pairing(), 1 / scale_value, normalize);
+    const Rows z = join_rows<scalar_t>(x, y, schedule.all(), normalize, eps);
+    Similarities<scalar_t> s(z, operands.problem(), operands.pairing(), 1 / scale_value,
+                             /*gradients=*/false);
     std::vector<double> losses(rows, 0.0);
     std::vector<double> bias_grads(rows, 0.0);
     PairSigmoids<scalar_t>(s, scale_value, bias_value).add_losses(losses, bias_grads);
@@ -125,7 +126,7 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor
       loss.mutable_data_ptr<scalar_t>()[i] = static_cast<scalar_t>(losses[i]);
       bias_grad.mutable_data_ptr<double>()[i] = bias_grads[i];
     }
-    return {loss, bias_grad, z, inv_norm};
+    return {loss, bias_grad, z.z, z.inv_norm};
   });
 }
 
@@ -143,24 +144,26 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   const Operands operands = sigmoid_operands(rows, z.size(0) - rows, shifts);
   const Range wanted = operands.wanted(needs_grad);
   const auto doubles = z.options().dtype(at::kDouble);
-  const at::Tensor grad_z = at::zeros({wanted.size(), dim}, z.options());
-  if (wanted.size() == 0) return {grad_z, at::empty({0}, doubles)};
+  check_stored(z, inv_norm.scalar_type());
+  const at::Tensor grad_z = at::zeros({wanted.size(), dim}, inv_norm.options());
+  if (wanted.size() == 0) return {grad_z.to(z.scalar_type()), at::empty({0}, doubles)};
   double radial = 0;
-  AT_DISPATCH_FLOATING_TYPES(z.scalar_type(), "sigmoid_backward", [&] {
-    const at::Tensor unit_rows = z.contiguous();
-    Similarities<scalar_t> s(unit_rows, operands.problem(), operands.pairing(), 1 / scale_value,
-                             inv_norm.numel() > 0);
+  AT_DISPATCH_FLOATING_TYPES(inv_norm.scalar_type(), "sigmoid_backward", [&] {
+    const Rows stored{z.contiguous(), inv_norm.contiguous()};
+    Similarities<scalar_t> s(stored, operands.problem(), operands.pairing(), 1 / scale_value,
+                             /*gradients=*/true);
     const at::Tensor weight_tensor =
-        grad_loss.to(at::kDouble).mul(scale_value).to(z.scalar_type()).contiguous();
+        grad_loss.to(at::kDouble).mul(scale_value).to(inv_norm.scalar_type()).contiguous();
     const auto* first = weight_tensor.const_data_ptr<scalar_t>();
     const std::vector<scalar_t> weight(first, first + rows);
     PairSigmoids<scalar_t>(s, scale_value, bias_value).add_gradients(weight, wanted, grad_z);
-    radial = undo_normalization<scalar_t>(unit_rows, inv_norm.contiguous(), eps, s.blocks(), wanted,
-                                          operands.problem().rows, grad_z);
+    radial = undo_normalization<scalar_t>(stored, eps, s.blocks(), wanted, operands.problem().rows,
+                                          grad_z);
   });
   // s_ij is multiplied by the scale alone: dL/dscale = 1/scale sum_i x_i . dL/dx_i.
-  return {grad_z, needs_grad[2] ? at::scalar_tensor(radial / scale_value, doubles)
-                                : at::empty({0}, doubles)};
+  return {grad_z.to(z.scalar_type()), needs_grad[2]
+                                          ? at::scalar_tensor(radial / scale_value, doubles)
+                                          : at::empty({0}, doubles)};
 }
 
 }  // namespace

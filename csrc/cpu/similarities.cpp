@@ -25,26 +25,29 @@ int64_t pad(int64_t columns) {
 }  // namespace
 
 template <typename T>
-Exponents<T>::Exponents(const at::Tensor& z, double temperature, bool normalized)
+Exponents<T>::Exponents(const Rows& rows, double temperature)
     : scale(static_cast<T>(std::numbers::log2e / temperature)) {
-  const T max_norm = normalized ? T(1) : at::linalg_vector_norm(z, 2, {1}).max().template item<T>();
+  const auto max_of = [](const at::Tensor& z) {
+    constexpr auto dtype = c10::CppTypeToScalarType<T>::value;
+    return at::linalg_vector_norm(z, 2, {1}, false, dtype).max().template item<T>();
+  };
+  const T max_norm = rows.normalized() ? T(1) : max_of(rows.z);
   shift = max_norm * max_norm;
   shared = 2 * scale * shift <= kSafeRange<T>;  // false for NaN
 }
 
 template <typename T>
-Similarities<T>::Similarities(at::Tensor z, const Problem& problem, const Pairing& pairing,
-                              double temperature, bool normalized)
-    : z_(std::move(z)),
-      problem_(problem),
+Similarities<T>::Similarities(const Rows& rows, const Problem& problem, const Pairing& pairing,
+                              double temperature, bool gradients)
+    : problem_(problem),
       pairing_(pairing),
       schedule_(problem),
       blocks_(schedule_.all()),
-      products_(z_, schedule_, blocks_),
-      exponents_(z_, temperature, normalized),
+      products_(rows, schedule_, blocks_, gradients),
+      exponents_(rows, temperature),
       scratch_(
           at::empty({num_workers(schedule_), schedule_.max_rows(), pad(schedule_.max_columns())},
-                    z_.options())) {}
+                    rows.inv_norm.options())) {}
 
 template <typename T>
 at::Tensor Similarities<T>::matrix(const Tile& tile, int64_t worker) const {

@@ -18,8 +18,7 @@ namespace simclr {
 // rows of a pair.
 template <typename T>
 struct Exponents {
-  // z: [rows, D], with norms of at most 1 if `normalized`.
-  Exponents(const at::Tensor& z, double temperature, bool normalized);
+  Exponents(const Rows& rows, double temperature);
 
   T scale;  // log2(e) / temperature
   T shift;
@@ -29,18 +28,16 @@ struct Exponents {
 template <typename T>
 class Similarities {
  public:
-  // z: [problem.count(), D], contiguous.
-  Similarities(at::Tensor z, const Problem& problem, const Pairing& pairing, double temperature,
-               bool normalized);
+  // rows: those of the problem; `gradients`: whether the products with weights will be needed.
+  Similarities(const Rows& rows, const Problem& problem, const Pairing& pairing, double temperature,
+               bool gradients);
 
   const Problem& problem() const { return problem_; }
   const Pairing& pairing() const { return pairing_; }
   const Schedule& schedule() const { return schedule_; }
   const std::vector<Range>& blocks() const { return blocks_; }  // of all rows of z
   const Exponents<T>& exponents() const { return exponents_; }
-  int64_t count() const { return z_.size(0); }  // rows of z
-  int64_t dim() const { return z_.size(1); }    // D
-  const T* row(int64_t i) const { return z_.template const_data_ptr<T>() + i * dim(); }
+  int64_t count() const { return problem_.count(); }  // rows of z
   Products<T>& products() { return products_; }
 
   // Computes a tile in the worker's scratch memory: pairs that do not count and padding are -inf.
@@ -50,7 +47,6 @@ class Similarities {
   at::Tensor matrix(const Tile& tile, int64_t worker) const;
 
  private:
-  at::Tensor z_;
   Problem problem_;
   Pairing pairing_;
   Schedule schedule_;

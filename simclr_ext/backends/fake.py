@@ -87,7 +87,8 @@ def contrastive_backward(
 
 def _compiled(x: Tensor, losses: int, size: int, normalize: bool) -> Results:
     if x.device.type != "cuda":
-        return _tiled(x, losses, size, normalize)
+        loss, lse, z, inv_norm = _tiled(x, losses, size, normalize)
+        return loss, lse, z.to(x.dtype) if x.dtype == torch.bfloat16 else z, inv_norm
     per_unit = 16 // x.element_size()  # rows are padded to multiples of 16 bytes
     return (
         x.new_empty(losses, dtype=torch.float32),
@@ -219,5 +220,5 @@ tiled_forward = _nt_xent(_tiled)
 contrastive_tiled_forward = _contrastive(_tiled)
 contrastive_stats = _stats(_compiled)
 contrastive_tiled_stats = _stats(_tiled)
-# The sigmoid loss is compiled for the CPU alone, where both have one layout.
-sigmoid_forward = _sigmoid(_tiled)
+sigmoid_forward = _sigmoid(_compiled)
+sigmoid_tiled_forward = _sigmoid(_tiled)

@@ -200,7 +200,12 @@ def _register_tiled() -> None:
             tiled.contrastive_stats,
             fake.contrastive_tiled_stats,
         ),
-        ("sigmoid_tiled_forward", _SIGMOID_FORWARD, tiled.sigmoid_forward, fake.sigmoid_forward),
+        (
+            "sigmoid_tiled_forward",
+            _SIGMOID_FORWARD,
+            tiled.sigmoid_forward,
+            fake.sigmoid_tiled_forward,
+        ),
         (
             "sigmoid_tiled_backward",
             _SIGMOID_BACKWARD,

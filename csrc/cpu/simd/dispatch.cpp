@@ -12,6 +12,7 @@ namespace simclr::simd {
   namespace isa {               \
   template <typename T>         \
   Kernels<T> table();           \
+  HalfKernels half_table();     \
   }
 
 SIMCLR_DECLARE_ISA(baseline)
@@ -26,19 +27,22 @@ struct Isa {
   const char* name;
   Kernels<float> (*float_table)();
   Kernels<double> (*double_table)();
+  HalfKernels (*half_table)();
 };
+
+#define SIMCLR_ISA_NAMED(isa) {#isa, isa::table<float>, isa::table<double>, isa::half_table}
 
 // Best last.
 std::vector<Isa> supported_isas() {
-  std::vector<Isa> all = {{"baseline", baseline::table<float>, baseline::table<double>}};
+  std::vector<Isa> all = {SIMCLR_ISA_NAMED(baseline)};
 #ifdef __x86_64__
   __builtin_cpu_init();
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") &&
                           __builtin_cpu_supports("avx512vl") &&
                           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-  if (has_avx2) all.push_back({"avx2", avx2::table<float>, avx2::table<double>});
-  if (has_avx512) all.push_back({"avx512", avx512::table<float>, avx512::table<double>});
+  if (has_avx2) all.push_back(SIMCLR_ISA_NAMED(avx2));
+  if (has_avx512) all.push_back(SIMCLR_ISA_NAMED(avx512));
 #endif
   return all;
 }
@@ -68,6 +72,13 @@ Kernels<float> kernels_for<float>(const std::string& isa) {
 template <>
 Kernels<double> kernels_for<double>(const std::string& isa) {
   return find_isa(isa).double_table();
+}
+
+HalfKernels half_kernels_for(const std::string& isa) { return find_isa(isa).half_table(); }
+
+const HalfKernels& half_kernels() {
+  static const HalfKernels table = half_kernels_for(active_isa());
+  return table;
 }
 
 template <typename T>

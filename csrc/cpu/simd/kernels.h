@@ -78,14 +78,44 @@ struct Kernels {
                                     const T* inv_norm);
 };
 
+// bfloat16 is passed as its bits.
+struct HalfKernels {
+  // to[k] = factor from[k]
+  void (*widen)(const uint16_t* from, int64_t count, float factor, float* to);
+  // to[k] = from[k], rounded to the nearest.
+  void (*narrow)(const float* from, int64_t count, uint16_t* to);
+
+  // s[r, c] *= row_factor[r] column_factor[c]
+  void (*scale)(float* s, int64_t rows, int64_t columns, int64_t stride, const float* row_factor,
+                const float* column_factor);
+
+  // Right operands of the micro-kernel, [K / 2, to_columns, 2]. K is dim, which is even:
+  // to[d / 2, r, d % 2] = from[r, d], for `from` [rows, dim].
+  void (*transpose_pairs)(const uint16_t* from, int64_t rows, int64_t dim, uint16_t* to,
+                          int64_t to_columns);
+  // K is rows: to[r / 2, c, r % 2] = from[r, c]; 0 for r = rows if their number is odd.
+  void (*interleave_rows)(const uint16_t* from, int64_t rows, int64_t columns, int64_t from_stride,
+                          uint16_t* to, int64_t to_columns);
+
+  // to[r, c] = factor[c] from[r, c], rounded, 0 for columns <= c < to_stride.
+  void (*round_rows)(const float* from, int64_t rows, int64_t columns, int64_t from_stride,
+                     const float* factor, uint16_t* to, int64_t to_stride);
+  // to[c, r] = factor[r] from[r, c], rounded, 0 for rows <= r < to_stride.
+  void (*round_transposed)(const float* from, int64_t rows, int64_t columns, int64_t from_stride,
+                           const float* factor, uint16_t* to, int64_t to_stride);
+};
+
 // The kernels for the best instruction set that this processor has, or for the one in the
 // environment variable SIMCLR_EXT_ISA. Read once, at first use.
 template <typename T>
 const Kernels<T>& kernels();
 
+const HalfKernels& half_kernels();
+
 // The kernels for one of available_isas().
 template <typename T>
 Kernels<T> kernels_for(const std::string& isa);
+HalfKernels half_kernels_for(const std::string& isa);
 
 // The instruction set that `kernels` uses, and all that this build and processor can use, best
 // last.

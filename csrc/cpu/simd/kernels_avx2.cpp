@@ -14,6 +14,8 @@
 #define SIMCLR_ISA avx2
 #define SIMCLR_VECTOR_BYTES 32
 #include "cpu/simd/kernels.inl"
+// After the vectors, which that includes.
+#include "cpu/simd/half.inl"
 
 #ifdef __clang__
 #pragma clang attribute pop

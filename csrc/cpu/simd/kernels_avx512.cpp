@@ -15,6 +15,8 @@
 #define SIMCLR_ISA avx512
 #define SIMCLR_VECTOR_BYTES 64
 #include "cpu/simd/kernels.inl"
+// After the vectors, which that includes.
+#include "cpu/simd/half.inl"
 
 #ifdef __clang__
 #pragma clang attribute pop

@@ -5,3 +5,5 @@
 #define SIMCLR_ISA baseline
 #define SIMCLR_VECTOR_BYTES 16
 #include "cpu/simd/kernels.inl"
+// After the vectors, which that includes.
+#include "cpu/simd/half.inl"
