@@ -147,6 +147,7 @@ try:
     backend.load()
 except simclr_ext.BackendUnavailableError as error:
     print(error)
+    kept = error  # as pytest and notebooks do: with the frames of the compilation
 """
 
 

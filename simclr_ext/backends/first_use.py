@@ -99,11 +99,11 @@ def _compile_once(folder: Path, library: Library) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(f"{folder}.lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except filelock.Timeout:
         _say(f"waiting for another process that compiles {library.purpose}")
-        lock.acquire()
-    with lock:
+        held = lock.acquire()
+    with held:  # not the lock itself, which would be acquired twice and released once
         if folder.exists():
             return
         for left_behind in folder.parent.glob(f"{folder.name}-*"):
