@@ -1,11 +1,14 @@
-"""All workarounds for older versions of torch, each with the version that makes it unnecessary.
+"""What depends on torch's version or is not public: each with the version, or with its reason.
 
 The oldest supported version is in pyproject.toml; csrc/common/torch_compat.h has the C++ part.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch.autograd import forward_ad
 
 # torch 2.8. The operators read the temperature from host memory, which a CUDA graph would record as
 # a constant. Without the tag, torch.compile(mode="reduce-overhead") already refuses CUDA graphs
@@ -16,3 +19,11 @@ OPERATOR_TAGS: tuple[torch.Tag, ...] = (
 
 # torch 2.8. Products of half matrices with float32 results, on CUDA.
 HAS_PRODUCTS_OF_HALVES: bool = hasattr(torch.ops.aten.mm, "dtype_out")
+
+# Not public, and as old as torch 2.0. torch.autograd.Function.apply asks the same.
+are_transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+
+
+def is_forward_mode_active() -> bool:
+    """Return whether there may be dual tensors: the current level is not public either."""
+    return forward_ad._current_level >= 0

@@ -203,7 +203,9 @@ def test_the_host_waits_once_per_step_for_a_temperature_on_the_device(
         with _TransfersToHost() as transfers:
             loss = nt_xent_loss(z0, z1, temperature, backend=backend)
             # Called directly, because torch's autograd engine needs a thread of the device.
-            grads = loss.grad_fn.apply(torch.ones_like(loss), None, None, None, None)
+            node, grad = loss.grad_fn, torch.ones_like(loss)
+            in_python = hasattr(node, "apply")  # its other results have no gradients
+            grads = node.apply(grad, None, None, None, None) if in_python else node(grad)
         assert [x.device.type for x in grads if x is not None] == ["cuda"] * (2 + expected)
         assert transfers.count == expected
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES, OPERATOR_TAGS
+import torch
+from torch.autograd import forward_ad
+
+from simclr_ext._torch_compat import (
+    HAS_PRODUCTS_OF_HALVES,
+    OPERATOR_TAGS,
+    are_transforms_active,
+    is_forward_mode_active,
+)
 from simclr_ext.backends import ops
 from tests.torch_faults import VERSION
 
@@ -17,3 +25,20 @@ def test_cuda_graphs_are_told_not_to_hold_the_operators() -> None:
 
 def test_halves_are_multiplied_into_floats_from_some_version_on() -> None:
     assert (VERSION >= (2, 8)) == HAS_PRODUCTS_OF_HALVES
+
+
+def test_transforms_and_forward_mode_are_seen() -> None:
+    seen = []
+
+    def look(x: torch.Tensor) -> torch.Tensor:
+        seen.append((are_transforms_active(), is_forward_mode_active()))
+        return x
+
+    x = torch.ones(2)
+    look(x)
+    torch.func.vmap(look)(x)
+    torch.func.grad(lambda x: look(x).sum())(x)
+    with forward_ad.dual_level():
+        look(x)
+    look(x)
+    assert seen == [(False, False), (True, False), (True, False), (False, True), (False, False)]

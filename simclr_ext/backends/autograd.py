@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from simclr_ext._torch_compat import are_transforms_active, is_forward_mode_active
+
 
 def is_recorded(*inputs: object) -> bool:
     """Return whether the Function is needed: for gradients, and to refuse forward mode."""
@@ -16,6 +18,16 @@ def is_recorded(*inputs: object) -> bool:
         return True
     unpack: Callable[..., Any] = forward_ad.unpack_dual
     return any(isinstance(z, Tensor) and unpack(z).tangent is not None for z in inputs)
+
+
+def is_plain_eager() -> bool:
+    """Return whether torch's C++ autograd sees what runs: no compilation, torch.func, forward mode.
+
+    These transform Functions of Python alone.
+    """
+    return not (
+        torch.compiler.is_compiling() or are_transforms_active() or is_forward_mode_active()
+    )
 
 
 class OncePerSample(torch.autograd.Function):

@@ -22,10 +22,11 @@ from simclr_ext.backends.autograd import (
     GradsOnce,
     OncePerSample,
     call_operator,
+    is_plain_eager,
     is_recorded,
     operator_name,
 )
-from simclr_ext.backends.reference import Reduction, reduce_rows
+from simclr_ext.backends.reference import REDUCTIONS, Reduction, reduce_rows
 
 
 def nt_xent(
@@ -50,11 +51,16 @@ def nt_xent(
     if backend == "fused":
         register()
     value = operator_temperature(temperature, z0.device)
-    if not is_recorded(z0, z1, temperature):  # at small N, the Function costs more than the kernel
+    loss: Tensor
+    if backend == "fused" and is_plain_eager():  # at small N, the rest costs more than the kernels
+        learned = temperature if isinstance(temperature, Tensor) else None
+        options = (REDUCTIONS.index(reduction), normalize, eps)
+        loss = torch.ops.simclr_ext.nt_xent.default(z0, z1, learned, value, *options)
+        return loss
+    if not is_recorded(z0, z1, temperature):
         operator = operator_name("nt_xent", "forward", backend)
         rows, *_ = call_operator(operator, z0, z1, value, normalize, eps)
         return reduce_rows(rows, reduction)
-    loss: Tensor
     loss, *_ = _NTXent.apply(z0, z1, temperature, value, reduction, normalize, eps, backend)
     return loss
 

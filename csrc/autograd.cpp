@@ -1,0 +1,106 @@
+// The loss as a function of torch's autograd, for calls in eager mode: at small N, the same in
+// Python (simclr_ext/backends/ops.py) takes longer than the kernels. Python's serves torch.compile,
+// torch.func and forward mode, which do not know functions of C++.
+
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <optional>
+
+#include "simclr_ext.h"
+
+namespace simclr {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Values of simclr_ext.backends.reference.REDUCTIONS, in its order.
+enum Reduction : int64_t { kMean, kSum, kNone };
+
+at::Tensor reduce(const at::Tensor& losses, int64_t reduction) {
+  return reduction == kMean ? losses.mean() : reduction == kSum ? losses.sum() : losses;
+}
+
+// The backward operator, whose results refuse to be differentiated.
+class GradsOnce : public torch::autograd::Function<GradsOnce> {
+ public:
+  static variable_list forward(AutogradContext*, const at::Tensor& /*z0*/, const at::Tensor& /*z1*/,
+                               const at::Tensor& /*grad_loss*/, const at::Tensor& grad_z,
+                               const at::Tensor& grad_temperature) {
+    return {grad_z.view_as(grad_z), grad_temperature.view_as(grad_temperature)};
+  }
+
+  static variable_list backward(AutogradContext*, const variable_list&) {
+    TORCH_CHECK_NOT_IMPLEMENTED(
+        false,
+        "The loss is differentiable once: its gradient has no derivative. For second derivatives "
+        "pass backend='reference'.");
+  }
+};
+
+// temperature: T as the user's tensor, which receives a gradient; value: as the operators take it.
+class NTXent : public torch::autograd::Function<NTXent> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& z0, const at::Tensor& z1,
+                            const std::optional<at::Tensor>& temperature, const at::Tensor& value,
+                            int64_t reduction, bool normalize, double eps) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    const auto [losses, lse, z, inv_norm] = nt_xent_forward(z0, z1, value, normalize, eps);
+    ctx->save_for_backward(
+        {losses, lse, z, inv_norm, value, z0, z1, temperature.value_or(at::Tensor())});
+    ctx->saved_data["reduction"] = reduction;
+    ctx->saved_data["eps"] = eps;
+    at::Tensor loss = reduce(losses, reduction);
+    // The losses are saved, too: as an output they would refer to their own node.
+    return reduction == kNone ? loss.alias() : loss;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor& losses = saved[0];
+    const at::Tensor& z0 = saved[5];
+    const at::Tensor& z1 = saved[6];
+    const at::Tensor& temperature = saved[7];
+    const bool needs_z0 = ctx->needs_input_grad(0);
+    const bool needs_z1 = ctx->needs_input_grad(1);
+    const bool needs_temperature = temperature.defined() && ctx->needs_input_grad(2);
+    const int64_t rows = losses.size(0);
+    at::Tensor grad_loss = grads[0];
+    if (ctx->saved_data["reduction"].toInt() == kMean) grad_loss = grad_loss.div(rows);
+    auto [grad_z, grad_temperature] = [&] {
+      const at::AutoDispatchBelowADInplaceOrView below_autograd;
+      return nt_xent_backward(grad_loss.expand({rows}), losses, saved[1], saved[2], saved[3],
+                              z0.size(1), saved[4], ctx->saved_data["eps"].toDouble(),
+                              {needs_z0, needs_z1, needs_temperature});
+    }();
+    if (at::GradMode::is_enabled()) {  // the gradient's own graph is recorded (create_graph)
+      const variable_list once = GradsOnce::apply(z0, z1, grad_loss, grad_z, grad_temperature);
+      grad_z = once[0];
+      grad_temperature = once[1];
+    }
+    const int64_t n = rows / 2;  // grad_z is [2N, D], or [N, D] if only one view needs it
+    variable_list results(7);
+    if (needs_z0) results[0] = grad_z.narrow(0, 0, n).to(z0.scalar_type());
+    if (needs_z1) results[1] = grad_z.narrow(0, grad_z.size(0) - n, n).to(z1.scalar_type());
+    if (needs_temperature) {
+      results[2] = grad_temperature.to(temperature.device(), temperature.scalar_type());
+    }
+    return results;
+  }
+};
+
+at::Tensor nt_xent(const at::Tensor& z0, const at::Tensor& z1,
+                   const std::optional<at::Tensor>& temperature, const at::Tensor& value,
+                   int64_t reduction, bool normalize, double eps) {
+  TORCH_CHECK_VALUE(kMean <= reduction && reduction <= kNone,
+                    "reduction must be 0 (mean), 1 (sum) or 2 (none), got ", reduction);
+  return NTXent::apply(z0, z1, temperature, value, reduction, normalize, eps);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(simclr_ext, CompositeImplicitAutograd, m) { m.impl("nt_xent", nt_xent); }
+
+}  // namespace simclr

@@ -1,0 +1,144 @@
+"""The loss as a function of torch's autograd, in C++ for eager mode: as its Python counterpart."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from simclr_ext import nt_xent_loss
+from simclr_ext.backends import ops
+from simclr_ext.backends.reference import Reduction
+
+INPUTS = {
+    "both views": (True, True, False),
+    "the first": (True, False, False),
+    "the second": (False, True, False),
+    "temperature": (False, False, True),
+    "all": (True, True, True),
+}
+
+
+def inputs(needed: tuple[bool, bool, bool], dtype: torch.dtype) -> list[Tensor]:
+    """Return views and a temperature, of which some need gradients."""
+    tensors = [torch.randn(9, 5).to(dtype), torch.randn(9, 5).to(dtype), torch.tensor(0.3)]
+    return [x.requires_grad_(needs) for x, needs in zip(tensors, needed, strict=True)]
+
+
+def results(tensors: list[Tensor], reduction: Reduction) -> list[Tensor]:
+    """Return the loss, and the gradients of those that need one."""
+    loss = nt_xent_loss(*tensors, reduction=reduction)
+    wanted = [x for x in tensors if x.requires_grad]
+    grads = torch.autograd.grad(loss, wanted, torch.arange(loss.numel()).view_as(loss) + 1.0)
+    return [loss.detach(), *grads]
+
+
+@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_same_bits_as_in_python(
+    name: str, reduction: Reduction, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = inputs(INPUTS[name], dtype)
+    found = results(tensors, reduction)
+    assert "CppNode" in nt_xent_loss(*tensors).grad_fn.name()
+    monkeypatch.setattr(ops, "is_plain_eager", lambda: False)
+    assert "CppNode" not in nt_xent_loss(*tensors).grad_fn.name()
+    for value, expected in zip(found, results(tensors, reduction), strict=True):
+        assert value.dtype == expected.dtype
+        assert torch.equal(value, expected)
+
+
+def test_nothing_is_recorded_without_need() -> None:
+    z0, z1, t = inputs((False, False, False), torch.float32)
+    assert nt_xent_loss(z0, z1, t).grad_fn is None
+    z0.requires_grad_()
+    with torch.no_grad():
+        assert nt_xent_loss(z0, z1, t).grad_fn is None
+    with torch.inference_mode():
+        assert nt_xent_loss(z0, z1, t).is_inference()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_memory_is_freed_with_the_loss(reduction: Reduction) -> None:
+    """A node that saved its own output would keep itself alive."""
+
+    class Saved:
+        def __init__(self, tensor: Tensor) -> None:
+            self.tensor = tensor
+
+    held: weakref.WeakSet[Saved] = weakref.WeakSet()
+
+    def keep(tensor: Tensor) -> Saved:
+        saved = Saved(tensor)
+        held.add(saved)
+        return saved
+
+    gc.disable()
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved.tensor):
+            loss = nt_xent_loss(*inputs((True, True, False), torch.float32), reduction=reduction)
+        assert len(held) >= 4
+        del loss
+        assert len(held) == 0
+    finally:
+        gc.enable()
+
+
+def test_gradients_twice_need_a_kept_graph() -> None:
+    z0, z1, t = inputs((True, True, False), torch.float32)
+    loss = nt_xent_loss(z0, z1, t)
+    first = torch.autograd.grad(loss, z0, retain_graph=True)
+    second = torch.autograd.grad(loss, z0)
+    assert torch.equal(*first, *second)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        torch.autograd.grad(loss, z0)
+
+
+def test_changed_views_are_noticed() -> None:
+    z0, z1, t = inputs((True, True, False), torch.float32)
+    changed = z1.clone()
+    loss = nt_xent_loss(z0, changed, t)
+    changed.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["z0", "z1", "temperature"])
+def test_second_derivatives_are_refused(which: int) -> None:
+    tensors = inputs((True, True, True), torch.float32)
+    grad = torch.autograd.grad(nt_xent_loss(*tensors), tensors[which], create_graph=True)[0]
+    with pytest.raises(NotImplementedError, match=r"differentiable once.*backend='reference'"):
+        grad.sum().backward()
+
+
+def saved_on_the_way(run: Callable[[], Tensor]) -> int:
+    """Return how many tensors the hooks of saved tensors have seen."""
+    seen = []
+
+    def keep(x: Tensor) -> Tensor:
+        seen.append(x)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        run().backward()
+    return len(seen)
+
+
+def test_hooks_of_saved_tensors_see_what_is_saved() -> None:
+    tensors = inputs((True, True, True), torch.float32)
+    assert saved_on_the_way(lambda: nt_xent_loss(*tensors)) >= 4  # loss, lse, z, inv_norm
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpointing(use_reentrant: bool) -> None:
+    z0, z1, t = inputs((True, True, False), torch.float32)
+    expected = torch.autograd.grad(nt_xent_loss(z0, z1, t), [z0, z1])
+    checkpoint(nt_xent_loss, z0, z1, t, use_reentrant=use_reentrant).backward()
+    assert torch.equal(z0.grad, expected[0])
+    assert torch.equal(z1.grad, expected[1])
