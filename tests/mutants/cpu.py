@@ -20,6 +20,7 @@ TESTS = [  # first the one that finds most
     "tests/losses/test_nt_xent.py",
     "tests/test_ops.py",
     "tests/test_products.py",
+    "tests/test_half_products.py",
     "tests/test_guarded.py",
     "tests/losses/test_stats.py",
     "tests/losses/test_family.py",
@@ -260,6 +261,54 @@ FAULTS = [
         "simclr_ext/backends/ops.py",
         "grad_z[:n].to",
         "grad_z[-n:].to",
+    ),
+    Fault(
+        "half of a block not multiplied with halves",
+        "csrc/cpu/half_products.cpp",
+        "if (range.contains(part.rows.begin)) found",
+        "if (range.contains(part.rows.begin) && found.empty()) found",
+    ),
+    Fault(
+        "halves: remaining factors of the rows not multiplied",
+        "csrc/cpu/half_products.cpp",
+        "factor(place.rows.begin), factor(place.columns.begin)",
+        "factor(place.columns.begin), factor(place.columns.begin)",
+    ),
+    Fault(
+        "halves: depth beyond one product of the micro-kernel lost",
+        "csrc/cpu/half_products.cpp",
+        "out, tile.stride(0), d > 0);",
+        "out, tile.stride(0), false);",
+    ),
+    Fault(
+        "halves: weights of an odd number of rows not padded",
+        "csrc/cpu/simd/half.inl",
+        "for (; c < to_stride; ++c) out[c] = 0;",
+        "for (; c < to_stride; ++c) out[c] = 0x7fc0;",
+    ),
+    Fault(
+        "halves: power of two of a row one too large",
+        "csrc/cpu/rows.h",
+        "return std::ldexp(1.0F, exponent - 1);",
+        "return std::ldexp(1.0F, exponent + (exponent > 60 ? 80 : -1));",
+    ),
+    Fault(
+        "halves: gradient left in the scale of the stored rows",
+        "csrc/cpu/rows.h",
+        "simd::half_kernels().widen(row + i * dim, dim, factor[i], to);",
+        "simd::half_kernels().widen(row + i * dim, dim, 1, to);",
+    ),
+    Fault(
+        "autograd: gradient of the second view taken from the first rows",
+        "csrc/autograd.cpp",
+        "grad_z.narrow(0, grad_z.size(0) - n, n)",
+        "grad_z.narrow(0, 0, n)",
+    ),
+    Fault(
+        "autograd: gradient of a mean not divided",
+        "csrc/autograd.cpp",
+        "grad_loss = grad_loss.div(rows);",
+        "grad_loss = grad_loss.div(rows - 1);",
     ),
 ]
 
