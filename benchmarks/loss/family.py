@@ -193,9 +193,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def table(path: Path = RESULTS / "family.csv") -> str:
-    """Return the table of docs/benchmarks.md: times, and those of others as multiples of ours."""
+    """Return the tables of docs/benchmarks.md, one for each machine, the last measured first."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    machines = dict.fromkeys((row["machine"], row["isa"], row["threads"]) for row in rows)
+    parts = []
+    for machine, isa, threads in reversed(machines):
+        of_machine = [row for row in rows if (row["machine"], row["isa"]) == (machine, isa)]
+        parts.append(f"{machine}, {isa}, {threads} threads:\n\n{_table_of(of_machine)}")
+    return "\n\n".join(parts)
+
+
+def _table_of(rows: list[dict[str, str]]) -> str:
+    """Return the times of a machine, and those of others as multiples of ours."""
     peers = [peer for peer in dict.fromkeys(row["peer"] for row in rows) if peer != OURS]
     found = {(row["loss"], row["n"], row["d"], row["peer"]): row for row in rows}
     body = []
@@ -208,8 +218,7 @@ def table(path: Path = RESULTS / "family.csv") -> str:
             memory = "" if row is None else f", {float(row['allocated_mib']):,.0f} MiB"
             cells.append(ratio + memory)
         body.append([f"{loss}, N = {int(n):,}, D = {d}", *cells])
-    title = f"{rows[-1]['machine']}, {rows[-1]['isa']}, {rows[-1]['threads']} threads:"
-    return f"{title}\n\n{Table('', ['', OURS, *peers], body).grid()}"
+    return Table("", ["", OURS, *peers], body).grid()
 
 
 def measure(name: str, n: int, d: int, seconds: float) -> list[dict[str, object]]:
