@@ -8,7 +8,10 @@ imports what it needs when it runs.
 from __future__ import annotations
 
 import operator
+import os
+import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +21,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 
 from simclr_ext import BackendUnavailableError, __version__
 from simclr_ext.bench import BenchConfig, run_bench
-from simclr_ext.options.errors import ConfigError, TrainingInterrupted
+from simclr_ext.options.errors import ConfigError, PeerError, TrainingInterrupted
 from simclr_ext.options.parser import CommandParser, given_options, text_in
 from simclr_ext.options.serialize import to_plain
 from simclr_ext.studies import STUDIES, StudyConfig, run_study
@@ -99,6 +102,7 @@ COMMANDS = (
 _PRESET = "Recipe to start from; the file and the other options override it"
 _RESUME = f"Resume the run in this folder; only {', '.join(CHANGEABLE)} may be changed"
 _REWARM = "With --resume and --epochs: reach the new curve of the learning rate in this many epochs"
+_REPORTING = 1.0  # seconds in which another process reports an error
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
 
@@ -150,28 +154,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     given = given_options(arguments)  # the parser itself depends on two of them
     parser = build_parser(given.get("preset") or text_in(given.get("config"), "preset"))
+    reports = _first_process()  # what all processes of a job find, such as a wrong option
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             args = parser.parse_args(arguments)
             if args.command == "doctor":
                 return _doctor()
-            result = _run(args.command, parser.instantiate(args)[args.command], given)
+            options = parser.instantiate(args)[args.command]
+            reports = True
+            result = _run(args.command, options, given)
         return getattr(result, "exit_code", 0)
+    except PeerError:
+        _let_another_report()
     except (ArgumentError, UserError) as error:
-        print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
+        if reports:
+            print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
+        else:
+            _let_another_report()
     except OSError as error:  # such as a full disk, or a folder that was removed
         reason = " ".join(str(error.strerror or error).split())
         print(f"simclr-ext: error: {error.filename or 'a file'}: {reason}", file=sys.stderr)
     except BackendUnavailableError as error:  # more than one line: the compiler's output
         print(f"simclr-ext: error: {error}", file=sys.stderr)
     except TrainingInterrupted as interruption:
-        print(f"simclr-ext: interrupted: {interruption}", file=sys.stderr)
+        if _first_process():
+            print(f"simclr-ext: interrupted: {interruption}", file=sys.stderr)
+        else:
+            _let_another_report()
         return 128 + interruption.signal
     except KeyboardInterrupt:
         print("simclr-ext: interrupted", file=sys.stderr)
         return 130
     return 2
+
+
+def _first_process() -> bool:
+    """Return whether this is the only process, or the first one of torchrun's."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _let_another_report() -> None:
+    """Wait until another process has reported why all end.
+
+    As soon as one has ended, torchrun ends the others by SIGTERM; this one ends by itself.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(_REPORTING)
 
 
 def _run(name: str, parsed: Namespace, given: Collection[str]) -> object:

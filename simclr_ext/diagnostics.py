@@ -38,6 +38,7 @@ def contrastive_metrics(
     chunk: int = 1024,
     normalize: bool = True,
     k: int = 5,
+    rows: Tensor | None = None,
 ) -> ContrastiveMetrics:
     r"""Measure accuracy, entropy and similarities, in O(N (D + chunk)) memory.
 
@@ -56,6 +57,8 @@ def contrastive_metrics(
         chunk: Number of rows processed at a time.
         normalize: Whether similarities are cosines. If not, they are dot products.
         k: That of ``top_k_accuracy``, at least 1.
+        rows: Numbers of the rows whose means are returned, [n] int64, those of `z0` first; each is
+            compared with all rows. None: all.
 
     Returns:
         Five 0-d tensors on the device of the views; no gradient.
@@ -81,20 +84,21 @@ def contrastive_metrics(
     z = z.to(torch.promote_types(z.dtype, torch.float32))
     if normalize:
         z = F.normalize(z, dim=1)
+    rows = torch.arange(len(z), device=z.device) if rows is None else rows
     with torch.autocast(z.device.type, enabled=False):
-        accuracy, top_k, entropy, positive, negative = _sums(z, temperature, chunk, k) / len(z)
+        sums = _sums(z, rows, temperature, chunk, k)
+    accuracy, top_k, entropy, positive, negative = sums / len(rows)
     negatives = len(z) - 2
     negative = negative / negatives if negatives else torch.full_like(negative, torch.nan)
     return ContrastiveMetrics(accuracy, entropy, positive, negative, top_k)
 
 
-def _sums(z: Tensor, temperature: float | Tensor, chunk: int, k: int) -> Tensor:
-    """Return the sums [5] over the rows z [2N, D]; of the negatives' similarities, over all."""
+def _sums(z: Tensor, own_rows: Tensor, temperature: float | Tensor, chunk: int, k: int) -> Tensor:
+    """Return the sums [5] over some of the rows z [2N, D]; of all negatives' similarities."""
     rows = len(z)
     positives = torch.arange(rows, device=z.device).roll(rows // 2)
     sums = z.new_zeros(5, dtype=torch.float64)
-    for start in range(0, rows, chunk):
-        own = torch.arange(start, min(start + chunk, rows), device=z.device)
+    for own in torch.split(own_rows, chunk):
         similarity = z[own] @ z.mT  # [chunk, 2N]
         positive = similarity.gather(1, positives[own, None])  # [chunk, 1]
         others = similarity.sum(dim=1) - similarity.gather(1, own[:, None]).squeeze(1)

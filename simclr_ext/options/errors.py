@@ -35,6 +35,22 @@ class WorkerError(UserError, RuntimeError):
     """A process that decodes images has ended."""
 
 
+class JobError(UserError, RuntimeError):
+    """A process of a job has ended, or does not fit to the others."""
+
+
+class PeerError(JobError):
+    """Another process of the job has failed, and reports it.
+
+    Attributes:
+        kind: The type of its error.
+    """
+
+    def __init__(self, message: str, kind: type[BaseException] = Exception) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class StorageError(UserError, OSError):
     """A file cannot be written: the disk is full, or the folder is read-only."""
 

@@ -48,6 +48,9 @@ def train(
 ) -> TrainResult:
     """Train SimCLR, compare the encoder with raw pixels and the untrained one, write the results.
 
+    In a process of torchrun, or after `torch.distributed.init_process_group`, all processes train
+    together and return the same result; see docs/processes.md.
+
     Args:
         config: The run. With `threads` set, PyTorch has that many threads until the run ends.
         data: Images in place of `config.data`: a map-style `torch.utils.data.Dataset` of training
@@ -61,7 +64,8 @@ def train(
             uint8 and a `torch.Generator` to a view of each, [n, C, side, side] float32 in [0, 1];
             it draws every random number from the generator. `each_image` makes one from a
             transform of single images. The configuration then says `augment.custom`.
-        callbacks: Called during the run; they may end the training early.
+        callbacks: Called during the run; they may end the training early. Of several processes, on
+            the first one.
 
     Returns:
         The run folder, the resolved configuration, the trained model, every epoch's measurements
@@ -77,6 +81,7 @@ def train(
             it is not given.
         RunFolderError: The run folder exists and is not empty, or cannot be created.
         DivergedError: The loss or a weight is not finite.
+        JobError: Another process has failed or ended, or has another configuration or images.
     """
     require_trainer()
     from simclr_ext.trainer.commands.train import run_train

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+_silent = False  # whether another process writes for this one
 
 
 def on_terminal() -> bool:
@@ -20,8 +22,21 @@ def on_terminal() -> bool:
 
 def say(line: str) -> None:
     """Write a line to stderr at once, above a progress bar if there is one."""
+    if _silent:
+        return
     tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Write no lines while the block runs."""
+    global _silent
+    before, _silent = _silent, True
+    try:
+        yield
+    finally:
+        _silent = before
 
 
 def duration(seconds: float) -> str:

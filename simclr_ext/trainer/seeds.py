@@ -35,6 +35,12 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)
 
 
+def another(random: torch.Generator, number: int) -> torch.Generator:
+    """Return a generator whose numbers depend on one number, and on another's next one."""
+    drawn = torch.randint(2**62, (), generator=random, device=random.device)
+    return generator(int(drawn) + number, random.device)
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed PyTorch's global random state, which dropout uses, and restore it at the end."""

@@ -1,4 +1,4 @@
-"""Four processes with gloo that run functions on the first so many ranks."""
+"""Processes with gloo that run functions on the first so many ranks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ TIMEOUT = 120.0  # seconds; a rank that hangs is an error, not a test that never
 class Processes:
     """Ranks that wait for functions to call; importing torch takes each of them seconds, once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, count: int = LARGEST) -> None:
         context = mp.get_context("spawn")
-        pipes = [context.Pipe() for _ in range(LARGEST)]
+        pipes = [context.Pipe() for _ in range(count)]
         self._ends = [end for end, _ in pipes]
         self._processes = [
-            context.Process(target=_serve, args=(rank, folder / "store", end), daemon=True)
+            context.Process(target=_serve, args=(rank, count, folder / "store", end), daemon=True)
             for rank, (_, end) in enumerate(pipes)
         ]
         for process in self._processes:
@@ -57,16 +57,16 @@ class Processes:
             process.join()
 
 
-def _serve(rank: int, store: Path, end: Connection) -> None:
+def _serve(rank: int, count: int, store: Path, end: Connection) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
         init_method=f"file://{store}",
         rank=rank,
-        world_size=LARGEST,
+        world_size=count,
         timeout=timedelta(seconds=60),
     )
-    groups = {size: dist.new_group(list(range(size))) for size in range(1, LARGEST + 1)}
+    groups = {size: dist.new_group(list(range(size))) for size in range(1, count + 1)}
     while True:
         function, size, args = pickle.loads(end.recv_bytes())
         try:

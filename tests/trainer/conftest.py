@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from simclr_ext.trainer.config import ModelConfig, OptimConfig, TrainConfig
+from tests.distributed.processes import Processes
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +68,19 @@ def write_checkpoint(tmp_path: Path, write_npz: Callable[..., Path]) -> Callable
         return path
 
     return write
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[Any]]]:
+    """Return a function that calls function(rank, group, *args) on both of two ranks."""
+    processes = Processes(tmp_path_factory.mktemp("two"), 2)
+    yield processes.run
+    processes.close()
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[Any]]]:
+    """Return the same of three ranks."""
+    processes = Processes(tmp_path_factory.mktemp("three"), 3)
+    yield processes.run
+    processes.close()

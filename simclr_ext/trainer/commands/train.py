@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from simclr_ext.options.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    JobError,
+    PeerError,
     StorageError,
     WorkerError,
 )
@@ -24,22 +26,30 @@ from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
 from simclr_ext.trainer.data import CUSTOM, Dataset, absolute_data, open_data
 from simclr_ext.trainer.data.verify import check_readable
+from simclr_ext.trainer.job import Job, joined, lost_processes
 from simclr_ext.trainer.model.checkpoint import Checkpoint
 from simclr_ext.trainer.model.initial import initial_model, initialize
 from simclr_ext.trainer.model.simclr import build_model
 from simclr_ext.trainer.model.weights import absolute
 from simclr_ext.trainer.probes.comparison import compare
+from simclr_ext.trainer.probes.scores import Scores
 from simclr_ext.trainer.progress import say
+from simclr_ext.trainer.torchrun import RunMemory
 from simclr_ext.trainer.training.callbacks import Callback
 from simclr_ext.trainer.training.loggers import build_loggers
 from simclr_ext.trainer.training.loop import pretrain
-from simclr_ext.trainer.training.preflight import check_loss, check_model
+from simclr_ext.trainer.training.preflight import (
+    check_loss,
+    check_model,
+    check_same,
+    check_share,
+)
 from simclr_ext.trainer.training.process import freed_memory_kept, stop_request
 from simclr_ext.trainer.training.recorder import Recorder
 from simclr_ext.trainer.training.reschedule import reschedule
 from simclr_ext.trainer.training.result import TrainResult
 from simclr_ext.trainer.training.run_folder import RunFolder
-from simclr_ext.trainer.training.state import Training
+from simclr_ext.trainer.training.state import Epoch, Training
 from simclr_ext.trainer.views.batches import Source, build_source, lost_workers
 from simclr_ext.trainer.views.custom import MakeViews
 
@@ -52,25 +62,60 @@ def run_train(
     data: object = None,
 ) -> TrainResult:
     """Train, evaluate and write the run folder; see `simclr_ext.trainer.train`."""
+    with joined() as job:
+        memory = RunMemory()
+        if (before := job.on_first(memory.folder)) is not None:
+            say(f"restarted by torchrun: {before} is resumed")
+            return _resume(job, before, {}, None, callbacks, encoder, augment, data)
+        return _start(job, memory, options, callbacks, encoder, augment, data)
+
+
+def _start(
+    job: Job,
+    memory: RunMemory,
+    options: TrainConfig,
+    callbacks: Sequence[Callback],
+    encoder: nn.Module | None,
+    augment: MakeViews | None,
+    data: object,
+) -> TrainResult:
     options = _with_own(options, encoder, augment, data)
-    callbacks = [*build_loggers(options.monitor.loggers), *callbacks]
-    folder = RunFolder.choose(options)  # first, so that a folder in use is refused at once
-    with threads(options.threads) as count, freed_memory_kept():
-        # The file must repeat the run exactly, but not in this run's folder.
-        init = options.init and absolute(options.init)
-        options = dataclasses.replace(options, out=None, init=init, threads=count)
-        config, images = _open(options, data)
-        source = build_source(images, config, augment)
-        model = build_model(config, encoder)
-        if config.init is not None:
-            say(str(initialize(model, config)))
-        model.to(config.device)
-        check_model(model, config)
-        training = Training.start(model, config)
-        with folder.created():
+    folder = job.on_first(
+        lambda: RunFolder.choose(options)
+    )  # so that one in use is refused at once
+    job.use(options.device)
+    if options.download:  # not by all processes at once
+        job.on_first(lambda: bool(_open(options, data)))
+    with ExitStack() as held:
+        with job.agreement():
+            callbacks = _with_loggers(job, options, callbacks)
+            count = held.enter_context(threads(options.threads))
+            held.enter_context(freed_memory_kept())
+            # The file must repeat the run exactly, but not in this run's folder.
+            init = options.init and absolute(options.init)
+            options = dataclasses.replace(options, out=None, init=init, threads=count)
+            config, images = _open(options, data)
+            check_share(config, job)
+            source = build_source(images, config, augment, job)
+            model = build_model(config, encoder)
+            if config.init is not None:
+                say(str(initialize(model, config)))
+        check_same(config, images, job)
+        job.copy_weights(model)
+        with job.agreement():
+            model.to(config.device)
+            check_model(model, config)
+            training = Training.start(model, config)
+
+        def create() -> RunFolder:
+            held.enter_context(folder.created())
             folder.start(training, config, source.images)
             folder.write_images(images)
-            return _train(folder, config, images, source, training, callbacks, encoder)
+            memory.keep(folder.path)
+            return folder
+
+        folder = job.on_first(create)
+        return _train(job, folder, config, images, source, training, callbacks, encoder)
 
 
 def run_resume(
@@ -93,23 +138,70 @@ def run_resume(
         augment: As for `simclr_ext.trainer.resume`.
         data: As for `simclr_ext.trainer.resume`.
     """
+    with joined() as job:
+        return _resume(job, path, changes, rewarm, callbacks, encoder, augment, data)
+
+
+def _resume(
+    job: Job,
+    path: str | Path,
+    changes: Mapping[str, Any],
+    rewarm: float | None,
+    callbacks: Sequence[Callback],
+    encoder: nn.Module | None,
+    augment: MakeViews | None,
+    data: object,
+) -> TrainResult:
     folder = RunFolder(Path(path).expanduser())
-    with folder.opened(encoder) as checkpoint:
-        options = _changed(checkpoint.config, changes)
-        callbacks = [*build_loggers(options.monitor.loggers), *callbacks]
-        with threads(options.threads) as count, freed_memory_kept():
+    with ExitStack() as held:
+        checkpoint = _opened(job, folder, encoder, held)
+        with job.agreement():
+            options = _changed(checkpoint.config, changes)
+            callbacks = _with_loggers(job, options, callbacks)
+            count = held.enter_context(threads(options.threads))
+            held.enter_context(freed_memory_kept())
+        job.use(options.device)
+        with job.agreement():
             config, images = _open(dataclasses.replace(options, threads=count), data)
-            source = build_source(images, config, augment)
+            check_share(config, job)
+            source = build_source(images, config, augment, job)
             training = Training.start(checkpoint.model.to(config.device), config)
             _restore(training, checkpoint, folder, source, config)
             before = training.rewarm
             training.rewarm = reschedule(training, checkpoint.config, config, source.steps, rewarm)
-            changed = config != checkpoint.config or training.rewarm != before
-            if changed:  # the checkpoint first: a resume reads it alone
+        check_same(config, images, job)
+
+        def change() -> None:
+            if config != checkpoint.config or training.rewarm != before:
+                # The checkpoint first: a resume reads it alone.
                 folder.save(training, config, source.images)
                 folder.write_config(config)
                 folder.write_images(images)
-            return _train(folder, config, images, source, training, callbacks, encoder)
+
+        job.on_first(change)
+        return _train(job, folder, config, images, source, training, callbacks, encoder)
+
+
+def _opened(job: Job, folder: RunFolder, encoder: nn.Module | None, held: ExitStack) -> Checkpoint:
+    """Return the last checkpoint on all processes; the first one alone reads the run folder."""
+    read: list[Checkpoint] = []
+
+    def open_folder() -> tuple[ResolvedConfig, int, dict[str, Any] | None]:
+        read.append(held.enter_context(folder.opened(encoder)))
+        return read[0].config, read[0].epoch, read[0].training
+
+    config, epoch, training = job.on_first(open_folder)
+    with job.agreement():
+        model = read[0].model if read else build_model(config, encoder).eval()
+    job.copy_weights(model)
+    return Checkpoint(model, config, epoch, training)
+
+
+def _with_loggers(
+    job: Job, options: TrainConfig, callbacks: Sequence[Callback]
+) -> Sequence[Callback]:
+    """Return the loggers and the callbacks; none but on the first process."""
+    return [*build_loggers(options.monitor.loggers), *callbacks] if job.is_first else ()
 
 
 def _with_own(
@@ -206,6 +298,7 @@ def _restore(
 
 
 def _train(
+    job: Job,
     folder: RunFolder,
     config: ResolvedConfig,
     data: Dataset,
@@ -215,11 +308,9 @@ def _train(
     encoder: nn.Module | None,
 ) -> TrainResult:
     say(data.summary)
-    with _resumable(folder), closing(Recorder(folder, config, data, source, callbacks)) as recorder:
-        recorder.start(training)
-        with stop_request() as stop, _saved_if_broken(folder, training, config, source):
-            for _ in pretrain(training, source, config):
-                recorder.after_step(training, stop)
+    recorder = Recorder(folder, config, data, source, callbacks, job)
+
+    def evaluate() -> tuple[tuple[Epoch, ...], dict[str, Scores]]:
         recorder.after_training(training)
         initial = functools.partial(initial_model, config, folder.path, encoder)
         scores = {}
@@ -228,18 +319,33 @@ def _train(
         result = recorder.after_evaluation(training, scores)
         if config.evaluate:
             recorder.draw_map(training)
-    return result
+        return result.epochs, result.scores
+
+    with _resumable(folder), closing(recorder):
+        job.on_first(lambda: recorder.start(training))
+        with (
+            stop_request(patient=job.size > 1) as stop,
+            _saved_if_broken(job, folder, training, config, source),
+        ):
+            for _ in pretrain(training, source, config, job=job):
+                recorder.after_step(training, stop)
+        epochs, scores = job.on_first(evaluate)
+    return TrainResult(folder.path, config, training.model.eval(), epochs, scores)
 
 
 @contextmanager
 def _saved_if_broken(
-    folder: RunFolder, training: Training, config: ResolvedConfig, source: Source
+    job: Job, folder: RunFolder, training: Training, config: ResolvedConfig, source: Source
 ) -> Iterator[None]:
     """Save the state if an image is broken, and say how to resume."""
     try:
         yield
-    except DataError as error:
-        folder.save(training, config, source.images)
+    except (DataError, PeerError) as error:
+        if isinstance(error, PeerError) and not issubclass(error.kind, DataError):
+            raise
+        job.on_first(lambda: folder.save(training, config, source.images))
+        if isinstance(error, PeerError):
+            raise
         raise DataError(
             f"{error}; saved after step {training.step}: repair the file, or leave out broken ones "
             f"by --images.on_broken skip; then resume: simclr-ext train --resume {folder.path}"
@@ -248,10 +354,12 @@ def _saved_if_broken(
 
 @contextmanager
 def _resumable(folder: RunFolder) -> Iterator[None]:
-    """Add the command that resumes the run to an error of the disk or of a worker."""
+    """Add the command that resumes the run to an error of the disk, a worker or another process."""
     try:
-        with lost_workers():
+        with lost_workers(), lost_processes():
             yield
-    except (StorageError, WorkerError) as error:
+    except PeerError:
+        raise
+    except (JobError, StorageError, WorkerError) as error:
         again = f"simclr-ext train --resume {folder.path}"
         raise type(error)(f"{error}; then resume: {again}") from error

@@ -37,6 +37,8 @@ class ModelConfig:
         projection_dim: Dimension of z; not for "none".
         projection_batch_norm: Whether a batch norm follows every linear layer of the head, as in
             the authors' code; the last one has no bias.
+        sync_batch_norm: Whether batch norms of a run in several processes use the statistics of
+            all their images, as in the paper, or each those of its own.
     """
 
     encoder: str = "small"
@@ -51,6 +53,7 @@ class ModelConfig:
     projection_hidden: int | None = None
     projection_dim: int = 128
     projection_batch_norm: bool = False
+    sync_batch_norm: bool = True
 
     def __post_init__(self) -> None:
         check_types(self, "model.")

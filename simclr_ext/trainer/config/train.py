@@ -52,9 +52,10 @@ class TrainConfig:
             below which a ResNet has nothing left to pool, and at most 224, the paper's for
             ImageNet; 224 if the images have different sizes.
         epochs: Passes over the training images.
-        batch_size: N, images per step; the loss sees 2N views.
-        micro_batch: Images that the encoder takes at a time; the loss still sees all 2N views. A
-            divisor of the batch size; null: all. Costs one more forward pass; see docs/trainer.md.
+        batch_size: N, images per step, of all processes together; the loss sees 2N views.
+        micro_batch: Images that the encoder takes at a time, of all processes together; the loss
+            still sees all 2N views. A divisor of the batch size; null: all. Costs one more forward
+            pass; see docs/trainer.md.
         temperature: T of NT-Xent. The paper: 0.5 for CIFAR-10, 0.1 for ImageNet.
         precision: Precision of the network: "fp32", or mixed with "bf16" or "fp16". Weights, the
             loss and its gradient are float32.
@@ -66,7 +67,8 @@ class TrainConfig:
         seed: Seed of the weights, the batches, the views and the evaluation's draws.
         threads: CPU threads of PyTorch, at most one per processor; null: PyTorch's own choice.
             Results are bit-identical only between runs with the same number of threads.
-        device: PyTorch device, such as "cpu" or "cuda".
+        device: PyTorch device, such as "cpu" or "cuda", which is the GPU of LOCAL_RANK if there are
+            several processes.
         images: How images are read and split.
         augment: Augmentation, which makes the views.
         model: Encoder and projection head.

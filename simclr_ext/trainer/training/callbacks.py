@@ -19,7 +19,8 @@ class Callback:
 
     `training.stop = True` ends the training after this step: the state is saved, and the evaluation
     follows as at the end of the run. Changes of the weights or of the optimizer take effect; an
-    error in a callback ends the run like any other error.
+    error in a callback ends the run like any other error. Of several processes that train together,
+    the first one alone calls them; there they must not change weights.
 
     Example:
         >>> class EarlyStop(Callback):

@@ -13,7 +13,7 @@ treats images independently. Batch norm does not: its statistics are those of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,7 @@ def two_pass(
     *,
     micro_batch: int,
     model: nn.Module,
+    no_sync: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> tuple[Tensor, Tensor]:
     """Add the gradients of a batch to the parameters', keeping the activations of one chunk.
 
@@ -70,6 +71,8 @@ def two_pass(
         scaler: As for `one_pass`.
         micro_batch: Images of a chunk.
         model: The network, whose buffers the first pass must not change.
+        no_sync: Keeps gradients from being averaged over processes, which is done with the last
+            chunk's.
 
     Returns:
         As `one_pass`.
@@ -82,7 +85,8 @@ def two_pass(
     dz0, dz1 = torch.autograd.grad(scaler.scale(loss), (z0, z1))
     gradients = zip(torch.split(dz0, micro_batch), torch.split(dz1, micro_batch), strict=True)
     for index, (chunk, gradient) in enumerate(zip(chunks, gradients, strict=True)):
-        torch.autograd.backward(forward(chunk, index), torch.cat(gradient))
+        with no_sync() if index + 1 < len(chunks) else nullcontext():
+            torch.autograd.backward(forward(chunk, index), torch.cat(gradient))
     return loss.detach(), torch.cat([z0, z1]).detach()
 
 

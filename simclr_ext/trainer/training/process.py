@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from simclr_ext.trainer.job import SIGNALS
+
 # Parameters of mallopt, from malloc.h, with glibc's defaults; -1: freed memory is never returned.
 _TRIM_THRESHOLD, _DEFAULT_TRIM = -1, 128 * 1024
 _MMAP_THRESHOLD, _DEFAULT_MMAP = -3, 128 * 1024
@@ -30,8 +31,12 @@ class StopRequest:
 
 
 @contextmanager
-def stop_request() -> Iterator[StopRequest]:
+def stop_request(patient: bool = False) -> Iterator[StopRequest]:
     """Catch the first SIGINT, SIGTERM or SIGHUP; a second one interrupts at once.
+
+    Args:
+        patient: Whether further ones change nothing: torchrun passes a signal on to its processes,
+            which may have it from the scheduler already, and kills them if they take too long.
 
     Signals can be caught only in the main thread; in another one, nothing changes. SIGHUP stays
     ignored if it was ignored before, as under `nohup`.
@@ -39,16 +44,17 @@ def stop_request() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def remember(number: int, frame: FrameType | None) -> None:
-        if request.signal is not None:
+        if request.signal is None:
+            request.signal = number
+        elif not patient:
             raise KeyboardInterrupt
-        request.signal = number
 
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
     before = {
         number: signal.signal(number, remember)
-        for number in _SIGNALS
+        for number in SIGNALS
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
     }
     try:

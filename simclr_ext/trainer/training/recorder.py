@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from simclr_ext.options.errors import TrainingInterrupted
 from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.data import Dataset
+from simclr_ext.trainer.job import Job
 from simclr_ext.trainer.probes.features import encode
 from simclr_ext.trainer.probes.optional import left_out
 from simclr_ext.trainer.probes.scores import Scores
@@ -31,12 +32,15 @@ _PAIRS = 10  # pairs of views that are drawn
 class Recorder:
     """Measures and saves what is due after a step, draws the pictures, shows the progress.
 
+    With several processes, all call `after_step` and `close`, and the first one the others.
+
     Args:
         folder: The run folder, which exists.
         config: The run; its `monitor` sets what is due and when.
         data: The images, for the accuracy on held-out ones and the map.
         source: Batches and views of the run.
         callbacks: Called in this order; the loggers are among them.
+        job: The processes of the run; None: this one alone.
     """
 
     def __init__(
@@ -46,8 +50,10 @@ class Recorder:
         data: Dataset,
         source: Source,
         callbacks: Sequence[Callback] = (),
+        job: Job | None = None,
     ) -> None:
         self._callbacks = callbacks
+        self._job = job or Job()
         self._folder, self._config, self._data, self._source = folder, config, data, source
         self._held_out: HeldOut | None = None
         self._started = ExitStack()
@@ -74,9 +80,23 @@ class Recorder:
         """Record everything that is due after a step.
 
         Raises:
-            TrainingInterrupted: A signal has arrived; the state is saved.
+            TrainingInterrupted: A signal has arrived, at any process; the state is saved.
         """
         epoch_ended = training.step % self._source.steps == 0
+        with self._job.agreement():
+            if self._job.is_first:
+                self._record(training, epoch_ended)
+        signal, training.stop = self._agree_to_stop(stop, training)
+        if signal or training.stop or self._checkpoint_is_due(training, epoch_ended):
+            self._job.on_first(lambda: self._save(training))
+        if signal:
+            raise TrainingInterrupted(
+                f"saved after step {training.step}; to resume: simclr-ext train --resume "
+                f"{self._folder.path}",
+                signal,
+            )
+
+    def _record(self, training: Training, epoch_ended: bool) -> None:
         if epoch_ended:
             self._after_epoch(training)
         self._progress.advance(training)
@@ -84,16 +104,15 @@ class Recorder:
             callback.on_step(training)
             if epoch_ended:
                 callback.on_epoch(training)
-        ends = stop.signal is not None or training.stop
-        if ends or self._checkpoint_is_due(training, epoch_ended):
-            self._folder.save(training, self._config, self._source.images)
-            self._announce("checkpoint.pt", training)
-        if stop.signal is not None:
-            raise TrainingInterrupted(
-                f"saved after step {training.step}; to resume: simclr-ext train --resume "
-                f"{self._folder.path}",
-                stop.signal,
-            )
+
+    def _agree_to_stop(self, stop: StopRequest, training: Training) -> tuple[int, bool]:
+        """Return the signal that has arrived at any process, or 0, and whether training ends."""
+        signal, ends = self._job.largest(stop.signal or 0, training.stop)
+        return signal, bool(ends)
+
+    def _save(self, training: Training) -> None:
+        self._folder.save(training, self._config, self._source.images)
+        self._announce("checkpoint.pt", training)
 
     def _after_epoch(self, training: Training) -> None:
         config, monitor, done = self._config, self._config.monitor, len(training.epochs)
@@ -150,10 +169,11 @@ class Recorder:
 
     def _draw_pairs(self) -> None:
         """Draw images of the first batch, and two views of each."""
-        batch = next(iter(self._source.batches(0)))[:_PAIRS]
+        batch = next(iter(self._source.batches(0)))[: len(self._source.share)]
         views = self._source.views(batch, derive_seed(self._config.seed, Stream.VIEWS))
+        shown = [images[:_PAIRS] for images in (batch[:, 0], *views.chunk(2))]
         with left_out("pairs.png"):
-            plot_pairs(self._folder.path / "pairs.png", batch[:, 0], *views.chunk(2))
+            plot_pairs(self._folder.path / "pairs.png", *shown)
 
     def _show(self, name: str, step: int) -> None:
         """Tell the callbacks of a picture, if it could be drawn."""

@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 
 from simclr_ext.options.errors import ConfigError
 from simclr_ext.trainer.config import AugmentConfig
+from simclr_ext.trainer.job import Share
 from simclr_ext.trainer.views.image_ops import (
     adjust_brightness_,
     adjust_contrast_,
@@ -67,7 +68,7 @@ class Augment:
         # The paper's 10 % of the side, made odd, and at least 3 pixels: 1 would not blur.
         self.blur_radius = max(1, size // 20)
 
-    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Generator, share: Share | None = None) -> Tensor:
         """Return a view of each image.
 
         Args:
@@ -75,11 +76,15 @@ class Augment:
                 grayscale change color images only, C = 3.
             generator: Source of every random number. A generator on the CPU gives the same views
                 for every device, and needs no synchronization with it.
+            share: Which images these are of those for which parameters are drawn; None: all.
 
         Returns:
             Views, [B, C, size, size], float32 in [0, 1], on the images' device.
         """
-        drawn = draw_parameters(self.config, images.shape, generator).cpu()
+        shape = images.shape if share is None else (share.of, *images.shape[1:])
+        drawn = draw_parameters(self.config, shape, generator).cpu()
+        if share is not None:
+            drawn = drawn.part(share.rows)
         views = images.new_empty(*images.shape[:2], self.size, self.size, dtype=torch.float32)
         # Dispatch is faster in inference mode; `views` is made outside of it, because a backward
         # pass may save it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from torch.utils.data import Dataset as TorchDataset
 from simclr_ext.options.errors import DataError, WorkerError
 from simclr_ext.trainer.config import AugmentConfig, ResolvedConfig
 from simclr_ext.trainer.data import Dataset, Images, LazyImages
-from simclr_ext.trainer.seeds import Stream, derive_seed, generator
+from simclr_ext.trainer.job import SIGNALS, Job
+from simclr_ext.trainer.seeds import Stream, another, derive_seed, generator
 from simclr_ext.trainer.views.augment import Augment
 from simclr_ext.trainer.views.crops import crop_files, crop_picture
 from simclr_ext.trainer.views.custom import MakeViews, check_given, check_views
@@ -26,28 +28,35 @@ class Source(ABC):
     """Batches of an epoch, and views of a batch.
 
     A batch is [N, 2, C, H, W] uint8, on the device: for each of N images, the inputs of its first
-    and second view, which are the image itself, twice, or two crops of it.
+    and second view, which are the image itself, twice, or two crops of it. Of a job of several
+    processes, each takes its share of every batch, or of every chunk of a batch if the encoder
+    takes one at a time: together they see the images, and the views, that one process would see.
 
     Args:
         images: Number of training images.
         config: The run, resolved.
         augment: Makes a view of each image.
+        job: The processes; None: this one alone.
 
     Attributes:
         images: Number of training images.
+        share: This process's part of a chunk.
         steps: Batches of an epoch; an incomplete batch is dropped, because NT-Xent depends on N.
 
     Raises:
         DataError: The batch size exceeds the number of images.
     """
 
-    def __init__(self, images: int, config: ResolvedConfig, augment: MakeViews) -> None:
+    def __init__(
+        self, images: int, config: ResolvedConfig, augment: MakeViews, job: Job | None = None
+    ) -> None:
         if config.batch_size > images:  # otherwise no batch, and silently no training
             raise DataError(
                 f"batch_size must be at most the {images} training images, got {config.batch_size}"
             )
         self.images = images
         self.steps = images // config.batch_size
+        self.share = (job or Job()).share(config.micro_batch or config.batch_size)
         self._config = config
         self._augment = augment
 
@@ -58,23 +67,41 @@ class Source(ABC):
     def views(self, batch: Tensor, seed: int) -> Tensor:
         """Return two views of every image of a batch or a part of it, [2n, C, side, side].
 
-        Values are in [0, 1]. The first views come first; equal seeds give equal views.
+        Values are in [0, 1]. The first views come first; equal seeds give equal views. With several
+        processes, `batch` is this one's share of a chunk.
         """
         random = generator(seed, batch.device)
-        return torch.cat([self._augment(images, random) for images in batch.unbind(dim=1)])
+        return torch.cat([self._view(images, random) for images in batch.unbind(dim=1)])
+
+    def _view(self, images: Tensor, random: Generator) -> Tensor:
+        """Return a view of each image."""
+        if len(self.share) == self.share.of:
+            return self._augment(images, random)
+        if isinstance(self._augment, Augment):
+            return self._augment(images, random, self.share)
+        # Only the user's function knows what it would draw for the images before these.
+        return self._augment(images, another(random, self.share.begin))
 
     def _order(self, epoch: int) -> Tensor:
-        config = self._config
-        return epoch_order(self.images, config.batch_size, config.seed, epoch)
+        """Return the rows of this process's images in an epoch's batches, [steps, n]."""
+        config, share = self._config, self.share
+        order = epoch_order(self.images, config.batch_size, config.seed, epoch)
+        return order.view(self.steps, -1, share.of)[..., share.rows].flatten(1)
 
 
-def build_source(data: Dataset, config: ResolvedConfig, augment: MakeViews | None = None) -> Source:
+def build_source(
+    data: Dataset,
+    config: ResolvedConfig,
+    augment: MakeViews | None = None,
+    job: Job | None = None,
+) -> Source:
     """Return the source of a run; the configuration must be resolved.
 
     Args:
         data: The images.
         config: The run, resolved.
         augment: The user's own augmentation, which is checked; None: there is none.
+        job: As for `Source`.
 
     Raises:
         ConfigError: `augment` is not an augmentation, or the run has another.
@@ -85,9 +112,9 @@ def build_source(data: Dataset, config: ResolvedConfig, augment: MakeViews | Non
     images = data.train.images
     source: Source
     if isinstance(images, Tensor):
-        source = MemorySource(images, config, augment)
+        source = MemorySource(images, config, augment, job)
     else:
-        source = FileSource(images, config, augment)
+        source = FileSource(images, config, augment, job)
     if augment is not None:
         check_views(augment, next(iter(source.batches(0)))[:2, 0], config)
     return source
@@ -100,12 +127,18 @@ class MemorySource(Source):
         images: [n, C, H, W] uint8.
         config: The run, resolved.
         augment: As for `Source`; None: the run's augmentation.
+        job: As for `Source`.
     """
 
     def __init__(
-        self, images: Tensor, config: ResolvedConfig, augment: MakeViews | None = None
+        self,
+        images: Tensor,
+        config: ResolvedConfig,
+        augment: MakeViews | None = None,
+        job: Job | None = None,
     ) -> None:
-        super().__init__(len(images), config, augment or Augment(config.augment, config.side))
+        augment = augment or Augment(config.augment, config.side)
+        super().__init__(len(images), config, augment, job)
         self._pixels = images.to(config.device)
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
@@ -128,25 +161,32 @@ class FileSource(Source):
         files: The files.
         config: The run, resolved.
         augment: As for `Source`, of the crops; None: the run's augmentation.
+        job: As for `Source`.
     """
 
     def __init__(
-        self, files: LazyImages, config: ResolvedConfig, augment: MakeViews | None = None
+        self,
+        files: LazyImages,
+        config: ResolvedConfig,
+        augment: MakeViews | None = None,
+        job: Job | None = None,
     ) -> None:
         uncropped = dataclasses.replace(config.augment, crop_probability=0.0)
-        super().__init__(len(files), config, augment or Augment(uncropped, config.side))
+        augment = augment or Augment(uncropped, config.side)
+        super().__init__(len(files), config, augment, job)
         self._files = files
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Tensor]:
         """Yield batches; see `Source`."""
-        config = self._config
+        config, order = self._config, self._order(epoch)
         crops = _CropPairs(self._files, config.augment, config.side, config.seed, epoch)
         loader: DataLoader[Tensor | DataError] = DataLoader(
             crops,
-            config.batch_size,
-            sampler=self._order(epoch)[skip:].flatten().tolist(),
+            order.shape[1],
+            sampler=order[skip:].flatten().tolist(),
             num_workers=config.workers,
             collate_fn=_collate,
+            worker_init_fn=_ignore_signals,
             pin_memory=torch.device(config.device).type == "cuda",
             generator=generator(0),  # otherwise the loader draws from the global random state
         )
@@ -180,6 +220,15 @@ class _CropPairs(TorchDataset["Tensor | DataError"]):
         except DataError as error:
             return DataError(str(error))  # without its cause, which may not be picklable
         return torch.stack(crops)
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leave signals to the process that trains, which finishes its step before it ends a worker.
+
+    A terminal and torchrun send them to all processes of a group.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _collate(crops: list[Tensor | DataError]) -> Tensor | DataError:

@@ -50,6 +50,11 @@ class ViewParameters:
         """Return the parameters on the CPU."""
         return ViewParameters(**{f.name: getattr(self, f.name).cpu() for f in fields(self)})
 
+    def part(self, rows: slice) -> ViewParameters:
+        """Return the parameters of some of the views."""
+        parts = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "factors"}
+        return ViewParameters(**parts, factors=self.factors[:, rows])
+
 
 def draw_parameters(
     config: AugmentConfig, shape: tuple[int, ...], generator: Generator

@@ -68,8 +68,8 @@ config = TrainConfig.from_dict(yaml.safe_load(sys.argv[1]))
 place, step = sys.argv[2], int(sys.argv[3])
 pretrain = command.pretrain
 
-def steps(training, *rest):
-    for state in pretrain(training, *rest):
+def steps(training, *rest, **options):
+    for state in pretrain(training, *rest, **options):
         if state.step == step:
             if place == "step":
                 die()
@@ -147,8 +147,8 @@ from simclr_ext.trainer.commands import train as command
 
 pretrain = command.pretrain
 
-def steps(training, *rest):
-    for state in pretrain(training, *rest):
+def steps(training, *rest, **options):
+    for state in pretrain(training, *rest, **options):
         if state.step == 5:
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
         yield state
@@ -178,8 +178,8 @@ def test_a_run_that_filled_the_disk_is_resumed_when_there_is_space(
 def interrupt_after(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pretrain = train_command.pretrain
 
-    def steps(*arguments: Any) -> Iterator[Training]:
-        for state in pretrain(*arguments):
+    def steps(*arguments: Any, **options: Any) -> Iterator[Training]:
+        for state in pretrain(*arguments, **options):
             if state.step == step:
                 os.kill(os.getpid(), number)
             yield state
