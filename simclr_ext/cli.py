@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
@@ -161,9 +162,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             args = parser.parse_args(arguments)
             if args.command == "doctor":
                 return _doctor()
-            options = parser.instantiate(args)[args.command]
+            run = _prepared(args.command, parser.instantiate(args)[args.command], given)
             reports = True
-            result = _run(args.command, options, given)
+            result = run()
         return getattr(result, "exit_code", 0)
     except PeerError:
         _let_another_report()
@@ -203,7 +204,8 @@ def _let_another_report() -> None:
     time.sleep(_REPORTING)
 
 
-def _run(name: str, parsed: Namespace, given: Collection[str]) -> object:
+def _prepared(name: str, parsed: Namespace, given: Collection[str]) -> Callable[[], object]:
+    """Return the function that runs a command and shows its result, with checked options."""
     (command,) = (command for command in COMMANDS if command.name == name)
     options = dict(vars(parsed))
     for option in ("config", "preset"):  # the parser has put their values into the other options
@@ -214,19 +216,18 @@ def _run(name: str, parsed: Namespace, given: Collection[str]) -> object:
             name.rpartition(".")[2]: operator.attrgetter(name)(parsed)
             for name in _resume_changes(given)
         }
-        return resume(folder, **changes, callbacks=[_Show()])
+        return partial(resume, folder, **changes, callbacks=[_Show()])
     if options.pop("rewarm", None) is not None:
         raise ConfigError("--rewarm is an option of a resumed run: it needs --resume FOLDER")
     config = command.config(**options)
     if isinstance(config, TrainConfig):
-        return command.run(config, callbacks=[_Show()])
-    result = command.run(config)
-    _show(result)
-    return result
+        return partial(command.run, config, callbacks=[_Show()])
+    return lambda: _show(command.run(config))
 
 
-def _show(result: object) -> None:
+def _show(result: object) -> object:
     print(result, flush=True)
+    return result
 
 
 class _Show(Callback):

@@ -44,7 +44,7 @@ OPTIMIZERS = {
 }
 # Rates at which rounding to float32 does not grow within 20 steps: at those above, one process in
 # float32 differs by 1e-5 to 1e-2 from itself in float64.
-LOW_RATES = {"lars": 0.0005, "sgd": 0.0002, "adamw": 1e-4}
+LOW_RATES = {"lars": 0.0025, "sgd": 0.0002, "adamw": 1e-4}
 
 
 class Wide(SimCLR):
@@ -124,7 +124,9 @@ def assert_same(found: list[Trained], truth: Trained, loss: float, weight: float
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_20_steps_are_those_of_one_process(optimizer: str, two: Run) -> None:
-    config = dataclasses.replace(CONFIG, optim=OPTIMIZERS[optimizer], model=NO_BIAS)
+    config = dataclasses.replace(CONFIG, optim=OPTIMIZERS[optimizer])
+    if optimizer == "adamw":
+        config = dataclasses.replace(config, model=NO_BIAS)
     truth = alone(config, wide=True)
     assert len(truth.losses) == 20
     assert truth.losses[-1] < truth.losses[0] - 0.1  # it has learned something
