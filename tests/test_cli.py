@@ -196,7 +196,8 @@ def test_help_comes_from_the_dataclasses(capsys: pytest.CaptureFixture[str]) -> 
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "--augment.blur_probability" not in text
-    assert "N, images per step; the loss sees 2N views. (type: int, default: 256)" in text
+    expected = "N, images per step, of all processes together; the loss sees 2N views. (type: int, "
+    assert f"{expected}default: 256)" in text
 
 
 @pytest.mark.parametrize("command", ["train", "demo"])

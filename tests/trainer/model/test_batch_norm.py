@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from simclr_ext.options.errors import ConfigError
@@ -21,24 +22,13 @@ class Own(nn.BatchNorm2d):
         return 2 * super().forward(input)
 
 
-class Activated(nn.BatchNorm2d):
-    """As timm's BatchNormAct2d: its forward pass has the activation in it."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.drop, self.act = nn.Identity(), nn.ReLU()
-
-    def forward(self, input: Tensor) -> Tensor:
-        return self.act(self.drop(super().forward(input)))
-
-
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "2d": lambda: nn.BatchNorm2d(3),
     "1d": lambda: nn.BatchNorm1d(3),
     "no weights": lambda: nn.BatchNorm2d(3, affine=False),
     "cumulative": lambda: nn.BatchNorm2d(3, momentum=None),
     "not tracked": lambda: nn.BatchNorm2d(3, track_running_stats=False),
-    "with activation": lambda: Activated(3),
+    "with activation": lambda: BatchNormAct2d(3),
 }
 
 
