@@ -31,7 +31,7 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # end a run after the current step
 _LONGEST = timedelta(days=1)  # that the others wait for the first process
 # In the errors of collectives whose other side is gone: gloo's, and NCCL's.
-_LOST = ("gloo", "Connection closed", "Connection reset", "NCCL", "ncclRemoteError")
+_LOST = ("Connection closed", "Connection reset", "Broken pipe", "Timed out", "ncclRemoteError")
 
 
 @dataclass(frozen=True)

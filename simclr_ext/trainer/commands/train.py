@@ -80,9 +80,8 @@ def _start(
     data: object,
 ) -> TrainResult:
     options = _with_own(options, encoder, augment, data)
-    folder = job.on_first(
-        lambda: RunFolder.choose(options)
-    )  # so that one in use is refused at once
+    # First, so that a folder in use is refused at once.
+    folder = job.on_first(lambda: RunFolder.choose(options))
     job.use(options.device)
     if options.download:  # not by all processes at once
         job.on_first(lambda: bool(_open(options, data)))
