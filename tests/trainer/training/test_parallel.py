@@ -1,6 +1,7 @@
 """A run in several processes is the run of one process, and of any other number of them."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,13 @@ def test_20_steps_are_those_of_one_process(optimizer: str, two: Run) -> None:
     optim = dataclasses.replace(config.optim, learning_rate=LOW_RATES[optimizer])
     config = dataclasses.replace(config, optim=optim)
     assert_same(two(on_a_rank, 2, config, {}), alone(config), 1e-6, 1e-5)
+
+
+def test_the_same_processes_give_the_same_bits(three: Run) -> None:
+    first, again = (three(on_a_rank, 3, CONFIG, {"steps": 8}) for _ in range(2))
+    for one, other in itertools.product(first, again):
+        assert one.losses == other.losses
+        assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
 
 
 @pytest.mark.parametrize(
