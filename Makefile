@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile 
 CPP := $(sort $(shell find csrc examples/cpp tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
-.PHONY: demo test test-fast test-cpp extras cuda compat lint format lock bench bench-full generated docs sanitize \
+.PHONY: demo test test-fast test-cpp test-arm extras cuda compat lint format lock bench bench-full generated docs sanitize \
 	mutants clean
 
 demo: $(READY)
@@ -39,6 +39,11 @@ sanitize: $(READY)
 	$(BIN)/cmake -S . -B build/sanitize $(CMAKE_ARGS) -DSIMCLR_SANITIZE=ON
 	$(BIN)/cmake --build build/sanitize --parallel 2
 	$(BIN)/ctest --test-dir build/sanitize --parallel 2 --output-on-failure
+
+# The C++ library and its unit tests compiled for 64-bit Arm and run in an emulator. Needs Debian's
+# g++-aarch64-linux-gnu and qemu-user.
+test-arm: $(READY)
+	$(BIN)/python tests/arm.py
 
 # Plants faults in the kernels, one at a time, and checks that the tests find each; those of a change
 # alone: python -m tests.mutants --changed REVISION; those never run: --new
