@@ -128,7 +128,7 @@ def describe(match: re.Match[str], resources: str, body: str, arch: str) -> Kern
     kernel, precision = match[1], match[2]
     flags = [flag == "1" for flag in re.findall(r"Lb([01])E", match[7])]
     shared_shift = kernel in ("forward", "backward") and flags[0]
-    labels = flags[-1] if flags else False
+    labels = kernel in ("forward", "backward") and flags[1]
     dim, warps, row_tiles, columns = (int(match[group]) for group in (3, 4, 5, 6))
     registers = int(re.search(r"Used (\d+) registers", resources)[1])  # type: ignore[index]
     spills = re.findall(r"(\d+) bytes spill", resources)

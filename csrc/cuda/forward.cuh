@@ -34,6 +34,7 @@ SIMCLR_DEVICE StripPair strip_pair(int block, int columns, bool triangle) {
 }
 
 // Sums: what is summed, RowSums, RowStats or SigmoidSums.
+// kLabels: whether the positives may be those with equal labels.
 template <typename C, typename Sums, bool kLabels>
 class ForwardBlock {
  public:
@@ -99,16 +100,14 @@ class ForwardBlock {
     scale(x, stage_terms<C>(stage, 0));
     if (is_special(first_column)) treat_special(x, first_column);
     if constexpr (kLabels) {
-      RowSums<C, false>::add_positives(x, p_.pairing.label + first_row_, end_row_ - first_row_,
-                                       p_.pairing.label + first_column, end_column_ - first_column,
-                                       p_.row_positive + row_place(strips_.b, first_row_));
+      if (!Sums::kStats || has_labels()) add_positives(x, first_column);
     }
     if constexpr (Sums::kSumsPositives) {
       if (p_.pairing.leaves_out()) leave_out(x, first_column);
     }
     sums_.add(x, stage);
     if constexpr (Sums::kStats) {
-      if (kLabels || is_special(first_column)) leave_out_positives(x, first_column);
+      if (has_labels() || is_special(first_column)) leave_out_positives(x, first_column);
       sums_.add_negatives(x, first_column);
     }
   }
@@ -169,6 +168,15 @@ class ForwardBlock {
     });
     for_each_rarely(x, first_column,
                     [&](float& value, int i, int j) { value = summed(i, j) ? value : -INFINITY; });
+  }
+
+  SIMCLR_DEVICE bool has_labels() const { return p_.pairing.label != nullptr; }
+
+  // Adds the exponents of pairs with equal labels to the sums of the rows' positives.
+  SIMCLR_DEVICE void add_positives(const Tile& x, int first_column) const {
+    RowSums<C, false>::add_positives(x, p_.pairing.label + first_row_, end_row_ - first_row_,
+                                     p_.pairing.label + first_column, end_column_ - first_column,
+                                     p_.row_positive + row_place(strips_.b, first_row_));
   }
 
   // Masks pairs that are not terms of the log-sum-exp.
@@ -241,10 +249,10 @@ void forward_kernel(const ForwardParams p) {
   ForwardBlock<C, RowSums<C, kSharedShift>, kLabels>(p).run();
 }
 
-template <typename C, bool kLabels>
+template <typename C>
 SIMCLR_KERNEL(C::kThreads, 2)
 void stats_forward_kernel(const StatsForwardParams p) {
-  ForwardBlock<C, RowStats<C>, kLabels>(p.pass, p).run();
+  ForwardBlock<C, RowStats<C>, true>(p.pass, p).run();
 }
 
 template <typename C>

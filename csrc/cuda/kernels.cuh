@@ -43,9 +43,7 @@ void launch_stats_forward(const StatsForwardParams& p, Stream stream) {
   const int64_t blocks = int64_t{p.pass.row_strips.count} * p.pass.column_strips.count;
   dispatch_dim<Element>(p.pass.rows.dim, [&](auto config) {
     using C = decltype(config);
-    const auto kernel =
-        p.pass.pairing.label ? stats_forward_kernel<C, true> : stats_forward_kernel<C, false>;
-    launch(kernel, blocks, C::kThreads, C::kSharedBytes, stream, p);
+    launch(stats_forward_kernel<C>, blocks, C::kThreads, C::kSharedBytes, stream, p);
   });
 }
 

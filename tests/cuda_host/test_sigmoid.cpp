@@ -167,6 +167,8 @@ void test_scales(const Precision& precision) {
       check(precision, {70, 90, 24, {0}, scale, bias});
     }
   }
+  // Without positives nothing else is in the losses.
+  for (const double bias : {-10.0, -20.0, -60.0}) check(precision, {70, 90, 24, {}, 10, bias});
   check(precision, {70, 90, 12, {0}, 0.7, -3, /*normalize=*/false});
   check(precision, {210, 40, 40, {}, 2, 1, /*normalize=*/false});
 }
