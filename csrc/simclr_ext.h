@@ -65,10 +65,10 @@ ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::T
                                   c10::string_view denominator, at::IntArrayRef owned);
 
 // The same with by-products of the same pass. For each row of z: the mean similarity of its
-// positives (NaN without any); the largest similarity of a negative that is a term, and its row of z
-// (-inf and -1 without one), of equal ones the first; the mean similarity of the terms, weighted by
-// their softmax, double; and sum_j exp(-2 |z_i - z_j|^2) over these negatives, double, meaningful
-// for normalized rows.
+// positives (NaN without any); the largest similarity of a negative that is a term, and its row of
+// z, of equal ones the first (-inf and -1 without one); the mean similarity of the terms, weighted
+// by their softmax, double; and sum_j exp(-2 |z_i - z_j|^2) over these negatives, double,
+// meaningful for normalized rows.
 using StatsResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor,
                                at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 StatsResult contrastive_stats(const at::Tensor& x, const std::optional<at::Tensor>& y,
