@@ -36,12 +36,16 @@ inline void check_views(const at::Tensor& z0, const at::Tensor& z1) {
                     ", got ", z1.device());
 }
 
-// Returns the value of a 0-d tensor, which must be in host memory, so that reading it does not
-// synchronize with a device.
-inline double read_scalar(const char* name, const at::Tensor& scalar) {
+inline void check_scalar_type(const char* name, const at::Tensor& scalar) {
   TORCH_CHECK_VALUE(scalar.dim() == 0, name, " must be 0-d, got shape ", scalar.sizes());
   TORCH_CHECK_TYPE(scalar.scalar_type() == at::kDouble, name, " must be float64, got ",
                    scalar.dtype());
+}
+
+// Returns the value of a 0-d tensor, which must be in host memory, so that reading it does not
+// synchronize with a device.
+inline double read_scalar(const char* name, const at::Tensor& scalar) {
+  check_scalar_type(name, scalar);
   TORCH_CHECK_VALUE(scalar.device().is_cpu(), name, " must be on the CPU, got ", scalar.device());
   return *scalar.const_data_ptr<double>();
 }
@@ -125,8 +129,8 @@ inline void check_sigmoid_saved(const at::Tensor& grad_loss, const at::Tensor& z
   check_dtype("z", z);
   TORCH_CHECK_VALUE(z.dim() == 2 && z.size(0) >= 2 && z.size(1) >= 1,
                     "z must be [R + C, D] with R, C and D >= 1, got shape ", z.sizes());
-  TORCH_CHECK_VALUE(dim == z.size(1), "z must be [rows, D] with D = dim = ", dim, ", got shape ",
-                    z.sizes());
+  TORCH_CHECK_VALUE(1 <= dim && dim <= z.size(1), "dim must be 1 to ", z.size(1),
+                    ", the columns of z, got ", dim);
   TORCH_CHECK_VALUE(grad_loss.dim() == 1 && 1 <= grad_loss.size(0) && grad_loss.size(0) < z.size(0),
                     "grad_loss must be [R] with 1 <= R < ", z.size(0), ", got shape ",
                     grad_loss.sizes());

@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <array>
@@ -21,6 +22,25 @@ using Gradients = std::tuple<at::Tensor, at::Tensor>;
 using ForwardPass = ForwardResult(const at::Tensor& x, const at::Tensor& y,
                                   const Operands& operands, const at::Tensor& temperature,
                                   bool normalize, double eps);
+// By-products of the forward pass per row of z, [count] each: see contrastive_stats in
+// simclr_ext.h.
+struct Stats {
+  Stats(int64_t count, const at::TensorOptions& options)
+      : positive(at::empty({count}, options)),
+        hardest(at::empty({count}, options)),
+        hardest_index(at::empty({count}, options.dtype(at::kLong))),
+        mean_similarity(at::empty({count}, options.dtype(at::kDouble))),
+        near(at::empty({count}, options.dtype(at::kDouble))) {}
+  at::Tensor positive;
+  at::Tensor hardest;
+  at::Tensor hardest_index;
+  at::Tensor mean_similarity;
+  at::Tensor near;
+};
+// The same pass with by-products.
+using StatsPass = ForwardResult(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
+                                const at::Tensor& temperature, bool normalize, double eps,
+                                const Stats& stats);
 // wanted: the rows of z whose gradient is returned.
 // grad_lse may be undefined: zeros.
 using BackwardPass = Gradients(const at::Tensor& grad_loss, const at::Tensor& grad_lse,
@@ -66,6 +86,21 @@ ForwardResult contrastive_forward_entry(const at::Tensor& x, const std::optional
   return forward(x, y.value_or(at::Tensor()), operands, temperature, normalize, eps);
 }
 
+template <StatsPass& forward>
+StatsResult contrastive_stats_entry(const at::Tensor& x, const std::optional<at::Tensor>& y,
+                                    const at::Tensor& temperature, bool normalize, double eps,
+                                    at::IntArrayRef shifts, const std::optional<at::Tensor>& label,
+                                    const std::optional<at::Tensor>& ignored) {
+  check_sides(x, y);
+  const int64_t columns = y ? y->size(0) : 0;
+  const Operands operands(x.size(0), columns, shifts, label, ignored, "all", {}, x.device());
+  const Stats stats(operands.problem().count(), x.options().dtype(compute_dtype(x)));
+  const auto [loss, lse, z, inv_norm] =
+      forward(x, y.value_or(at::Tensor()), operands, temperature, normalize, eps, stats);
+  const auto& [positive, hardest, hardest_index, mean_similarity, near] = stats;
+  return {loss, lse, z, inv_norm, positive, hardest, hardest_index, mean_similarity, near};
+}
+
 template <BackwardPass& backward>
 Gradients contrastive_backward_entry(
     const at::Tensor& grad_loss, const std::optional<at::Tensor>& grad_lse, const at::Tensor& loss,
@@ -86,6 +121,11 @@ template <ForwardPass& forward>
 void register_forward(torch::Library& m) {
   m.impl("nt_xent_forward", nt_xent_forward_entry<forward>);
   m.impl("contrastive_forward", contrastive_forward_entry<forward>);
+}
+
+template <StatsPass& forward>
+void register_stats(torch::Library& m) {
+  m.impl("contrastive_stats", contrastive_stats_entry<forward>);
 }
 
 template <BackwardPass& backward>

@@ -64,11 +64,11 @@ ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::T
                                   const std::optional<at::Tensor>& ignored,
                                   c10::string_view denominator, at::IntArrayRef owned);
 
-// The same with by-products of the same pass, on the CPU. For each row of z: the mean similarity of
-// its positives (NaN without any); the largest similarity
-// of a negative that is a term, and its row of z (-inf and -1 without one); the mean similarity of
-// the terms, weighted by their softmax, double; and sum_j exp(-2 |z_i - z_j|^2) over these
-// negatives, double, meaningful for normalized rows.
+// The same with by-products of the same pass. For each row of z: the mean similarity of its
+// positives (NaN without any); the largest similarity of a negative that is a term, and its row of
+// z, of equal ones the first (-inf and -1 without one); the mean similarity of the terms, weighted
+// by their softmax, double; and sum_j exp(-2 |z_i - z_j|^2) over these negatives, double,
+// meaningful for normalized rows.
 using StatsResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor,
                                at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 StatsResult contrastive_stats(const at::Tensor& x, const std::optional<at::Tensor>& y,
@@ -93,8 +93,9 @@ std::tuple<at::Tensor, at::Tensor> contrastive_backward(
 //   loss_i = sum_j log(1 + e^u_ij) over the columns that are not positive
 //          + sum_j log(1 + e^-u_ij) over those that are
 //
-// `scale` (positive) and `bias` are 0-d, double, on the CPU; the rest as in contrastive_forward.
-// bias_grad [R], double, is the derivative of each loss by the bias.
+// `scale` (positive) and `bias` are 0-d, double, on the CPU, or for rows on CUDA on their device,
+// where a scale that is not positive and finite makes all results NaN; the rest as in
+// contrastive_forward. bias_grad [R], double, is the derivative of each loss by the bias.
 ForwardResult sigmoid_forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor& scale,
                               const at::Tensor& bias, bool normalize, double eps,
                               at::IntArrayRef shifts);

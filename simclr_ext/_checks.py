@@ -150,10 +150,18 @@ def operator_temperature(temperature: float | Tensor, device: torch.device) -> T
     return operator_scalar("temperature", temperature, device)
 
 
-def operator_scalar(name: str, scalar: float | Tensor, device: torch.device) -> Tensor:
+def operator_scalar(
+    name: str, scalar: float | Tensor, device: torch.device, *, may_stay: bool = False
+) -> Tensor:
     """Return a scalar as the operators take it: 0-d, float64, on the CPU.
 
     For a tensor on another device, this is the only time that the host waits for that device.
+
+    Args:
+        name: Of the scalar.
+        scalar: A number, or a 0-d tensor.
+        device: That of the rows.
+        may_stay: Whether the operator takes a scalar on that device, too: it is left there then.
 
     Raises:
         ValueError: If it is neither on the CPU nor on the ``device`` of the views.
@@ -166,7 +174,7 @@ def operator_scalar(name: str, scalar: float | Tensor, device: torch.device) -> 
         )
     if scalar.device.type == "meta":  # has no value, and none is needed
         return torch.ones((), dtype=torch.float64, device="cpu")
-    return scalar.detach().to("cpu", torch.float64)
+    return scalar.detach().to(scalar.device if may_stay else "cpu", torch.float64)
 
 
 def check_operator_temperature(temperature: Tensor) -> None:
@@ -174,14 +182,15 @@ def check_operator_temperature(temperature: Tensor) -> None:
     check_operator_scalar("temperature", temperature)
 
 
-def check_operator_scalar(name: str, scalar: Tensor) -> None:
-    """Raise TypeError or ValueError unless it is 0-d, float64, on the CPU."""
+def check_operator_scalar(name: str, scalar: Tensor, device: torch.device | None = None) -> None:
+    """Raise TypeError or ValueError unless it is 0-d, float64, on the CPU or on the ``device``."""
     if scalar.ndim != 0:
         raise ValueError(f"{name} must be 0-d, got shape {list(scalar.shape)}")
     if scalar.dtype != torch.float64:
         raise TypeError(f"{name} must be float64, got {scalar.dtype}")
-    if scalar.device.type != "cpu":
-        raise ValueError(f"{name} must be on the CPU, got {scalar.device}")
+    if scalar.device.type != "cpu" and scalar.device != device:
+        allowed = "the CPU" if device is None else f"the CPU or on {device}"
+        raise ValueError(f"{name} must be on {allowed}, got {scalar.device}")
 
 
 def check_max_scale(max_scale: float, temperature: float | Tensor) -> None:
@@ -319,8 +328,8 @@ def check_sigmoid_saved(grad_loss: Tensor, z: Tensor, inv_norm: Tensor, dim: int
     _check_dtype("z", z)
     if z.ndim != 2 or z.shape[0] < 2 or z.shape[1] < 1:
         raise ValueError(f"z must be [R + C, D] with R, C and D >= 1, got shape {list(z.shape)}")
-    if dim != z.shape[1]:
-        raise ValueError(f"z must be [rows, D] with D = dim = {dim}, got shape {list(z.shape)}")
+    if not 1 <= dim <= z.shape[1]:
+        raise ValueError(f"dim must be 1 to {z.shape[1]}, the columns of z, got {dim}")
     if grad_loss.ndim != 1 or not 1 <= grad_loss.shape[0] < z.shape[0]:
         raise ValueError(
             f"grad_loss must be [R] with 1 <= R < {z.shape[0]}, got shape {list(grad_loss.shape)}"

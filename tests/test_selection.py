@@ -24,6 +24,7 @@ from simclr_ext import (
     siglip_loss,
 )
 from simclr_ext.backends import loader, ops, selection
+from simclr_ext.backends.sigmoid import sigmoid
 from tests.torch_faults import needs_fakes_of_cuda
 
 
@@ -251,18 +252,49 @@ def test_tiled_needs_no_compiled_module(tmp_path: object) -> None:
 
 @needs_fakes_of_cuda
 @pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_host_never_waits_for_scale_and_bias_on_the_device(dtype: torch.dtype) -> None:
+    queries, keys = (z.requires_grad_() for z in cuda_views(dtype=dtype))
+    scale, bias = (torch.empty((), device="cuda", requires_grad=True) for _ in range(2))
+    with _TransfersToHost() as transfers:
+        loss = sigmoid(queries, keys, scale, bias, normalize=True, eps=1e-6, backend="fused")
+        _, z, inv_norm = loss.grad_fn.saved_tensors[:3]
+        grads = loss.grad_fn.apply(torch.ones_like(loss), None, None, None)
+    assert [x.device.type for x in grads if x is not None] == ["cuda"] * 4
+    assert transfers.count == 0
+    assert (z.dtype, z.shape, inv_norm.dtype) == (dtype, (12, 8), torch.float32)
+
+
+@needs_fakes_of_cuda
+@pytest.mark.usefixtures("machine")
+def test_scale_and_bias_of_the_tiled_operators_are_on_the_host() -> None:
+    z, _ = cuda_views()
+    scale = torch.ones((), dtype=torch.float64, device="cuda")
+    args = (z, z, scale, scale, True, 1e-6, [0])
+    torch.ops.simclr_ext.sigmoid_forward(*args)
+    with pytest.raises(ValueError, match="scale must be on the CPU, got cuda:0"):
+        torch.ops.simclr_ext.sigmoid_tiled_forward(*args)
+
+
+@needs_fakes_of_cuda
+@pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize(
-    ("loss", "what"),
-    [(siglip_loss, "the sigmoid loss"), (nt_xent_loss_with_stats, "by-products")],
+    ("loss", "operator"),
+    [(siglip_loss, "sigmoid_forward"), (nt_xent_loss_with_stats, "contrastive_stats")],
 )
-def test_what_has_no_cuda_kernels_is_tiled(loss: Callable[..., object], what: str) -> None:
-    z0, z1 = cuda_views()
-    with pytest.warns(UserWarning, match=f"runs as backend='tiled' on CUDA.*kernels for {what}"):
-        loss(z0, z1)
-    with pytest.raises(
-        BackendUnavailableError, match=f"there are no fused CUDA kernels for {what}"
-    ):
-        loss(z0, z1, backend="fused")
-    with warnings.catch_warnings():
+def test_every_loss_is_fused_on_cuda(loss: Callable[..., object], operator: str) -> None:
+    called = []
+
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            called.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    with warnings.catch_warnings(), Names():
         warnings.simplefilter("error")
-        loss(z0, z1, backend="tiled")
+        loss(*cuda_views())
+    assert f"simclr_ext.{operator}.default" in called
+    with pytest.warns(UserWarning, match="runs as backend='tiled' on CUDA.*wider than"):
+        loss(*cuda_views(300))

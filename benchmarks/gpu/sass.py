@@ -30,18 +30,23 @@ class Instruction:
     conditional: bool
 
 
-def main_loop(body: str) -> collections.Counter[str]:
+def main_loop(body: str, elements: int) -> collections.Counter[str]:
     """Count the opcodes of one iteration of a kernel's main loop, for a typical tile.
 
-    The main loop is the smallest loop with the most HMMA. Tiles with positives or elements of the
-    diagonal are rare, and all others branch around their treatment: so the largest block that a
-    conditional branch skips, and that does none of a tile's work, does not count.
+    The main loop is the smallest loop with the most HMMA. Some tiles have positives, elements of
+    the diagonal or pairs that are left out, and all others branch around the treatment of each of
+    these: so blocks that a conditional branch skips do not count, if they do none of a tile's work
+    and are long enough to treat every element.
 
     Args:
         body: The listing of one kernel.
+        elements: How many of a tile's elements a lane has.
     """
     loop = _main_loop(_parse(body))
-    rare = {i.address for i in max(_skipped_without_work(loop), key=len, default=[])}
+    rare: set[int] = set()
+    for block in _skipped_without_work(loop):
+        if len(block) >= elements:
+            rare.update(i.address for i in block)
     return collections.Counter(i.opcode for i in loop if i.address not in rare)
 
 

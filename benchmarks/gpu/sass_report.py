@@ -11,7 +11,6 @@ memory in its main loop.
 from __future__ import annotations
 
 import argparse
-import collections
 import csv
 import importlib.util
 import re
@@ -34,8 +33,8 @@ from simclr_ext import _build_config
 SHARED_KIB = {"sm_80": 164, "sm_86": 100, "sm_89": 100, "sm_90a": 228, "sm_100": 228, "sm_120": 100}
 REGISTERS = 65536  # of a multiprocessor, on all of them
 KERNEL = re.compile(
-    r"(forward|backward)_kernelINS0_6ConfigINS0_\d(\w+?)E"
-    r"Li(\d+)ELi(\d+)ELi(\d+)ELi(\d+)EEELb([01])ELb([01])E"
+    r"\d((?:stats_|sigmoid_)?(?:forward|backward))_kernelINS0_6ConfigINS0_\d(\w+?)E"
+    r"Li(\d+)ELi(\d+)ELi(\d+)ELi(\d+)EEE((?:Lb[01]E)*)E"
 )
 
 
@@ -120,16 +119,16 @@ def report(cuda: _build_config.CudaBuild, source: Path, arch: str, cubin: Path) 
     ):
         match = KERNEL.search(name)
         if match is not None:
-            rows.append(describe(match, resources, main_loop(bodies[name]), arch))
+            rows.append(describe(match, resources, bodies[name], arch))
     return rows
 
 
-def describe(
-    match: re.Match[str], resources: str, loop: collections.Counter[str], arch: str
-) -> Kernel:
-    """Return a kernel's row from its mangled name, ptxas' log and its main loop."""
-    kernel, precision, shared_shift = match[1], match[2], match[7] == "1"
-    labels = match[8] == "1"
+def describe(match: re.Match[str], resources: str, body: str, arch: str) -> Kernel:
+    """Return a kernel's row from its mangled name, ptxas' log and its listing."""
+    kernel, precision = match[1], match[2]
+    flags = [flag == "1" for flag in re.findall(r"Lb([01])E", match[7])]
+    shared_shift = kernel in ("forward", "backward") and flags[0]
+    labels = kernel in ("forward", "backward") and flags[1]
     dim, warps, row_tiles, columns = (int(match[group]) for group in (3, 4, 5, 6))
     registers = int(re.search(r"Used (\d+) registers", resources)[1])  # type: ignore[index]
     spills = re.findall(r"(\d+) bytes spill", resources)
@@ -140,6 +139,7 @@ def describe(
     shared = max(in_loop, rows * dim * 4)
     per_warp = -(-registers * 32 // 256) * 256
     blocks = min(REGISTERS // (per_warp * warps), SHARED_KIB[arch] * 1024 // (shared + 1024))
+    loop = main_loop(body, rows // warps * columns // 32)
     named = {
         "tensor": "HMMA",
         "copies": "LDGSTS",

@@ -21,15 +21,6 @@
 namespace simclr {
 namespace {
 
-// By-products per row of z, [count] each; see row_stats.h.
-struct Stats {
-  at::Tensor positive;
-  at::Tensor hardest;
-  at::Tensor hardest_index;
-  at::Tensor mean_similarity;
-  at::Tensor near;
-};
-
 // Writes loss and lse, [count] each, and on request the by-products.
 template <typename T>
 void sum_rows(Similarities<T> s, T* loss, double* lse, const Stats* stats) {
@@ -76,37 +67,17 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& 
   return run_forward(x, y, operands, temperature, normalize, eps, nullptr);
 }
 
-StatsResult forward_stats(const at::Tensor& x, const std::optional<at::Tensor>& y,
-                          const at::Tensor& temperature, bool normalize, double eps,
-                          at::IntArrayRef shifts, const std::optional<at::Tensor>& label,
-                          const std::optional<at::Tensor>& ignored) {
-  check_sides(x, y);
-  const int64_t columns = y ? y->size(0) : 0;
-  const Operands operands(x.size(0), columns, shifts, label, ignored, "all", {}, x.device());
-  const int64_t count = operands.problem().count();
-  const auto options = x.options().dtype(compute_dtype(x));
-  const auto doubles = options.dtype(at::kDouble);
-  const Stats stats{at::empty({count}, options), at::empty({count}, options),
-                    at::empty({count}, options.dtype(at::kLong)), at::empty({count}, doubles),
-                    at::empty({count}, doubles)};
-  auto [loss, lse, z, inv_norm] =
-      run_forward(x, y.value_or(at::Tensor()), operands, temperature, normalize, eps, &stats);
-  return {loss,
-          lse,
-          z,
-          inv_norm,
-          stats.positive,
-          stats.hardest,
-          stats.hardest_index,
-          stats.mean_similarity,
-          stats.near};
+ForwardResult forward_stats(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
+                            const at::Tensor& temperature, bool normalize, double eps,
+                            const Stats& stats) {
+  return run_forward(x, y, operands, temperature, normalize, eps, &stats);
 }
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(simclr_ext, CPU, m) {
   register_forward<forward>(m);
-  m.impl("contrastive_stats", forward_stats);
+  register_stats<forward_stats>(m);
 }
 
 }  // namespace simclr

@@ -136,6 +136,7 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
                                             double eps, at::IntArrayRef shifts,
                                             std::array<bool, 3> needs_grad) {
   check_sigmoid_saved(grad_loss, z, inv_norm, dim);
+  check_unpadded(z, dim);
   check_eps(eps);
   const double scale_value = check_positive("scale", scale);
   const double bias_value = check_scalar("bias", bias);

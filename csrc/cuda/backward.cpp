@@ -7,19 +7,10 @@
 #include <ATen/ops/zeros.h>
 
 #include "cuda/host.h"
-#include "cuda/stream.h"
 #include "entries.h"
 
 namespace simclr::fused {
 namespace {
-
-// Returns the rows as the kernels copy them: contiguous and aligned to 16 bytes. Only tensors that
-// were copied or sliced in between are not.
-at::Tensor in_units(const at::Tensor& z) {
-  const at::Tensor contiguous = z.contiguous();
-  const auto address = reinterpret_cast<uintptr_t>(contiguous.const_data_ptr());
-  return address % kUnitBytes == 0 ? contiguous : contiguous.clone();
-}
 
 // Allocates and computes the terms of the weights of all rows of z.
 class SavedTerms {
@@ -69,15 +60,6 @@ class SavedTerms {
   TermsParams p_;
 };
 
-void check_layout(const at::Tensor& loss, const at::Tensor& lse, const at::Tensor& z, int64_t dim) {
-  check_size(z.size(0), dim);
-  TORCH_CHECK_VALUE(z.size(1) == padded(dim, z), "z must be [rows, ", padded(dim, z),
-                    "], D = ", dim, " padded to 16 bytes, got shape ", z.sizes());
-  TORCH_CHECK_TYPE(loss.scalar_type() == at::kFloat && lse.scalar_type() == at::kDouble,
-                   "loss must be float32 and lse float64, got ", loss.dtype(), " and ",
-                   lse.dtype());
-}
-
 // wanted: the rows of z whose gradient is returned.
 Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, const at::Tensor& loss,
                    const at::Tensor& lse, const at::Tensor& saved_z,
@@ -85,7 +67,10 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
                    const at::Tensor& temperature, double eps, Range wanted,
                    bool needs_temperature) {
   check_eps(eps);
-  check_layout(loss, lse, saved_z, dim);
+  check_layout(saved_z, dim);
+  TORCH_CHECK_TYPE(loss.scalar_type() == at::kFloat && lse.scalar_type() == at::kDouble,
+                   "loss must be float32 and lse float64, got ", loss.dtype(), " and ",
+                   lse.dtype());
   const double temperature_value = check_temperature(temperature);
   const at::Tensor z = in_units(saved_z);
   const at::Tensor inv_norm = saved_inv_norm.contiguous();

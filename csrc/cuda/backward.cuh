@@ -10,15 +10,18 @@
 #pragma once
 
 #include "cuda/pair_weights.cuh"
+#include "cuda/sigmoid_weights.cuh"
 
 namespace simclr::fused {
 
-template <typename C, bool kSharedShift, bool kLabels>
+// Weights: PairWeights or SigmoidWeights.
+template <typename C, typename Weights>
 class BackwardBlock {
  public:
-  explicit SIMCLR_DEVICE BackwardBlock(const BackwardParams& p)
+  template <typename... Arguments>
+  explicit SIMCLR_DEVICE BackwardBlock(const BackwardParams& p, const Arguments&... of_weights)
       : p_(p),
-        weights_(p),
+        weights_(p, of_weights...),
         first_row_(to_int(p.problem.rows.begin) + block_id() * C::kRows),
         end_row_(to_int(p.problem.rows.end)) {}
 
@@ -75,8 +78,8 @@ class BackwardBlock {
     return static_cast<const Storage*>(p_.rows.z) + int64_t{i} * p_.rows.stride;
   }
 
-  // A positive of a row by a shift: its row, and T times the missing part of its weight, times its
-  // factor.
+  // A positive of a row by a shift: its row, and the missing part of its weight over `scale`, times
+  // its factor.
   struct Positive {
     const Storage* row;
     float weight;
@@ -86,7 +89,7 @@ class BackwardBlock {
     const int64_t j = i + p_.pairing.shift[k];
     if (!p_.problem.columns.contains(j)) return {row(i), 0.0f};
     const int column = to_int(j);
-    return {row(column), positive_weight(p_, i, column).value * p_.rows.factor[column]};
+    return {row(column), weights_.positive(i, column) * p_.rows.factor[column]};
   }
 
   // Adds the positives to the gradient of row i, undoes the normalization and stores it. Called by
@@ -97,7 +100,7 @@ class BackwardBlock {
     static_assert(Pairing::kMaxShifts == 2);
     const float factor = p_.rows.factor[i];
     const float inv_gain = exp2i(-gain_exponent(*p_.terms.max_grad));
-    const float inv_t = p_.scale * static_cast<float>(kLn2);
+    const float scale = weights_.scale();
 
     float radial = 0.0f;
     for (int k = lane_id(); k < p_.rows.dim; k += 32) {
@@ -105,8 +108,8 @@ class BackwardBlock {
       for (const Positive& positive : positives) {
         sum += positive.weight * Element::widen(positive.row[k]);
       }
-      shared_store(grad, k, inv_t * sum);
-      radial += inv_t * sum * factor * Element::widen(row(i)[k]);
+      shared_store(grad, k, scale * sum);
+      radial += scale * sum * factor * Element::widen(row(i)[k]);
     }
     for (int lanes = 16; lanes >= 1; lanes /= 2) radial += shuffle_xor(radial, lanes);
 
@@ -124,7 +127,7 @@ class BackwardBlock {
   }
 
   const BackwardParams& p_;
-  PairWeights<C, kSharedShift, kLabels> weights_;
+  Weights weights_;
   int first_row_;
   int end_row_;
   float grad_[C::kRowTiles][C::kDim / 8][4];
@@ -134,7 +137,13 @@ template <typename C, bool kSharedShift, bool kLabels>
 SIMCLR_KERNEL(C::kThreads, 2)
 void backward_kernel(const BackwardParams p) {
   static_assert(!(kSharedShift && kLabels));
-  BackwardBlock<C, kSharedShift, kLabels>(p).run();
+  BackwardBlock<C, PairWeights<C, kSharedShift, kLabels>>(p).run();
+}
+
+template <typename C>
+SIMCLR_KERNEL(C::kThreads, 2)
+void sigmoid_backward_kernel(const SigmoidBackwardParams p) {
+  BackwardBlock<C, SigmoidWeights<C>>(p.pass, p.scalars).run();
 }
 
 }  // namespace simclr::fused

@@ -25,6 +25,9 @@ SIMCLR_DEVICE void sync_warp() { __syncwarp(); }
 SIMCLR_DEVICE float shuffle_xor(float value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);
 }
+SIMCLR_DEVICE int shuffle_xor(int value, int lanes) {
+  return __shfl_xor_sync(0xffffffffu, value, lanes);
+}
 
 // ---- Shared memory, addressed by the offset in bytes from its beginning: 32 bits where a pointer
 // takes 64, since the kernels are short of registers. The compiler knows no object there; the
@@ -118,6 +121,12 @@ SIMCLR_DEVICE int opaque(int x) {
 SIMCLR_DEVICE float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// 1 / x, to 1 ulp; 0 of what is infinite or at least 2^126.
+SIMCLR_DEVICE float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 // Two numbers rounded to nearest even, the first in the lower half.

@@ -9,16 +9,10 @@
 #include <ATen/ops/zeros.h>
 
 #include "cuda/host.h"
-#include "cuda/stream.h"
 #include "entries.h"
 
 namespace simclr::fused {
 namespace {
-
-Strips make_strips(Range side, int64_t tile_rows) {
-  const int64_t size = divide_up(side.size(), kMaxStrips * tile_rows) * tile_rows;
-  return {static_cast<int>(size), static_cast<int>(divide_up(side.size(), size))};
-}
 
 // The partial sums of a side.
 struct Sums {
@@ -42,8 +36,9 @@ struct Losses {
   at::Tensor loss;
   at::Tensor lse;
 
-  void finish_side(const ForwardParams& p, const Sums& sums, int64_t counted, Stream stream) const {
-    finish({.problem = p.problem,
+  // How the losses of a side are computed.
+  FinishParams of_side(const ForwardParams& p, const Sums& sums, int64_t counted) const {
+    return {.problem = p.problem,
             .pairing = p.pairing,
             .shared_shift = p.shared_shift,
             .shift = p.shift,
@@ -56,15 +51,37 @@ struct Losses {
             .positive = p.positive,
             .positives = positives.defined() ? positives.const_data_ptr<int32_t>() : nullptr,
             .loss = loss.mutable_data_ptr<float>(),
-            .lse = lse.mutable_data_ptr<double>()},
-           stream);
+            .lse = lse.mutable_data_ptr<double>()};
   }
 };
 
+// Runs the forward kernel that sums by-products too, and writes both.
+void run_with_stats(const ForwardParams& p, const FinishParams& losses, const Stats& stats,
+                    const Kernels& kernels, Stream stream) {
+  const int64_t size = losses.slots * losses.side.size();
+  const at::Tensor sums = at::empty({3, size}, stats.hardest.options());
+  const at::Tensor index = at::empty({size}, stats.hardest.options().dtype(at::kInt));
+  auto* first = sums.mutable_data_ptr<float>();
+  const StatsSums partial{.weighted = first,
+                          .near = first + size,
+                          .hardest = first + 2 * size,
+                          .hardest_index = index.mutable_data_ptr<int32_t>()};
+  kernels.stats_forward({p, partial}, stream);
+  finish_stats({.pass = losses,
+                .sums = partial,
+                .scale = p.scale,
+                .positive = stats.positive.mutable_data_ptr<float>(),
+                .hardest = stats.hardest.mutable_data_ptr<float>(),
+                .hardest_index = stats.hardest_index.mutable_data_ptr<int64_t>(),
+                .mean = stats.mean_similarity.mutable_data_ptr<double>(),
+                .near = stats.near.mutable_data_ptr<double>()},
+               stream);
+}
+
 // Runs the forward kernel over a problem, and writes the losses of its rows; with a shared shift
-// also those of its columns, if they have any.
+// also those of its columns, if they have any. stats: by-products, too, or null.
 void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Exponents& exponents,
-              const Kernels& kernels, const Losses& losses, Stream stream) {
+              const Kernels& kernels, const Losses& losses, const Stats* stats, Stream stream) {
   const bool shared = exponents.shared_shift && problem.has_column_results();
   const bool triangle = shared && problem.symmetric();
   const bool labels = pairing.label != nullptr;
@@ -91,46 +108,22 @@ void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Expo
                         .column_sum = columns.sum.mutable_data_ptr<float>(),
                         .row_positive = rows.positive.mutable_data_ptr<float>(),
                         .positive = positive.mutable_data_ptr<float>()};
+  const FinishParams of_rows = losses.of_side(p, rows, problem.counted_columns());
+  if (stats != nullptr) return run_with_stats(p, of_rows, *stats, kernels, stream);
   kernels.forward(p, stream);
-  losses.finish_side(p, rows, problem.counted_columns(), stream);
-  if (shared && !triangle) losses.finish_side(p, columns, problem.counted_rows(), stream);
+  finish(of_rows, stream);
+  if (shared && !triangle) finish(losses.of_side(p, columns, problem.counted_rows()), stream);
 }
 
-// Stores x [R, D] and y [C, D] (may be undefined) as the kernels take them. Returns z, factor and
-// inv_norm.
-std::tuple<at::Tensor, at::Tensor, at::Tensor> join_rows(const at::Tensor& x, const at::Tensor& y,
-                                                         bool normalize, double eps,
-                                                         const Kernels& kernels, Stream stream) {
-  const at::Tensor& second = y.defined() ? y : x;  // if x, none of its rows are used
-  const int64_t count = x.size(0) + (y.defined() ? y.size(0) : 0);
-  const int64_t dim = x.size(1);
-  const auto floats = x.options().dtype(at::kFloat);
-  const at::Tensor z = at::empty({count, padded(dim, x)}, x.options());
-  const at::Tensor factor = at::empty({count}, floats);
-  const at::Tensor inv_norm = at::empty({normalize ? count : 0}, floats);
-  kernels.prepare({.side = {x.const_data_ptr(), second.const_data_ptr()},
-                   .row_stride = {x.stride(0), second.stride(0)},
-                   .column_stride = {x.stride(1), second.stride(1)},
-                   .rows = static_cast<int>(x.size(0)),
-                   .count = static_cast<int>(count),
-                   .dim = static_cast<int>(dim),
-                   .stride = static_cast<int>(z.size(1)),
-                   .normalize = normalize,
-                   .inv_eps = inverse(eps),
-                   .z = z.mutable_data_ptr(),
-                   .factor = factor.mutable_data_ptr<float>(),
-                   .inv_norm = inv_norm.mutable_data_ptr<float>()},
-                  stream);
-  return {z, factor, inv_norm};
-}
-
-ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
-                      const at::Tensor& temperature, bool normalize, double eps) {
+ForwardResult run_forward(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
+                          const at::Tensor& temperature, bool normalize, double eps,
+                          const Stats* stats) {
   check_eps(eps);
   const Problem& problem = operands.problem();
   const int64_t dim = x.size(1);
   check_size(problem.count(), dim);
-  const Exponents exponents(check_temperature(temperature), normalize, operands.label().defined());
+  const bool own_shifts = operands.label().defined() || stats != nullptr;
+  const Exponents exponents(check_temperature(temperature), normalize, own_shifts);
   const Kernels& kernels = kernels_for(x.scalar_type());
   const StreamGuard guard(x);
   const auto [z, factor, inv_norm] = join_rows(x, y, normalize, eps, kernels, guard.stream());
@@ -140,7 +133,7 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& 
                       at::empty({problem.count()}, floats.dtype(at::kDouble))};
   const auto run = [&](const Problem& part, const Pairing& pairing) {
     run_pass(make_rows(z, dim, factor.const_data_ptr<float>()), part, pairing, exponents, kernels,
-             losses, guard.stream());
+             losses, stats, guard.stream());
   };
   run(problem, operands.pairing());
   if (!problem.same() && !exponents.shared_shift) {
@@ -149,8 +142,22 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& 
   return {operands.results(losses.loss), operands.results(losses.lse), z, inv_norm};
 }
 
+ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
+                      const at::Tensor& temperature, bool normalize, double eps) {
+  return run_forward(x, y, operands, temperature, normalize, eps, nullptr);
+}
+
+ForwardResult forward_stats(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
+                            const at::Tensor& temperature, bool normalize, double eps,
+                            const Stats& stats) {
+  return run_forward(x, y, operands, temperature, normalize, eps, &stats);
+}
+
 }  // namespace
 
-TORCH_LIBRARY_IMPL(simclr_ext, SIMCLR_DISPATCH_KEY, m) { register_forward<forward>(m); }
+TORCH_LIBRARY_IMPL(simclr_ext, SIMCLR_DISPATCH_KEY, m) {
+  register_forward<forward>(m);
+  register_stats<forward_stats>(m);
+}
 
 }  // namespace simclr::fused

@@ -14,7 +14,9 @@
 #pragma once
 
 #include "cuda/pairing.cuh"
+#include "cuda/row_stats.cuh"
 #include "cuda/row_sums.cuh"
+#include "cuda/sigmoid_sums.cuh"
 
 namespace simclr::fused {
 
@@ -31,10 +33,13 @@ SIMCLR_DEVICE StripPair strip_pair(int block, int columns, bool triangle) {
   return {a, a + block};
 }
 
-template <typename C, bool kSharedShift, bool kLabels>
+// Sums: what is summed, RowSums, RowStats or SigmoidSums.
+// kLabels: whether the positives may be those with equal labels.
+template <typename C, typename Sums, bool kLabels>
 class ForwardBlock {
  public:
-  explicit SIMCLR_DEVICE ForwardBlock(const ForwardParams& p)
+  template <typename... Arguments>
+  explicit SIMCLR_DEVICE ForwardBlock(const ForwardParams& p, const Arguments&... of_sums)
       : p_(p),
         triangle_(kSharedShift && p.problem.symmetric()),
         strips_(strip_pair(block_id(), p.column_strips.count, triangle_)),
@@ -42,13 +47,15 @@ class ForwardBlock {
         end_row_(min_of(first_strip_row_ + p.row_strips.size, to_int(p.problem.rows.end))),
         first_strip_column_(to_int(p.problem.columns.begin) + strips_.b * p.column_strips.size),
         end_column_(
-            min_of(first_strip_column_ + p.column_strips.size, to_int(p.problem.columns.end))) {}
+            min_of(first_strip_column_ + p.column_strips.size, to_int(p.problem.columns.end))),
+        sums_(of_sums...) {}
 
   SIMCLR_DEVICE void run() {
     for (int row = first_strip_row_; row < end_row_; row += C::kRows) visit_row_tile(row);
   }
 
  private:
+  static constexpr bool kSharedShift = Sums::kSharedShift;
   using Tile = float[C::kRowTiles][C::kColumnTiles][4];
 
   static SIMCLR_DEVICE int min_of(int x, int y) { return x < y ? x : y; }
@@ -82,7 +89,7 @@ class ForwardBlock {
       SIMCLR_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int i = first_row_ + row_of<C>(m, 2 * half);
-        row_scale_[m][half] = i < end_row_ ? p_.scale * p_.rows.factor[i] : 0.0f;
+        row_scale_[m][half] = i < end_row_ ? sums_.scale(p_) * p_.rows.factor[i] : 0.0f;
       }
     }
   }
@@ -93,12 +100,16 @@ class ForwardBlock {
     scale(x, stage_terms<C>(stage, 0));
     if (is_special(first_column)) treat_special(x, first_column);
     if constexpr (kLabels) {
-      sums_.add_positives(x, p_.pairing.label + first_row_, end_row_ - first_row_,
-                          p_.pairing.label + first_column, end_column_ - first_column,
-                          p_.row_positive + row_place(strips_.b, first_row_));
+      if (!Sums::kStats || has_labels()) add_positives(x, first_column);
     }
-    if (p_.pairing.leaves_out()) leave_out(x, first_column);
+    if constexpr (Sums::kSumsPositives) {
+      if (p_.pairing.leaves_out()) leave_out(x, first_column);
+    }
     sums_.add(x, stage);
+    if constexpr (Sums::kStats) {
+      if (has_labels() || is_special(first_column)) leave_out_positives(x, first_column);
+      sums_.add_negatives(x, first_column);
+    }
   }
 
   SIMCLR_DEVICE void scale(Tile& x, int factor) {
@@ -110,7 +121,7 @@ class ForwardBlock {
       for (int m = 0; m < C::kRowTiles; ++m) {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
-          x[m][n][e] = x[m][n][e] * row_scale_[m][e / 2] * column_factor[e % 2] - p_.shift;
+          x[m][n][e] = x[m][n][e] * row_scale_[m][e / 2] * column_factor[e % 2] - sums_.shift(p_);
         }
       }
     }
@@ -145,14 +156,27 @@ class ForwardBlock {
     return inside && (triangle_ ? i < j : !(p_.pairing.skip_self && i == j));
   }
 
-  // Stores the positives' exponents, then masks pairs that do not count. In two passes: otherwise
+  SIMCLR_DEVICE bool summed(int i, int j) const {
+    return counts(i, j) && (Sums::kSumsPositives || !p_.pairing.positive(i, j));
+  }
+
+  // Stores the positives' exponents, then masks pairs that are not summed. In two passes: otherwise
   // the branches of the first would move all elements to other registers.
   SIMCLR_DEVICE void treat_special(Tile& x, int first_column) const {
     for_each_rarely(x, first_column, [&](float value, int i, int j) {
       if (counts(i, j)) store_positive(i, j, value);
     });
     for_each_rarely(x, first_column,
-                    [&](float& value, int i, int j) { value = counts(i, j) ? value : -INFINITY; });
+                    [&](float& value, int i, int j) { value = summed(i, j) ? value : -INFINITY; });
+  }
+
+  SIMCLR_DEVICE bool has_labels() const { return p_.pairing.label != nullptr; }
+
+  // Adds the exponents of pairs with equal labels to the sums of the rows' positives.
+  SIMCLR_DEVICE void add_positives(const Tile& x, int first_column) const {
+    RowSums<C, false>::add_positives(x, p_.pairing.label + first_row_, end_row_ - first_row_,
+                                     p_.pairing.label + first_column, end_column_ - first_column,
+                                     p_.row_positive + row_place(strips_.b, first_row_));
   }
 
   // Masks pairs that are not terms of the log-sum-exp.
@@ -160,6 +184,13 @@ class ForwardBlock {
     for_each_rarely(x, first_column, [&](float& value, int i, int j) {
       const bool inside = i < end_row_ && j < end_column_;
       if (inside && !p_.pairing.summed(i, j)) value = -INFINITY;
+    });
+  }
+
+  SIMCLR_DEVICE void leave_out_positives(Tile& x, int first_column) const {
+    for_each_rarely(x, first_column, [&](float& value, int i, int j) {
+      const bool inside = i < end_row_ && j < end_column_;
+      if (inside && p_.pairing.positive(i, j)) value = -INFINITY;
     });
   }
 
@@ -174,29 +205,24 @@ class ForwardBlock {
 
   // Adds the warps' sums of a tile's columns to those of the previous tiles of rows.
   SIMCLR_DEVICE void add_column_sums(int stage, int first_column) {
-    if constexpr (!kSharedShift) return;
-    const int column = thread_id();
-    const int j = first_column + column;
-    if (column < C::kColumns && j < end_column_) add_column_sum(stage, column, j);
-    sync_warp();  // what follows needs whole warps
+    if constexpr (kSharedShift) {
+      const int column = thread_id();
+      const int j = first_column + column;
+      if (column < C::kColumns && j < end_column_) add_column_sum(stage, column, j);
+      sync_warp();  // what follows needs whole warps
+    }
   }
   SIMCLR_DEVICE void add_column_sum(int stage, int column, int j) {
     const bool own_pairs = triangle_ && strips_.a == strips_.b;
     const int slot = own_pairs ? p_.row_strips.count : strips_.a;
     const int64_t place = int64_t{slot} * p_.problem.columns.size() + j - p_.problem.columns.begin;
-    const float sum = RowSums<C, kSharedShift>::column_sum(stage, column);
+    const float sum = Sums::column_sum(stage, column);
     float* total = p_.column_sum + place;
     *total = first_row_ == first_strip_row_ ? sum : *total + sum;
   }
 
   SIMCLR_DEVICE void store_row_sums() const {
-    const int64_t place = row_place(strips_.b, first_row_);
-    const int rows = end_row_ - first_row_;
-    sums_.finish_rows([&](int row, float sum, float max) {
-      if (row >= rows) return;
-      p_.row_sum[place + row] = sum;
-      if constexpr (!kSharedShift) p_.row_max[place + row] = max;
-    });
+    sums_.store(p_, row_place(strips_.b, first_row_), end_row_ - first_row_);
   }
 
   // The place of the partial sum of row i over the columns of a strip.
@@ -213,14 +239,26 @@ class ForwardBlock {
   int end_column_;
   int first_row_;
   float row_scale_[C::kRowTiles][2];
-  RowSums<C, kSharedShift> sums_;
+  Sums sums_;
 };
 
 template <typename C, bool kSharedShift, bool kLabels>
 SIMCLR_KERNEL(C::kThreads, kSharedShift ? 3 : 2)
 void forward_kernel(const ForwardParams p) {
   static_assert(!(kSharedShift && kLabels));
-  ForwardBlock<C, kSharedShift, kLabels>(p).run();
+  ForwardBlock<C, RowSums<C, kSharedShift>, kLabels>(p).run();
+}
+
+template <typename C>
+SIMCLR_KERNEL(C::kThreads, 2)
+void stats_forward_kernel(const StatsForwardParams p) {
+  ForwardBlock<C, RowStats<C>, true>(p.pass, p).run();
+}
+
+template <typename C>
+SIMCLR_KERNEL(C::kThreads, 2)
+void sigmoid_forward_kernel(const SigmoidForwardParams p) {
+  ForwardBlock<C, SigmoidSums<C>, false>(p.pass, p).run();
 }
 
 }  // namespace simclr::fused

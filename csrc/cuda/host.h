@@ -1,18 +1,22 @@
-// What both passes do before they launch kernels.
+// What the passes do before they launch kernels.
 
 #pragma once
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/searchsorted.h>
 #include <ATen/ops/sort.h>
 
 #include <numbers>
+#include <tuple>
 
+#include "checks.h"
 #include "common/limits.h"
 #include "common/torch_compat.h"
 #include "cuda/kernels.h"
+#include "cuda/stream.h"
 #include "operands.h"
 
 namespace simclr::fused {
@@ -26,12 +30,13 @@ inline const Kernels& kernels_for(at::ScalarType dtype) {
   return matmul_may_use_tf32() ? kTf32Kernels : kTf32x3Kernels;
 }
 
-// The scale of base-2 logits, and the shift that all rows share, if possible. With labels each row
-// has its own shift: a kernel that sums for both sides at once has no registers left for labels.
+// The scale of base-2 logits, and the shift that all rows share, if possible. With labels or
+// by-products each row has its own shift: a kernel that sums for both sides at once has no
+// registers left for them.
 struct Exponents {
-  Exponents(double temperature, bool normalized, bool labels)
+  Exponents(double temperature, bool normalized, bool own_shifts)
       : scale(static_cast<float>(std::numbers::log2e / temperature)),
-        shared_shift(normalized && !labels && 2 * scale <= kSafeFloatRange),
+        shared_shift(normalized && !own_shifts && 2 * scale <= kSafeFloatRange),
         shift(shared_shift ? scale : 0) {}
   float scale;
   bool shared_shift;
@@ -41,11 +46,29 @@ struct Exponents {
 // 1 / eps, computed once: the backward pass compares it with what the forward pass has stored.
 inline float inverse(double eps) { return 1.0f / static_cast<float>(eps); }
 
+// Checks a 0-d number of the rows `z`, which may be on their device.
+inline Scalar make_scalar(const char* name, const at::Tensor& scalar, const at::Tensor& z,
+                          double (*check)(const char* name, const at::Tensor& scalar)) {
+  if (!in_device_memory(scalar)) return {nullptr, check(name, scalar)};
+  check_scalar_type(name, scalar);
+  TORCH_CHECK_VALUE(scalar.device() == z.device(), name, " must be on the CPU or on ", z.device(),
+                    ", got ", scalar.device());
+  return {scalar.const_data_ptr<double>(), 0};
+}
+
 // The number of elements of a stored row: D, padded with zeros to whole units, which the kernels
 // copy. The padding is part of the tensor z, so that a copy of z also has zeros there.
 inline int64_t padded(int64_t dim, const at::Tensor& z) {
   const int64_t unit = kUnitBytes / z.element_size();
   return divide_up(dim, unit) * unit;
+}
+
+// Returns the rows as the kernels copy them: contiguous and aligned to 16 bytes. Only tensors that
+// were copied or sliced in between are not.
+inline at::Tensor in_units(const at::Tensor& z) {
+  const at::Tensor contiguous = z.contiguous();
+  const auto address = reinterpret_cast<uintptr_t>(contiguous.const_data_ptr());
+  return address % kUnitBytes == 0 ? contiguous : contiguous.clone();
 }
 
 // z: [count, padded(dim)], contiguous.
@@ -61,6 +84,47 @@ inline void check_size(int64_t rows, int64_t dim) {
                     "; the tiled backend takes it");
   TORCH_CHECK_VALUE(rows <= kMaxRows, "the fused CUDA kernels take ", kMaxRows,
                     " rows of both sides, got ", rows);
+}
+
+// Checks that saved rows have the layout of `padded`.
+inline void check_layout(const at::Tensor& z, int64_t dim) {
+  check_size(z.size(0), dim);
+  TORCH_CHECK_VALUE(z.size(1) == padded(dim, z), "z must be [rows, ", padded(dim, z),
+                    "], D = ", dim, " padded to 16 bytes, got shape ", z.sizes());
+}
+
+inline Strips make_strips(Range side, int64_t tile_rows) {
+  const int64_t size = divide_up(side.size(), kMaxStrips * tile_rows) * tile_rows;
+  return {static_cast<int>(size), static_cast<int>(divide_up(side.size(), size))};
+}
+
+// Stores x [R, D] and y [C, D] (may be undefined) as the kernels take them. Returns z, factor and
+// inv_norm.
+inline std::tuple<at::Tensor, at::Tensor, at::Tensor> join_rows(const at::Tensor& x,
+                                                                const at::Tensor& y, bool normalize,
+                                                                double eps, const Kernels& kernels,
+                                                                Stream stream) {
+  const at::Tensor& second = y.defined() ? y : x;  // if x, none of its rows are used
+  const int64_t count = x.size(0) + (y.defined() ? y.size(0) : 0);
+  const int64_t dim = x.size(1);
+  const auto floats = x.options().dtype(at::kFloat);
+  const at::Tensor z = at::empty({count, padded(dim, x)}, x.options());
+  const at::Tensor factor = at::empty({count}, floats);
+  const at::Tensor inv_norm = at::empty({normalize ? count : 0}, floats);
+  kernels.prepare({.side = {x.const_data_ptr(), second.const_data_ptr()},
+                   .row_stride = {x.stride(0), second.stride(0)},
+                   .column_stride = {x.stride(1), second.stride(1)},
+                   .rows = static_cast<int>(x.size(0)),
+                   .count = static_cast<int>(count),
+                   .dim = static_cast<int>(dim),
+                   .stride = static_cast<int>(z.size(1)),
+                   .normalize = normalize,
+                   .inv_eps = inverse(eps),
+                   .z = z.mutable_data_ptr(),
+                   .factor = factor.mutable_data_ptr<float>(),
+                   .inv_norm = inv_norm.mutable_data_ptr<float>()},
+                  stream);
+  return {z, factor, inv_norm};
 }
 
 // How many positives each row of z has by labels, [count] int32; undefined without labels.

@@ -39,6 +39,15 @@ void launch_forward(const ForwardParams& p, Stream stream) {
 }
 
 template <typename Element>
+void launch_stats_forward(const StatsForwardParams& p, Stream stream) {
+  const int64_t blocks = int64_t{p.pass.row_strips.count} * p.pass.column_strips.count;
+  dispatch_dim<Element>(p.pass.rows.dim, [&](auto config) {
+    using C = decltype(config);
+    launch(stats_forward_kernel<C>, blocks, C::kThreads, C::kSharedBytes, stream, p);
+  });
+}
+
+template <typename Element>
 void launch_backward(const BackwardParams& p, Stream stream) {
   dispatch_dim<Element>(p.rows.dim, [&](auto config) {
     using C = decltype(config);
@@ -55,7 +64,27 @@ void launch_backward(const BackwardParams& p, Stream stream) {
 }
 
 template <typename Element>
-constexpr Kernels kKernels = {launch_prepare<Element>, tile_rows<Element>, launch_forward<Element>,
-                              launch_backward<Element>};
+void launch_sigmoid_forward(const SigmoidForwardParams& p, Stream stream) {
+  const int64_t blocks = int64_t{p.pass.row_strips.count} * p.pass.column_strips.count;
+  dispatch_dim<Element>(p.pass.rows.dim, [&](auto config) {
+    using C = decltype(config);
+    launch(sigmoid_forward_kernel<C>, blocks, C::kThreads, C::kSharedBytes, stream, p);
+  });
+}
+
+template <typename Element>
+void launch_sigmoid_backward(const SigmoidBackwardParams& p, Stream stream) {
+  dispatch_dim<Element>(p.pass.rows.dim, [&](auto config) {
+    using C = decltype(config);
+    const int64_t blocks = divide_up(p.pass.problem.rows.size(), C::kRows);
+    launch(sigmoid_backward_kernel<C>, blocks, C::kThreads, C::kSharedBytes, stream, p);
+  });
+}
+
+template <typename Element>
+constexpr Kernels kKernels = {launch_prepare<Element>,         tile_rows<Element>,
+                              launch_forward<Element>,         launch_backward<Element>,
+                              launch_stats_forward<Element>,   launch_sigmoid_forward<Element>,
+                              launch_sigmoid_backward<Element>};
 
 }  // namespace simclr::fused

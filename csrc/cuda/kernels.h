@@ -16,6 +16,9 @@ struct Kernels {
   int (*tile_rows)(int64_t dim);
   void (*forward)(const ForwardParams&, Stream);
   void (*backward)(const BackwardParams&, Stream);
+  void (*stats_forward)(const StatsForwardParams&, Stream);
+  void (*sigmoid_forward)(const SigmoidForwardParams&, Stream);
+  void (*sigmoid_backward)(const SigmoidBackwardParams&, Stream);
 };
 
 // By what the tensor cores multiply. They always sum in float.
@@ -29,6 +32,9 @@ extern const Kernels kTf32x3Kernels;
 
 // These do not depend on the precision.
 void finish(const FinishParams&, Stream);
+void finish_stats(const StatsFinishParams&, Stream);
 void make_terms(const TermsParams&, Stream);
+void sigmoid_finish(const SigmoidFinishParams&, Stream);
+void make_sigmoid_terms(const SigmoidTermsParams&, Stream);
 
 }  // namespace simclr::fused

@@ -61,6 +61,10 @@ SIMCLR_DEVICE PowerSum power_sum(const FinishParams& p, int64_t row) {
   return {sum, p.shift + static_cast<double>(largest)};
 }
 
+SIMCLR_DEVICE Positives positives_of(const FinishParams& p, int i) {
+  return p.positives != nullptr ? positives_of_label(p, i) : positives_of_shifts(p, i);
+}
+
 // Computes a row's loss from its partial sums.
 SIMCLR_KERNEL(kRowThreads, 1)
 void finish_kernel(const FinishParams p) {
@@ -68,8 +72,7 @@ void finish_kernel(const FinishParams p) {
   if (row >= p.side.size()) return;
   const int i = static_cast<int>(p.side.begin + row);
   const auto [sum, shift] = power_sum(p, row);
-  const Positives positives =
-      p.positives != nullptr ? positives_of_label(p, i) : positives_of_shifts(p, i);
+  const Positives positives = positives_of(p, i);
   // Relative to the shift, like the sum, so that both cancel where the positive dominates.
   const double positive = positives.sum / positives.count + (p.shift - shift);
   // If the positive is the only term, its exponent is the exact logarithm of the sum.
@@ -81,6 +84,34 @@ void finish_kernel(const FinishParams p) {
   // Positives that are terms of the sum cannot exceed it: a negative loss is rounding.
   const bool rounding = loss < 0 && p.pairing.sums_positives();
   p.loss[i] = positives.count == 0 || rounding ? 0.0f : static_cast<float>(loss);
+}
+
+// Computes a row's by-products from its partial sums, which are relative to their own shifts.
+SIMCLR_KERNEL(kRowThreads, 1)
+void finish_stats_kernel(const StatsFinishParams p) {
+  const int64_t row = block_id() * kRowThreads + thread_id();
+  const FinishParams& pass = p.pass;
+  if (row >= pass.side.size()) return;
+  const int i = static_cast<int>(pass.side.begin + row);
+  const auto [sum, shift] = power_sum(pass, row);
+  double weighted = 0;
+  double near = 0;
+  float hardest = -INFINITY;
+  int index = -1;
+  for (int slot = 0; slot < pass.slots; ++slot) {
+    const int64_t place = slot * pass.side.size() + row;
+    weighted += p.sums.weighted[place] * exp2(pass.max[place] - shift);
+    near += p.sums.near[place];
+    if (!(p.sums.hardest[place] > hardest)) continue;  // of equal ones the first
+    hardest = p.sums.hardest[place];
+    index = p.sums.hardest_index[place];
+  }
+  const Positives positives = positives_of(pass, i);
+  p.positive[i] = static_cast<float>(positives.sum / positives.count / p.scale);
+  p.hardest[i] = hardest / p.scale;
+  p.hardest_index[i] = index;
+  p.mean[i] = weighted / sum / p.scale;
+  p.near[i] = near;
 }
 
 // The gradient of row i's loss; 0 for a row without positives, whose loss is constant.
@@ -131,6 +162,12 @@ void terms_kernel(const TermsParams p) {
 
 void finish(const FinishParams& p, Stream stream) {
   launch(finish_kernel, divide_up(p.side.size(), kRowThreads), kRowThreads, 0, stream, p);
+}
+
+void finish_stats(const StatsFinishParams& p, Stream stream) {
+  finish(p.pass, stream);
+  const int64_t blocks = divide_up(p.pass.side.size(), kRowThreads);
+  launch(finish_stats_kernel, blocks, kRowThreads, 0, stream, p);
 }
 
 void make_terms(const TermsParams& p, Stream stream) {

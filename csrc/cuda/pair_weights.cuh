@@ -50,6 +50,12 @@ class PairWeights {
     }
   }
 
+  // What the sum is multiplied by at the end, 1 / T.
+  SIMCLR_DEVICE float scale() const { return p_.scale * static_cast<float>(kLn2); }
+
+  // What a positive by a shift is missing of its weight, without gain, times T.
+  SIMCLR_DEVICE float positive(int i, int j) const { return positive_weight(p_, i, j).value; }
+
   SIMCLR_DEVICE void load_rows(int first_row, int end_row) {
     first_row_ = first_row;
     end_row_ = end_row;

@@ -57,19 +57,66 @@ struct ForwardParams {
   Rows rows;
   Problem problem;
   Pairing pairing;  // for a symmetric problem with a shared shift only k of the shifts k, -k
-  float scale;      // log2(e) / temperature
-  float shift;      // of x; 0 unless shared_shift
-  bool shared_shift;
+  float scale = 0;  // log2(e) / temperature
+  float shift = 0;  // of x; 0 unless shared_shift
+  bool shared_shift = false;
   Strips row_strips;
   Strips column_strips;
   float* row_sum;
-  float* row_max;     // like row_sum; null with a shared shift
-  float* column_sum;  // null without a shared shift
+  float* row_max = nullptr;     // like row_sum; null with a shared shift
+  float* column_sum = nullptr;  // null without a shared shift
   // Like row_sum, the sums of x_ij over the positives by labels; initially zero. With labels there
   // is no shared shift.
-  float* row_positive;
+  float* row_positive = nullptr;
   // x_ij - shift of the positive j = i + shift[k] at [k, i]; null with labels.
   float* positive;
+};
+
+// A number in host memory (`address` is null), or in device memory, where the host need not wait
+// for it.
+struct Scalar {
+  const double* address;
+  double value;
+};
+
+// Of the sigmoid loss, u_ij = scale s_ij + bias. A scale in device memory that is not positive and
+// finite makes all results NaN.
+struct SigmoidScalars {
+  Scalar scale;
+  Scalar bias;
+};
+
+// The sigmoid loss sums for rows only, as without a shared shift.
+struct SigmoidForwardParams {
+  ForwardParams pass;  // row_sum: of log2(1 + e^u) over the pairs that are not positive
+  SigmoidScalars scalars;
+  float* sigmoid_sum;  // like row_sum, of the sigmoids
+};
+
+// Computes losses and their derivatives by the bias from the sums.
+struct SigmoidFinishParams {
+  Problem problem;
+  Pairing pairing;
+  int slots;                 // partial sums per row: sums are [slots, rows]
+  const float* sum;          // of log2(1 + e^u)
+  const float* sigmoid_sum;  // of the sigmoids
+  const float* positive;     // [shifts, rows] u of the positives in base 2
+  float* loss;               // [rows]
+  double* bias_grad;         // [rows]
+};
+
+// Partial sums of by-products, like row_sum: see row_stats.cuh.
+struct StatsSums {
+  float* weighted;
+  float* near;
+  float* hardest;
+  int32_t* hardest_index;
+};
+
+// The forward pass with by-products, without a shared shift.
+struct StatsForwardParams {
+  ForwardParams pass;
+  StatsSums sums;
 };
 
 // Computes losses from the sums of one side: the rows of the problem, or its columns.
@@ -116,10 +163,35 @@ struct TermsParams {
 struct Terms {
   const uint32_t* max_grad;
   const float* weight;
-  const float* row_shift;
-  const float* single;
+  const float* row_shift = nullptr;
+  const float* single = nullptr;
   const float* share;
-  const int32_t* positives;
+  const int32_t* positives = nullptr;
+};
+
+// Computes by-products, too, of the rows of the problem.
+struct StatsFinishParams {
+  FinishParams pass;
+  StatsSums sums;
+  float scale;             // of x
+  float* positive;         // [count] the mean similarity of the positives
+  float* hardest;          // [count] the largest similarity of a negative
+  int64_t* hardest_index;  // [count] its row of z
+  double* mean;            // [count] the mean similarity of the terms, weighted by their softmax
+  double* near;            // [count] the sum of exp(4 (s - 1)) over the negatives
+};
+
+// Computes the terms of the sigmoid loss's weights: those of columns, which have no loss, are 0.
+struct SigmoidTermsParams {
+  const float* grad_loss;  // [rows], any stride
+  int64_t grad_loss_stride;
+  int rows;
+  int count;
+  const float* inv_norm;  // [count], or null: the rows are not normalized
+  uint32_t* max_grad;     // bits of the largest |gradient| of a row, initially zero
+  float* factor;          // [count]
+  float* weight;          // [count] the gradient of a row's loss, times the gain of `gain_exponent`
+  float* share;           // [count] the same without gain
 };
 
 struct BackwardParams {
@@ -129,11 +201,16 @@ struct BackwardParams {
   Terms terms;
   const float* inv_norm;  // [count], or null: the rows are not normalized
   float inv_eps;          // the inv_norm of rows that were divided by eps
-  float scale;
-  float shift;  // of x, where it is shared
-  bool shared_shift;
+  float scale = 0;
+  float shift = 0;  // of x, where it is shared
+  bool shared_shift = false;
   void* grad;     // [rows of the problem, D], of the type of x
   float* radial;  // [rows of the problem] z_i . dL/dz_i
+};
+
+struct SigmoidBackwardParams {
+  BackwardParams pass;  // without scale and shift; of the terms weight, share and max_grad
+  SigmoidScalars scalars;
 };
 
 }  // namespace simclr::fused

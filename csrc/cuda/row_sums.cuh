@@ -14,10 +14,17 @@ namespace simclr::fused {
 // Finite, and below every exponent: the difference of two infinities would be NaN.
 constexpr float kLeastExponent = -1e30f;
 
-template <typename C, bool kSharedShift>
+template <typename C, bool kSharedShift_>
 class RowSums {
  public:
+  static constexpr bool kSharedShift = kSharedShift_;
+  static constexpr bool kStats = false;
+  static constexpr bool kSumsPositives = true;
   using Tile = float[C::kRowTiles][C::kColumnTiles][4];
+
+  // x = scale s - shift
+  static SIMCLR_DEVICE float scale(const ForwardParams& p) { return p.scale; }
+  static SIMCLR_DEVICE float shift(const ForwardParams& p) { return p.shift; }
 
   SIMCLR_DEVICE void clear() {
     SIMCLR_UNROLL
@@ -76,6 +83,16 @@ class RowSums {
     return sum;
   }
 
+  // Stores the sums of the rows, up to `rows` of the block's, from `place` on.
+  SIMCLR_DEVICE void store(const ForwardParams& p, int64_t place, int rows) const {
+    finish_rows([&](int row, float sum, float max) {
+      if (row >= rows) return;
+      p.row_sum[place + row] = sum;
+      if constexpr (!kSharedShift) p.row_max[place + row] = max;
+    });
+  }
+
+ private:
   // Joins the four lanes that share a row, and calls store(row, sum, max) in one of them.
   template <typename Store>
   SIMCLR_DEVICE void finish_rows(const Store& store) const {
@@ -98,7 +115,6 @@ class RowSums {
     }
   }
 
- private:
   static SIMCLR_DEVICE int column_sums(int stage) {
     return C::kSumsOffset + stage * C::kWarps * C::kColumns * 4;
   }

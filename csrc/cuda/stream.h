@@ -18,6 +18,9 @@ namespace simclr::fused {
 // enough that their sums take little memory beside the rows.
 constexpr int64_t kMaxStrips = 64;
 
+// Whether reading a number on the host would wait for the device.
+inline bool in_device_memory(const at::Tensor& scalar) { return scalar.is_cuda(); }
+
 class StreamGuard {
  public:
   explicit StreamGuard(const at::Tensor& tensor) : guard_(tensor.device()) {}

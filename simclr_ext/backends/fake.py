@@ -172,6 +172,15 @@ def _stats(layout: Layout) -> Callable[..., tuple[Tensor, ...]]:
     return forward
 
 
+def _check_sigmoid_scalars(
+    scale: Tensor, bias: Tensor, layout: Layout, device: torch.device
+) -> None:
+    # The kernels for CUDA read them where they are.
+    place = device if layout is _compiled and device.type == "cuda" else None
+    for name, scalar in (("scale", scale), ("bias", bias)):
+        check_operator_scalar(name, scalar, place)
+
+
 def _sigmoid(layout: Layout) -> Callable[..., Results]:
     def forward(
         x: Tensor,
@@ -184,33 +193,33 @@ def _sigmoid(layout: Layout) -> Callable[..., Results]:
     ) -> Results:
         check_rows(x, y)
         check_operands(x.shape[0], y.shape[0], shifts, None, None, "all", (), x.device)
-        for name, scalar in (("scale", scale), ("bias", bias)):
-            check_operator_scalar(name, scalar)
+        _check_sigmoid_scalars(scale, bias, layout, x.device)
         return layout(x, x.shape[0], x.shape[0] + y.shape[0], normalize)
 
     return forward
 
 
-def sigmoid_backward(
-    grad_loss: Tensor,
-    z: Tensor,
-    inv_norm: Tensor,
-    dim: int,
-    scale: Tensor,
-    bias: Tensor,
-    eps: float,
-    shifts: Sequence[int],
-    needs_grad: Sequence[bool],
-) -> tuple[Tensor, Tensor]:
-    """Stand in for ``sigmoid_backward`` and ``sigmoid_tiled_backward``."""
-    check_sigmoid_saved(grad_loss, z, inv_norm, dim)
-    rows = grad_loss.shape[0]
-    check_operands(rows, z.shape[0] - rows, shifts, None, None, "all", (), z.device)
-    for name, scalar in (("scale", scale), ("bias", bias)):
-        check_operator_scalar(name, scalar)
-    wanted = Problem.of(z.shape[0], rows).wanted(needs_grad)
-    grad_scale = z.new_empty(() if needs_grad[2] else 0, dtype=sum_dtype(z.device))
-    return z.new_empty(wanted.stop - wanted.start, dim), grad_scale
+def _sigmoid_grads(layout: Layout) -> Callable[..., tuple[Tensor, Tensor]]:
+    def backward(
+        grad_loss: Tensor,
+        z: Tensor,
+        inv_norm: Tensor,
+        dim: int,
+        scale: Tensor,
+        bias: Tensor,
+        eps: float,
+        shifts: Sequence[int],
+        needs_grad: Sequence[bool],
+    ) -> tuple[Tensor, Tensor]:
+        check_sigmoid_saved(grad_loss, z, inv_norm, dim)
+        rows = grad_loss.shape[0]
+        check_operands(rows, z.shape[0] - rows, shifts, None, None, "all", (), z.device)
+        _check_sigmoid_scalars(scale, bias, layout, z.device)
+        wanted = Problem.of(z.shape[0], rows).wanted(needs_grad)
+        grad_scale = z.new_empty(() if needs_grad[2] else 0, dtype=sum_dtype(z.device))
+        return z.new_empty(wanted.stop - wanted.start, dim), grad_scale
+
+    return backward
 
 
 # Those of the compiled operators, then of the tiled ones.
@@ -222,3 +231,5 @@ contrastive_stats = _stats(_compiled)
 contrastive_tiled_stats = _stats(_tiled)
 sigmoid_forward = _sigmoid(_compiled)
 sigmoid_tiled_forward = _sigmoid(_tiled)
+sigmoid_backward = _sigmoid_grads(_compiled)
+sigmoid_tiled_backward = _sigmoid_grads(_tiled)

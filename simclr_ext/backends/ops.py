@@ -216,7 +216,7 @@ def _register_tiled() -> None:
             "sigmoid_tiled_backward",
             _SIGMOID_BACKWARD,
             tiled.sigmoid_backward,
-            fake.sigmoid_backward,
+            fake.sigmoid_tiled_backward,
         ),
     ):
         operator = f"simclr_ext::{name}"

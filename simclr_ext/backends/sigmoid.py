@@ -35,15 +35,17 @@ def sigmoid(
     """Return what :func:`simclr_ext.backends.reference.sigmoid` does, on any backend.
 
     Takes O((R + C) D) memory with ``backend`` "fused" or "tiled". Differentiable once, with respect
-    to ``x``, ``y``, and to scale and bias if they are tensors.
+    to ``x``, ``y``, and to scale and bias if they are tensors. On CUDA "fused" reads these where
+    they are: the host does not wait for them, and a scale that is not positive makes the loss NaN.
 
     Raises:
         BackendUnavailableError: If ``backend`` is "fused" and its operators are unavailable.
-        ValueError: If scale or bias has no valid value, or is on a third device.
+        ValueError: If scale or bias is on a third device, or not valid as far as the host knows.
     """
+    may_stay = backend == "fused" and x.device.type == "cuda"
     values = (
-        operator_scalar("scale", scale, x.device),
-        operator_scalar("bias", bias, x.device),
+        operator_scalar("scale", scale, x.device, may_stay=may_stay),
+        operator_scalar("bias", bias, x.device, may_stay=may_stay),
     )
     if backend == "reference":
         if not torch.compiler.is_compiling():  # reading the values would break the graph

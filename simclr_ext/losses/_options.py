@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclr_ext._checks import as_number, as_temperature, check_eps
-from simclr_ext._errors import BackendUnavailableError
 from simclr_ext.backends.contrastive import contrastive
 from simclr_ext.backends.reference import (
     REDUCTIONS,
@@ -89,30 +88,12 @@ class Options:
             return self.eps
         return torch.finfo(torch.float16).tiny if torch.float16 in dtypes else 1e-12
 
-    def chosen_backend(self, z: Tensor, without_cuda: str | None = None) -> str:
-        """Return the backend for rows like ``z``; warn if it is a slow one.
-
-        Args:
-            z: The rows.
-            without_cuda: The loss, if it has no fused kernels for CUDA.
-        """
-        if without_cuda is not None and z.device.type == "cuda":
-            return self._chosen_without_cuda(without_cuda)
+    def chosen_backend(self, z: Tensor) -> str:
+        """Return the backend for rows like ``z``; warn if it is a slow one."""
         choice = select_backend(z, self.backend)
         if choice.name == "tiled" and self.backend == "auto" and z.device.type == "cuda":
             warn_of_tiled_on_cuda(choice.reason)
         return choice.name
-
-    def _chosen_without_cuda(self, what: str) -> str:
-        reason = f"there are no fused CUDA kernels for {what}"
-        if self.backend == "fused":
-            raise BackendUnavailableError(
-                f"backend='fused' cannot run here: {reason}; backend='tiled' computes the same"
-            )
-        if self.backend == "auto":
-            warn_of_tiled_on_cuda(reason)
-            return "tiled"
-        return self.backend
 
 
 def row_losses(
@@ -149,7 +130,7 @@ def row_losses(
         options.temperature if temperature is None else temperature,
         normalize=options.normalize,
         eps=eps,
-        backend=options.chosen_backend(x, "by-products" if with_stats else None),
+        backend=options.chosen_backend(x),
         shifts=shifts,
         label=label,
         ignored=ignored,

@@ -43,7 +43,8 @@ def siglip_loss(
         reduction: ``"mean"`` or ``"sum"`` over the N queries, or ``"none"``: their losses, [N].
         normalize: Whether to divide each row by its l2 norm first. If not, s are dot products.
         eps: As in :func:`simclr_ext.nt_xent_loss`.
-        backend: As in :func:`simclr_ext.nt_xent_loss`; on CUDA it is ``"tiled"``.
+        backend: As in :func:`simclr_ext.nt_xent_loss`. On CUDA ``"fused"`` reads scale and bias
+            where they are, so the host does not wait; a t <= 0 there makes the loss NaN.
 
     Returns:
         A scalar, or [N] losses; float32, or float64 for float64 rows.
@@ -76,7 +77,7 @@ def siglip_loss(
         logit_bias,
         normalize=normalize,
         eps=options.eps_for(queries.dtype, keys.dtype),
-        backend=options.chosen_backend(queries, "the sigmoid loss"),
+        backend=options.chosen_backend(queries),
         shifts=() if negative_only else (0,),
     )
     return reduce_weighted(rows, reduction, weights)

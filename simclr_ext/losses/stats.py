@@ -74,7 +74,7 @@ def nt_xent_loss_with_stats(
         reduction: Of the losses.
         normalize: Whether to divide each row by its l2 norm first.
         eps: Smallest norm.
-        backend: What computes it; on CUDA ``"auto"`` is ``"tiled"``.
+        backend: What computes it.
 
     Returns:
         The loss, and the by-products of all 2N rows.

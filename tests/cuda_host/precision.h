@@ -44,6 +44,25 @@ at::Tensor held_temperature(double temperature) {
   return torch::scalar_tensor(static_cast<float>(temperature), torch::kDouble);
 }
 
+// A quantity as the kernels compute it, and as the dense computation does in double and in float.
+struct Quantity {
+  const char* name;
+  at::Tensor ours;
+  at::Tensor exact;
+  at::Tensor eager;
+};
+
+// epsilon: the rounding of the precision.
+// size: the natural size of the quantity.
+template <typename Case>
+void expect_within_budget(const Precision& precision, const Case& c, const Quantity& quantity,
+                          double epsilon, double size) {
+  const double found = error(quantity.ours, quantity.exact);
+  const double budget = 2 * error(quantity.eager, quantity.exact) + 8 * epsilon * size +
+                        precision.least * std::sqrt(quantity.exact.numel());
+  EXPECT(found <= budget, precision.name, quantity.name, c, found, budget);
+}
+
 // Compares with what the dense computation gives in double (`exact`) and in float (`eager`).
 //   c     has temperature and normalize
 //   rows  of both sides, unnormalized; they are divided by eps where they are shorter
@@ -53,11 +72,7 @@ void expect_within_budget(const Precision& precision, const Case& c, const Resul
                           double eps) {
   const auto expect = [&](const char* name, at::Tensor Result::* part, double epsilon,
                           double size) {
-    const at::Tensor& truth = exact.*part;
-    const double found = error(ours.*part, truth);
-    const double budget = 2 * error(eager.*part, truth) + 8 * epsilon * size +
-                          precision.least * std::sqrt(truth.numel());
-    EXPECT(found <= budget, precision.name, name, c, found, budget);
+    expect_within_budget(precision, c, {name, ours.*part, exact.*part, eager.*part}, epsilon, size);
   };
   const at::Tensor norms = rows.to(torch::kDouble).norm(2, 1);
   const double square = c.normalize ? 1 : std::pow(norms.max().item<double>(), 2);

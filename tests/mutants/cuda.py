@@ -174,7 +174,7 @@ FAULTS = [
     Fault(
         "shift dropped",
         "csrc/cuda/forward.cuh",
-        "column_factor[e % 2] - p_.shift",
+        "column_factor[e % 2] - sums_.shift(p_)",
         "column_factor[e % 2]",
     ),
     Fault(
@@ -276,7 +276,7 @@ FAULTS = [
     Fault(
         "terms: pairs that are left out stay in the sum",
         "csrc/cuda/forward.cuh",
-        "    if (p_.pairing.leaves_out()) leave_out(x, first_column);\n",
+        "      if (p_.pairing.leaves_out()) leave_out(x, first_column);\n",
         "",
     ),
     Fault(
@@ -351,6 +351,138 @@ FAULTS = [
         "    if (whole.same()) whole.rows = whole.columns;\n",
         "",
     ),
+    Fault(
+        "sigmoid: positives stay in the sums",
+        "csrc/cuda/forward.cuh",
+        "counts(i, j) && (Sums::kSumsPositives || !p_.pairing.positive(i, j))",
+        "counts(i, j)",
+    ),
+    Fault(
+        "sigmoid: small powers are lost beside 1",
+        "csrc/cuda/sigmoid.cuh",
+        "return {ratio * power + fmaxf",
+        "return {log2f(1.0f + power) + fmaxf",
+    ),
+    Fault(
+        "sigmoid: that of the absolute value",
+        "csrc/cuda/sigmoid.cuh",
+        "x < 0.0f ? power * inverse : inverse",
+        "inverse",
+    ),
+    Fault(
+        "sigmoid: a scale in device memory is not checked",
+        "csrc/cuda/sigmoid.cuh",
+        "allowed ? scale / kLn2 : NAN",
+        "scale / kLn2",
+    ),
+    Fault(
+        "sigmoid: bias with the sign of a shift",
+        "csrc/cuda/sigmoid_sums.cuh",
+        "return -exponents_.bias;",
+        "return exponents_.bias;",
+    ),
+    Fault(
+        "sigmoid: half of a row's lanes not joined",
+        "csrc/cuda/sigmoid_sums.cuh",
+        "lanes <= 2; lanes *= 2) {  // the four",
+        "lanes <= 1; lanes *= 2) {  // the four",
+    ),
+    Fault(
+        "sigmoid: rows past the last are stored",
+        "csrc/cuda/sigmoid_sums.cuh",
+        "lane_id() % 4 != 0 || row >= rows",
+        "lane_id() % 4 != 0 || row > rows",
+    ),
+    Fault(
+        "sigmoid: positives weigh twice",
+        "csrc/cuda/sigmoid_weights.cuh",
+        "    if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_pos",
+        "    if (false) clear_pos",
+    ),
+    Fault(
+        "sigmoid: the transposed problem has no weights",
+        "csrc/cuda/sigmoid_weights.cuh",
+        "(weight_[m][e / 2] + weight[e % 2])",
+        "weight_[m][e / 2]",
+    ),
+    Fault(
+        "sigmoid: a positive's weight without its bias",
+        "csrc/cuda/sigmoid_weights.cuh",
+        "-sigmoid(-x - exponents_.bias)",
+        "-sigmoid(-x)",
+    ),
+    Fault(
+        "sigmoid: columns have the gradients of rows",
+        "csrc/cuda/kernels_sigmoid_rows.cu",
+        "i < p.rows ? p.grad_loss[i * p.grad_loss_stride] : 0.0f",
+        "p.grad_loss[i % p.rows * p.grad_loss_stride]",
+    ),
+    Fault(
+        "sigmoid: positives of columns that are not there",
+        "csrc/cuda/kernels_sigmoid_rows.cu",
+        "if (!p.problem.columns.contains(",
+        "if (false && !p.problem.columns.contains(",
+    ),
+    Fault(
+        "sigmoid: the scale's gradient has the columns' part, too",
+        "csrc/cuda/sigmoid.cpp",
+        "radial.narrow(0, 0, rows).sum",
+        "radial.sum",
+    ),
+    Fault(
+        "stats: of equal negatives the last",
+        "csrc/cuda/row_stats.cuh",
+        "if (!(x[m][n][e] > row.hardest)) continue;",
+        "if (!(x[m][n][e] >= row.hardest)) continue;",
+    ),
+    Fault(
+        "stats: of equal negatives in two lanes the last",
+        "csrc/cuda/row_stats.cuh",
+        "other.hardest_index < hardest_index",
+        "other.hardest_index > hardest_index",
+    ),
+    Fault(
+        "stats: of equal negatives in two strips the last",
+        "csrc/cuda/kernels_rows.cu",
+        "if (!(p.sums.hardest[place] > hardest)) continue;",
+        "if (!(p.sums.hardest[place] >= hardest)) continue;",
+    ),
+    Fault(
+        "stats: positives are negatives, too",
+        "csrc/cuda/forward.cuh",
+        "if (inside && p_.pairing.positive(i, j)) value = -INFINITY;",
+        "(void)inside;",
+    ),
+    Fault(
+        "stats: weighted sum not rescaled when the shift rises",
+        "csrc/cuda/row_stats.cuh",
+        "      weighted *= factor;\n",
+        "",
+    ),
+    Fault(
+        "stats: weighted sums of strips relative to their own shifts",
+        "csrc/cuda/kernels_rows.cu",
+        "p.sums.weighted[place] * exp2(pass.max[place] - shift)",
+        "p.sums.weighted[place]",
+    ),
+    Fault(
+        "stats: infinity of pairs that do not count",
+        "csrc/cuda/row_stats.cuh",
+        "power * fmaxf(x[m][n][e], kLeastExponent)",
+        "power * x[m][n][e]",
+    ),
+    Fault(
+        "stats: pairs of the padding are near",
+        "csrc/cuda/row_stats.cuh",
+        "exp2_fast(x[m][n][e] * near_scale_ - kNearShift)",
+        "exp2_fast(fmaxf(x[m][n][e], 0.0f) * near_scale_ - kNearShift)",
+    ),
+    Fault(
+        "stats: hardest negative of the tile's first columns",
+        "csrc/cuda/row_stats.cuh",
+        "row.hardest_index = first_column + column_of(n, e);",
+        "row.hardest_index = column_of(n, e);",
+    ),
 ]
 
 
@@ -360,7 +492,7 @@ def first_failure(folder: Path) -> str | None:
     if not build.exists():
         configure = [CMAKE, "-S", str(folder), "-B", str(build), "-DSIMCLR_SANITIZE=ON"]
         must_succeed([*configure, f"-DPython_EXECUTABLE={sys.executable}"])
-    tests = ("test_contrastive", "test_fused")  # first the one that finds most
+    tests = ("test_sigmoid", "test_stats", "test_contrastive", "test_fused")  # the quick ones first
     must_succeed([CMAKE, "--build", str(build), "--parallel", "2", "--target", *tests])
     for precision, test in itertools.product(PRECISIONS, tests):
         try:

@@ -104,6 +104,8 @@ def sigmoid_backward(
         the scale, 0-d in :func:`sum_dtype`, or [0] if it needs none.
     """
     check_sigmoid_saved(grad_loss, z, inv_norm, dim)
+    if z.shape[1] != dim:
+        raise ValueError(f"z must be [rows, D] with D = dim = {dim}, got shape {list(z.shape)}")
     check_eps(eps)
     rows = len(grad_loss)
     check_operands(rows, len(z) - rows, shifts, None, None, "all", (), z.device)

@@ -50,10 +50,29 @@ FORWARD = """
         /*0300*/                   BRA 0x0300 ;
         /*0310*/                   NOP;
 """
+ELEMENTS = 4
+
+
+# A second rare case, whose treatment another branch skips.
+WITH_TWO_CASES = FORWARD.replace(
+    "        /*02b0*/                   SHFL",
+    """        /*02a1*/               @P5 BRA 0x02b0 ;
+        /*02a2*/                   LDG.E R2, desc[UR10][R10.64] ;
+        /*02a3*/                   ISETP.NE.AND P2, PT, R2, R15, PT ;
+        /*02a4*/                   FSEL R32, R32, -INF , P2 ;
+        /*02a5*/                   FSEL R28, R28, -INF , P2 ;
+        /*02b0*/                   SHFL""",
+)
+
+
+def test_treatment_of_another_rare_case_does_not_count() -> None:
+    one, two = (sass.main_loop(body, ELEMENTS) for body in (FORWARD, WITH_TWO_CASES))
+    assert two - one == {"BRA": 1}  # around it
+    assert sass.main_loop(WITH_TWO_CASES, 5)["FSEL"] == 2  # too short to treat five elements
 
 
 def test_treatment_of_rare_tiles_does_not_count() -> None:
-    counts = sass.main_loop(FORWARD)
+    counts = sass.main_loop(FORWARD, ELEMENTS)
     assert counts["FSEL"] == counts["STG"] == 0
     assert counts["ISETP"] == 1  # of the test whether the tile is rare
     assert counts["BRA"] == 6  # the one around a store among what is rare is left out
@@ -61,7 +80,7 @@ def test_treatment_of_rare_tiles_does_not_count() -> None:
 
 def test_work_of_the_loop_counts() -> None:
     """Also what only some warps or tiles do of it: copies of the next tile, sums of columns."""
-    counts = sass.main_loop(FORWARD)
+    counts = sass.main_loop(FORWARD, ELEMENTS)
     assert {name: counts[name] for name in ("HMMA", "LDSM", "LDGSTS", "LDS", "STS", "SHFL")} == {
         "HMMA": 2, "LDSM": 2, "LDGSTS": 3, "LDS": 1, "STS": 1, "SHFL": 1,
     }  # fmt: skip
@@ -69,9 +88,9 @@ def test_work_of_the_loop_counts() -> None:
 
 
 def test_what_is_never_executed_takes_a_turn() -> None:
-    assert sass.main_loop(FORWARD)["NOP"] == 1
+    assert sass.main_loop(FORWARD, ELEMENTS)["NOP"] == 1
 
 
 def test_the_loop_ends_with_its_branch() -> None:
-    assert sass.main_loop(FORWARD)["EXIT"] == 0
-    assert sass.main_loop(FORWARD).total() == 28
+    assert sass.main_loop(FORWARD, ELEMENTS)["EXIT"] == 0
+    assert sass.main_loop(FORWARD, ELEMENTS).total() == 28

@@ -27,12 +27,13 @@ inline void sync_warp() {
   simt::warp_collective("sync_warp", nullptr, [](void* const(&)[32]) {});
 }
 
-inline float shuffle_xor(float value, int lanes) {
+template <typename T>
+T shuffle_xor(T value, int lanes) {
   struct Operand {
-    float value;
+    T value;
     int lanes;
-    float result;
-  } operand{value, lanes, 0.0f};
+    T result;
+  } operand{value, lanes, T()};
   simt::warp_collective("shuffle_xor", &operand, [](void* const(&operands)[32]) {
     for (int lane = 0; lane < 32; ++lane) {
       auto* own = static_cast<Operand*>(operands[lane]);
@@ -154,6 +155,7 @@ inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
 
 inline int opaque(int x) { return x; }
 inline float exp2_fast(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
+inline float reciprocal_fast(float x) { return std::fabs(x) > 0x1p126f ? 0.0f / x : 1.0f / x; }
 inline uint32_t pack_bf16(float low, float high) {
   return c10::BFloat16(low).x | uint32_t{c10::BFloat16(high).x} << 16;
 }
