@@ -209,8 +209,17 @@ def sigmoid_backward(
     for name, scalar in (("scale", scale), ("bias", bias)):
         check_operator_scalar(name, scalar)
     wanted = Problem.of(z.shape[0], rows).wanted(needs_grad)
-    grad_scale = z.new_empty(() if needs_grad[2] else 0, dtype=sum_dtype(z.device))
-    return z.new_empty(wanted.stop - wanted.start, dim), grad_scale
+    return z.new_empty(wanted.stop - wanted.start, dim), grad_of_scale(z, needs_grad[2])
+
+
+def grad_of_scale(z: Tensor, needs_grad: bool) -> Tensor:
+    """Return the second result of :func:`sigmoid_backward`."""
+    return z.new_empty(() if needs_grad else 0, dtype=sum_dtype(z.device))
+
+
+def layout_of(backend: str) -> Layout:
+    """Return the layout of the forward pass of "fused" or "tiled"."""
+    return _tiled if backend == "tiled" else _compiled
 
 
 # Those of the compiled operators, then of the tiled ones.
