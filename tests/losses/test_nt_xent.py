@@ -94,9 +94,7 @@ def test_what_a_group_does_not_take() -> None:
     z0, z1 = torch.randn(2, 6, 4)
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     world = distributed.group.WORLD
-    with pytest.raises(
-        ValueError, match=r"exchange must be 'gather' with positive_ids"
-    ):
+    with pytest.raises(ValueError, match=r"exchange must be 'gather' with positive_ids"):
         nt_xent_loss(z0, z1, positive_ids=torch.arange(6), group=world, exchange="ring")
     with pytest.raises(ValueError, match=r"exchange must be one of .* got 'star'"):
         nt_xent_loss(z0, z1, group=world, exchange="star")
