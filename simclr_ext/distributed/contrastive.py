@@ -43,18 +43,17 @@ def forward(
     own_loss, base, lse, z, inv_norm = blocks.own(x, y, ignored)
     columns = lse if y is None else lse[len(x) :]
 
-    def join(found: Tensor) -> None:
-        _add_exp(columns[: len(found)], found)
+    def join(found: Tensor, begin: int) -> None:
+        _add_exp(columns[begin : begin + len(found)], found)
 
     home = Home(meeting, join)
     numbers = [] if ignored is None else [ignored]
     own = _of_rows(len(x), [x, *numbers])
     visiting = own if y is None else [y, *_of_columns(len(x), numbers)]
     for pair, (both, *both_numbers) in meeting.visits(own, visiting):
-        first, end = pair.first, len(x) + pair.end
-        found = blocks.between(
-            both[first : len(x)], both[len(x) : end], _part(both_numbers, first, end)
-        )
+        first = pair.first
+        left_out = both_numbers[0][first:] if both_numbers else None
+        found = blocks.between(both[first : len(x)], both[len(x) :], left_out)
         size = len(x) - first
         _add_exp(lse[first : len(x)], found[:size])
         home.send(pair, found[size:])
@@ -89,8 +88,8 @@ def backward(
     grad_z, total = blocks.own_gradient(grads, (loss, lse), (z, inv_norm), rows, ignored, sizes)
     columns = grad_z if meeting.same else grad_z[rows:]
 
-    def join(found: Tensor) -> None:
-        columns[: len(found)] += found
+    def join(found: Tensor, begin: int) -> None:
+        columns[begin : begin + len(found)] += found
 
     home = Home(meeting, join)
     # A row's loss is relative to its lse: both gradients weigh the pairs of other blocks alike.
@@ -101,15 +100,15 @@ def backward(
     own = _of_rows(rows, own_tensors)
     visiting = own if meeting.same else _of_columns(rows, own_tensors)
     for pair, (both, both_numbers, *rest) in meeting.visits(own, visiting):
-        first, end = pair.first, rows + pair.end
-        both_lse, both_grad = both_numbers[first:end].unbind(1)
-        norms = rest.pop(0)[first:end] if len(inv_norm) else inv_norm
+        first = pair.first
+        both_lse, both_grad = both_numbers[first:].unbind(1)
+        norms = rest.pop(0)[first:] if len(inv_norm) else inv_norm
         found, part = blocks.gradient_between(
             both_grad.contiguous(),
             both_lse.contiguous(),
-            (both[first:end], norms),
+            (both[first:], norms),
             rows - first,
-            _part(rest, first, end),
+            rest[0][first:] if rest else None,
             sizes,
         )
         grad_z[first:rows] += found[: rows - first]
@@ -130,7 +129,3 @@ def _of_rows(rows: int, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def _of_columns(rows: int, tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor[rows:] for tensor in tensors]
-
-
-def _part(tensors: Sequence[Tensor], first: int, end: int) -> Tensor | None:
-    return tensors[0][first:end] if tensors else None

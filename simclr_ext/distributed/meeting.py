@@ -1,11 +1,11 @@
-"""How the rows of a rank meet the columns of the others: all at once, or one rank after another.
+"""How the rows of a rank meet the columns of the others: all at once, or piece by piece.
 
 "gather": one all-gather of the columns, and one all-to-all of what was found about them: O(M D)
 memory for M columns in all.
 
-"ring": columns pass from rank to rank, and what was found about a visitor is sent home before the
-next one is compared: O(M D / G) memory. The next columns are on their way while the current ones
-are compared.
+"ring": a part of the columns of the next rank, then of the one after it, etc., visits, and what was
+found about it is sent home before the next one is compared: O(M D / G) memory. The next part is on
+its way while the current one is compared.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from simclr_ext.distributed.ranks import Ranks, split
 
 Exchange = Literal["gather", "ring"]
 EXCHANGES = get_args(Exchange)
+# Into how many parts the columns of a rank are cut: more take less memory, and more messages.
+_PIECES = {"gather": 1, "ring": 2}
 
 
 @dataclass(frozen=True)
@@ -43,61 +45,73 @@ class Meeting:
     columns: Sequence[int]
     same: bool
 
+    def pairs_of(self, rank: int) -> list[Pair]:
+        """Return the pairs that a rank computes, in order."""
+        pieces = _PIECES[self.exchange]
+        return list(pairs(rank, self.rows, self.columns, self.same, pieces))
+
     def visits(
         self, own: Sequence[Tensor], columns: Sequence[Tensor]
     ) -> Iterator[tuple[Pair, list[Tensor]]]:
-        """Yield each pair with [own rows; the other's columns] of each tensor.
+        """Yield each pair with [own rows; the other's columns of the pair] of each tensor.
 
         Args:
             own: Tensors of the own rows, [rows, ...].
             columns: The same of the own columns, which visit the others.
         """
-        coming = self._pairs_of(self.ranks.rank)
+        coming = self.pairs_of(self.ranks.rank)
         if not coming:
             return
-        rows, largest = len(own[0]), max(self.columns[pair.other] for pair in coming)
+        rows, largest = len(own[0]), max(pair.end - pair.begin for pair in coming)
         both = [tensor.new_empty(rows + largest, *tensor.shape[1:]) for tensor in own]
         for room, tensor in zip(both, own, strict=True):
             room[:rows] = tensor
-        arrive = self._gathered if self.exchange == "gather" else self._passed_on
-        for pair in arrive(coming, columns, [room[rows:] for room in both]):
-            yield pair, [room[: rows + self.columns[pair.other]] for room in both]
-
-    def _pairs_of(self, rank: int) -> list[Pair]:
-        return list(pairs(rank, self.rows, self.columns, self.same))
+        arrivals = self._gathered if self.exchange == "gather" else self._one_by_one
+        for pair, visitors in arrivals(coming, columns):
+            size = pair.end - pair.begin
+            for room, tensor in zip(both, visitors, strict=True):
+                room[rows : rows + size] = tensor
+            visitors.clear()  # before the next ones arrive
+            yield pair, [room[: rows + size] for room in both]
 
     def _gathered(
-        self, coming: list[Pair], columns: Sequence[Tensor], room: Sequence[Tensor]
-    ) -> Iterator[Pair]:
+        self, coming: list[Pair], columns: Sequence[Tensor]
+    ) -> Iterator[tuple[Pair, list[Tensor]]]:
         everyone = [
             split(self.ranks.gather_rows(tensor, self.columns), self.columns) for tensor in columns
         ]
         for pair in coming:
-            for place, parts in zip(room, everyone, strict=True):
-                place[: len(parts[pair.other])] = parts[pair.other]
-            yield pair
+            yield pair, [parts[pair.other][pair.begin : pair.end] for parts in everyone]
 
-    def _passed_on(
-        self, coming: list[Pair], columns: Sequence[Tensor], room: Sequence[Tensor]
-    ) -> Iterator[Pair]:
-        arriving = self._pass_back(columns, self.ranks.rank)
-        for pair in coming:
-            size = self.columns[pair.other]
-            for place, (visitors, work) in zip(room, arriving, strict=True):
+    def _one_by_one(
+        self, coming: list[Pair], columns: Sequence[Tensor]
+    ) -> Iterator[tuple[Pair, list[Tensor]]]:
+        leaving = [self.visit_of_own(step) for step in range(len(coming))]
+        arriving = self._start(coming[0], leaving[0], columns)
+        for step, pair in enumerate(coming):
+            visitors = []
+            for tensor, work in arriving:
                 work.wait()
-                place[:size] = visitors
+                visitors.append(tensor)
             arriving = []
-            if pair is not coming[-1]:
-                arriving = self._pass_back([place[:size] for place in room], pair.other)
-            yield pair
+            if step + 1 < len(coming):
+                arriving = self._start(coming[step + 1], leaving[step + 1], columns)
+            yield pair, visitors
 
-    def _pass_back(self, tensors: Sequence[Tensor], here: int) -> list[tuple[Tensor, dist.Work]]:
-        """Pass the columns of rank `here` to the rank before; return those of the rank after it."""
-        ranks = self.ranks
-        coming = self.columns[(here + 1) % ranks.size]
-        sent = ranks.alone(ranks.after(-1), self.columns[here])
-        received = ranks.alone(ranks.after(1), coming)
-        return [ranks.exchange(tensor, sent, received) for tensor in tensors]
+    def _start(
+        self, pair: Pair, own: tuple[int, Pair], columns: Sequence[Tensor]
+    ) -> list[tuple[Tensor, dist.Work]]:
+        """Begin to receive the columns of a pair, and to send the own ones of another rank's."""
+        to, visit = own
+        received = self.ranks.alone(pair.other, pair.end - pair.begin)
+        sent = self.ranks.alone(to, visit.end - visit.begin)
+        parts = [tensor[visit.begin : visit.end] for tensor in columns]
+        return [self.ranks.exchange(part, sent, received) for part in parts]
+
+    def visit_of_own(self, step: int) -> tuple[int, Pair]:
+        """Return the rank that own columns visit at a step, and its pair."""
+        host = self.ranks.after(-self.pairs_of(self.ranks.rank)[step].distance)
+        return host, self.pairs_of(host)[step]
 
 
 class Home:
@@ -105,26 +119,29 @@ class Home:
 
     Args:
         meeting: Where they met.
-        join: Called with what one rank has found about the first so many of the own columns, in the
-            order of the distances.
+        join: Called with what was found about a part of the own columns, and where they begin, in
+            the order of the pairs.
     """
 
-    def __init__(self, meeting: Meeting, join: Callable[[Tensor], None]) -> None:
+    def __init__(self, meeting: Meeting, join: Callable[[Tensor, int], None]) -> None:
         self._meeting = meeting
         self._join = join
         self._found: list[tuple[int, Tensor]] = []
+        self._step = 0
 
     def send(self, pair: Pair, found: Tensor) -> None:
-        """Send what was found about the columns of a pair."""
+        """Send what was found about the columns of the next pair."""
         if self._meeting.exchange == "gather":
             self._found.append((pair.other, found.clone()))
             return
         ranks = self._meeting.ranks
-        source, size = self._coming(pair.distance)
-        sent, received = ranks.alone(pair.other, len(found)), ranks.alone(source, size)
+        host, visit = self._meeting.visit_of_own(self._step)
+        self._step += 1
+        sent = ranks.alone(pair.other, len(found))
+        received = ranks.alone(host, visit.end - visit.begin)
         arrived, work = ranks.exchange(found, sent, received)
         work.wait()
-        self._join(arrived)
+        self._join(arrived, visit.begin)
 
     def finish(self) -> None:
         """Join all that has not come home yet."""
@@ -132,21 +149,15 @@ class Home:
             return
         ranks = self._meeting.ranks
         sent, received = [0] * ranks.size, [0] * ranks.size
+        visits = [self._meeting.visit_of_own(step) for step in range(len(self._found))]
         for other, found in self._found:
             sent[other] = len(found)
-        sources = [self._coming(step) for step in range(1, len(self._found) + 1)]
-        for source, size in sources:
-            received[source] = size
+        for host, visit in visits:
+            received[host] = visit.end - visit.begin
         in_order = torch.cat([found for _, found in sorted(self._found, key=lambda item: item[0])])
         self._found.clear()
         arrived, work = ranks.exchange(in_order, sent, received)
         work.wait()
         parts = split(arrived, received)
-        for source, _ in sources:
-            self._join(parts[source])
-
-    def _coming(self, distance: int) -> tuple[int, int]:
-        """Return the rank whose pair at a distance is with this one, and its columns."""
-        source = self._meeting.ranks.after(-distance)
-        pair = self._meeting._pairs_of(source)[distance - 1]
-        return source, pair.end
+        for host, visit in visits:
+            self._join(parts[host], visit.begin)

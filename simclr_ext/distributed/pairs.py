@@ -20,28 +20,38 @@ class Pair:
         distance: From the rank to the other.
         other: The other rank.
         first: The rows from this one on, to the last,
-        end: and the other's columns up to this one.
+        begin: and the other's columns from this one on,
+        end: up to this one.
     """
 
     distance: int
     other: int
     first: int
+    begin: int
     end: int
 
 
-def pairs(rank: int, rows: Sequence[int], columns: Sequence[int], same: bool) -> Iterator[Pair]:
+def pairs(
+    rank: int, rows: Sequence[int], columns: Sequence[int], same: bool, pieces: int
+) -> Iterator[Pair]:
     """Yield the pairs that a rank computes beside its own block, by distance.
+
+    Every rank has as many at each distance, none of them empty.
 
     Args:
         rank: The rank.
         rows: The number of rows of each rank.
         columns: The number of columns of each rank.
         same: Whether the columns are the rows.
+        pieces: Into how many pairs the columns of a rank are cut, if all ranks have so many.
     """
     size = len(rows)
+    pieces = max(1, min(pieces, min(columns) // 2))
     for distance in range(1, size // 2 + 1 if same else size):
         other = (rank + distance) % size
-        first, end = 0, columns[other]
+        first, total = 0, columns[other]
         if same and 2 * distance == size:
-            first, end = (0, end // 2) if rank < other else (rows[rank] // 2, end)
-        yield Pair(distance, other, first, end)
+            first, total = (0, total // 2) if rank < other else (rows[rank] // 2, total)
+        for piece in range(pieces):
+            begin, end = (total * k // pieces for k in (piece, piece + 1))
+            yield Pair(distance, other, first, begin, end)

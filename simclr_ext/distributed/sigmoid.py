@@ -35,8 +35,8 @@ class Sigmoid:
     def forward(self, x: Tensor, y: Tensor, normalize: bool) -> tuple[Tensor, ...]:
         """Return the losses [R], their gradients by b [R], and stored rows and norms of [x; y]."""
         loss, bias_grad, z, inv_norm = self._forward(x, y, normalize, self.shifts)
-        for pair, (both,) in self.meeting.visits([x], [y]):
-            found, bias_part, _, _ = self._forward(x, both[len(x) :][: pair.end], normalize, ())
+        for _, (both,) in self.meeting.visits([x], [y]):
+            found, bias_part, _, _ = self._forward(x, both[len(x) :], normalize, ())
             loss, bias_grad = loss + found, bias_grad + bias_part
         return loss, bias_grad, z, inv_norm
 
@@ -55,8 +55,8 @@ class Sigmoid:
         rows = len(grad)
         grad_z, total = self._backward(grad, z, inv_norm, dim, self.shifts, needs_scale)
 
-        def join(found: Tensor) -> None:
-            grad_z[rows : rows + len(found)] += found
+        def join(found: Tensor, begin: int) -> None:
+            grad_z[rows + begin : rows + begin + len(found)] += found
 
         home = Home(self.meeting, join)
         tensors = [z, *([inv_norm] if len(inv_norm) else [])]

@@ -240,9 +240,7 @@ def test_the_formula_over_several_processes_is_open_clips(
 def test_a_wrong_number_of_processes() -> None:
     z = unit(torch.randn(2, 5, 4))
     for criterion in (ours.ClipLoss(world_size=4), ours.SigLipLoss(world_size=4)):
-        with pytest.raises(
-            ValueError, match="world_size must be the number of processes, 1, got 4"
-        ):
+        with pytest.raises(ValueError, match=r"world_size must be .* 1, got 4"):
             criterion(z[0], z[1], 5.0, -1.0)
     with pytest.raises(NotImplementedError, match="use_horovod must be False"):
         ours.ClipLoss(world_size=2, use_horovod=True)
