@@ -29,6 +29,7 @@ def is_forward_mode_active() -> bool:
     """Return whether there may be dual tensors: the current level is not public either."""
     return forward_ad._current_level >= 0
 
+
 def group_of_name(name: str) -> Any:
     """Return the process group with this ``group_name``.
 

@@ -71,11 +71,12 @@ def main(argv: list[str] | None = None) -> int:
                 print("{mbit} Mbit/s, {delay_ms} ms: {loss:20} {ms:8.1f} ms".format(**row), end="")
                 print("  {sent_mib:6.1f} MiB sent".format(**row))
     write_rows(args.out, COLUMNS, rows)
+    print(f"\n{table(args.out)}")
     return 0
 
 
 def table(path: Path = PATH) -> str:
-    """Return the table of docs/processes.md: a row for each link, a column for each loss."""
+    """Return rows as a table: one row for each link, one column for each loss."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = list(dict.fromkeys(row["loss"] for row in rows))
