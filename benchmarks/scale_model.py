@@ -73,7 +73,7 @@ class Machine:
 # H100 SXM: NVIDIA's data sheet (80 GB, 3.35 TB/s, NVLink 900 GB/s in both directions together, 989
 # TFLOP/s), of which plain products reach about 65 %, and FlashAttention-2, which has the structure
 # and the instructions of our kernels, 330 TFLOP/s (arXiv 2407.08608, figure 5); in the backward
-# pass these compute a similarity for each of its two rows, so 4/5 of that counts. InfiniBand NDR has
+# pass these compute a similarity for each of its rows, so 4/5 of that counts. InfiniBand NDR has
 # 400 Gb/s, an adapter for each GPU (DGX H100 data sheet). Latencies: NCCL's tuning.cc, the Simple
 # protocol in a ring: 8.4 us, and 3.4 us by NVLink or 14 us by the network.
 H100 = Machine(264e12, 640e12, 3.35e12, 80e9, 450e9, 50e9, 11.8e-6, 22.4e-6, GPUS_OF_A_NODE, 2)

@@ -103,4 +103,4 @@ class Labeled:
         return [], self._gather(label), of_all, self.denominator, self._owned
 
     def _gather(self, rows: Tensor) -> Tensor:
-        return self.ranks.gather_rows(rows, self.sizes)
+        return self.ranks.join_rows(rows, self.sizes)

@@ -77,9 +77,7 @@ class Meeting:
     def _gathered(
         self, coming: list[Pair], columns: Sequence[Tensor]
     ) -> Iterator[tuple[Pair, list[Tensor]]]:
-        everyone = [
-            split(self.ranks.gather_rows(tensor, self.columns), self.columns) for tensor in columns
-        ]
+        everyone = [self.ranks.gather_rows(tensor, self.columns) for tensor in columns]
         for pair in coming:
             yield pair, [parts[pair.other][pair.begin : pair.end] for parts in everyone]
 

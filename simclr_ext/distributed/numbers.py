@@ -21,7 +21,7 @@ def of_ids(ranks: Ranks, sizes: Sequence[int], ids: Tensor) -> tuple[Tensor, Ten
     Returns:
         Numbers [N] int32, equal where the ids are, and counts [N] int64.
     """
-    everyone = ranks.gather_rows(ids.long(), sizes)
+    everyone = ranks.join_rows(ids.long(), sizes)
     _, number, counts = torch.unique(everyone, return_inverse=True, return_counts=True)
     begin = sum(sizes[: ranks.rank])
     own = number[begin : begin + len(ids)]

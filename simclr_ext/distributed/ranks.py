@@ -74,14 +74,19 @@ class Ranks:
         _all_gather(found.view(-1), values.reshape(-1), group=self.group)
         return found
 
-    def gather_rows(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Return the rows of all ranks, in their order, of which rank r has sizes[r]."""
+    def gather_rows(self, rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """Return the rows of each rank, of which rank r has sizes[r]."""
+        padded = rows
+        if len(rows) < max(sizes):
+            padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+            padded[: len(rows)] = rows
+        return [part[:size] for part, size in zip(self.gather(padded), sizes, strict=True)]
+
+    def join_rows(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Return the rows of all ranks, in their order."""
         if len(set(sizes)) == 1:
             return self.gather(rows).flatten(0, 1)
-        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
-        padded[: len(rows)] = rows
-        parts = self.gather(padded)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+        return torch.cat(self.gather_rows(rows, sizes))
 
     def reduce(self, values: Tensor, operation: str) -> Tensor:
         """Return the "sum", "max" or "min" of a tensor over all ranks."""
