@@ -6,6 +6,7 @@ The oldest supported version is in pyproject.toml; csrc/common/torch_compat.h ha
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.autograd import forward_ad
@@ -27,3 +28,14 @@ are_transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_a
 def is_forward_mode_active() -> bool:
     """Return whether there may be dual tensors: the current level is not public either."""
     return forward_ad._current_level >= 0
+
+
+def group_of_name(name: str) -> Any:
+    """Return the process group with this ``group_name``.
+
+    Not public, but what compiled code with collectives calls, too.
+    """
+    from torch.distributed import distributed_c10d
+
+    resolve: Any = distributed_c10d._resolve_process_group  # type: ignore[attr-defined]
+    return resolve(name)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import RESULTS, ROOT
+from benchmarks import RESULTS, ROOT, scale_model
 from benchmarks.gpu import model, sass_report
 from benchmarks.loss import family, processes, rows, swap
 from benchmarks.loss.tables import times
@@ -111,6 +111,10 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/gallery.md": {f"study {name}": (lambda name=name: study(name)) for name in STUDIES},
     "docs/images.md": {
         "input": lambda: data.table(data.read_rows(RESULTS / "data.csv")),
+    },
+    "docs/processes.md": {
+        "scale": scale_model.table,
+        "calibration": scale_model.calibration,
     },
     "docs/swap.md": {"swap": lambda: swap.table(swap.read())},
     "docs/trainer.md": {

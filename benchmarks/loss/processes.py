@@ -155,7 +155,7 @@ def _rank(rank: int, size: int, n: int, rounds: int, folder: str, results: Any) 
             print(f"{name}: {error}")
             continue
         if name.startswith("simclr-ext") or name == "lightly":
-            _check(name, losses[name], rank, size)
+            check(name, losses[name], rank, size)
     inputs = own_views(n, rank, size)
     calls = {
         name: functools.partial(forward_backward, loss, inputs, TEMPERATURE)
@@ -164,7 +164,7 @@ def _rank(rank: int, size: int, n: int, rounds: int, folder: str, results: Any) 
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for index in range(rounds + 1):
         for name, call in calls.items():
-            seconds = _slowest(call)
+            seconds = slowest(call)
             if index > 0:  # the first warms up
                 samples[name].append(seconds)
     peaks = {name: allocator_peak(call) / MIB for name, call in calls.items()}
@@ -186,7 +186,7 @@ def own_views(n: int, rank: int, size: int) -> tuple[Tensor, Tensor]:
     return z0, z1
 
 
-def _check(name: str, loss: Loss, rank: int, size: int) -> None:
+def check(name: str, loss: Loss, rank: int, size: int) -> None:
     """Raise ValueError unless averaged gradients are those of one process."""
     inputs = own_views(CHECKED, rank, size)
     forward_backward(loss, inputs, TEMPERATURE)
@@ -202,7 +202,7 @@ def _check(name: str, loss: Loss, rank: int, size: int) -> None:
             raise ValueError(f"{name}: relative error {error:.1e} of the averaged gradient")
 
 
-def _slowest(call: Callable[[], object]) -> float:
+def slowest(call: Callable[[], object]) -> float:
     """Return the seconds of the slowest rank."""
     dist.barrier()
     start = time.perf_counter()

@@ -216,10 +216,19 @@ def _sigmoid_grads(layout: Layout) -> Callable[..., tuple[Tensor, Tensor]]:
         check_operands(rows, z.shape[0] - rows, shifts, None, None, "all", (), z.device)
         _check_sigmoid_scalars(scale, bias, layout, z.device)
         wanted = Problem.of(z.shape[0], rows).wanted(needs_grad)
-        grad_scale = z.new_empty(() if needs_grad[2] else 0, dtype=sum_dtype(z.device))
-        return z.new_empty(wanted.stop - wanted.start, dim), grad_scale
+        return z.new_empty(wanted.stop - wanted.start, dim), grad_of_scale(z, needs_grad[2])
 
     return backward
+
+
+def grad_of_scale(z: Tensor, needs_grad: bool) -> Tensor:
+    """Return the second result of the sigmoid loss's backward pass."""
+    return z.new_empty(() if needs_grad else 0, dtype=sum_dtype(z.device))
+
+
+def layout_of(backend: str) -> Layout:
+    """Return the layout of the forward pass of "fused" or "tiled"."""
+    return _tiled if backend == "tiled" else _compiled
 
 
 # Those of the compiled operators, then of the tiled ones.

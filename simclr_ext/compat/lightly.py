@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclr_ext._checks import as_temperature, check_positive
-from simclr_ext.compat._refuse import processes, refuse_processes
+from simclr_ext.compat._refuse import processes, refuse_processes, world
 from simclr_ext.losses import dcl_loss, info_nce_loss, nt_xent_loss
 
 WeightFunction = Callable[[Tensor, Tensor], Tensor]
@@ -72,8 +72,8 @@ class NTXentLoss(nn.Module):
         several = processes() if self.gather_distributed else 1
         if self.memory_bank.size[0] == 0 and several > 1:
             # lightly's value is the mean over this process's rows, not over all.
-            world = torch.distributed.group.WORLD
-            rows = nt_xent_loss(out0, out1, self.temperature, group=world, reduction="none")
+            everyone = world(several)
+            rows = nt_xent_loss(out0, out1, self.temperature, group=everyone, reduction="none")
             return rows.mean()
         if self.memory_bank.size[0] == 0:
             return nt_xent_loss(out0, out1, self.temperature)
@@ -138,12 +138,11 @@ class DCLLoss(nn.Module):
     Args:
         temperature: T > 0.
         weight_fn: Called with the normalized views, in both orders; returns w [N]. None: 1.
-        gather_distributed: Allowed if there is one process, where it changes nothing.
+        gather_distributed: Whether other processes' rows are negatives, too.
 
     Raises:
         TypeError: If the temperature is no number.
-        ValueError: If the temperature is not positive, or by a call with N < 2.
-        NotImplementedError: By a call, if ``gather_distributed`` and there are several processes.
+        ValueError: If the temperature is not positive, or by a call with N < 2 in all.
 
     Example:
         >>> criterion = DCLLoss(0.5)
@@ -168,9 +167,9 @@ class DCLLoss(nn.Module):
 
     def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
         """Return the loss of the views ``out0`` and ``out1``, [N, D] each."""
-        if self.gather_distributed:
-            refuse_processes("gather_distributed=True", processes())
-        loss = dcl_loss(out0, out1, self.temperature)
+        group = world(processes()) if self.gather_distributed else None
+        # The mean over this process's rows, as in lightly.
+        loss = dcl_loss(out0, out1, self.temperature, group=group, reduction="none").mean()
         if self.weight_fn is None:
             return loss
         out0, out1 = F.normalize(out0, dim=1), F.normalize(out1, dim=1)
@@ -194,8 +193,7 @@ class DCLWLoss(DCLLoss):
 
     Raises:
         TypeError: If an argument is no number.
-        ValueError: If the temperature or sigma is not positive, or by a call with N < 2.
-        NotImplementedError: As `DCLLoss`.
+        ValueError: If the temperature or sigma is not positive, or by a call with N < 2 in all.
 
     Example:
         >>> criterion = DCLWLoss(0.5)  # all pairs are alike: w = 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from simclr_ext.compat._refuse import refuse_processes
+from simclr_ext.compat._refuse import world
 from simclr_ext.losses import info_nce_loss, siglip_loss
+from simclr_ext.losses._options import Options, row_losses
 
 EXCHANGES = ("bidir", "shift", "reduce", "gather")  # between processes
 
@@ -19,16 +21,22 @@ class ClipLoss(nn.Module):
     .. math:: L = \frac{1}{2N} \sum_i \Big( \log \sum_j e^{s_{ij}} - s_{ii}
               + \log \sum_j e^{s_{ji}} - s_{ii} \Big)
 
+    With several processes the pairs of all are compared, and values and gradients of the features
+    are open_clip's on each rank, for all four combinations of the first two arguments. The gradient
+    of ``logit_scale`` is on each rank the mean over the ranks of open_clip's, which is what DDP
+    makes of them. With ``gather_with_grad`` each pair is compared once in the whole job.
+
     Args:
-        local_loss: Of no effect in one process.
-        gather_with_grad: Of no effect in one process.
+        local_loss: Whether the value is the mean over the pairs of a rank, and not over all.
+        gather_with_grad: Whether features have a gradient of other ranks' losses, too.
         cache_labels: Of no effect: there are no labels.
-        rank: Of no effect in one process.
-        world_size: Must be 1.
-        use_horovod: Of no effect in one process.
+        rank: Of no effect: the rank is that of this process.
+        world_size: The number of processes.
+        use_horovod: Must be False with several processes.
 
     Raises:
-        NotImplementedError: If ``world_size`` is more than 1.
+        ValueError: By a call, if ``world_size`` is neither 1 nor the number of processes.
+        NotImplementedError: If Horovod is asked for.
 
     Example:
         >>> criterion, features = ClipLoss(), torch.eye(4)
@@ -48,7 +56,8 @@ class ClipLoss(nn.Module):
         use_horovod: bool = False,
     ) -> None:
         super().__init__()
-        refuse_processes(f"world_size={world_size}", world_size)
+        if use_horovod and world_size > 1:
+            raise NotImplementedError("use_horovod must be False with several processes")
         self.local_loss = local_loss
         self.gather_with_grad = gather_with_grad
         self.cache_labels = cache_labels
@@ -74,12 +83,54 @@ class ClipLoss(nn.Module):
             output_dict: Whether to return a dictionary.
         """
         scale = torch.as_tensor(logit_scale)
-        total_loss = info_nce_loss(
-            image_features, text_features, logit_scale=scale, symmetric=True, normalize=False
-        )
+        if self.world_size > 1 and self.local_loss and not self.gather_with_grad:
+            total_loss = self._of_fixed_others(image_features, text_features, scale)
+        else:
+            total_loss = self._of_all(image_features, text_features, scale)
         if isinstance(logit_bias, Tensor):  # a parameter without a gradient is an error under DDP
             total_loss = total_loss + 0 * logit_bias.sum()
         return {"contrastive_loss": total_loss} if output_dict else total_loss
+
+    def _of_all(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+        """Return the loss with gradients of the pairs of all ranks."""
+        group = world(self.world_size)
+        if group is not None and not self.gather_with_grad:
+            # Every rank has the loss of all, and a gradient of its own features in that of one.
+            image, text = (_with_part_of_gradient(z, self.world_size) for z in (image, text))
+        local = group is not None and self.local_loss
+        loss = info_nce_loss(
+            image,
+            text,
+            logit_scale=scale,
+            symmetric=True,
+            normalize=False,
+            group=group,
+            reduction="none" if local else "mean",
+        )
+        return loss.mean() if local else loss
+
+    def _of_fixed_others(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+        """Return the mean over this rank's pairs; what they are compared with is fixed.
+
+        Both directions are a pass each, over the columns of all ranks.
+        """
+        group = world(self.world_size)
+        options = Options.of(1 / scale, "mean", False, None, "auto")
+        n, losses = len(image), []
+        for rows, columns in ((image, text), (text, image)):
+            everyone = [torch.empty_like(columns) for _ in range(self.world_size)]
+            dist.all_gather(everyone, columns.detach().contiguous(), group=group)
+            shifts = (n * dist.get_rank(group),)
+            losses.append(row_losses(rows, torch.cat(everyone), options, shifts=shifts)[0][:n])
+        return torch.cat(losses).mean()
+
+
+def _with_part_of_gradient(z: Tensor, parts: int) -> Tensor:
+    """Return z, whose gradient is divided by the number of parts."""
+    z = z.view_as(z)
+    if z.requires_grad:
+        z.register_hook(lambda grad: grad / parts)  # type: ignore[no-untyped-call]
+    return z
 
 
 class SigLipLoss(nn.Module):
@@ -89,17 +140,21 @@ class SigLipLoss(nn.Module):
 
     .. math:: L = -\frac{1}{N} \sum_i \sum_j \log \frac{1}{1 + \exp(-c_{ij} s_{ij})}
 
+    With several processes the images of a rank are compared with the texts of all: value and
+    gradients of the features are open_clip's on each rank. The gradients of scale and bias are on
+    each rank the mean over the ranks of open_clip's, which is what DDP makes of them.
+
     Args:
         cache_labels: Of no effect, as there.
-        rank: Of no effect in one process.
-        world_size: Must be 1.
-        dist_impl: None, ``"bidir"``, ``"shift"``, ``"reduce"`` or ``"gather"``; of no effect in one
-            process.
+        rank: Of no effect: the rank is that of this process.
+        world_size: The number of processes.
+        dist_impl: None, ``"bidir"``, ``"shift"``, ``"reduce"`` or ``"gather"``. With "gather" and
+            "reduce" a rank holds all texts, with the others those of two ranks.
         chunk_size: Of no effect: memory is O(N D) anyway.
 
     Raises:
-        ValueError: If ``dist_impl`` is none of these.
-        NotImplementedError: If ``world_size`` is more than 1.
+        ValueError: If ``dist_impl`` is none of these, or, by a call, if ``world_size`` is neither 1
+            nor the number of processes.
 
     Example:
         >>> criterion, features = SigLipLoss(), torch.eye(4)
@@ -118,7 +173,6 @@ class SigLipLoss(nn.Module):
         chunk_size: int = 0,
     ) -> None:
         super().__init__()
-        refuse_processes(f"world_size={world_size}", world_size)
         if dist_impl not in (None, *EXCHANGES):
             raise ValueError(f"dist_impl must be None or one of {EXCHANGES}, got {dist_impl!r}")
         self.cache_labels = cache_labels
@@ -144,11 +198,15 @@ class SigLipLoss(nn.Module):
             logit_bias: Of any sign; None: 0.
             output_dict: Whether to return a dictionary.
         """
-        loss = siglip_loss(
+        rows = siglip_loss(
             image_features,
             text_features,
             logit_scale,
             0.0 if logit_bias is None else logit_bias,
             normalize=False,
+            group=world(self.world_size),
+            exchange="gather" if self.dist_impl in ("reduce", "gather") else "ring",
+            reduction="none",
         )
+        loss = rows.mean()
         return {"contrastive_loss": loss} if output_dict else loss

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from simclr_ext._checks import as_temperature, check_columns, check_matrix
 from simclr_ext.backends.reference import Denominator, compute_dtype
 from simclr_ext.compat._pairs import PositivePairs
-from simclr_ext.losses._options import Options, numbers_of, row_losses
+from simclr_ext.losses._options import Options, check_ids, numbers_of, row_losses
 
 # Positive pairs for each row whose similarities are computed at once: 2 D numbers for each pair, so
 # a small multiple of the N D numbers of the embeddings.
@@ -105,7 +105,8 @@ class _LabelLoss(nn.Module):
         if ref_emb is not None and ref_labels is not None:
             others = _on_device("ref_labels", ref_labels, len(ref_emb), device)
             label = torch.cat([label, others])
-        label = numbers_of("labels", label, len(label), device)
+        check_ids("labels", label, len(label), device)
+        label = numbers_of(label)
         # With one object for both labels, the library takes row i and column i for the same row.
         same = ref_labels is None or ref_labels is labels
         pairs = PositivePairs(label, len(embeddings), same)

@@ -7,7 +7,7 @@ from torch import Tensor
 from simclr_ext._checks import check_matrix
 from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.compat._refuse import processes, refuse_processes
-from simclr_ext.losses._options import Options, numbers_of, row_losses
+from simclr_ext.losses._options import Options, check_ids, numbers_of, row_losses
 
 
 def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float = 0.1) -> Tensor:
@@ -45,7 +45,8 @@ def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float = 0.1) -> Te
     refuse_processes("simclr_loss_func", processes())
     check_matrix("z", z, "N V")
     options = Options.of(temperature, "mean", True, None, "auto")
-    label = numbers_of("indexes", indexes, len(z), z.device)
+    check_ids("indexes", indexes, len(z), z.device)
+    label = numbers_of(indexes)
     loss, lse = row_losses(z, None, options, label=label)
     if not bool((label.bincount() == 2).all()):  # more positives than one
         loss = lse - row_losses(z, None, options, label=label, denominator="positives")[1]

@@ -1,11 +1,23 @@
 """Negatives from all processes: the losses over the union of the ranks' batches.
 
-From top to bottom: nt_xent, the loss and its gradients; gather and ring, how blocks of rows meet;
-pairs, which rank computes which pair of blocks; blocks, the operators on them; agreement, errors
-that reach every rank; ranks, the collectives.
+From top to bottom: union, the differentiable functions that the losses are made of; operators,
+opaque to torch.compile; contrastive, sigmoid and labeled, what they compute; meeting, how rows of
+two ranks meet; pairs, which rank computes which pair of blocks; blocks, the operators on them;
+numbers, of labels; agreement, errors that reach every rank; ranks, the collectives.
 """
 
-from simclr_ext.distributed.nt_xent import Arguments, Exchange, nt_xent
+from simclr_ext.distributed.agreement import LOSSES, number_of, raise_on_all
+from simclr_ext.distributed.meeting import EXCHANGES, Exchange
 from simclr_ext.distributed.ranks import Group, Ranks
+from simclr_ext.distributed.union import Union
 
-__all__ = ["Arguments", "Exchange", "Group", "Ranks", "nt_xent"]
+__all__ = [
+    "EXCHANGES",
+    "LOSSES",
+    "Exchange",
+    "Group",
+    "Ranks",
+    "Union",
+    "number_of",
+    "raise_on_all",
+]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed._functional_collectives as collectives
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
+from simclr_ext._torch_compat import group_of_name
+
 # torch 2.14 renames it, and warns of the older name.
-_all_gather = (
-    collectives.all_gather_single
-    if hasattr(collectives, "all_gather_single")
-    else collectives.all_gather_tensor
-)
+_all_gather: Callable[..., Any] = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 
 Group = Any  # a ProcessGroup, a DeviceMesh of one dimension, or (DeviceMesh, dimension)
 
@@ -54,6 +52,11 @@ class Ranks:
             raise ValueError(f"group must have this process in it, got {group!r}")
         return cls(found, rank, dist.get_world_size(found))
 
+    @classmethod
+    def named(cls, name: str) -> Ranks:
+        """Return the processes of the group with this ``group_name``, as compiled code names it."""
+        return cls.of(group_of_name(name))
+
     @property
     def device(self) -> torch.device:
         """The device whose tensors the group's collectives take."""
@@ -67,46 +70,59 @@ class Ranks:
 
     def gather(self, values: Tensor) -> Tensor:
         """Return the tensors of all ranks, of one shape, [G, ...]."""
-        return wait(_all_gather(values[None].contiguous(), 0, self.group))
-
-    def gather_rows(self, rows: Tensor, sizes: list[int]) -> list[Tensor]:
-        """Return the rows of each rank, of which rank r has sizes[r]."""
-        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
-        padded[: len(rows)] = rows
-        return [part[:size] for part, size in zip(self.gather(padded), sizes, strict=True)]
-
-    def reduce(self, values: Tensor, operation: str) -> Tensor:
-        """Return the "sum" or the "max" of a tensor over all ranks."""
-        return wait(collectives.all_reduce(values.contiguous(), operation, self.group))
-
-    def pass_back(self, rows: Tensor, size: int) -> Tensor:
-        """Send rows to the rank before this one; return the ``size`` rows of the one after.
-
-        They may still be on their way; their first use waits for them.
-        """
-        return self._exchange(rows, self.after(1), self.after(-1), size)
-
-    def _exchange(self, rows: Tensor, source: int, target: int, size: int) -> Tensor:
-        received, sent = [0] * self.size, [0] * self.size
-        received[source], sent[target] = size, len(rows)
-        found: Tensor = collectives.all_to_all_single(rows.contiguous(), received, sent, self.group)
+        found = values.new_empty(self.size, *values.shape)
+        _all_gather(found.view(-1), values.reshape(-1), group=self.group)
         return found
 
-    def send_home(self, rows: Tensor, distance: int, size: int) -> Tensor:
-        """Send rows to the rank that far after this one, whose they are; return one's own.
+    def gather_rows(self, rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """Return the rows of each rank, of which rank r has sizes[r]."""
+        padded = rows
+        if len(rows) < max(sizes):
+            padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+            padded[: len(rows)] = rows
+        return [part[:size] for part, size in zip(self.gather(padded), sizes, strict=True)]
+
+    def join_rows(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Return the rows of all ranks, in their order."""
+        if len(set(sizes)) == 1:
+            return self.gather(rows).flatten(0, 1)
+        return torch.cat(self.gather_rows(rows, sizes))
+
+    def reduce(self, values: Tensor, operation: str) -> Tensor:
+        """Return the "sum", "max" or "min" of a tensor over all ranks."""
+        found = values.to(self.device, copy=True).contiguous()  # a temperature may be on the CPU
+        dist.all_reduce(found, getattr(dist.ReduceOp, operation.upper()), group=self.group)
+        return found.to(values.device)
+
+    def exchange(
+        self, rows: Tensor, sent: Sequence[int], received: Sequence[int]
+    ) -> tuple[Tensor, dist.Work]:
+        """Send each rank some of the rows; return those of all ranks, in their order.
 
         Args:
-            rows: Of the rank ``distance`` after this one.
-            distance: > 0.
-            size: The number of rows of this rank.
+            rows: Those for rank 0, then those for rank 1, etc.
+            sent: How many are for each rank.
+            received: How many each rank sends.
+
+        Returns:
+            The rows, there once the work is waited for; until then ``rows`` must stay as it is.
         """
-        return self._exchange(rows, self.after(-distance), self.after(distance), size)
+        found = rows.new_empty(sum(received), *rows.shape[1:])
+        work: Any = dist.all_to_all_single(
+            found,
+            rows.contiguous(),
+            list(received),
+            list(sent),
+            group=self.group,
+            async_op=True,
+        )
+        return found, work
 
-
-def wait(values: Tensor) -> Tensor:
-    """Return a tensor that has arrived."""
-    arrived: Tensor = collectives.wait_tensor(values)  # type: ignore[no-untyped-call]
-    return arrived
+    def alone(self, rank: int, size: int) -> list[int]:
+        """Return the sizes of rows of which one rank has all."""
+        sizes = [0] * self.size
+        sizes[rank] = size
+        return sizes
 
 
 def _process_group(group: Group) -> dist.ProcessGroup:
@@ -127,22 +143,7 @@ def _process_group(group: Group) -> dist.ProcessGroup:
     return found
 
 
-def split(rows: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+def split(rows: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     """Return the parts of the ranks, as views."""
-    parts: tuple[Tensor, ...] = torch.split(rows, sizes)
+    parts: tuple[Tensor, ...] = torch.split(rows, list(sizes))
     return parts
-
-
-def mean_gradient(ranks: Ranks, part: Tensor, temperature: Tensor) -> Tensor:
-    """Return the mean over the ranks of the gradients of a temperature, of which each has a part.
-
-    The losses of all ranks depend on all parts; so the mean is that of one process.
-    """
-    return (ranks.reduce(part, "sum") / ranks.size).to(temperature)
-
-
-def log_sum_exp_of_ranks(ranks: Ranks, values: Tensor) -> Tensor:
-    """Return log sum_r exp(values of rank r), -inf where no rank has a finite value."""
-    largest = ranks.reduce(values, "max")
-    shift = torch.where(largest == -torch.inf, 0, largest)
-    return ranks.reduce((values - shift).exp(), "sum").log() + shift

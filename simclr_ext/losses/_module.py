@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from simclr_ext._checks import as_number, check_max_scale, check_temperature_val
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._options import Options
+
+if TYPE_CHECKING:
+    from simclr_ext.distributed import Exchange, Group
 
 
 class ContrastiveLoss(nn.Module):
@@ -24,6 +27,8 @@ class ContrastiveLoss(nn.Module):
         eps: As the loss takes it.
         backend: As the loss takes it.
         max_scale: If given, the loss uses max(T, 1 / max_scale) of a temperature that is a tensor.
+        group: As the loss takes it.
+        exchange: As the loss takes it.
     """
 
     temperature: float | Tensor
@@ -36,6 +41,8 @@ class ContrastiveLoss(nn.Module):
         eps: float | None,
         backend: Backend,
         max_scale: float | None,
+        group: Group | None = None,
+        exchange: Exchange = "gather",
     ) -> None:
         super().__init__()
         options = Options.of(temperature, reduction, normalize, eps, backend)
@@ -54,6 +61,8 @@ class ContrastiveLoss(nn.Module):
         self.eps = options.eps
         self.backend: Backend = backend
         self.max_scale = max_scale
+        self.group = group
+        self.exchange: Exchange = exchange
 
     def clamped_temperature(self) -> float | Tensor:
         """Return max(T, 1 / max_scale)."""
@@ -69,6 +78,8 @@ class ContrastiveLoss(nn.Module):
             "normalize": self.normalize,
             "eps": self.eps,
             "backend": self.backend,
+            "group": self.group,
+            "exchange": self.exchange,
         }
 
     def extra_repr(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,9 @@ from simclr_ext.backends.selection import (
     select_backend,
     warn_of_tiled_on_cuda,
 )
+
+if TYPE_CHECKING:
+    from simclr_ext.distributed import Union
 
 _ID_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
@@ -107,6 +111,7 @@ def row_losses(
     ignored: Tensor | None = None,
     denominator: Denominator = "all",
     with_stats: bool = False,
+    union: Union | None = None,
 ) -> tuple[Tensor, ...]:
     """Return the losses and lse of all rows of x and, if given, of y; see `contrastive`.
 
@@ -120,14 +125,30 @@ def row_losses(
         ignored: int32: pairs of equal numbers are left out, unless they are positive.
         denominator: Which pairs are terms of the lse.
         with_stats: Whether to return the by-products, too.
+        union: Over the columns of all its ranks, whose numbers label and ignored are.
     """
     eps = options.eps_for(x.dtype, *([] if y is None else [y.dtype]))
     if y is not None:
         x, y = promoted(x, y)
+    if temperature is None:
+        temperature = options.temperature
+    if union is not None:
+        return union.contrastive(
+            x,
+            y,
+            temperature,
+            normalize=options.normalize,
+            eps=eps,
+            backend=options.chosen_backend(x),
+            shifts=shifts,
+            label=label,
+            ignored=ignored,
+            denominator=denominator,
+        )
     return contrastive(
         x,
         y,
-        options.temperature if temperature is None else temperature,
+        temperature,
         normalize=options.normalize,
         eps=eps,
         backend=options.chosen_backend(x),
@@ -147,10 +168,13 @@ def promoted(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x.to(dtype), y.to(dtype)
 
 
-def with_own_temperatures(x: Tensor, y: Tensor, options: Options) -> tuple[Tensor, Tensor, Options]:
+def with_own_temperatures(
+    x: Tensor, y: Tensor, options: Options, union: Union | None = None
+) -> tuple[Tensor, Tensor, Options]:
     """Return rows, columns and options of one temperature, for one temperature per row of x.
 
-    s_ij / T_i = (x_i t / T_i) . y_j / t with t = min_i T_i: rows no longer than those of x.
+    s_ij / T_i = (x_i t / T_i) . y_j / t with t = min_i T_i over the rows of all ranks of the union:
+    rows no longer than those of x.
     """
     temperature = options.temperature
     assert isinstance(temperature, Tensor)
@@ -160,6 +184,8 @@ def with_own_temperatures(x: Tensor, y: Tensor, options: Options) -> tuple[Tenso
     if options.normalize:
         x, y = F.normalize(x, dim=1, eps=eps), F.normalize(y, dim=1, eps=eps)
     least = temperature.detach().min()
+    if union is not None:
+        least = union.extremum(least, "min")
     x = x * (least / temperature).to(dtype)[:, None]
     return x, y, Options(least, options.reduction, False, eps, options.backend)
 
@@ -190,13 +216,10 @@ def weights_of_views(weights: Tensor | None, images: int) -> Tensor | None:
     return weights.repeat(2)
 
 
-def numbers_of(name: str, ids: Tensor, rows: int, device: torch.device) -> Tensor:
-    """Return int32 numbers [N] that are equal where the ids are; the ids may be any integers.
-
-    Raises:
-        TypeError: If the ids are not integers.
-        ValueError: If there is not one for each of N rows, or they are on another device.
-    """
+def check_ids(name: str, ids: Tensor | None, rows: int, device: torch.device) -> None:
+    """Raise TypeError or ValueError unless there is one integer for each of N rows, or None."""
+    if ids is None:
+        return
     if not isinstance(ids, Tensor) or ids.dtype not in _ID_DTYPES:
         got = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
         raise TypeError(f"{name} must be a tensor of integers [N] = [{rows}], got {got}")
@@ -204,6 +227,17 @@ def numbers_of(name: str, ids: Tensor, rows: int, device: torch.device) -> Tenso
         raise ValueError(f"{name} must be [N] = [{rows}], got shape {tuple(ids.shape)}")
     if ids.device != device:
         raise ValueError(f"{name} must be on the device of the rows, {device}, got {ids.device}")
+
+
+def numbers_of(ids: Tensor, union: Union | None = None) -> Tensor:
+    """Return int32 numbers [rows] that are equal where the ids are; the ids may be any integers.
+
+    Args:
+        ids: [rows], checked.
+        union: If given, the numbers are equal where the ids of all its ranks are.
+    """
+    if union is not None:
+        return union.numbers(ids)[0]
     # By rank, not by value: 2^40 is an id too. No shape depends on the values, for compilation.
     values, order = ids.sort()
     rank = torch.zeros_like(order)
@@ -211,8 +245,15 @@ def numbers_of(name: str, ids: Tensor, rows: int, device: torch.device) -> Tenso
     return torch.empty_like(rank).scatter_(0, order, rank).to(torch.int32)
 
 
-def reduce_weighted(losses: Tensor, reduction: Reduction, weights: Tensor | None) -> Tensor:
-    """Return the reduced losses [rows], each times its weight; the mean is the weighted one."""
+def reduce_weighted(
+    losses: Tensor, reduction: Reduction, weights: Tensor | None, union: Union | None = None
+) -> Tensor:
+    """Return the reduced losses [rows], each times its weight; the mean is the weighted one.
+
+    With a union the mean or sum is over the rows of all its ranks.
+    """
+    if union is not None:
+        return union.reduce(losses, reduction, weights)
     if weights is None:
         return reduce_rows(losses, reduction)
     weights = weights.to(losses.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,10 @@ from simclr_ext.backends.reference import Reduction, compute_dtype
 from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._module import ContrastiveLoss
 from simclr_ext.losses._options import Options, reduce_weighted, row_losses, weights_of_views
+from simclr_ext.losses._ranks import agreed, check_group, errors_reach_all
+
+if TYPE_CHECKING:
+    from simclr_ext.distributed import Exchange, Group, Union
 
 
 def dcl_loss(
@@ -21,6 +26,8 @@ def dcl_loss(
     *,
     sigma: float | None = None,
     weights: Tensor | None = None,
+    group: Group | None = None,
+    exchange: Exchange = "gather",
     reduction: Reduction = "mean",
     normalize: bool = True,
     eps: float | None = None,
@@ -48,7 +55,10 @@ def dcl_loss(
             has 0.5. None: w = 1.
         weights: [N] floating, >= 0: weights of the images' losses; receives a gradient if it
             requires one. The mean is then the weighted mean.
-        reduction: As in :func:`simclr_ext.nt_xent_loss`, like the next three.
+        group: As in :func:`simclr_ext.nt_xent_loss`, like the next five. With a group N >= 2 is
+            required of the union batch alone.
+        exchange: How the ranks' rows meet.
+        reduction: Over the rows.
         normalize: Whether to divide each row by its l2 norm first.
         eps: Smallest norm.
         backend: What computes it.
@@ -68,19 +78,24 @@ def dcl_loss(
 
     Source: DCL (arXiv 2110.06848), equations 6 and 7.
     """
-    z0, z1 = _check_views(z0, z1)
+    with errors_reach_all(group):
+        first, second = _check_views(z0, z1, group)
+        if sigma is not None:
+            sigma = as_number(sigma)
+            check_positive("sigma", sigma)
+        options = Options.of(temperature, reduction, normalize, eps, backend)
+        weights = weights_of_views(weights, len(first))
+        check_group(group, exchange, options, first)
+    union, options = _agreed(
+        "dcl_loss", group, exchange, (first, second), options, weights, {"sigma": sigma or 0.0}
+    )
+    loss, lse = _losses_of_views(first, second, options, union=union)
     if sigma is not None:
-        sigma = as_number(sigma)
-        check_positive("sigma", sigma)
-    options = Options.of(temperature, reduction, normalize, eps, backend)
-    weights = weights_of_views(weights, len(z0))
-    loss, lse = _losses_of_views(z0, z1, options)
-    if sigma is not None:
-        n = len(z0)
-        positive = (lse - loss)[:n]  # s / T
-        ratio = n * torch.softmax(positive * options.temperature / sigma, 0)
+        positive = (lse - loss)[: len(first)]  # s / T
+        exponent = positive * options.temperature / sigma
+        ratio = _over_mean(exponent, union)
         loss = loss + ((ratio - 1) * positive).repeat(2)
-    return reduce_weighted(_rounded(loss, z0, z1), reduction, weights)
+    return reduce_weighted(_rounded(loss, first, second), reduction, weights, union)
 
 
 def hcl_loss(
@@ -91,6 +106,8 @@ def hcl_loss(
     beta: float = 1.0,
     tau_plus: float = 0.1,
     weights: Tensor | None = None,
+    group: Group | None = None,
+    exchange: Exchange = "gather",
     reduction: Reduction = "mean",
     normalize: bool = True,
     eps: float | None = None,
@@ -116,7 +133,10 @@ def hcl_loss(
         tau_plus: Share of negatives that are in truth positive, 0 <= tau_plus < 1.
         weights: [N] floating, >= 0: weights of the images' losses; receives a gradient if it
             requires one. The mean is then the weighted mean.
-        reduction: As in :func:`simclr_ext.nt_xent_loss`, like the next three.
+        group: As in :func:`simclr_ext.nt_xent_loss`, like the next five. With a group N >= 2 is
+            required of the union batch alone.
+        exchange: How the ranks' rows meet.
+        reduction: Over the rows.
         normalize: Whether to divide each row by its l2 norm first.
         eps: Smallest norm.
         backend: What computes it.
@@ -136,37 +156,63 @@ def hcl_loss(
 
     Source: Hard negatives (arXiv 2010.04592), section 3; debiasing (arXiv 2007.00224), equation 8.
     """
-    z0, z1 = _check_views(z0, z1)
-    beta, tau_plus = _check_hard(beta, tau_plus)
-    options = Options.of(temperature, reduction, normalize, eps, backend)
-    weights = weights_of_views(weights, len(z0))
+    with errors_reach_all(group):
+        first, second = _check_views(z0, z1, group)
+        beta, tau_plus = _check_hard(beta, tau_plus)
+        options = Options.of(temperature, reduction, normalize, eps, backend)
+        weights = weights_of_views(weights, len(first))
+        check_group(group, exchange, options, first)
+    facts: dict[str, object] = {"beta": beta, "tau_plus": tau_plus}
+    union, options = _agreed("hcl_loss", group, exchange, (first, second), options, weights, facts)
     t = options.temperature
-    loss, lse = _losses_of_views(z0, z1, options, t / (1 + beta))
+    loss, lse = _losses_of_views(first, second, options, t / (1 + beta), union)
     positive = (lse - loss) / (1 + beta)  # s / T
-    negatives = math.log(2 * len(z0) - 2)
+    negatives = _log_negatives(len(first), union)
     log_r = lse
     if beta > 0:
-        log_r = lse - _losses_of_views(z0, z1, options, t / beta)[1] + negatives
+        log_r = lse - _losses_of_views(first, second, options, t / beta, union)[1] + negatives
     if tau_plus > 0:
         log_r = _log_of_difference(log_r, positive + negatives + math.log(tau_plus))
     log_g = log_r - math.log1p(-tau_plus)
     least = negatives - 1 / torch.as_tensor(t, dtype=log_g.dtype, device=log_g.device)
     difference = torch.maximum(log_g, least) - positive
-    rows = torch.logaddexp(difference, torch.zeros_like(difference))
-    return reduce_weighted(_rounded(rows, z0, z1), reduction, weights)
+    losses = torch.logaddexp(difference, torch.zeros_like(difference))
+    return reduce_weighted(_rounded(losses, first, second), reduction, weights, union)
 
 
-def _check_views(z0: Tensor, z1: Tensor | None) -> tuple[Tensor, Tensor]:
+def _log_negatives(images: int, union: Union | None) -> float | Tensor:
+    """Return log(2N - 2) with the N of all ranks."""
+    return math.log(2 * images - 2) if union is None else (union.rows - 2).double().log()
+
+
+def _agreed(
+    loss: str,
+    group: Group | None,
+    exchange: Exchange,
+    views: tuple[Tensor, Tensor],
+    options: Options,
+    weights: Tensor | None,
+    facts: dict[str, object],
+) -> tuple[Union | None, Options]:
+    """Return the union of the ranks' rows, and the options for it."""
+    rows = 2 * len(views[0])
+    facts = {**facts, "weights given": weights is not None}
+    return agreed(loss, group, exchange, views, (rows, rows), options, facts=facts, least=4)
+
+
+def _check_views(z0: Tensor, z1: Tensor | None, group: Group | None) -> tuple[Tensor, Tensor]:
     if z1 is None:
         raise second_view_missing(z0)
     check_views(z0, z1)
-    if len(z0) < 2:
+    if len(z0) < 2 and group is None:
         raise ValueError(f"z0 must be [N, D] with N >= 2, got N = {len(z0)}: no negatives")
     return z0, z1
 
 
 def _check_hard(beta: float, tau_plus: float) -> tuple[float, float]:
     beta, tau_plus = as_number(beta), as_number(tau_plus)
+    if torch.compiler.is_compiling():  # numbers that may change between calls have no values
+        return beta, tau_plus
     if not (math.isfinite(beta) and beta >= 0):
         raise ValueError(f"beta must be at least 0 and finite, got {beta}")
     if not 0 <= tau_plus < 1:
@@ -175,15 +221,27 @@ def _check_hard(beta: float, tau_plus: float) -> tuple[float, float]:
 
 
 def _losses_of_views(
-    z0: Tensor, z1: Tensor, options: Options, temperature: float | Tensor | None = None
+    z0: Tensor,
+    z1: Tensor,
+    options: Options,
+    temperature: float | Tensor | None = None,
+    union: Union | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the losses and lse [2N] over the negatives alone."""
     shifts = (len(z0), -len(z0))
     z = torch.cat([z0, z1])
     loss, lse, *_ = row_losses(
-        z, None, options, temperature, shifts=shifts, denominator="negatives"
+        z, None, options, temperature, shifts=shifts, denominator="negatives", union=union
     )
     return loss, lse
+
+
+def _over_mean(exponent: Tensor, union: Union | None) -> Tensor:
+    """Return exp(exponent) of each image over the mean of all images."""
+    if union is None:
+        return len(exponent) * torch.softmax(exponent, 0)
+    images = union.rows.to(exponent) / 2
+    return images * (exponent - union.log_sum_exp(exponent)).exp()
 
 
 def _log_of_difference(a: Tensor, b: Tensor) -> Tensor:
@@ -207,6 +265,8 @@ class DCLLoss(ContrastiveLoss):
         temperature: T > 0; a number, or a floating tensor of shape [] or [1]. An ``nn.Parameter``
             is learned, and a parameter of the module; any other tensor is a buffer of it.
         sigma: As in :func:`dcl_loss`.
+        group: As in :func:`dcl_loss`.
+        exchange: As in :func:`dcl_loss`.
         reduction: As in :func:`dcl_loss`.
         normalize: As in :func:`dcl_loss`.
         eps: As in :func:`dcl_loss`.
@@ -228,13 +288,17 @@ class DCLLoss(ContrastiveLoss):
         temperature: float | Tensor = 0.1,
         *,
         sigma: float | None = None,
+        group: Group | None = None,
+        exchange: Exchange = "gather",
         reduction: Reduction = "mean",
         normalize: bool = True,
         eps: float | None = None,
         backend: Backend = "auto",
         max_scale: float | None = None,
     ) -> None:
-        super().__init__(temperature, reduction, normalize, eps, backend, max_scale)
+        super().__init__(
+            temperature, reduction, normalize, eps, backend, max_scale, group, exchange
+        )
         if sigma is not None:
             sigma = as_number(sigma)
             check_positive("sigma", sigma)
@@ -256,6 +320,8 @@ class HCLLoss(ContrastiveLoss):
             is learned, and a parameter of the module; any other tensor is a buffer of it.
         beta: As in :func:`hcl_loss`.
         tau_plus: As in :func:`hcl_loss`.
+        group: As in :func:`hcl_loss`.
+        exchange: As in :func:`hcl_loss`.
         reduction: As in :func:`hcl_loss`.
         normalize: As in :func:`hcl_loss`.
         eps: As in :func:`hcl_loss`.
@@ -278,13 +344,17 @@ class HCLLoss(ContrastiveLoss):
         *,
         beta: float = 1.0,
         tau_plus: float = 0.1,
+        group: Group | None = None,
+        exchange: Exchange = "gather",
         reduction: Reduction = "mean",
         normalize: bool = True,
         eps: float | None = None,
         backend: Backend = "auto",
         max_scale: float | None = None,
     ) -> None:
-        super().__init__(temperature, reduction, normalize, eps, backend, max_scale)
+        super().__init__(
+            temperature, reduction, normalize, eps, backend, max_scale, group, exchange
+        )
         self.beta, self.tau_plus = _check_hard(beta, tau_plus)
 
     def forward(

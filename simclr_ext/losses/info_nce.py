@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,12 +14,17 @@ from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._module import ContrastiveLoss
 from simclr_ext.losses._options import (
     Options,
+    check_ids,
     check_of_rows,
     numbers_of,
     reduce_weighted,
     row_losses,
     with_own_temperatures,
 )
+from simclr_ext.losses._ranks import agreed, check_group, errors_reach_all
+
+if TYPE_CHECKING:
+    from simclr_ext.distributed import Exchange, Group, Union
 
 
 def info_nce_loss(
@@ -31,6 +38,8 @@ def info_nce_loss(
     symmetric: bool = False,
     ignore_ids: Tensor | None = None,
     weights: Tensor | None = None,
+    group: Group | None = None,
+    exchange: Exchange = "gather",
     reduction: Reduction = "mean",
     normalize: bool = True,
     eps: float | None = None,
@@ -64,6 +73,9 @@ def info_nce_loss(
             the denominator.
         weights: [N] floating, >= 0: weights of the pairs; receives a gradient if it requires one.
             The mean is then the weighted mean.
+        group: The keys and queries of all its processes are compared; the contract is that of
+            :func:`simclr_ext.nt_xent_loss`. ``negatives`` are of this process's queries alone.
+        exchange: As in :func:`simclr_ext.nt_xent_loss`.
         reduction: ``"mean"`` or ``"sum"`` over the N queries, or over queries and keys, 2N, if
             symmetric; or ``"none"``: the losses of all of them, queries first.
         normalize: Whether to divide each row by its l2 norm first. If not, s are dot products.
@@ -88,32 +100,56 @@ def info_nce_loss(
     Source: CPC (arXiv 1807.03748), equation 4; CLIP (arXiv 2103.00020), figure 3; MoCo
     (arXiv 1911.05722), equation 1, and section 4.1 for the temperature.
     """
-    check_views(queries, keys, names=("queries", "keys"))
-    n = len(queries)
-    temperature = _temperature(temperature, logit_scale)
-    options = Options.of(temperature, reduction, normalize, eps, backend, rows=n)
+    with errors_reach_all(group):
+        check_views(queries, keys, names=("queries", "keys"))
+        n = len(queries)
+        temperature = _temperature(temperature, logit_scale)
+        options = Options.of(temperature, reduction, normalize, eps, backend, rows=n)
+        _check_negatives(queries, negatives, in_batch, symmetric)
+        if weights is not None:
+            check_of_rows("weights", weights, n)
+        check_ids("ignore_ids", ignore_ids, n, keys.device)
+        check_group(group, exchange, options, queries)
+    union, options = agreed(
+        "info_nce_loss",
+        group,
+        exchange,
+        (queries, keys),
+        (n, n),
+        options,
+        facts={
+            "negatives given": negatives is not None,
+            "in_batch": in_batch,
+            "symmetric": symmetric,
+            "ignore_ids given": ignore_ids is not None,
+            "weights given": weights is not None,
+        },
+    )
+    numbers = None if ignore_ids is None else numbers_of(ignore_ids, union)
+    if negatives is not None and not in_batch:
+        rows = _losses_of_queue(queries, keys, negatives, options)
+    else:
+        rows = _losses(queries, keys, negatives, numbers, options, union)
+    if not symmetric:
+        rows = rows[:n]
+    elif options.of_rows:
+        rows = torch.cat([rows[:n], _losses(keys, queries, None, numbers, options, union)[:n]])
+    else:
+        rows = rows[: 2 * n]
+    if symmetric and weights is not None:
+        weights = weights.repeat(2)
+    return reduce_weighted(rows, reduction, weights, union)
+
+
+def _check_negatives(
+    queries: Tensor, negatives: Tensor | None, in_batch: bool, symmetric: bool
+) -> None:
     if negatives is not None:
         check_columns("negatives", negatives, "queries", queries)
     elif not in_batch:
         raise ValueError("in_batch=False needs negatives, got None")
     if symmetric and not in_batch:
         raise ValueError("symmetric=True needs in_batch=True: a key's negatives are other queries")
-    if weights is not None:
-        check_of_rows("weights", weights, n)
-    numbers = None if ignore_ids is None else numbers_of("ignore_ids", ignore_ids, n, keys.device)
-    if negatives is not None and not in_batch:
-        rows = _losses_of_queue(queries, keys, negatives, options)
-    else:
-        rows = _losses(queries, keys, negatives, numbers, options)
-    if not symmetric:
-        rows = rows[:n]
-    elif options.of_rows:
-        rows = torch.cat([rows[:n], _losses(keys, queries, None, numbers, options)[:n]])
-    else:
-        rows = rows[: 2 * n]
-    if symmetric and weights is not None:
-        weights = weights.repeat(2)
-    return reduce_weighted(rows, reduction, weights)
 
 
 def _temperature(temperature: float | Tensor | None, logit_scale: Tensor | None) -> float | Tensor:
@@ -132,11 +168,14 @@ def _losses(
     negatives: Tensor | None,
     numbers: Tensor | None,
     options: Options,
+    union: Union | None,
 ) -> Tensor:
     """Return the losses of the queries over all columns, then of the keys over the queries.
 
     With a temperature for each query, only the former are meaningful.
     """
+    if union is not None:
+        return _losses_of_union(queries, keys, negatives, numbers, options, union)
     columns = keys
     if negatives is not None:
         dtype = torch.promote_types(keys.dtype, negatives.dtype)
@@ -150,24 +189,50 @@ def _losses(
     return row_losses(queries, columns, options, shifts=(0,), ignored=ignored)[0]
 
 
+def _losses_of_union(
+    queries: Tensor,
+    keys: Tensor,
+    negatives: Tensor | None,
+    numbers: Tensor | None,
+    options: Options,
+    union: Union,
+) -> Tensor:
+    """Return the same over the keys of all ranks and the negatives of this one."""
+    n, ignored = len(queries), None if numbers is None else numbers.repeat(2)
+    x, y, of_keys = queries, keys, options
+    if options.of_rows:
+        x, y, of_keys = with_own_temperatures(queries, keys, options, union)
+    loss, lse = row_losses(x, y, of_keys, shifts=(0,), ignored=ignored, union=union)
+    if negatives is None:
+        return loss
+    difference = _lse_of_queue(queries, negatives, options) - lse[:n]
+    more = torch.logaddexp(difference, torch.zeros_like(difference)).to(loss.dtype)
+    return torch.cat([loss[:n] + more, loss[n:]])
+
+
 def _losses_of_queue(queries: Tensor, keys: Tensor, negatives: Tensor, options: Options) -> Tensor:
     """Return the losses [N] of the queries over their own keys and the negatives.
 
     The keys are no columns: that saves N^2 similarities, and the gradient of a queue that needs
     none.
     """
-    n, eps = len(queries), options.eps_for(queries.dtype, keys.dtype)
+    eps = options.eps_for(queries.dtype, keys.dtype)
     dtype = compute_dtype(torch.promote_types(queries.dtype, keys.dtype))
     pair = [z.to(dtype) for z in (queries, keys)]
     if options.normalize:
         pair = [F.normalize(z, dim=1, eps=eps) for z in pair]
     t = options.temperature
     positive = (pair[0] * pair[1]).sum(1) / (t.to(pair[0]) if isinstance(t, Tensor) else t)
+    difference = _lse_of_queue(queries, negatives, options) - positive
+    return torch.logaddexp(difference, torch.zeros_like(difference)).to(dtype)
+
+
+def _lse_of_queue(queries: Tensor, negatives: Tensor, options: Options) -> Tensor:
+    """Return the lse [N] of the queries over the negatives."""
+    n = len(queries)
     if options.of_rows:
         queries, negatives, options = with_own_temperatures(queries, negatives, options)
-    _, lse = row_losses(queries, negatives, options)
-    difference = lse[:n] - positive
-    return torch.logaddexp(difference, torch.zeros_like(difference)).to(dtype)
+    return row_losses(queries, negatives, options)[1][:n]
 
 
 class InfoNCELoss(ContrastiveLoss):
@@ -178,6 +243,8 @@ class InfoNCELoss(ContrastiveLoss):
             is learned, and a parameter of the module; any other tensor is a buffer of it.
         in_batch: As in :func:`info_nce_loss`.
         symmetric: As in :func:`info_nce_loss`.
+        group: As in :func:`info_nce_loss`.
+        exchange: As in :func:`info_nce_loss`.
         reduction: As in :func:`info_nce_loss`.
         normalize: As in :func:`info_nce_loss`.
         eps: As in :func:`info_nce_loss`.
@@ -201,13 +268,17 @@ class InfoNCELoss(ContrastiveLoss):
         *,
         in_batch: bool = True,
         symmetric: bool = False,
+        group: Group | None = None,
+        exchange: Exchange = "gather",
         reduction: Reduction = "mean",
         normalize: bool = True,
         eps: float | None = None,
         backend: Backend = "auto",
         max_scale: float | None = None,
     ) -> None:
-        super().__init__(temperature, reduction, normalize, eps, backend, max_scale)
+        super().__init__(
+            temperature, reduction, normalize, eps, backend, max_scale, group, exchange
+        )
         self.in_batch = in_batch
         self.symmetric = symmetric
 

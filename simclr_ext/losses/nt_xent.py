@@ -20,6 +20,7 @@ from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._module import ContrastiveLoss
 from simclr_ext.losses._options import (
     Options,
+    check_ids,
     numbers_of,
     promoted,
     reduce_weighted,
@@ -27,9 +28,10 @@ from simclr_ext.losses._options import (
     weights_of_views,
     with_own_temperatures,
 )
+from simclr_ext.losses._ranks import agreed, check_group, errors_reach_all
 
 if TYPE_CHECKING:
-    from simclr_ext.distributed import Exchange, Group
+    from simclr_ext.distributed import Exchange, Group, Union
 
 
 def nt_xent_loss(
@@ -106,7 +108,6 @@ def nt_xent_loss(
         TypeError: If an argument has the wrong type, a view has the wrong dtype, or one is missing.
         ValueError: If a shape, device, temperature, eps or name is not as above, or arguments
             differ between the ranks of a group.
-        NotImplementedError: If ids or weights are given with a group.
         BackendUnavailableError: If ``"fused"`` is requested and does not support these views, or
             the CPU kernels cannot be compiled.
 
@@ -123,17 +124,14 @@ def nt_xent_loss(
     Source: SimCLR (arXiv 2002.05709), section 2.1, equation 1.
     """
     if group is not None:
-        one_process = {
-            "positive_ids": positive_ids,
-            "ignore_ids": ignore_ids,
-            "weights": weights,
-        }
         settings = (reduction, normalize, eps, backend)
-        return _over_ranks(z0, z1, temperature, settings, one_process, group, exchange)
+        ids = (positive_ids, ignore_ids)
+        return _over_ranks(z0, z1, temperature, ids, weights, settings, group, exchange)
     z0, z1 = checked_views(z0, z1)
     options = Options.of(temperature, reduction, normalize, eps, backend, rows=len(z0))
     weights = weights_of_views(weights, len(z0))
     if options.of_rows or not (positive_ids is None and ignore_ids is None):
+        check_ids_of_views(z0, options, positive_ids, ignore_ids)
         rows = _general_losses(z0, z1, options, positive_ids, ignore_ids)
     elif weights is not None:
         rows = _losses(z0, z1, options, "none")
@@ -154,32 +152,36 @@ def _over_ranks(
     z0: Tensor,
     z1: Tensor | None,
     temperature: float | Tensor,
+    ids: tuple[Tensor | None, Tensor | None],
+    weights: Tensor | None,
     settings: tuple[Reduction, bool, float | None, Backend],
-    one_process: dict[str, Tensor | None],
     group: Group,
     exchange: Exchange,
 ) -> Tensor:
-    """Return the loss of the union batch; an error of one rank is raised by all."""
-    from simclr_ext import distributed  # imports torch.distributed, which torch may lack
-
-    def arguments() -> distributed.Arguments:
+    """Return the loss of the union batch."""
+    with errors_reach_all(group):
         first, second = checked_views(z0, z1)
-        for name, value in one_process.items():
-            if value is not None:
-                raise NotImplementedError(f"{name} must be None with a group, got a tensor")
-        options = Options.of(temperature, *settings)
-        z = promoted(first, second)
-        return distributed.Arguments(
-            *z,
-            options.temperature,
-            options.reduction,
-            options.normalize,
-            options.eps_for(first.dtype, second.dtype),
-            options.chosen_backend(z[0]),
-            exchange,
-        )
-
-    return distributed.nt_xent(distributed.Ranks.of(group), arguments)
+        n = len(first)
+        options = Options.of(temperature, *settings, rows=n)
+        weights = weights_of_views(weights, n)
+        check_ids_of_views(first, options, *ids)
+        labels = None if ids[0] is None else "positive_ids"
+        check_group(group, exchange, options, first, labels=labels)
+    union, options = agreed(
+        "nt_xent_loss",
+        group,
+        exchange,
+        (first, second),
+        (2 * n, 2 * n),
+        options,
+        facts={
+            "positive_ids given": ids[0] is not None,
+            "ignore_ids given": ids[1] is not None,
+            "weights given": weights is not None,
+        },
+    )
+    rows = _general_losses(first, second, options, *ids, union)
+    return reduce_weighted(rows, options.reduction, weights, union)
 
 
 def _losses(z0: Tensor, z1: Tensor, options: Options, reduction: Reduction) -> Tensor:
@@ -206,36 +208,57 @@ def _losses(z0: Tensor, z1: Tensor, options: Options, reduction: Reduction) -> T
     )
 
 
+def check_ids_of_views(
+    z0: Tensor, options: Options, positive_ids: Tensor | None, ignore_ids: Tensor | None
+) -> None:
+    """Raise TypeError or ValueError unless these are ids of the images, or None."""
+    check_ids("positive_ids", positive_ids, len(z0), z0.device)
+    check_ids("ignore_ids", ignore_ids, len(z0), z0.device)
+    if options.of_rows and positive_ids is not None:
+        raise ValueError("positive_ids need one temperature, got one for each image")
+
+
 def _general_losses(
     z0: Tensor,
     z1: Tensor,
     options: Options,
     positive_ids: Tensor | None,
     ignore_ids: Tensor | None,
+    union: Union | None = None,
 ) -> Tensor:
-    """Return the losses [2N] with other positives, fewer negatives, or a temperature per row."""
+    """Return the losses [2N] with other positives, fewer negatives, or a temperature per row.
+
+    With a union its ranks' rows are negatives, too.
+    """
     n = len(z0)
     z = torch.cat([z0, z1])
-    label, ignored, shifts = pairing_of(n, z.device, positive_ids, ignore_ids)
+    label, ignored, shifts = pairing_of(n, positive_ids, ignore_ids, union)
     if not options.of_rows:
-        return row_losses(z, None, options, shifts=shifts, label=label, ignored=ignored)[0]
-    if label is not None:
-        raise ValueError("positive_ids need one temperature, got one for each image")
+        return row_losses(
+            z, None, options, shifts=shifts, label=label, ignored=ignored, union=union
+        )[0]
     # A rectangle, in which a row meets itself: its own number leaves that pair out.
     if ignored is None:
         ignored = torch.arange(2 * n, dtype=torch.int32, device=z.device)
+        if union is not None:
+            ignored = ignored + union.rows_before.to(ignored)
     temperature = torch.as_tensor(options.temperature).repeat(2)
-    x, y, options = with_own_temperatures(z, z, replace(options, temperature=temperature))
-    return row_losses(x, y, options, shifts=shifts, ignored=ignored.repeat(2))[0][: 2 * n]
+    options = replace(options, temperature=temperature)
+    x, y, options = with_own_temperatures(z, z, options, union)
+    losses = row_losses(x, y, options, shifts=shifts, ignored=ignored.repeat(2), union=union)[0]
+    return losses[: 2 * n]
 
 
 def pairing_of(
-    n: int, device: torch.device, positive_ids: Tensor | None, ignore_ids: Tensor | None
+    n: int,
+    positive_ids: Tensor | None,
+    ignore_ids: Tensor | None,
+    union: Union | None = None,
 ) -> tuple[Tensor | None, Tensor | None, tuple[int, ...]]:
-    """Return label, ignored and shifts of the 2N rows."""
+    """Return label, ignored and shifts of the 2N rows; the ids are checked."""
     label, ignored = (
-        None if ids is None else numbers_of(name, ids, n, device).repeat(2)
-        for name, ids in (("positive_ids", positive_ids), ("ignore_ids", ignore_ids))
+        None if ids is None else numbers_of(ids.repeat(2), union)
+        for ids in (positive_ids, ignore_ids)
     )
     return label, ignored, () if label is not None else (n, -n)
 
@@ -295,14 +318,14 @@ class NTXentLoss(ContrastiveLoss):
         backend: Backend = "auto",
         max_scale: float | None = None,
     ) -> None:
-        super().__init__(temperature, reduction, normalize, eps, backend, max_scale)
+        super().__init__(
+            temperature, reduction, normalize, eps, backend, max_scale, group, exchange
+        )
         if memory_bank_size != 0:
             raise NotImplementedError(f"memory_bank_size must be 0, got {memory_bank_size!r}")
         if gather_distributed and group is not None:
             raise ValueError("group must be None with gather_distributed=True, which is a group")
         self.gather_distributed = gather_distributed
-        self.group = group
-        self.exchange: Exchange = exchange
 
     def forward(
         self,
@@ -314,7 +337,9 @@ class NTXentLoss(ContrastiveLoss):
         weights: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of the views ``z0`` and ``z1``, [N, D] each."""
-        group = _all_processes() if self.gather_distributed else self.group
+        options = self.options()
+        if self.gather_distributed:
+            options["group"] = _all_processes()
         return nt_xent_loss(
             z0,
             z1,
@@ -322,9 +347,7 @@ class NTXentLoss(ContrastiveLoss):
             positive_ids=positive_ids,
             ignore_ids=ignore_ids,
             weights=weights,
-            group=group,
-            exchange=self.exchange,
-            **self.options(),
+            **options,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,10 @@ from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
 from simclr_ext.backends.sigmoid import sigmoid
 from simclr_ext.losses._options import Options, check_of_rows, promoted, reduce_weighted
+from simclr_ext.losses._ranks import agreed, check_group, errors_reach_all
+
+if TYPE_CHECKING:
+    from simclr_ext.distributed import Exchange, Group
 
 
 def siglip_loss(
@@ -20,6 +26,8 @@ def siglip_loss(
     *,
     negative_only: bool = False,
     weights: Tensor | None = None,
+    group: Group | None = None,
+    exchange: Exchange = "gather",
     reduction: Reduction = "mean",
     normalize: bool = True,
     eps: float | None = None,
@@ -40,6 +48,9 @@ def siglip_loss(
         negative_only: Whether all pairs are negatives: keys of another process; K >= 1 then.
         weights: [N] floating, >= 0: weights of the queries; receives a gradient if it requires one.
             The mean is then the weighted mean.
+        group: The keys of all its processes are compared with the queries of each; the contract is
+            that of :func:`simclr_ext.nt_xent_loss`.
+        exchange: As in :func:`simclr_ext.nt_xent_loss`.
         reduction: ``"mean"`` or ``"sum"`` over the N queries, or ``"none"``: their losses, [N].
         normalize: Whether to divide each row by its l2 norm first. If not, s are dot products.
         eps: As in :func:`simclr_ext.nt_xent_loss`.
@@ -61,17 +72,33 @@ def siglip_loss(
 
     Source: SigLIP (arXiv 2303.15343), section 3.2 and algorithm 1.
     """
-    check_matrix("queries", queries, "N")
-    check_columns("keys", keys, "queries", queries)
-    n = len(queries)
-    if not negative_only and len(keys) < n:
-        raise ValueError(f"keys must be [K, D] with K >= N = {n}, got K = {len(keys)}")
-    logit_scale = as_scalar("logit_scale", logit_scale)
-    logit_bias = as_scalar("logit_bias", logit_bias)
-    options = Options.of(1.0, reduction, normalize, eps, backend)
-    if weights is not None:
-        check_of_rows("weights", weights, n)
-    rows = sigmoid(
+    with errors_reach_all(group):
+        check_matrix("queries", queries, "N")
+        check_columns("keys", keys, "queries", queries)
+        n = len(queries)
+        if not negative_only and len(keys) < n:
+            raise ValueError(f"keys must be [K, D] with K >= N = {n}, got K = {len(keys)}")
+        logit_scale = as_scalar("logit_scale", logit_scale)
+        logit_bias = as_scalar("logit_bias", logit_bias)
+        options = Options.of(1.0, reduction, normalize, eps, backend)
+        if weights is not None:
+            check_of_rows("weights", weights, n)
+        check_group(group, exchange, options, queries)
+    union, _ = agreed(
+        "siglip_loss",
+        group,
+        exchange,
+        (queries, keys),
+        (n, len(keys)),
+        options,
+        scalars={"logit_scale": logit_scale, "logit_bias": logit_bias},
+        facts={"negative_only": negative_only, "weights given": weights is not None},
+    )
+    compute = sigmoid
+    if union is not None:
+        compute = union.sigmoid
+        logit_scale, logit_bias = union.shared(logit_scale), union.shared(logit_bias)
+    rows = compute(
         *promoted(queries, keys),
         logit_scale,
         logit_bias,
@@ -80,7 +107,7 @@ def siglip_loss(
         backend=options.chosen_backend(queries),
         shifts=() if negative_only else (0,),
     )
-    return reduce_weighted(rows, reduction, weights)
+    return reduce_weighted(rows, reduction, weights, union)
 
 
 class SigLIPLoss(nn.Module):
@@ -89,7 +116,9 @@ class SigLIPLoss(nn.Module):
     Args:
         init_logit_scale: The first t. The module learns its logarithm, ``log_scale``.
         init_logit_bias: The first b; the module learns it as ``bias``.
-        reduction: As in :func:`siglip_loss`, like the next three.
+        group: As in :func:`siglip_loss`, like the next five.
+        exchange: How the ranks' rows meet.
+        reduction: Over the queries.
         normalize: Whether to divide each row by its l2 norm first.
         eps: Smallest norm.
         backend: What computes it.
@@ -113,6 +142,8 @@ class SigLIPLoss(nn.Module):
         init_logit_scale: float = 10.0,
         init_logit_bias: float = -10.0,
         *,
+        group: Group | None = None,
+        exchange: Exchange = "gather",
         reduction: Reduction = "mean",
         normalize: bool = True,
         eps: float | None = None,
@@ -124,6 +155,8 @@ class SigLIPLoss(nn.Module):
         options = Options.of(1.0, reduction, normalize, eps, backend)
         self.log_scale = nn.Parameter(torch.tensor(float(init_logit_scale)).log())
         self.bias = nn.Parameter(torch.tensor(float(init_logit_bias)))
+        self.group = group
+        self.exchange: Exchange = exchange
         self.reduction: Reduction = reduction
         self.normalize = normalize
         self.eps = options.eps
@@ -145,6 +178,8 @@ class SigLIPLoss(nn.Module):
             self.bias,
             negative_only=negative_only,
             weights=weights,
+            group=self.group,
+            exchange=self.exchange,
             reduction=self.reduction,
             normalize=self.normalize,
             eps=self.eps,

@@ -10,7 +10,7 @@ from torch import Tensor
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._options import Options, reduce_weighted, row_losses, weights_of_views
-from simclr_ext.losses.nt_xent import checked_views, pairing_of
+from simclr_ext.losses.nt_xent import check_ids_of_views, checked_views, pairing_of
 
 
 class ContrastiveStats(NamedTuple):
@@ -94,7 +94,8 @@ def nt_xent_loss_with_stats(
     options = Options.of(temperature, reduction, normalize, eps, backend)
     weights = weights_of_views(weights, len(z0))
     z = torch.cat([z0, z1])
-    label, ignored, shifts = pairing_of(len(z0), z.device, positive_ids, ignore_ids)
+    check_ids_of_views(z0, options, positive_ids, ignore_ids)
+    label, ignored, shifts = pairing_of(len(z0), positive_ids, ignore_ids)
     loss, lse, *by_products = row_losses(
         z, None, options, shifts=shifts, label=label, ignored=ignored, with_stats=True
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,11 +13,16 @@ from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._module import ContrastiveLoss
 from simclr_ext.losses._options import (
     Options,
+    check_ids,
     check_of_rows,
     numbers_of,
     reduce_weighted,
     row_losses,
 )
+from simclr_ext.losses._ranks import agreed, check_group, errors_reach_all
+
+if TYPE_CHECKING:
+    from simclr_ext.distributed import Group, Union
 
 Form = Literal["out", "in"]
 FORMS = get_args(Form)
@@ -30,6 +35,7 @@ def sup_con_loss(
     *,
     form: Form = "out",
     weights: Tensor | None = None,
+    group: Group | None = None,
     reduction: Reduction = "mean",
     normalize: bool = True,
     eps: float | None = None,
@@ -57,6 +63,9 @@ def sup_con_loss(
             recommends. ``"in"``: inside; takes twice the work.
         weights: [N] floating, >= 0: weights of the images; receives a gradient if it requires one.
             The mean is then the weighted mean.
+        group: Positives and negatives are those of all its processes; the contract is that of
+            :func:`simclr_ext.nt_xent_loss`. Every process gathers all rows, and compares its own
+            with all: a pair of rows of two processes is compared by both.
         reduction: ``"mean"`` or ``"sum"`` over all N V rows, or ``"none"``: [N, V] losses, or [N]
             of features [N, D].
         normalize: Whether to divide each row by its l2 norm first. If not, s are dot products.
@@ -79,36 +88,67 @@ def sup_con_loss(
 
     Source: SupCon (arXiv 2004.11362), equations 2 and 3.
     """
+    with errors_reach_all(group):
+        n, views, z = _rows_of(features)
+        options = Options.of(temperature, reduction, normalize, eps, backend)
+        if form not in FORMS:
+            raise ValueError(f"form must be one of {FORMS}, got {form!r}")
+        if weights is not None:
+            check_of_rows("weights", weights, n)
+            weights = weights.repeat_interleave(views)
+        check_ids("labels", labels, n, z.device)
+        check_group(group, "gather", options, z)
+    union, options = agreed(
+        "sup_con_loss",
+        group,
+        "gather",
+        (z, z),
+        (len(z), len(z)),
+        options,
+        facts={
+            "form": form,
+            "labels given": labels is not None,
+            "weights given": weights is not None,
+        },
+    )
+    if labels is None:
+        labels = torch.arange(n, device=z.device)
+        if union is not None:
+            labels = labels + union.rows_before.to(labels)
+    label = numbers_of(labels.repeat_interleave(views), union)
+    rows = _losses(z, label, form, options, union)
+    loss = reduce_weighted(rows, reduction, weights, union)
+    return loss.view(features.shape[:-1]) if reduction == "none" else loss
+
+
+def _rows_of(features: Tensor) -> tuple[int, int, Tensor]:
+    """Return N, V, and the rows of all views [N V, D]; raise if they are not floating."""
     if not isinstance(features, Tensor) or features.ndim not in (2, 3):
         got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(f"features must be a tensor [N, V, D] or [N, D], got {got}")
     n, views = features.shape[0], features.shape[1] if features.ndim == 3 else 1
     z = features.reshape(n * views, features.shape[-1])
     check_matrix("features", z, "N V")
-    options = Options.of(temperature, reduction, normalize, eps, backend)
-    if form not in FORMS:
-        raise ValueError(f"form must be one of {FORMS}, got {form!r}")
-    if weights is not None:
-        check_of_rows("weights", weights, n)
-        weights = weights.repeat_interleave(views)
-    numbers = torch.arange(n, dtype=torch.int32, device=z.device)
-    if labels is not None:
-        numbers = numbers_of("labels", labels, n, z.device)
-    rows = _losses(z, numbers.repeat_interleave(views), form, options)
-    loss = reduce_weighted(rows, reduction, weights)
-    return loss.view(features.shape[:-1]) if reduction == "none" else loss
+    return n, views, z
 
 
-def _losses(z: Tensor, label: Tensor, form: Form, options: Options) -> Tensor:
-    loss, lse = row_losses(z, None, options, label=label)
+def _losses(z: Tensor, label: Tensor, form: Form, options: Options, union: Union | None) -> Tensor:
+    loss, lse = row_losses(z, None, options, label=label, union=union)
     if form == "out":
         return loss
-    _, positive_lse = row_losses(z, None, options, label=label, denominator="positives")
-    index = label.long()
-    sizes = torch.zeros_like(index).scatter_add_(0, index, torch.ones_like(index))
-    positives = sizes[index] - 1
+    _, positive_lse = row_losses(
+        z, None, options, label=label, denominator="positives", union=union
+    )
+    positives = (_occurrences(label) if union is None else union.numbers(label)[1]) - 1
     inside = lse - positive_lse + positives.to(lse.dtype).log()
     return torch.where(positives > 0, inside, 0).to(loss.dtype)
+
+
+def _occurrences(label: Tensor) -> Tensor:
+    """Return how often the label of each row occurs."""
+    index = label.long()
+    sizes = torch.zeros_like(index).scatter_add_(0, index, torch.ones_like(index))
+    return sizes[index]
 
 
 class SupConLoss(ContrastiveLoss):
@@ -118,6 +158,7 @@ class SupConLoss(ContrastiveLoss):
         temperature: T > 0; a number, or a floating tensor of shape [] or [1]. An ``nn.Parameter``
             is learned, and a parameter of the module; any other tensor is a buffer of it.
         form: As in :func:`sup_con_loss`.
+        group: As in :func:`sup_con_loss`.
         reduction: As in :func:`sup_con_loss`.
         normalize: As in :func:`sup_con_loss`.
         eps: As in :func:`sup_con_loss`.
@@ -139,13 +180,14 @@ class SupConLoss(ContrastiveLoss):
         temperature: float | Tensor = 0.07,
         *,
         form: Form = "out",
+        group: Group | None = None,
         reduction: Reduction = "mean",
         normalize: bool = True,
         eps: float | None = None,
         backend: Backend = "auto",
         max_scale: float | None = None,
     ) -> None:
-        super().__init__(temperature, reduction, normalize, eps, backend, max_scale)
+        super().__init__(temperature, reduction, normalize, eps, backend, max_scale, group)
         if form not in FORMS:
             raise ValueError(f"form must be one of {FORMS}, got {form!r}")
         self.form: Form = form
@@ -154,11 +196,13 @@ class SupConLoss(ContrastiveLoss):
         self, features: Tensor, labels: Tensor | None = None, *, weights: Tensor | None = None
     ) -> Tensor:
         """Return the loss of features [N, V, D] or [N, D] and labels [N]."""
+        options = self.options()
+        del options["exchange"]  # all rows are gathered
         return sup_con_loss(
             features,
             labels,
             self.clamped_temperature(),
             form=self.form,
             weights=weights,
-            **self.options(),
+            **options,
         )

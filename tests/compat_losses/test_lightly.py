@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -108,23 +109,23 @@ def test_defaults(name: str) -> None:
     torch.testing.assert_close(our(out0=z0, out1=z1), their(out0=z0, out1=z1))
 
 
-def on_rank(rank: int, _: object, package: str, n: int) -> list[Tensor]:
+def on_rank(rank: int, _: object, package: str, name: str, n: int) -> list[Tensor]:
     """Return the value and the gradients of a rank's own views."""
     module = importlib.import_module(package)
     generator = torch.Generator().manual_seed(rank)
     z0, z1 = torch.randn(2, n, 6, generator=generator, dtype=torch.float64)
     z0.requires_grad_()
     z1.requires_grad_()
-    loss = module.NTXentLoss(0.2, gather_distributed=True)(z0, z1)
+    loss = getattr(module, name)(0.2, gather_distributed=True)(z0, z1)
     return [loss.detach(), *torch.autograd.grad(loss, [z0, z1])]
 
 
 def test_several_processes(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     try:
-        for n in (1, 7):
-            expected = processes.run(on_rank, LARGEST, "lightly.loss", n)
-            found = processes.run(on_rank, LARGEST, "simclr_ext.compat.lightly", n)
+        for name, n in itertools.product(("NTXentLoss", "DCLLoss", "DCLWLoss"), (1, 7)):
+            expected = processes.run(on_rank, LARGEST, "lightly.loss", name, n)
+            found = processes.run(on_rank, LARGEST, "simclr_ext.compat.lightly", name, n)
             assert len({values[0].item() for values in expected}) == LARGEST
             torch.testing.assert_close(found, expected)
     finally:
@@ -139,10 +140,10 @@ def test_errors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simclr_ext.compat.lightly.processes", lambda: 2)
     z = torch.randn(4, 3)
     assert loss()(z, z).isfinite()
-    banked = {"memory_bank_size": (5, 3)} if name == "NTXentLoss" else {}
-    gathering = loss(gather_distributed=True, **banked)
-    with pytest.raises(NotImplementedError, match=r"gather_distributed=True .* 2 processes"):
-        gathering(z, z)
+    if name == "NTXentLoss":
+        gathering = loss(gather_distributed=True, memory_bank_size=(5, 3))
+        with pytest.raises(NotImplementedError, match=r"gather_distributed=True .* 2 processes"):
+            gathering(z, z)
     monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"needs torch\.distributed"):
         loss(gather_distributed=True)

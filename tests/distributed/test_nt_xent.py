@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from simclr_ext import NTXentLoss, nt_xent_loss
+from simclr_ext import NTXentLoss, dcl_loss, info_nce_loss, nt_xent_loss
 from tests.distributed.processes import Processes
 
 Run = Callable[..., list[Any]]
@@ -255,6 +255,7 @@ def with_an_error(rank: int, group: Any, case: str) -> None:
     options: dict[str, Any] = {"group": group}
     if rank == 1:
         changes: dict[str, dict[str, Any]] = {
+            "loss": {},
             "D": {},
             "shape": {},
             "temperature": {"temperature": 0.7},
@@ -262,6 +263,11 @@ def with_an_error(rank: int, group: Any, case: str) -> None:
             "exchange": {"exchange": "ring"},
             "wrong temperature": {"temperature": -1.0},
             "dtype": {},
+            "ids": {"positive_ids": torch.arange(4)},
+            "ids of a ring": {"positive_ids": torch.arange(4), "exchange": "ring"},
+            "no ids": {"ignore_ids": torch.randn(4)},
+            "own temperatures": {"temperature": torch.full((4,), 0.5)},
+            "gradient": {},
         }
         options |= changes[case]
     z0, z1 = z
@@ -271,6 +277,10 @@ def with_an_error(rank: int, group: Any, case: str) -> None:
         z1 = z1[:3]
     if rank == 1 and case == "dtype":
         z0, z1 = z0.double(), z1.double()
+    if rank == 1 and case == "gradient":
+        z0.requires_grad_()
+    if rank == 1 and case == "loss":
+        info_nce_loss(z0, z1, 0.5, group=group)
     nt_xent_loss(z0, z1, **options)
 
 
@@ -282,6 +292,12 @@ def with_an_error(rank: int, group: Any, case: str) -> None:
         ("reduction", "reduction must be the same on all ranks", None),
         ("exchange", "exchange must be the same on all ranks", None),
         ("dtype", "dtype must be the same on all ranks, got torch.float32, torch.float64", None),
+        ("loss", "loss must be the same on all ranks, got nt_xent_loss, info_nce_loss", None),
+        ("ids", "positive_ids given must be the same on all ranks, got 0, 1", None),
+        ("ids of a ring", "exchange must be 'gather' with positive_ids", "rank 1: exchange must"),
+        ("no ids", "ignore_ids must be a tensor of integers", "rank 1: ignore_ids must be a"),
+        ("own temperatures", "a temperature for each row must be the same on all ranks", None),
+        ("gradient", "requires_grad of the rows must be the same on all ranks, got 0, 1", None),
         ("shape", "z1 must have the shape of z0", "rank 1: z1 must have the shape of z0"),
         ("wrong temperature", "temperature must be positive", "rank 1: temperature must be pos"),
     ],
@@ -289,10 +305,32 @@ def with_an_error(rank: int, group: Any, case: str) -> None:
 def test_an_error_reaches_every_rank(case: str, own: str, others: str | None, run: Run) -> None:
     first, second = run(with_an_error, 2, case)
     assert isinstance(first, ValueError)
-    assert isinstance(second, ValueError)
+    assert isinstance(second, TypeError if case == "no ids" else ValueError)
     assert own in str(second)
     assert (others or own) in str(first)
     assert others is not None or str(first) == str(second)
+
+
+def with_too_few_rows(rank: int, group: Any) -> None:
+    dcl_loss(torch.randn(1, 3), torch.randn(1, 3), group=group)
+
+
+def test_rows_that_are_too_few_in_all(run: Run) -> None:
+    (error,) = run(with_too_few_rows, 1)
+    assert "the ranks must have at least 4 rows in all, got 2" in str(error)
+
+
+def differentiated_twice(rank: int, group: Any) -> None:
+    z = torch.randn(4, 3, requires_grad=True)
+    loss = nt_xent_loss(z, z.detach(), group=group)
+    (grad,) = torch.autograd.grad(loss, z, create_graph=True)
+    grad.sum().backward()
+
+
+def test_second_derivatives_are_refused(run: Run) -> None:
+    for error in run(differentiated_twice, 2):
+        assert isinstance(error, RuntimeError)
+        assert "once_differentiable" in str(error)
 
 
 def until_a_rank_dies(rank: int, group: Any) -> Tensor:

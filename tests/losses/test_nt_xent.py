@@ -12,7 +12,15 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 
-from simclr_ext import NTXentLoss, nt_xent_loss
+from simclr_ext import (
+    DCLLoss,
+    HCLLoss,
+    InfoNCELoss,
+    NTXentLoss,
+    SigLIPLoss,
+    SupConLoss,
+    nt_xent_loss,
+)
 from simclr_ext.backends.tiled import schedule
 
 
@@ -86,21 +94,28 @@ def test_what_a_group_does_not_take() -> None:
     z0, z1 = torch.randn(2, 6, 4)
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     world = distributed.group.WORLD
-    for name, value in {
-        "positive_ids": torch.arange(6),
-        "ignore_ids": torch.arange(6),
-        "weights": torch.ones(6),
-    }.items():
-        with pytest.raises(NotImplementedError, match=f"{name} must be None with a group"):
-            nt_xent_loss(z0, z1, group=world, **{name: value})
-    with pytest.raises(ValueError, match=r"or \(1,\), got a tensor of shape \(6,\)"):
-        nt_xent_loss(z0, z1, torch.ones(6), group=world)
+    with pytest.raises(ValueError, match=r"exchange must be 'gather' with positive_ids"):
+        nt_xent_loss(z0, z1, positive_ids=torch.arange(6), group=world, exchange="ring")
     with pytest.raises(ValueError, match=r"exchange must be one of .* got 'star'"):
         nt_xent_loss(z0, z1, group=world, exchange="star")
     with pytest.raises(ValueError, match=r"backend must be .* with a group, got 'reference'"):
         nt_xent_loss(z0, z1, group=world, backend="reference")
     with pytest.raises(TypeError, match=r"group must be None, a ProcessGroup, .* got int"):
         nt_xent_loss(z0, z1, group=3)
+
+
+@pytest.mark.usefixtures("_no_group_remains")
+def test_modules_pass_their_group_on() -> None:
+    z0, z1 = torch.randn(2, 6, 4, dtype=torch.float64)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    world = distributed.group.WORLD
+    for make in (NTXentLoss, InfoNCELoss, DCLLoss, HCLLoss, SigLIPLoss):
+        torch.testing.assert_close(make(group=world)(z0, z1), make()(z0, z1))
+        with pytest.raises(ValueError, match=r"exchange must be one of .* got 'star'"):
+            make(group=world, exchange="star")(z0, z1)
+    labels = torch.arange(6) % 2
+    found = SupConLoss(group=world)(z0, labels)
+    torch.testing.assert_close(found, SupConLoss()(z0, labels))
 
 
 BACKENDS = pytest.mark.parametrize("backend", ["fused", "tiled", "reference"])

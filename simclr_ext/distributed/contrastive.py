@@ -1,0 +1,131 @@
+"""Losses and gradients of a rank's rows over the columns of all ranks, each pair compared once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from simclr_ext.distributed.blocks import Blocks
+from simclr_ext.distributed.meeting import Home, Meeting
+
+
+class Saved(NamedTuple):
+    """What the forward pass leaves for the backward pass, of this rank alone.
+
+    Args:
+        loss: [R + C] over the columns of all ranks, or [R] if the columns are the rows.
+        lse: Likewise.
+        z: The stored rows of [x; y], or of x.
+        inv_norm: Of z, or [0] if they are not normalized.
+    """
+
+    loss: Tensor
+    lse: Tensor
+    z: Tensor
+    inv_norm: Tensor
+
+
+def forward(
+    meeting: Meeting, blocks: Blocks, x: Tensor, y: Tensor | None, ignored: Tensor | None
+) -> Saved:
+    """Compute the own block, then the pairs, and join what all ranks have found.
+
+    Args:
+        meeting: How the ranks meet.
+        blocks: The operators.
+        x: [R, D].
+        y: [C, D], or None: the rows x.
+        ignored: Numbers of [x; y] or x that leave pairs out, as the operators take them.
+    """
+    own_loss, base, lse, z, inv_norm = blocks.own(x, y, ignored)
+    columns = lse if y is None else lse[len(x) :]
+
+    def join(found: Tensor, begin: int) -> None:
+        _add_exp(columns[begin : begin + len(found)], found)
+
+    home = Home(meeting, join)
+    numbers = [] if ignored is None else [ignored]
+    own = _of_rows(len(x), [x, *numbers])
+    visiting = own if y is None else [y, *_of_columns(len(x), numbers)]
+    for pair, (both, *both_numbers) in meeting.visits(own, visiting):
+        first = pair.first
+        left_out = both_numbers[0][first:] if both_numbers else None
+        found = blocks.between(both[first : len(x)], both[len(x) :], left_out)
+        size = len(x) - first
+        _add_exp(lse[first : len(x)], found[:size])
+        home.send(pair, found[size:])
+    home.finish()
+    return Saved(own_loss + (lse - base).to(own_loss.dtype), lse, z, inv_norm)
+
+
+def backward(
+    meeting: Meeting,
+    blocks: Blocks,
+    saved: Saved,
+    grads: tuple[Tensor, Tensor | None],
+    rows: int,
+    dim: int,
+    ignored: Tensor | None,
+    needs_temperature: bool,
+) -> tuple[Tensor, Tensor]:
+    """Compare again; return the gradient of [x; y] or x, and this rank's part of the temperature's.
+
+    Args:
+        meeting: As in the forward pass, like blocks and ignored.
+        blocks: The operators.
+        saved: Its results.
+        grads: Of loss and lse.
+        rows: R.
+        dim: D.
+        ignored: As in the forward pass.
+        needs_temperature: Whether the temperature needs a gradient.
+    """
+    loss, lse, z, inv_norm = saved
+    sizes = (dim, needs_temperature)
+    grad_z, total = blocks.own_gradient(grads, (loss, lse), (z, inv_norm), rows, ignored, sizes)
+    columns = grad_z if meeting.same else grad_z[rows:]
+
+    def join(found: Tensor, begin: int) -> None:
+        columns[begin : begin + len(found)] += found
+
+    home = Home(meeting, join)
+    # A row's loss is relative to its lse: both gradients weigh the pairs of other blocks alike.
+    grad_lse = grads[0].to(lse.dtype) if grads[1] is None else grads[0] + grads[1]
+    numbers = torch.stack([lse, grad_lse], 1)
+    own_tensors = [z, numbers, *([inv_norm] if len(inv_norm) else [])]
+    own_tensors += [] if ignored is None else [ignored]
+    own = _of_rows(rows, own_tensors)
+    visiting = own if meeting.same else _of_columns(rows, own_tensors)
+    for pair, (both, both_numbers, *rest) in meeting.visits(own, visiting):
+        first = pair.first
+        both_lse, both_grad = both_numbers[first:].unbind(1)
+        norms = rest.pop(0)[first:] if len(inv_norm) else inv_norm
+        found, part = blocks.gradient_between(
+            both_grad.contiguous(),
+            both_lse.contiguous(),
+            (both[first:], norms),
+            rows - first,
+            rest[0][first:] if rest else None,
+            sizes,
+        )
+        grad_z[first:rows] += found[: rows - first]
+        home.send(pair, found[rows - first :])
+        del found  # before the next columns arrive
+        total = total + part
+    home.finish()
+    return grad_z, total
+
+
+def _add_exp(lse: Tensor, found: Tensor) -> None:
+    torch.logaddexp(lse, found, out=lse)
+
+
+def _of_rows(rows: int, tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor[:rows] for tensor in tensors]
+
+
+def _of_columns(rows: int, tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor[rows:] for tensor in tensors]

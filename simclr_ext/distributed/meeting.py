@@ -1,0 +1,161 @@
+"""How the rows of a rank meet the columns of the others: all at once, or piece by piece.
+
+"gather": one all-gather of the columns, and one all-to-all of what was found about them: O(M D)
+memory for M columns in all.
+
+"ring": a part of the columns of the next rank, then of the one after it, etc., visits, and what was
+found about it is sent home before the next one is compared: O(M D / G) memory. The next part is on
+its way while the current one is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from simclr_ext.distributed.pairs import Pair, pairs
+from simclr_ext.distributed.ranks import Ranks, split
+
+Exchange = Literal["gather", "ring"]
+EXCHANGES = get_args(Exchange)
+# Into how many parts the columns of a rank are cut: more take less memory, and more messages.
+_PIECES = {"gather": 1, "ring": 2}
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Rows of this rank and columns of all.
+
+    Args:
+        ranks: The processes.
+        exchange: "gather" or "ring".
+        rows: The number of rows of each rank.
+        columns: The number of columns of each rank.
+        same: Whether the columns are the rows.
+    """
+
+    ranks: Ranks
+    exchange: str
+    rows: Sequence[int]
+    columns: Sequence[int]
+    same: bool
+
+    def pairs_of(self, rank: int) -> list[Pair]:
+        """Return the pairs that a rank computes, in order."""
+        pieces = _PIECES[self.exchange]
+        return list(pairs(rank, self.rows, self.columns, self.same, pieces))
+
+    def visits(
+        self, own: Sequence[Tensor], columns: Sequence[Tensor]
+    ) -> Iterator[tuple[Pair, list[Tensor]]]:
+        """Yield each pair with [own rows; the other's columns of the pair] of each tensor.
+
+        Args:
+            own: Tensors of the own rows, [rows, ...].
+            columns: The same of the own columns, which visit the others.
+        """
+        coming = self.pairs_of(self.ranks.rank)
+        if not coming:
+            return
+        rows, largest = len(own[0]), max(pair.end - pair.begin for pair in coming)
+        both = [tensor.new_empty(rows + largest, *tensor.shape[1:]) for tensor in own]
+        for room, tensor in zip(both, own, strict=True):
+            room[:rows] = tensor
+        arrivals = self._gathered if self.exchange == "gather" else self._one_by_one
+        for pair, visitors in arrivals(coming, columns):
+            size = pair.end - pair.begin
+            for room, tensor in zip(both, visitors, strict=True):
+                room[rows : rows + size] = tensor
+            visitors.clear()  # before the next ones arrive
+            yield pair, [room[: rows + size] for room in both]
+
+    def _gathered(
+        self, coming: list[Pair], columns: Sequence[Tensor]
+    ) -> Iterator[tuple[Pair, list[Tensor]]]:
+        everyone = [self.ranks.gather_rows(tensor, self.columns) for tensor in columns]
+        for pair in coming:
+            yield pair, [parts[pair.other][pair.begin : pair.end] for parts in everyone]
+
+    def _one_by_one(
+        self, coming: list[Pair], columns: Sequence[Tensor]
+    ) -> Iterator[tuple[Pair, list[Tensor]]]:
+        leaving = [self.visit_of_own(step) for step in range(len(coming))]
+        arriving = self._start(coming[0], leaving[0], columns)
+        for step, pair in enumerate(coming):
+            visitors = []
+            for tensor, work in arriving:
+                work.wait()
+                visitors.append(tensor)
+            arriving = []
+            if step + 1 < len(coming):
+                arriving = self._start(coming[step + 1], leaving[step + 1], columns)
+            yield pair, visitors
+
+    def _start(
+        self, pair: Pair, own: tuple[int, Pair], columns: Sequence[Tensor]
+    ) -> list[tuple[Tensor, dist.Work]]:
+        """Begin to receive the columns of a pair, and to send the own ones of another rank's."""
+        to, visit = own
+        received = self.ranks.alone(pair.other, pair.end - pair.begin)
+        sent = self.ranks.alone(to, visit.end - visit.begin)
+        parts = [tensor[visit.begin : visit.end] for tensor in columns]
+        return [self.ranks.exchange(part, sent, received) for part in parts]
+
+    def visit_of_own(self, step: int) -> tuple[int, Pair]:
+        """Return the rank that own columns visit at a step, and its pair."""
+        host = self.ranks.after(-self.pairs_of(self.ranks.rank)[step].distance)
+        return host, self.pairs_of(host)[step]
+
+
+class Home:
+    """Sends home what was found about the others' columns, and joins what comes home.
+
+    Args:
+        meeting: Where they met.
+        join: Called with what was found about a part of the own columns, and where they begin, in
+            the order of the pairs.
+    """
+
+    def __init__(self, meeting: Meeting, join: Callable[[Tensor, int], None]) -> None:
+        self._meeting = meeting
+        self._join = join
+        self._found: list[tuple[int, Tensor]] = []
+        self._step = 0
+
+    def send(self, pair: Pair, found: Tensor) -> None:
+        """Send what was found about the columns of the next pair."""
+        if self._meeting.exchange == "gather":
+            self._found.append((pair.other, found.clone()))
+            return
+        ranks = self._meeting.ranks
+        host, visit = self._meeting.visit_of_own(self._step)
+        self._step += 1
+        sent = ranks.alone(pair.other, len(found))
+        received = ranks.alone(host, visit.end - visit.begin)
+        arrived, work = ranks.exchange(found, sent, received)
+        work.wait()
+        self._join(arrived, visit.begin)
+
+    def finish(self) -> None:
+        """Join all that has not come home yet."""
+        if not self._found:
+            return
+        ranks = self._meeting.ranks
+        sent, received = [0] * ranks.size, [0] * ranks.size
+        visits = [self._meeting.visit_of_own(step) for step in range(len(self._found))]
+        for other, found in self._found:
+            sent[other] = len(found)
+        for host, visit in visits:
+            received[host] = visit.end - visit.begin
+        in_order = torch.cat([found for _, found in sorted(self._found, key=lambda item: item[0])])
+        self._found.clear()
+        arrived, work = ranks.exchange(in_order, sent, received)
+        work.wait()
+        parts = split(arrived, received)
+        for host, visit in visits:
+            self._join(parts[host], visit.begin)

@@ -1,0 +1,377 @@
+"""The operators over ranks: opaque to torch.compile, which sees tensors of this rank alone.
+
+They name the group by its ``group_name``, and read the ranks' sizes when they run. All ranks must
+call them in the same order, also where a compiler might reorder independent calls, for each rank
+in another way: each takes the token of the one before as ``after``, and returns a new one, last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from simclr_ext._checks import check_rows
+from simclr_ext._torch_compat import OPERATOR_TAGS
+from simclr_ext.backends import fake
+from simclr_ext.backends.reference import compute_dtype
+from simclr_ext.distributed import agreement, contrastive, numbers
+from simclr_ext.distributed.blocks import Blocks
+from simclr_ext.distributed.contrastive import Saved
+from simclr_ext.distributed.labeled import Labeled
+from simclr_ext.distributed.meeting import Meeting
+from simclr_ext.distributed.ranks import Ranks
+from simclr_ext.distributed.sigmoid import Sigmoid
+
+
+def _agree(
+    values: Tensor,
+    rows: Sequence[int],
+    names: str,
+    facts: Sequence[float],
+    least: int,
+    group: str,
+) -> tuple[Tensor, Tensor]:
+    """Return the numbers of rows [G, 2] of all ranks; see `agreement.agree`.
+
+    Args:
+        values: The first facts, which may be known only when it runs, float64 on the CPU.
+        rows: This rank's rows and columns.
+        names: Of all facts, with commas between.
+        facts: The other facts.
+        least: The least number of rows in all.
+        group: Its name.
+    """
+    found = dict(zip(names.split(","), [*values.tolist(), *facts], strict=True))
+    return agreement.agree(Ranks.named(group), rows, found, least), _token()
+
+
+def _reduce(
+    values: Tensor, operation: str, after: Tensor | None, group: str
+) -> tuple[Tensor, Tensor]:
+    return Ranks.named(group).reduce(values, operation), _token()
+
+
+def _numbers(
+    ids: Tensor, sizes: Tensor, after: Tensor | None, group: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    return *numbers.of_ids(Ranks.named(group), _column(sizes, 0), ids), _token()
+
+
+def _token() -> Tensor:
+    return torch.zeros((), dtype=torch.float64, device="cpu")
+
+
+def _contrastive_forward(
+    x: Tensor,
+    y: Tensor | None,
+    temperature: Tensor,
+    sizes: Tensor,
+    normalize: bool,
+    eps: float,
+    shifts: Sequence[int],
+    label: Tensor | None,
+    ignored: Tensor | None,
+    denominator: str,
+    backend: str,
+    exchange: str,
+    after: Tensor | None,
+    group: str,
+) -> tuple[Tensor, ...]:
+    """Return loss and lse of this rank's rows, and its stored rows and norms.
+
+    Args:
+        x: [R, D].
+        y: [C, D]; None: the rows x of all ranks are the columns, too.
+        temperature: T, 0-d float64 on the CPU.
+        sizes: [G, 2] int64 on the CPU: rows and columns of each rank.
+        normalize: Whether similarities are cosines.
+        eps: Smallest norm.
+        shifts: Of the positives among this rank's own rows and columns.
+        label: Instead of shifts, [R] int32, for y = None: equal for the positives of all ranks.
+        ignored: [R + C] or [R] int32: pairs of equal numbers are left out.
+        denominator: Which pairs are terms of the lse.
+        backend: "fused" or "tiled".
+        exchange: "gather" or "ring"; with labels "gather".
+        after: A token.
+        group: Its name.
+    """
+    ranks = Ranks.named(group)
+    with torch.no_grad():
+        if label is not None:
+            labeled = Labeled(ranks, _column(sizes, 0), temperature, eps, denominator, backend)
+            return *labeled.forward(x, normalize, label, ignored), _token()
+        blocks = Blocks(temperature, normalize, eps, shifts, denominator, backend)
+        meeting = _meeting(ranks, exchange, sizes, same=y is None)
+        return *contrastive.forward(meeting, blocks, x, y, ignored), _token()
+
+
+def _contrastive_backward(
+    grad_loss: Tensor,
+    grad_lse: Tensor | None,
+    loss: Tensor,
+    lse: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
+    dim: int,
+    rows: int,
+    temperature: Tensor,
+    sizes: Tensor,
+    eps: float,
+    shifts: Sequence[int],
+    label: Tensor | None,
+    ignored: Tensor | None,
+    denominator: str,
+    needs_temperature: bool,
+    backend: str,
+    exchange: str,
+    after: Tensor | None,
+    group: str,
+) -> tuple[Tensor, ...]:
+    """Return the gradient of [x; y] or x, and this rank's part of that of the temperature.
+
+    The gradient is that of the sum over the ranks of what grad_loss and grad_lse weigh; the
+    temperature's parts of all ranks add up to its gradient. The other arguments are as above.
+    """
+    ranks, saved, grads = Ranks.named(group), Saved(loss, lse, z, inv_norm), (grad_loss, grad_lse)
+    with torch.no_grad():
+        if label is not None:
+            labeled = Labeled(ranks, _column(sizes, 0), temperature, eps, denominator, backend)
+            found = labeled.backward(saved, grads, dim, label, ignored, needs_temperature)
+            return *found, _token()
+        blocks = Blocks(temperature, len(inv_norm) > 0, eps, shifts, denominator, backend)
+        meeting = _meeting(ranks, exchange, sizes, same=rows == len(z))
+        found = contrastive.backward(
+            meeting, blocks, saved, grads, rows, dim, ignored, needs_temperature
+        )
+        return *found, _token()
+
+
+def _sigmoid_forward(
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    sizes: Tensor,
+    normalize: bool,
+    eps: float,
+    shifts: Sequence[int],
+    backend: str,
+    exchange: str,
+    after: Tensor | None,
+    group: str,
+) -> tuple[Tensor, ...]:
+    """Return the losses of x over the columns of all ranks, and what the backward pass needs."""
+    meeting = _meeting(Ranks.named(group), exchange, sizes, same=False)
+    with torch.no_grad():
+        sigmoid = Sigmoid(meeting, scale, bias, eps, shifts, backend)
+        return *sigmoid.forward(x, y, normalize), _token()
+
+
+def _sigmoid_backward(
+    grad_loss: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
+    dim: int,
+    scale: Tensor,
+    bias: Tensor,
+    sizes: Tensor,
+    eps: float,
+    shifts: Sequence[int],
+    needs_scale: bool,
+    backend: str,
+    exchange: str,
+    after: Tensor | None,
+    group: str,
+) -> tuple[Tensor, ...]:
+    """Return the gradient of [x; y], and this rank's part of that of the scale."""
+    meeting = _meeting(Ranks.named(group), exchange, sizes, same=False)
+    with torch.no_grad():
+        sigmoid = Sigmoid(meeting, scale, bias, eps, shifts, backend)
+        return *sigmoid.backward(grad_loss, z, inv_norm, dim, needs_scale), _token()
+
+
+def _meeting(ranks: Ranks, exchange: str, sizes: Tensor, same: bool) -> Meeting:
+    rows = _column(sizes, 0)
+    return Meeting(ranks, exchange, rows, rows if same else _column(sizes, 1), same)
+
+
+def _column(sizes: Tensor, index: int) -> list[int]:
+    column: list[int] = sizes[:, index].tolist()
+    return column
+
+
+def _fake_agree(
+    values: Tensor,
+    rows: Sequence[int],
+    names: str,
+    facts: Sequence[float],
+    least: int,
+    group: str,
+) -> tuple[Tensor, Tensor]:
+    ranks = Ranks.named(group).size
+    return torch.empty(ranks, len(rows), dtype=torch.int64, device="cpu"), _token()
+
+
+def _fake_reduce(
+    values: Tensor, operation: str, after: Tensor | None, group: str
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(values, memory_format=torch.contiguous_format), _token()
+
+
+def _fake_numbers(
+    ids: Tensor, sizes: Tensor, after: Tensor | None, group: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    number = torch.empty_like(ids, dtype=torch.int32)
+    return number, torch.empty_like(ids, dtype=torch.int64), _token()
+
+
+def _fake_contrastive_forward(
+    x: Tensor,
+    y: Tensor | None,
+    temperature: Tensor,
+    sizes: Tensor,
+    normalize: bool,
+    eps: float,
+    shifts: Sequence[int],
+    label: Tensor | None,
+    ignored: Tensor | None,
+    denominator: str,
+    backend: str,
+    exchange: str,
+    after: Tensor | None,
+    group: str,
+) -> tuple[Tensor, ...]:
+    check_rows(x, y)
+    size = x.shape[0] if y is None else x.shape[0] + y.shape[0]
+    return *fake.layout_of(backend)(x, size, size, normalize), _token()
+
+
+def _fake_contrastive_backward(
+    grad_loss: Tensor,
+    grad_lse: Tensor | None,
+    loss: Tensor,
+    lse: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
+    dim: int,
+    rows: int,
+    temperature: Tensor,
+    sizes: Tensor,
+    eps: float,
+    shifts: Sequence[int],
+    label: Tensor | None,
+    ignored: Tensor | None,
+    denominator: str,
+    needs_temperature: bool,
+    backend: str,
+    exchange: str,
+    after: Tensor | None,
+    group: str,
+) -> tuple[Tensor, ...]:
+    grad_z = z.new_empty(z.shape[0], dim, dtype=compute_dtype(z.dtype))
+    return grad_z, lse.new_empty(() if needs_temperature else 0), _token()
+
+
+def _fake_sigmoid_forward(
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    sizes: Tensor,
+    normalize: bool,
+    eps: float,
+    shifts: Sequence[int],
+    backend: str,
+    exchange: str,
+    after: Tensor | None,
+    group: str,
+) -> tuple[Tensor, ...]:
+    check_rows(x, y)
+    results = fake.layout_of(backend)(x, x.shape[0], x.shape[0] + y.shape[0], normalize)
+    return *results, _token()
+
+
+def _fake_sigmoid_backward(
+    grad_loss: Tensor,
+    z: Tensor,
+    inv_norm: Tensor,
+    dim: int,
+    scale: Tensor,
+    bias: Tensor,
+    sizes: Tensor,
+    eps: float,
+    shifts: Sequence[int],
+    needs_scale: bool,
+    backend: str,
+    exchange: str,
+    after: Tensor | None,
+    group: str,
+) -> tuple[Tensor, ...]:
+    grad_z = z.new_empty(z.shape[0], dim, dtype=compute_dtype(z.dtype))
+    return grad_z, fake.grad_of_scale(z, needs_scale), _token()
+
+
+def _define(name: str, schema: str, function: Callable[..., object], stand_in: object) -> None:
+    operator = f"simclr_ext::{name}"
+    torch.library.define(operator, schema, tags=OPERATOR_TAGS)
+    torch.library.impl(operator, "default", function)
+    torch.library.register_fake(operator, stand_in)  # type: ignore[arg-type]
+
+
+_define(
+    "ranks_agree",
+    "(Tensor values, SymInt[] rows, str names, float[] facts, int least, str group)"
+    " -> (Tensor sizes, Tensor token)",
+    _agree,
+    _fake_agree,
+)
+_define(
+    "ranks_reduce",
+    "(Tensor values, str operation, Tensor? after, str group) -> (Tensor values, Tensor token)",
+    _reduce,
+    _fake_reduce,
+)
+_define(
+    "ranks_numbers",
+    "(Tensor ids, Tensor sizes, Tensor? after, str group)"
+    " -> (Tensor numbers, Tensor counts, Tensor token)",
+    _numbers,
+    _fake_numbers,
+)
+_define(
+    "ranks_contrastive_forward",
+    "(Tensor x, Tensor? y, Tensor temperature, Tensor sizes, bool normalize, float eps,"
+    " SymInt[] shifts, Tensor? label, Tensor? ignored, str denominator, str backend,"
+    " str exchange, Tensor? after, str group)"
+    " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, Tensor token)",
+    _contrastive_forward,
+    _fake_contrastive_forward,
+)
+_define(
+    "ranks_contrastive_backward",
+    "(Tensor grad_loss, Tensor? grad_lse, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
+    " SymInt dim, SymInt rows, Tensor temperature, Tensor sizes, float eps, SymInt[] shifts,"
+    " Tensor? label, Tensor? ignored, str denominator, bool needs_temperature, str backend,"
+    " str exchange, Tensor? after, str group)"
+    " -> (Tensor grad_z, Tensor grad_temperature, Tensor token)",
+    _contrastive_backward,
+    _fake_contrastive_backward,
+)
+_define(
+    "ranks_sigmoid_forward",
+    "(Tensor x, Tensor y, Tensor scale, Tensor bias, Tensor sizes, bool normalize, float eps,"
+    " SymInt[] shifts, str backend, str exchange, Tensor? after, str group)"
+    " -> (Tensor loss, Tensor bias_grad, Tensor z, Tensor inv_norm, Tensor token)",
+    _sigmoid_forward,
+    _fake_sigmoid_forward,
+)
+_define(
+    "ranks_sigmoid_backward",
+    "(Tensor grad_loss, Tensor z, Tensor inv_norm, SymInt dim, Tensor scale, Tensor bias,"
+    " Tensor sizes, float eps, SymInt[] shifts, bool needs_scale, str backend, str exchange,"
+    " Tensor? after, str group) -> (Tensor grad_z, Tensor grad_scale, Tensor token)",
+    _sigmoid_backward,
+    _fake_sigmoid_backward,
+)

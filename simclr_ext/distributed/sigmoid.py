@@ -1,0 +1,110 @@
+"""The sigmoid loss of a rank's rows over the columns of all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from simclr_ext.backends.autograd import call_operator, operator_name
+from simclr_ext.backends.reference import compute_dtype
+from simclr_ext.distributed.meeting import Home, Meeting
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """The sigmoid operators on the blocks of S.
+
+    Args:
+        meeting: How the ranks meet.
+        scale: t, 0-d float64 on the CPU.
+        bias: b, likewise.
+        eps: Smallest norm.
+        shifts: Of the positives in the own block; in the others all pairs are negatives.
+        backend: "fused" or "tiled".
+    """
+
+    meeting: Meeting
+    scale: Tensor
+    bias: Tensor
+    eps: float
+    shifts: Sequence[int]
+    backend: str
+
+    def forward(self, x: Tensor, y: Tensor, normalize: bool) -> tuple[Tensor, ...]:
+        """Return the losses [R], their gradients by b [R], and stored rows and norms of [x; y]."""
+        loss, bias_grad, z, inv_norm = self._forward(x, y, normalize, self.shifts)
+        for _, (both,) in self.meeting.visits([x], [y]):
+            found, bias_part, _, _ = self._forward(x, both[len(x) :], normalize, ())
+            loss, bias_grad = loss + found, bias_grad + bias_part
+        return loss, bias_grad, z, inv_norm
+
+    def backward(
+        self, grad: Tensor, z: Tensor, inv_norm: Tensor, dim: int, needs_scale: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradient of the rows of [x; y], and this rank's part of that of the scale.
+
+        Args:
+            grad: Of the losses, [R].
+            z: As the forward pass returned it.
+            inv_norm: Likewise.
+            dim: D.
+            needs_scale: Whether the scale needs a gradient.
+        """
+        rows = len(grad)
+        grad_z, total = self._backward(grad, z, inv_norm, dim, self.shifts, needs_scale)
+
+        def join(found: Tensor, begin: int) -> None:
+            grad_z[rows + begin : rows + begin + len(found)] += found
+
+        home = Home(self.meeting, join)
+        tensors = [z, *([inv_norm] if len(inv_norm) else [])]
+        own, visiting = [t[:rows] for t in tensors], [t[rows:] for t in tensors]
+        for pair, (both, *norms) in self.meeting.visits(own, visiting):
+            found, part = self._backward(
+                grad, both, norms[0] if norms else inv_norm, dim, (), needs_scale
+            )
+            grad_z[:rows] += found[:rows]
+            home.send(pair, found[rows:])
+            total = total + part
+        home.finish()
+        return grad_z, total
+
+    def _forward(
+        self, x: Tensor, y: Tensor, normalize: bool, shifts: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        results: tuple[Tensor, Tensor, Tensor, Tensor] = call_operator(
+            operator_name("sigmoid", "forward", self.backend),
+            x,
+            y,
+            self.scale,
+            self.bias,
+            normalize,
+            self.eps,
+            list(shifts),
+        )
+        return results
+
+    def _backward(
+        self,
+        grad: Tensor,
+        z: Tensor,
+        inv_norm: Tensor,
+        dim: int,
+        shifts: Sequence[int],
+        needs_scale: bool,
+    ) -> tuple[Tensor, Tensor]:
+        grad_z, grad_scale = call_operator(
+            operator_name("sigmoid", "backward", self.backend),
+            grad,
+            z,
+            inv_norm,
+            dim,
+            self.scale,
+            self.bias,
+            self.eps,
+            list(shifts),
+            [True, True, needs_scale],
+        )
+        return grad_z.to(compute_dtype(grad_z.dtype)), grad_scale
