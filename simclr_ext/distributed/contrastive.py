@@ -40,6 +40,10 @@ def forward(
         y: [C, D], or None: the rows x.
         ignored: Numbers of [x; y] or x that leave pairs out, as the operators take them.
     """
+    numbers = [] if ignored is None else [ignored]
+    own = _of_rows(len(x), [x, *numbers])
+    visiting = own if y is None else [y, *_of_columns(len(x), numbers)]
+    visits = meeting.visits(own, visiting)  # on their way while the own block is computed
     own_loss, base, lse, z, inv_norm = blocks.own(x, y, ignored)
     columns = lse if y is None else lse[len(x) :]
 
@@ -47,10 +51,7 @@ def forward(
         _add_exp(columns[begin : begin + len(found)], found)
 
     home = Home(meeting, join)
-    numbers = [] if ignored is None else [ignored]
-    own = _of_rows(len(x), [x, *numbers])
-    visiting = own if y is None else [y, *_of_columns(len(x), numbers)]
-    for pair, (both, *both_numbers) in meeting.visits(own, visiting):
+    for pair, (both, *both_numbers) in visits:
         first = pair.first
         left_out = both_numbers[0][first:] if both_numbers else None
         found = blocks.between(both[first : len(x)], both[len(x) :], left_out)
@@ -84,6 +85,14 @@ def backward(
         needs_temperature: Whether the temperature needs a gradient.
     """
     loss, lse, z, inv_norm = saved
+    # A row's loss is relative to its lse: both gradients weigh the pairs of other blocks alike.
+    grad_lse = grads[0].to(lse.dtype) if grads[1] is None else grads[0] + grads[1]
+    numbers = torch.stack([lse, grad_lse], 1)
+    own_tensors = [z, numbers, *([inv_norm] if len(inv_norm) else [])]
+    own_tensors += [] if ignored is None else [ignored]
+    own = _of_rows(rows, own_tensors)
+    visiting = own if meeting.same else _of_columns(rows, own_tensors)
+    visits = meeting.visits(own, visiting)
     sizes = (dim, needs_temperature)
     grad_z, total = blocks.own_gradient(grads, (loss, lse), (z, inv_norm), rows, ignored, sizes)
     columns = grad_z if meeting.same else grad_z[rows:]
@@ -92,14 +101,7 @@ def backward(
         columns[begin : begin + len(found)] += found
 
     home = Home(meeting, join)
-    # A row's loss is relative to its lse: both gradients weigh the pairs of other blocks alike.
-    grad_lse = grads[0].to(lse.dtype) if grads[1] is None else grads[0] + grads[1]
-    numbers = torch.stack([lse, grad_lse], 1)
-    own_tensors = [z, numbers, *([inv_norm] if len(inv_norm) else [])]
-    own_tensors += [] if ignored is None else [ignored]
-    own = _of_rows(rows, own_tensors)
-    visiting = own if meeting.same else _of_columns(rows, own_tensors)
-    for pair, (both, both_numbers, *rest) in meeting.visits(own, visiting):
+    for pair, (both, both_numbers, *rest) in visits:
         first = pair.first
         both_lse, both_grad = both_numbers[first:].unbind(1)
         norms = rest.pop(0)[first:] if len(inv_norm) else inv_norm

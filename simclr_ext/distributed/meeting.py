@@ -53,7 +53,10 @@ class Meeting:
     def visits(
         self, own: Sequence[Tensor], columns: Sequence[Tensor]
     ) -> Iterator[tuple[Pair, list[Tensor]]]:
-        """Yield each pair with [own rows; the other's columns of the pair] of each tensor.
+        """Send for the first columns, and return what yields each pair when it is there.
+
+        A pair comes with [own rows; the other's columns of the pair] of each tensor, which are
+        overwritten by the next.
 
         Args:
             own: Tensors of the own rows, [rows, ...].
@@ -61,13 +64,21 @@ class Meeting:
         """
         coming = self.pairs_of(self.ranks.rank)
         if not coming:
-            return
+            return iter(())
+        start = self._gathered if self.exchange == "gather" else self._one_by_one
+        return self._beside_own(own, coming, start(coming, columns))
+
+    def _beside_own(
+        self,
+        own: Sequence[Tensor],
+        coming: list[Pair],
+        arrivals: Iterator[tuple[Pair, list[Tensor]]],
+    ) -> Iterator[tuple[Pair, list[Tensor]]]:
         rows, largest = len(own[0]), max(pair.end - pair.begin for pair in coming)
         both = [tensor.new_empty(rows + largest, *tensor.shape[1:]) for tensor in own]
         for room, tensor in zip(both, own, strict=True):
             room[:rows] = tensor
-        arrivals = self._gathered if self.exchange == "gather" else self._one_by_one
-        for pair, visitors in arrivals(coming, columns):
+        for pair, visitors in arrivals:
             size = pair.end - pair.begin
             for room, tensor in zip(both, visitors, strict=True):
                 room[rows : rows + size] = tensor
@@ -77,24 +88,34 @@ class Meeting:
     def _gathered(
         self, coming: list[Pair], columns: Sequence[Tensor]
     ) -> Iterator[tuple[Pair, list[Tensor]]]:
-        everyone = [self.ranks.gather_rows(tensor, self.columns) for tensor in columns]
-        for pair in coming:
-            yield pair, [parts[pair.other][pair.begin : pair.end] for parts in everyone]
+        gathered = [self.ranks.start_gathering(tensor, self.columns) for tensor in columns]
+
+        def arrive() -> Iterator[tuple[Pair, list[Tensor]]]:
+            everyone = [finish() for finish in gathered]
+            for pair in coming:
+                yield pair, [parts[pair.other][pair.begin : pair.end] for parts in everyone]
+
+        return arrive()
 
     def _one_by_one(
         self, coming: list[Pair], columns: Sequence[Tensor]
     ) -> Iterator[tuple[Pair, list[Tensor]]]:
         leaving = [self.visit_of_own(step) for step in range(len(coming))]
-        arriving = self._start(coming[0], leaving[0], columns)
-        for step, pair in enumerate(coming):
-            visitors = []
-            for tensor, work in arriving:
-                work.wait()
-                visitors.append(tensor)
-            arriving = []
-            if step + 1 < len(coming):
-                arriving = self._start(coming[step + 1], leaving[step + 1], columns)
-            yield pair, visitors
+        first = self._start(coming[0], leaving[0], columns)
+
+        def arrive() -> Iterator[tuple[Pair, list[Tensor]]]:
+            arriving = first
+            for step, pair in enumerate(coming):
+                visitors = []
+                while arriving:
+                    tensor, work = arriving.pop(0)
+                    work.wait()
+                    visitors.append(tensor)
+                if step + 1 < len(coming):
+                    arriving = self._start(coming[step + 1], leaving[step + 1], columns)
+                yield pair, visitors
+
+        return arrive()
 
     def _start(
         self, pair: Pair, own: tuple[int, Pair], columns: Sequence[Tensor]

@@ -76,11 +76,22 @@ class Ranks:
 
     def gather_rows(self, rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         """Return the rows of each rank, of which rank r has sizes[r]."""
-        padded = rows
+        return self.start_gathering(rows, sizes)()
+
+    def start_gathering(self, rows: Tensor, sizes: Sequence[int]) -> Callable[[], list[Tensor]]:
+        """Begin :meth:`gather_rows`; return what waits for it and returns the rows."""
+        padded = rows.contiguous()
         if len(rows) < max(sizes):
             padded = rows.new_zeros(max(sizes), *rows.shape[1:])
             padded[: len(rows)] = rows
-        return [part[:size] for part, size in zip(self.gather(padded), sizes, strict=True)]
+        found = rows.new_empty(self.size, *padded.shape)
+        work: Any = _all_gather(found.view(-1), padded.view(-1), group=self.group, async_op=True)
+
+        def finish() -> list[Tensor]:
+            work.wait()
+            return [part[:size] for part, size in zip(found, sizes, strict=True)]
+
+        return finish
 
     def join_rows(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
         """Return the rows of all ranks, in their order."""

@@ -34,8 +34,9 @@ class Sigmoid:
 
     def forward(self, x: Tensor, y: Tensor, normalize: bool) -> tuple[Tensor, ...]:
         """Return the losses [R], their gradients by b [R], and stored rows and norms of [x; y]."""
+        visits = self.meeting.visits([x], [y])
         loss, bias_grad, z, inv_norm = self._forward(x, y, normalize, self.shifts)
-        for _, (both,) in self.meeting.visits([x], [y]):
+        for _, (both,) in visits:
             found, bias_part, _, _ = self._forward(x, both[len(x) :], normalize, ())
             loss, bias_grad = loss + found, bias_grad + bias_part
         return loss, bias_grad, z, inv_norm
@@ -53,15 +54,16 @@ class Sigmoid:
             needs_scale: Whether the scale needs a gradient.
         """
         rows = len(grad)
+        tensors = [z, *([inv_norm] if len(inv_norm) else [])]
+        own, visiting = [t[:rows] for t in tensors], [t[rows:] for t in tensors]
+        visits = self.meeting.visits(own, visiting)
         grad_z, total = self._backward(grad, z, inv_norm, dim, self.shifts, needs_scale)
 
         def join(found: Tensor, begin: int) -> None:
             grad_z[rows + begin : rows + begin + len(found)] += found
 
         home = Home(self.meeting, join)
-        tensors = [z, *([inv_norm] if len(inv_norm) else [])]
-        own, visiting = [t[:rows] for t in tensors], [t[rows:] for t in tensors]
-        for pair, (both, *norms) in self.meeting.visits(own, visiting):
+        for pair, (both, *norms) in visits:
             found, part = self._backward(
                 grad, both, norms[0] if norms else inv_norm, dim, (), needs_scale
             )
