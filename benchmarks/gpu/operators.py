@@ -77,9 +77,12 @@ def _scalar(temperature: float) -> Tensor:
 def unit_rows(saved: Saved, dim: int) -> Tensor:
     """Return the unit rows [2N, D] that the forward pass multiplied, in float64."""
     rows = saved.z[:, :dim].double()
-    if saved.z.device.type not in SCALED_ON:
-        return rows
-    return rows * factors(saved.inv_norm)
+    return rows * factors(saved.inv_norm) if _are_scaled(saved.z) else rows
+
+
+def _are_scaled(rows: Tensor) -> bool:
+    """Return whether rows of this dtype and device are stored scaled; on the CPU only bfloat16."""
+    return rows.device.type in SCALED_ON or rows.dtype == torch.bfloat16
 
 
 def factors(inv_norm: Tensor) -> Tensor | float:
@@ -109,11 +112,11 @@ def saved_exactly(case: Case, views: tuple[Tensor, Tensor], loss: Tensor, lse: T
     if case.normalize:
         norm = wide.norm(dim=1)
         inv_norm = (1 / norm.clamp_min(case.eps)).float()
-    if x.device.type not in SCALED_ON:
+    if not _are_scaled(x):
         z = (wide * inv_norm.double()[:, None] if case.normalize else wide).float()
         return Saved(loss.float(), lse, z, inv_norm)
     z = stored_rows(x, inv_norm, case.precision.mode)
-    takes_padding = "dim" in _arguments("nt_xent_backward")
+    takes_padding = x.device.type in SCALED_ON and "dim" in _arguments("nt_xent_backward")
     return Saved(loss.float(), lse, z if takes_padding else z[:, : case.d], inv_norm)
 
 
