@@ -14,6 +14,10 @@ needs_fakes_of_cuda = pytest.mark.skipif(
     VERSION < (2, 14), reason="fake CUDA tensors of this torch want a driver"
 )
 
+needs_fsdp_on_the_cpu = pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"), reason="FSDP2 of this torch needs a GPU"
+)
+
 
 @functools.cache
 def notices_a_float_of_a_module() -> bool:

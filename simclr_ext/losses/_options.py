@@ -81,6 +81,21 @@ class Options:
         check_backend(backend)
         return cls(temperature, reduction, normalize, eps, backend)
 
+    def changed(
+        self, *, temperature: float | Tensor | None = None, eps: float | None = None
+    ) -> Options:
+        """Return the options with another temperature or eps.
+
+        Dynamo of torch 2.6 does not trace dataclasses.replace.
+        """
+        return Options(
+            self.temperature if temperature is None else temperature,
+            self.reduction,
+            self.normalize,
+            self.eps if eps is None else eps,
+            self.backend,
+        )
+
     @property
     def of_rows(self) -> bool:
         """Whether there is a temperature for each row."""

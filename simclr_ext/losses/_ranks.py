@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -118,7 +117,7 @@ def agreed(
         scalars = {"temperature": 1.0 if options.of_rows else options.temperature}
     x, y = parts
     dtypes = (x.dtype, y.dtype)
-    options = replace(options, eps=options.eps_for(*dtypes))
+    options = options.changed(eps=options.eps_for(*dtypes))
     # First what the names of the others depend on.
     first = {"loss": number_of("loss", loss), "a temperature for each row": options.of_rows}
     values = {
@@ -142,5 +141,5 @@ def agreed(
     numbers = {name: number_of(name, value) for name, value in all_facts.items()}
     union = Union.of(group, exchange, sizes, values, numbers, least)
     if not options.of_rows:
-        options = replace(options, temperature=union.shared(options.temperature))
+        options = options.changed(temperature=union.shared(options.temperature))
     return union, options

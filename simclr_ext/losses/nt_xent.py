@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -243,7 +242,7 @@ def _general_losses(
         if union is not None:
             ignored = ignored + union.rows_before.to(ignored)
     temperature = torch.as_tensor(options.temperature).repeat(2)
-    options = replace(options, temperature=temperature)
+    options = options.changed(temperature=temperature)
     x, y, options = with_own_temperatures(z, z, options, union)
     losses = row_losses(x, y, options, shifts=shifts, ignored=ignored.repeat(2), union=union)[0]
     return losses[: 2 * n]

@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from simclr_ext import InfoNCELoss, NTXentLoss, SupConLoss
+from tests.torch_faults import needs_fsdp_on_the_cpu
 
 Run = Callable[..., list[Any]]
 SIZES = (4, 6)  # images of each rank
@@ -87,6 +88,7 @@ def with_fsdp(rank: int, group: Any, loss: str, half: bool) -> list[Tensor]:
     return gradients(model)
 
 
+@needs_fsdp_on_the_cpu
 @pytest.mark.parametrize("loss", ["NT-Xent", "CLIP", "SupCon"])
 def test_gradients_of_fsdp_are_those_of_one_process(loss: str, run: Run) -> None:
     for found in run(with_fsdp, 2, loss, False):
@@ -95,6 +97,7 @@ def test_gradients_of_fsdp_are_those_of_one_process(loss: str, run: Run) -> None
             torch.testing.assert_close(gradient, truth, rtol=1e-10, atol=1e-12)
 
 
+@needs_fsdp_on_the_cpu
 def test_fsdp_in_bfloat16(run: Run) -> None:
     for found in run(with_fsdp, 2, "NT-Xent", True):
         assert not isinstance(found, Exception), found
