@@ -23,7 +23,7 @@ at::Tensor reduce(const at::Tensor& losses, int64_t reduction) {
   return reduction == kMean ? losses.mean() : reduction == kSum ? losses.sum() : losses;
 }
 
-// The backward operator, whose results refuse to be differentiated.
+// Passes on the results of the backward operator, which refuse to be differentiated.
 class GradsOnce : public torch::autograd::Function<GradsOnce> {
  public:
   static variable_list forward(AutogradContext*, const at::Tensor& /*z0*/, const at::Tensor& /*z1*/,

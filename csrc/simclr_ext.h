@@ -16,8 +16,8 @@ namespace simclr {
 //   loss      [2N] NT-Xent loss of each row, those of z0 first; float, or double for double views
 //   lse       [2N] log sum_{j != i} exp(s_ij / T), double
 //   z         the rows of both views. On the CPU [2N, D], normalized on request, of the dtype of
-//             loss; on CUDA [2N, D padded to 16 bytes], of the dtype of the views, scaled by powers
-//             of two
+//             loss, but bfloat16 rows stay bfloat16, scaled by powers of two; on CUDA [2N, D padded
+//             to 16 bytes], of the dtype of the views, scaled by powers of two
 //   inv_norm  [2N] 1 / max(|row|, eps), rounded to the dtype of loss; [0] if not normalized
 using ForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 

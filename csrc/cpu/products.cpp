@@ -61,12 +61,11 @@ Products<T>::Products(const Rows& rows, const Schedule& schedule, std::vector<Ra
                       bool gradients)
     : z_(rows.z), blocks_(std::move(blocks)), micro_(has_micro_kernel<T>()) {
   if (rows.are_halves()) {
-    const at::Tensor factors = remaining_factors(rows);
     if (HalfProducts::available(dim())) {
-      halves_.emplace(rows.z, factors, schedule, blocks_, gradients);
+      halves_.emplace(rows.z, rows.factor, schedule, blocks_, gradients);
       return;
     }
-    z_ = widened(rows, factors, blocks_);
+    z_ = widened(rows, blocks_);
   }
   if (!micro_) return;
   transposed_ = at::empty({dim() * z_.size(0)}, z_.options());

@@ -9,26 +9,13 @@
 #include <cmath>
 #include <numeric>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "cpu/parallel.h"
 #include "cpu/simd/kernels.h"
 
 namespace simclr {
-
-// Rows z_i as the forward pass stores them for the backward pass.
-//
-// Floats and doubles are stored normalized. bfloat16 rows stay bfloat16, so that they can be
-// multiplied as such: a row is stored times a power of two, which is exact, and the remaining
-// factor of its normalization, from 1 to 2, multiplies the products.
-struct Rows {
-  at::Tensor z;  // [rows, D], contiguous
-  at::Tensor
-      inv_norm;  // [rows], 1 / max(norm, eps), or [0] if not normalized; of the compute dtype
-
-  bool normalized() const { return inv_norm.numel() > 0; }
-  bool are_halves() const { return z.scalar_type() == at::kBFloat16; }
-};
 
 // The power of two in inv_norm; 1 if it is not finite.
 inline float power_of_two(float inv_norm) {
@@ -38,36 +25,54 @@ inline float power_of_two(float inv_norm) {
   return std::ldexp(1.0F, exponent - 1);
 }
 
-// The remaining factors of bfloat16 rows, [rows].
-inline at::Tensor remaining_factors(const Rows& rows) {
-  const auto options = rows.inv_norm.options();
-  if (!rows.normalized()) return at::ones({rows.z.size(0)}, options);
-  at::Tensor factors = at::empty({rows.z.size(0)}, options);
-  const float* inv = rows.inv_norm.const_data_ptr<float>();
-  float* factor = factors.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < rows.z.size(0); ++i) factor[i] = inv[i] / power_of_two(inv[i]);
-  return factors;
-}
+// Rows z_i as the forward pass stores them for the backward pass.
+//
+// Floats and doubles are stored normalized. bfloat16 rows stay bfloat16, so that they can be
+// multiplied as such: a row is stored times a power of two, which is exact, and the remaining
+// factor of its normalization, from 1 to 2, multiplies the products.
+struct Rows {
+  Rows(at::Tensor stored, at::Tensor norms)
+      : z(std::move(stored)), inv_norm(std::move(norms)), factor(remaining_factor()) {}
+
+  bool normalized() const { return inv_norm.numel() > 0; }
+  bool are_halves() const { return z.scalar_type() == at::kBFloat16; }
+
+  // [rows, D], contiguous
+  at::Tensor z;
+  // [rows] of the compute dtype, 1 / max(norm, eps); [0] if not normalized
+  at::Tensor inv_norm;
+  // [rows] float: the remaining factors of bfloat16 rows, 1 if not normalized; else undefined
+  at::Tensor factor;
+
+ private:
+  at::Tensor remaining_factor() const {
+    if (!are_halves()) return {};
+    at::Tensor factors = at::ones({z.size(0)}, inv_norm.options());
+    const float* inv = inv_norm.const_data_ptr<float>();
+    float* values = factors.mutable_data_ptr<float>();
+    for (int64_t i = 0; i < inv_norm.numel(); ++i) values[i] = inv[i] / power_of_two(inv[i]);
+    return factors;
+  }
+};
 
 // Writes some bfloat16 rows in float, multiplied by their remaining factors, to `to`.
-inline void widen_rows(const at::Tensor& z, const at::Tensor& factors, Range rows, float* to) {
-  const int64_t dim = z.size(1);
-  const auto* row = reinterpret_cast<const uint16_t*>(z.const_data_ptr<at::BFloat16>());
-  const float* factor = factors.const_data_ptr<float>();
-  for (int64_t i = rows.begin; i < rows.end; ++i, to += dim) {
+inline void widen_rows(const Rows& rows, Range part, float* to) {
+  const int64_t dim = rows.z.size(1);
+  const auto* row = reinterpret_cast<const uint16_t*>(rows.z.const_data_ptr<at::BFloat16>());
+  const float* factor = rows.factor.const_data_ptr<float>();
+  for (int64_t i = part.begin; i < part.end; ++i, to += dim) {
     simd::half_kernels().widen(row + i * dim, dim, factor[i], to);
   }
 }
 
 // Returns some rows in the compute dtype; bfloat16 rows are widened in `buffer`.
 template <typename T>
-const T* in_compute_dtype(const Rows& rows, const at::Tensor& factors, Range part,
-                          std::vector<T>& buffer) {
+const T* in_compute_dtype(const Rows& rows, Range part, std::vector<T>& buffer) {
   const int64_t dim = rows.z.size(1);
   if constexpr (std::is_same_v<T, float>) {
     if (rows.are_halves()) {
       buffer.resize(part.size() * dim);
-      widen_rows(rows.z, factors, part, buffer.data());
+      widen_rows(rows, part, buffer.data());
       return buffer.data();
     }
   }
@@ -75,13 +80,11 @@ const T* in_compute_dtype(const Rows& rows, const at::Tensor& factors, Range par
 }
 
 // Returns bfloat16 rows in float, [rows, D].
-inline at::Tensor widened(const Rows& rows, const at::Tensor& factors,
-                          const std::vector<Range>& blocks) {
-  at::Tensor z = at::empty(rows.z.sizes(), factors.options());
+inline at::Tensor widened(const Rows& rows, const std::vector<Range>& blocks) {
+  at::Tensor z = at::empty(rows.z.sizes(), rows.factor.options());
   const int64_t dim = z.size(1);
   float* to = z.mutable_data_ptr<float>();
-  visit_blocks(blocks, dim,
-               [&](Range part) { widen_rows(rows.z, factors, part, to + part.begin * dim); });
+  visit_blocks(blocks, dim, [&](Range part) { widen_rows(rows, part, to + part.begin * dim); });
   return z;
 }
 
@@ -107,25 +110,25 @@ Rows join_rows(const at::Tensor& x, const at::Tensor& y, const std::vector<Range
   const int64_t count = x.size(0) + columns;
   const auto options = x.options().dtype(c10::CppTypeToScalarType<T>::value);
   const bool halves = x.scalar_type() == at::kBFloat16;
-  const Rows joined{at::empty({count, dim}, halves ? x.options() : options),
-                    at::empty({normalize ? count : 0}, options)};
-  joined.z.narrow(0, 0, x.size(0)).copy_(x);
-  if (columns > 0) joined.z.narrow(0, x.size(0), columns).copy_(y);
-  if (!normalize) return joined;
+  at::Tensor z = at::empty({count, dim}, halves ? x.options() : options);
+  at::Tensor inv_norm = at::empty({normalize ? count : 0}, options);
+  z.narrow(0, 0, x.size(0)).copy_(x);
+  if (columns > 0) z.narrow(0, x.size(0), columns).copy_(y);
+  if (!normalize) return {z, inv_norm};
   visit_blocks(blocks, dim, [&](Range rows) {
-    T* inv = joined.inv_norm.template mutable_data_ptr<T>() + rows.begin;
+    T* inv = inv_norm.template mutable_data_ptr<T>() + rows.begin;
     const int64_t first = rows.begin * dim;
     if constexpr (std::is_same_v<T, float>) {
       if (halves) {
-        auto* z = reinterpret_cast<uint16_t*>(joined.z.mutable_data_ptr<at::BFloat16>());
-        normalize_halves(z + first, rows.size(), dim, eps, inv);
+        auto* bits = reinterpret_cast<uint16_t*>(z.mutable_data_ptr<at::BFloat16>());
+        normalize_halves(bits + first, rows.size(), dim, eps, inv);
         return;
       }
     }
-    T* z = joined.z.template mutable_data_ptr<T>();
-    simd::kernels<T>().normalize_rows(z + first, rows.size(), dim, eps, inv);
+    T* row = z.template mutable_data_ptr<T>() + first;
+    simd::kernels<T>().normalize_rows(row, rows.size(), dim, eps, inv);
   });
-  return joined;
+  return {z, inv_norm};
 }
 
 // Turns dL/dZ of the rows `wanted`, in `grad_z` [wanted, D], into the gradient of the raw rows, and
@@ -135,7 +138,6 @@ double undo_normalization(const Rows& rows, double eps, const std::vector<Range>
                           Range wanted, Range counted, const at::Tensor& grad_z) {
   const int64_t dim = rows.z.size(1);
   const T* inv = rows.normalized() ? rows.inv_norm.const_data_ptr<T>() : nullptr;
-  const at::Tensor factors = rows.are_halves() ? remaining_factors(rows) : at::Tensor();
   T* grad = grad_z.mutable_data_ptr<T>();
   std::vector<double> radial(blocks.size(), 0.0);
   visit_blocks(blocks, dim, [&](const Range& block) {
@@ -143,7 +145,7 @@ double undo_normalization(const Rows& rows, double eps, const std::vector<Range>
     if (part.size() == 0) return;
     std::vector<T> widened;
     const double sum = simd::kernels<T>().normalize_rows_backward(
-        in_compute_dtype(rows, factors, part, widened), grad + (part.begin - wanted.begin) * dim,
+        in_compute_dtype(rows, part, widened), grad + (part.begin - wanted.begin) * dim,
         part.size(), dim, eps, inv == nullptr ? nullptr : inv + part.begin);
     if (counted.contains(part.begin)) radial[&block - blocks.data()] = sum;
   });
