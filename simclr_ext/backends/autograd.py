@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from simclr_ext._torch_compat import are_transforms_active, is_forward_mode_active
 
 
-def is_recorded(*inputs: object) -> bool:
+def is_recorded() -> bool:
     """Return whether the Function is needed: for gradients, and to refuse forward mode."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return True
-    unpack: Callable[..., Any] = forward_ad.unpack_dual
-    return any(isinstance(z, Tensor) and unpack(z).tangent is not None for z in inputs)
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or is_forward_mode_active()
 
 
 def is_plain_eager() -> bool:
