@@ -8,10 +8,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <thread>
 #include <vector>
 
 #include "common/schedule.h"
+#include "common/turns.h"
 #include "cpu/blas_threads.h"
 #include "cpu/tile_registers.h"
 
@@ -55,26 +55,17 @@ inline int64_t num_workers(const Schedule& schedule) {
 // same bit for bit.
 template <typename Visit>
 void visit_tiles(const Schedule& schedule, const Visit& visit) {
-  std::vector<std::atomic<int64_t>> turns_done(schedule.num_slots());
+  Turns turns(schedule);
   std::atomic<int64_t> next{0};
-  std::atomic<bool> failed{false};
 
   // Takes the matches in order. Those it waits for were taken earlier, by threads that are running,
   // so there is no deadlock.
   const auto work = [&](int64_t worker) {
-    const auto wait = [&](int64_t slot, int64_t turn) {
-      while (turns_done[slot].load(std::memory_order_acquire) < turn && !failed) {
-        std::this_thread::yield();
-      }
-    };
-    for (int64_t k = next++; k < schedule.num_matches() && !failed; k = next++) {
+    for (int64_t k = next++; k < schedule.num_matches() && !turns.failed(); k = next++) {
       const Schedule::Match match = schedule.match(k);
-      wait(match.row_slot, match.row_turn);
-      wait(match.column_slot, match.column_turn);
-      if (failed) return;
+      if (!turns.wait_for(match)) return;
       for (const Tile& tile : schedule.tiles(match)) visit(tile, worker);
-      turns_done[match.row_slot].store(match.row_turn + 1, std::memory_order_release);
-      turns_done[match.column_slot].store(match.column_turn + 1, std::memory_order_release);
+      turns.finish(match);
     }
   };
 
@@ -86,7 +77,7 @@ void visit_tiles(const Schedule& schedule, const Visit& visit) {
       try {
         work(worker);
       } catch (...) {
-        failed = true;
+        turns.fail();
         throw;
       }
     }

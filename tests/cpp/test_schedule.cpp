@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "common/schedule.h"
+#include "common/turns.h"
 
 using simclr::Blocks;
 using simclr::Problem;
@@ -27,15 +28,14 @@ void check_blocks(const Blocks& blocks, Range rows) {
 // Every match comes after as many of its blocks' matches as its turn says: what visit_tiles waits
 // for has smaller numbers, so that nobody waits for ever.
 void check_turns(const Schedule& schedule) {
-  std::vector<int64_t> turns(schedule.num_slots(), 0);
+  simclr::Turns turns(schedule);
   std::set<std::pair<int64_t, int64_t>> met;
   for (int64_t k = 0; k < schedule.num_matches(); ++k) {
     const Schedule::Match match = schedule.match(k);
     EXPECT(met.insert({match.row_slot, match.column_slot}).second, k, match.row_slot);
-    EXPECT(turns[match.row_slot] == match.row_turn, k, match.row_slot, match.row_turn);
-    EXPECT(turns[match.column_slot] == match.column_turn, k, match.column_slot, match.column_turn);
-    turns[match.row_slot] = match.row_turn + 1;
-    turns[match.column_slot] = match.column_turn + 1;
+    EXPECT(turns.done(match.row_slot) == match.row_turn, k, match.row_slot, match.row_turn);
+    EXPECT(turns.done(match.column_slot) == match.column_turn, k, match.column_slot);
+    turns.finish(match);
   }
 }
 
