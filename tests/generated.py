@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks import RESULTS, ROOT, scale_model
 from benchmarks.gpu import model, sass_report
-from benchmarks.loss import family, processes, rows, swap
-from benchmarks.loss.tables import times
+from benchmarks.loss import family, processes, rows, shared, swap
+from benchmarks.loss.tables import floors, times
 from benchmarks.trainer import data
 from simclr_ext.studies.config import STUDIES
 from simclr_ext.studies.engine.study import load_study
@@ -47,8 +47,17 @@ def replaced(text: str, name: str, block: str) -> str:
 
 def benchmark() -> str:
     """Return the times of the last full run."""
-    _, measured = rows.of_run(rows.last_full())
+    _, measured = rows.of_run(rows.last_of("full"))
     return times(rows.with_those_measured_alone(measured)).grid()
+
+
+def another_machine() -> str:
+    """Return the times of the last quick run, and its machine."""
+    run, measured = rows.of_run(rows.last_of("quick"))
+    title = (
+        f"{run['machine']}, {run['isa']}, {run['cores']} cores, torch {run['torch']}, {run['run']}:"
+    )
+    return f"{title}\n\n{times(measured).grid()}\n\nDistance to the limit:\n\n{floors(measured).grid()}"
 
 
 def demo_results() -> dict[str, Any]:
@@ -100,8 +109,10 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/benchmarks.md": {
         "times": benchmark,
+        "another machine": another_machine,
         "family": family.table,
         "processes": processes.table,
+        "shared": shared.table,
     },
     "docs/cuda.md": {
         "faults": lambda: found.table("cuda", cuda.FAULTS, found.read()),

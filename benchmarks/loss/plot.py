@@ -24,7 +24,7 @@ def main() -> None:
     """Read a run, write the charts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", help="name of a run; default: the last full one")
-    run, measured = rows.of_run(parser.parse_args().run or rows.last_full())
+    run, measured = rows.of_run(parser.parse_args().run or rows.last_of("full"))
     docs = ROOT / "docs"
     charts.at_sizes(measured, NAMES, SIZES).savefig(docs / "benchmark.png", dpi=130)
     names = {*NAMES, "chunked"}

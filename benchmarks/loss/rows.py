@@ -154,10 +154,10 @@ def of_run(name: str | None, path: Path = SPEED) -> tuple[dict[str, str], list[R
     return runs[found[-1]], [row for row in read(path) if row.run == found[-1]]
 
 
-def last_full() -> str | None:
-    """Return the name of the last run of the full plan in the committed results."""
+def last_of(plan: str) -> str | None:
+    """Return the name of the last run of a plan, "full" or "quick", in the committed results."""
     runs = read_runs() if SPEED.exists() else {}
-    return next((name for name in reversed(runs) if runs[name]["plan"].startswith("full")), None)
+    return next((name for name in reversed(runs) if runs[name]["plan"] == plan), None)
 
 
 def with_those_measured_alone(measured: Iterable[Row], path: Path = SPEED) -> list[Row]:
