@@ -54,10 +54,9 @@ def benchmark() -> str:
 def another_machine() -> str:
     """Return the times of the last quick run, and its machine."""
     run, measured = rows.of_run(rows.last_of("quick"))
-    title = (
-        f"{run['machine']}, {run['isa']}, {run['cores']} cores, torch {run['torch']}, {run['run']}:"
-    )
-    return f"{title}\n\n{times(measured).grid()}\n\nDistance to the limit:\n\n{floors(measured).grid()}"
+    machine = f"{run['machine']}, {run['isa']}, {run['cores']} cores"
+    parts = [f"{machine}, torch {run['torch']}, {run['run']}:", times(measured).grid()]
+    return "\n\n".join([*parts, "Distance to the limit:", floors(measured).grid()])
 
 
 def demo_results() -> dict[str, Any]:
