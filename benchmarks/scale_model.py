@@ -6,7 +6,8 @@ A message of b bytes takes alpha + b / beta. G ranks, eight to a node, share a b
 M = 2N rows of D numbers in bfloat16; gradients travel in float32. Forward and backward pass:
 
     ours            4 M^2 D / G FLOP: each pair of two ranks' rows once
-      gather        two all-gathers of the rows; all-to-alls of M / 2 sums and gradients
+      gather        an all-gather of the rows, of which M / 2 are kept for the backward pass;
+                    all-to-alls of M / 2 sums and gradients
       ring          the same M / 2 rows, sums and gradients from rank to rank; the next rows travel
                     while the current ones are compared
     full square     6 M^2 D / G FLOP in matrix products, and the M x M / G logits read and written
@@ -23,7 +24,6 @@ rows of results/processes.csv for more ranks than one; `calibration` says how fa
 from __future__ import annotations
 
 import argparse
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import RESULTS
 from benchmarks.gpu.model import EAGER_PASSES
+from benchmarks.loss import processes
 from benchmarks.loss.tables import Table
 
 DIM = 128
@@ -115,11 +116,13 @@ def cost(method: str, pairs: int, ranks: int, machine: Machine = H100, dim: int 
     half = rows / 2
     sums, gradients = half * 8, half * dim * 4
     if method == "gather":
-        rows_twice = 2 * rows * dim * machine.element
-        exchange = _everyone(rows_twice, ranks, machine, calls=2)
+        gathered, numbers = rows * dim * machine.element, 2 * rows * 8
+        exchange = _everyone(gathered + numbers, ranks, machine, calls=2)
         exchange += _one_to_one(sums + gradients, ranks, machine, calls=2)
-        memory = (rows + 2 * own) * dim * machine.element + (half * 3 + own * 3) * dim * 4
-        return Cost(compute, exchange, rows_twice + sums + gradients, memory)
+        forward = (rows + half + 2 * own) * dim * machine.element
+        backward = (half + 2 * own) * dim * machine.element + (half * 3 + own * 3) * dim * 4
+        received = gathered + numbers + sums + gradients
+        return Cost(compute, exchange, received, max(forward, backward))
     steps = PIECES * max(1, ranks // 2)
     visitors = 2 * half * dim * machine.element
     home = _one_to_one(sums + gradients, ranks, machine, calls=2 * steps)
@@ -183,8 +186,7 @@ def _size(size: float) -> str:
 
 def calibration(path: Path = RESULTS / "processes.csv") -> str:
     """Return measured and predicted times of the rows with several ranks, and the largest error."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["loss"].startswith("simclr-ext")]
+    rows = [row for row in processes.read(path) if row["loss"].startswith("simclr-ext")]
     body, errors = [], []
     for row in rows:
         ranks, pairs, dim = int(row["ranks"]), int(row["n"]), int(row["d"])

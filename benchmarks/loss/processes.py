@@ -100,8 +100,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def table(path: Path = RESULTS / "processes.csv") -> str:
     """Return the table of docs/benchmarks.md, of the machine that was measured last."""
-    with path.open(newline="", encoding="utf-8") as file:
-        every = list(csv.DictReader(file))
+    every = read(path)
     rows = [row for row in every if row["machine"] == every[-1]["machine"]]
     body = [
         [
@@ -120,6 +119,14 @@ def table(path: Path = RESULTS / "processes.csv") -> str:
     )
     header = ["", "time", "of one rank's", "memory of a rank"]
     return f"{title}\n\n{Table('', header, body).grid()}"
+
+
+def read(path: Path = RESULTS / "processes.csv") -> list[dict[str, str]]:
+    """Return the last row of each machine, loss and number of ranks, in the order of time."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    last = {(row["machine"], row["loss"], row["ranks"]): row for row in rows}
+    return [row for row in rows if any(row is kept for kept in last.values())]
 
 
 def measure(n: int, size: int, rounds: int) -> list[dict[str, Any]]:

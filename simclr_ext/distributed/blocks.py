@@ -51,9 +51,12 @@ class Blocks:
         loss, lse, z, inv_norm = self._forward(x, y, ignored, self.shifts, self.denominator)
         return loss, lse.clone(), lse, z, inv_norm
 
-    def between(self, x: Tensor, y: Tensor, ignored: Tensor | None) -> Tensor:
-        """Return the lse of x over y and then of y over x."""
-        return self._forward(x, y, ignored, (), "all")[1]
+    def between(
+        self, x: Tensor, y: Tensor, ignored: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the lse of x over y, then of y over x, and the stored rows and norms of both."""
+        _, *results = self._forward(x, y, ignored, (), "all")
+        return results[0], results[1], results[2]
 
     def _forward(
         self,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from simclr_ext.distributed.blocks import Blocks
-from simclr_ext.distributed.meeting import Home, Meeting
+from simclr_ext.distributed.meeting import Home, Kept, Meeting
 
 
 class Saved(NamedTuple):
@@ -20,12 +20,17 @@ class Saved(NamedTuple):
         lse: Likewise.
         z: The stored rows of [x; y], or of x.
         inv_norm: Of z, or [0] if they are not normalized.
+        visitors: The stored rows of the columns that this rank has compared with its own; [0, ...]
+            if they come again.
+        visitors_inv_norm: Likewise.
     """
 
     loss: Tensor
     lse: Tensor
     z: Tensor
     inv_norm: Tensor
+    visitors: Tensor
+    visitors_inv_norm: Tensor
 
 
 def forward(
@@ -50,16 +55,19 @@ def forward(
     def join(found: Tensor, begin: int) -> None:
         _add_exp(columns[begin : begin + len(found)], found)
 
-    home = Home(meeting, join)
+    home, kept = Home(meeting, join), Kept(z, inv_norm)
     for pair, (both, *both_numbers) in visits:
         first = pair.first
         left_out = both_numbers[0][first:] if both_numbers else None
-        found = blocks.between(both[first : len(x)], both[len(x) :], left_out)
+        found, both_z, both_norms = blocks.between(both[first : len(x)], both[len(x) :], left_out)
         size = len(x) - first
         _add_exp(lse[first : len(x)], found[:size])
         home.send(pair, found[size:])
+        if meeting.keeps:
+            kept.add(both_z[size:], both_norms[size:])
+        del both_z, both_norms  # before the next columns arrive
     home.finish()
-    return Saved(own_loss + (lse - base).to(own_loss.dtype), lse, z, inv_norm)
+    return Saved(own_loss + (lse - base).to(own_loss.dtype), lse, z, inv_norm, *kept.all())
 
 
 def backward(
@@ -84,41 +92,57 @@ def backward(
         ignored: As in the forward pass.
         needs_temperature: Whether the temperature needs a gradient.
     """
-    loss, lse, z, inv_norm = saved
+    loss, lse, z, inv_norm, *visitors = saved
     # A row's loss is relative to its lse: both gradients weigh the pairs of other blocks alike.
     grad_lse = grads[0].to(lse.dtype) if grads[1] is None else grads[0] + grads[1]
     numbers = torch.stack([lse, grad_lse], 1)
-    own_tensors = [z, numbers, *([inv_norm] if len(inv_norm) else [])]
-    own_tensors += [] if ignored is None else [ignored]
-    own = _of_rows(rows, own_tensors)
-    visiting = own if meeting.same else _of_columns(rows, own_tensors)
-    visits = meeting.visits(own, visiting)
+    stored = [z, *([inv_norm] if len(inv_norm) else [])]
+    told = [numbers, *([] if ignored is None else [ignored])]
+    sent = told if meeting.keeps else [*stored, *told]
+    visiting = _of_rows(rows, sent) if meeting.same else _of_columns(rows, sent)
+    kept = visitors[: len(stored)] if meeting.keeps else []
+    visits = meeting.visits(_of_rows(rows, [*stored, *told]), visiting, kept)
     sizes = (dim, needs_temperature)
-    grad_z, total = blocks.own_gradient(grads, (loss, lse), (z, inv_norm), rows, ignored, sizes)
-    columns = grad_z if meeting.same else grad_z[rows:]
 
     def join(found: Tensor, begin: int) -> None:
         columns[begin : begin + len(found)] += found
 
     home = Home(meeting, join)
-    for pair, (both, both_numbers, *rest) in visits:
-        first = pair.first
-        both_lse, both_grad = both_numbers[first:].unbind(1)
-        norms = rest.pop(0)[first:] if len(inv_norm) else inv_norm
-        found, part = blocks.gradient_between(
-            both_grad.contiguous(),
-            both_lse.contiguous(),
-            (both[first:], norms),
-            rows - first,
-            rest[0][first:] if rest else None,
-            sizes,
-        )
-        grad_z[first:rows] += found[: rows - first]
-        home.send(pair, found[rows - first :])
-        del found  # before the next columns arrive
-        total = total + part
+    parts: list[Tensor] = []
+
+    def meet(add: Callable[[int, Tensor], None]) -> None:
+        for pair, (both, *rest) in visits:
+            first = pair.first
+            norms = rest.pop(0)[first:] if len(inv_norm) else inv_norm
+            both_lse, both_grad = rest.pop(0)[first:].unbind(1)
+            found, part = blocks.gradient_between(
+                both_grad.contiguous(),
+                both_lse.contiguous(),
+                (both[first:], norms),
+                rows - first,
+                rest[0][first:] if rest else None,
+                sizes,
+            )
+            home.send(pair, found[rows - first :])
+            add(first, found[: rows - first])
+            parts.append(part)
+            del found  # before the next columns arrive
+
+    def add(first: int, found: Tensor) -> None:
+        grad_z[first:rows] += found
+
+    early: list[tuple[int, Tensor]] = []
+    if meeting.keeps:  # what the pairs find travels home while the own block is computed
+        meet(lambda first, found: early.append((first, found)))
+        home.start()
+    grad_z, total = blocks.own_gradient(grads, (loss, lse), (z, inv_norm), rows, ignored, sizes)
+    columns = grad_z if meeting.same else grad_z[rows:]
+    for first, found in early:
+        add(first, found)
+    if not meeting.keeps:
+        meet(add)
     home.finish()
-    return grad_z, total
+    return grad_z, sum(parts, total)
 
 
 def _add_exp(lse: Tensor, found: Tensor) -> None:

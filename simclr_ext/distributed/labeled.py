@@ -14,6 +14,7 @@ from torch import Tensor
 from simclr_ext.backends.autograd import call_operator, operator_name
 from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.distributed.contrastive import Saved
+from simclr_ext.distributed.meeting import Kept
 from simclr_ext.distributed.ranks import Ranks
 
 
@@ -58,7 +59,8 @@ class Labeled:
         )
         begin, end = self._owned
         norms = inv_norm[begin:end] if normalize else inv_norm
-        return Saved(loss, lse, z[begin:end].clone(), norms.clone())
+        kept = Kept(z, norms)  # nothing: all columns come again
+        return Saved(loss, lse, z[begin:end].clone(), norms.clone(), *kept.all())
 
     def backward(
         self,

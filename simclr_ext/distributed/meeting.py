@@ -1,7 +1,8 @@
 """How the rows of a rank meet the columns of the others: all at once, or piece by piece.
 
-"gather": one all-gather of the columns, and one all-to-all of what was found about them: O(M D)
-memory for M columns in all.
+"gather": one all-gather of the columns, which are kept for the backward pass, and one all-to-all of
+what was found about them, which travels while the own block is computed: O(M D) memory for M
+columns in all.
 
 "ring": a part of the columns of the next rank, then of the one after it, etc., visits, and what was
 found about it is sent home before the next one is compared: O(M D / G) memory. The next part is on
@@ -45,13 +46,18 @@ class Meeting:
     columns: Sequence[int]
     same: bool
 
+    @property
+    def keeps(self) -> bool:
+        """Whether columns that have visited stay for the backward pass."""
+        return self.exchange == "gather"
+
     def pairs_of(self, rank: int) -> list[Pair]:
         """Return the pairs that a rank computes, in order."""
         pieces = _PIECES[self.exchange]
         return list(pairs(rank, self.rows, self.columns, self.same, pieces))
 
     def visits(
-        self, own: Sequence[Tensor], columns: Sequence[Tensor]
+        self, own: Sequence[Tensor], columns: Sequence[Tensor], kept: Sequence[Tensor] = ()
     ) -> Iterator[tuple[Pair, list[Tensor]]]:
         """Send for the first columns, and return what yields each pair when it is there.
 
@@ -59,28 +65,33 @@ class Meeting:
         overwritten by the next.
 
         Args:
-            own: Tensors of the own rows, [rows, ...].
+            own: Tensors of the own rows, [rows, ...]: those of `kept`, then those of `columns`.
             columns: The same of the own columns, which visit the others.
+            kept: Columns that have visited before, of all pairs in order.
         """
         coming = self.pairs_of(self.ranks.rank)
         if not coming:
             return iter(())
         start = self._gathered if self.exchange == "gather" else self._one_by_one
-        return self._beside_own(own, coming, start(coming, columns))
+        return self._beside_own(own, coming, start(coming, columns), kept)
 
     def _beside_own(
         self,
         own: Sequence[Tensor],
         coming: list[Pair],
         arrivals: Iterator[tuple[Pair, list[Tensor]]],
+        kept: Sequence[Tensor],
     ) -> Iterator[tuple[Pair, list[Tensor]]]:
         rows, largest = len(own[0]), max(pair.end - pair.begin for pair in coming)
         both = [tensor.new_empty(rows + largest, *tensor.shape[1:]) for tensor in own]
         for room, tensor in zip(both, own, strict=True):
             room[:rows] = tensor
+        before = 0
         for pair, visitors in arrivals:
             size = pair.end - pair.begin
-            for room, tensor in zip(both, visitors, strict=True):
+            here = [tensor[before : before + size] for tensor in kept]
+            before += size
+            for room, tensor in zip(both, [*here, *visitors], strict=True):
                 room[rows : rows + size] = tensor
             visitors.clear()  # before the next ones arrive
             yield pair, [room[: rows + size] for room in both]
@@ -133,6 +144,28 @@ class Meeting:
         return host, self.pairs_of(host)[step]
 
 
+class Kept:
+    """The stored rows and norms of columns that have visited, in order.
+
+    Args:
+        z: The own ones, for their dtype and layout.
+        inv_norm: Likewise.
+    """
+
+    def __init__(self, z: Tensor, inv_norm: Tensor) -> None:
+        self._parts = [z[:0]], [inv_norm[:0]]
+
+    def add(self, z: Tensor, inv_norm: Tensor) -> None:
+        """Keep those of a pair."""
+        for parts, tensor in zip(self._parts, (z, inv_norm), strict=True):
+            parts.append(tensor)
+
+    def all(self) -> tuple[Tensor, Tensor]:
+        """Return all of them, as new tensors."""
+        z, inv_norm = self._parts
+        return torch.cat(z), torch.cat(inv_norm)
+
+
 class Home:
     """Sends home what was found about the others' columns, and joins what comes home.
 
@@ -146,6 +179,7 @@ class Home:
         self._meeting = meeting
         self._join = join
         self._found: list[tuple[int, Tensor]] = []
+        self._on_the_way: tuple[Tensor, Tensor, dist.Work] | None = None
         self._step = 0
 
     def send(self, pair: Pair, found: Tensor) -> None:
@@ -162,21 +196,34 @@ class Home:
         work.wait()
         self._join(arrived, visit.begin)
 
-    def finish(self) -> None:
-        """Join all that has not come home yet."""
+    def start(self) -> None:
+        """Begin to send what waits to be sent together."""
         if not self._found:
             return
-        ranks = self._meeting.ranks
-        sent, received = [0] * ranks.size, [0] * ranks.size
-        visits = [self._meeting.visit_of_own(step) for step in range(len(self._found))]
+        ranks, sent = self._meeting.ranks, [0] * self._meeting.ranks.size
         for other, found in self._found:
             sent[other] = len(found)
-        for host, visit in visits:
-            received[host] = visit.end - visit.begin
         in_order = torch.cat([found for _, found in sorted(self._found, key=lambda item: item[0])])
         self._found.clear()
-        arrived, work = ranks.exchange(in_order, sent, received)
+        self._on_the_way = in_order, *ranks.exchange(in_order, sent, self._received())
+
+    def finish(self) -> None:
+        """Join all that has not come home yet."""
+        self.start()
+        if self._on_the_way is None:
+            return
+        _, arrived, work = self._on_the_way
         work.wait()
-        parts = split(arrived, received)
-        for host, visit in visits:
+        parts = split(arrived, self._received())
+        for host, visit in self._visits():
             self._join(parts[host], visit.begin)
+
+    def _visits(self) -> list[tuple[int, Pair]]:
+        steps = range(len(self._meeting.pairs_of(self._meeting.ranks.rank)))
+        return [self._meeting.visit_of_own(step) for step in steps]
+
+    def _received(self) -> list[int]:
+        received = [0] * self._meeting.ranks.size
+        for host, visit in self._visits():
+            received[host] = visit.end - visit.begin
+        return received

@@ -12,13 +12,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_rows
 from simclr_ext._torch_compat import OPERATOR_TAGS
-from simclr_ext.backends import fake
-from simclr_ext.backends.reference import compute_dtype
-from simclr_ext.distributed import agreement, contrastive, numbers
+from simclr_ext.distributed import agreement, contrastive, fake, numbers
 from simclr_ext.distributed.blocks import Blocks
 from simclr_ext.distributed.contrastive import Saved
+from simclr_ext.distributed.fake import token
 from simclr_ext.distributed.labeled import Labeled
 from simclr_ext.distributed.meeting import Meeting
 from simclr_ext.distributed.ranks import Ranks
@@ -44,23 +42,19 @@ def _agree(
         group: Its name.
     """
     found = dict(zip(names.split(","), [*values.tolist(), *facts], strict=True))
-    return agreement.agree(Ranks.named(group), rows, found, least), _token()
+    return agreement.agree(Ranks.named(group), rows, found, least), token()
 
 
 def _reduce(
     values: Tensor, operation: str, after: Tensor | None, group: str
 ) -> tuple[Tensor, Tensor]:
-    return Ranks.named(group).reduce(values, operation), _token()
+    return Ranks.named(group).reduce(values, operation), token()
 
 
 def _numbers(
     ids: Tensor, sizes: Tensor, after: Tensor | None, group: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return *numbers.of_ids(Ranks.named(group), _column(sizes, 0), ids), _token()
-
-
-def _token() -> Tensor:
-    return torch.zeros((), dtype=torch.float64, device="cpu")
+    return *numbers.of_ids(Ranks.named(group), _column(sizes, 0), ids), token()
 
 
 def _contrastive_forward(
@@ -79,7 +73,7 @@ def _contrastive_forward(
     after: Tensor | None,
     group: str,
 ) -> tuple[Tensor, ...]:
-    """Return loss and lse of this rank's rows, and its stored rows and norms.
+    """Return loss and lse of this rank's rows, its stored rows and norms, and those that it keeps.
 
     Args:
         x: [R, D].
@@ -101,10 +95,10 @@ def _contrastive_forward(
     with torch.no_grad():
         if label is not None:
             labeled = Labeled(ranks, _column(sizes, 0), temperature, eps, denominator, backend)
-            return *labeled.forward(x, normalize, label, ignored), _token()
+            return *labeled.forward(x, normalize, label, ignored), token()
         blocks = Blocks(temperature, normalize, eps, shifts, denominator, backend)
         meeting = _meeting(ranks, exchange, sizes, same=y is None)
-        return *contrastive.forward(meeting, blocks, x, y, ignored), _token()
+        return *contrastive.forward(meeting, blocks, x, y, ignored), token()
 
 
 def _contrastive_backward(
@@ -114,6 +108,8 @@ def _contrastive_backward(
     lse: Tensor,
     z: Tensor,
     inv_norm: Tensor,
+    visitors: Tensor,
+    visitors_inv_norm: Tensor,
     dim: int,
     rows: int,
     temperature: Tensor,
@@ -134,18 +130,19 @@ def _contrastive_backward(
     The gradient is that of the sum over the ranks of what grad_loss and grad_lse weigh; the
     temperature's parts of all ranks add up to its gradient. The other arguments are as above.
     """
-    ranks, saved, grads = Ranks.named(group), Saved(loss, lse, z, inv_norm), (grad_loss, grad_lse)
+    ranks, grads = Ranks.named(group), (grad_loss, grad_lse)
+    saved = Saved(loss, lse, z, inv_norm, visitors, visitors_inv_norm)
     with torch.no_grad():
         if label is not None:
             labeled = Labeled(ranks, _column(sizes, 0), temperature, eps, denominator, backend)
             found = labeled.backward(saved, grads, dim, label, ignored, needs_temperature)
-            return *found, _token()
+            return *found, token()
         blocks = Blocks(temperature, len(inv_norm) > 0, eps, shifts, denominator, backend)
         meeting = _meeting(ranks, exchange, sizes, same=rows == len(z))
         found = contrastive.backward(
             meeting, blocks, saved, grads, rows, dim, ignored, needs_temperature
         )
-        return *found, _token()
+        return *found, token()
 
 
 def _sigmoid_forward(
@@ -166,13 +163,15 @@ def _sigmoid_forward(
     meeting = _meeting(Ranks.named(group), exchange, sizes, same=False)
     with torch.no_grad():
         sigmoid = Sigmoid(meeting, scale, bias, eps, shifts, backend)
-        return *sigmoid.forward(x, y, normalize), _token()
+        return *sigmoid.forward(x, y, normalize), token()
 
 
 def _sigmoid_backward(
     grad_loss: Tensor,
     z: Tensor,
     inv_norm: Tensor,
+    visitors: Tensor,
+    visitors_inv_norm: Tensor,
     dim: int,
     scale: Tensor,
     bias: Tensor,
@@ -189,7 +188,9 @@ def _sigmoid_backward(
     meeting = _meeting(Ranks.named(group), exchange, sizes, same=False)
     with torch.no_grad():
         sigmoid = Sigmoid(meeting, scale, bias, eps, shifts, backend)
-        return *sigmoid.backward(grad_loss, z, inv_norm, dim, needs_scale), _token()
+        visited = (visitors, visitors_inv_norm)
+        found = sigmoid.backward(grad_loss, (z, inv_norm), visited, dim, needs_scale)
+        return *found, token()
 
 
 def _meeting(ranks: Ranks, exchange: str, sizes: Tensor, same: bool) -> Meeting:
@@ -200,117 +201,6 @@ def _meeting(ranks: Ranks, exchange: str, sizes: Tensor, same: bool) -> Meeting:
 def _column(sizes: Tensor, index: int) -> list[int]:
     column: list[int] = sizes[:, index].tolist()
     return column
-
-
-def _fake_agree(
-    values: Tensor,
-    rows: Sequence[int],
-    names: str,
-    facts: Sequence[float],
-    least: int,
-    group: str,
-) -> tuple[Tensor, Tensor]:
-    ranks = Ranks.named(group).size
-    return torch.empty(ranks, len(rows), dtype=torch.int64, device="cpu"), _token()
-
-
-def _fake_reduce(
-    values: Tensor, operation: str, after: Tensor | None, group: str
-) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(values, memory_format=torch.contiguous_format), _token()
-
-
-def _fake_numbers(
-    ids: Tensor, sizes: Tensor, after: Tensor | None, group: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    number = torch.empty_like(ids, dtype=torch.int32)
-    return number, torch.empty_like(ids, dtype=torch.int64), _token()
-
-
-def _fake_contrastive_forward(
-    x: Tensor,
-    y: Tensor | None,
-    temperature: Tensor,
-    sizes: Tensor,
-    normalize: bool,
-    eps: float,
-    shifts: Sequence[int],
-    label: Tensor | None,
-    ignored: Tensor | None,
-    denominator: str,
-    backend: str,
-    exchange: str,
-    after: Tensor | None,
-    group: str,
-) -> tuple[Tensor, ...]:
-    check_rows(x, y)
-    size = x.shape[0] if y is None else x.shape[0] + y.shape[0]
-    return *fake.layout_of(backend)(x, size, size, normalize), _token()
-
-
-def _fake_contrastive_backward(
-    grad_loss: Tensor,
-    grad_lse: Tensor | None,
-    loss: Tensor,
-    lse: Tensor,
-    z: Tensor,
-    inv_norm: Tensor,
-    dim: int,
-    rows: int,
-    temperature: Tensor,
-    sizes: Tensor,
-    eps: float,
-    shifts: Sequence[int],
-    label: Tensor | None,
-    ignored: Tensor | None,
-    denominator: str,
-    needs_temperature: bool,
-    backend: str,
-    exchange: str,
-    after: Tensor | None,
-    group: str,
-) -> tuple[Tensor, ...]:
-    grad_z = z.new_empty(z.shape[0], dim, dtype=compute_dtype(z.dtype))
-    return grad_z, lse.new_empty(() if needs_temperature else 0), _token()
-
-
-def _fake_sigmoid_forward(
-    x: Tensor,
-    y: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    sizes: Tensor,
-    normalize: bool,
-    eps: float,
-    shifts: Sequence[int],
-    backend: str,
-    exchange: str,
-    after: Tensor | None,
-    group: str,
-) -> tuple[Tensor, ...]:
-    check_rows(x, y)
-    results = fake.layout_of(backend)(x, x.shape[0], x.shape[0] + y.shape[0], normalize)
-    return *results, _token()
-
-
-def _fake_sigmoid_backward(
-    grad_loss: Tensor,
-    z: Tensor,
-    inv_norm: Tensor,
-    dim: int,
-    scale: Tensor,
-    bias: Tensor,
-    sizes: Tensor,
-    eps: float,
-    shifts: Sequence[int],
-    needs_scale: bool,
-    backend: str,
-    exchange: str,
-    after: Tensor | None,
-    group: str,
-) -> tuple[Tensor, ...]:
-    grad_z = z.new_empty(z.shape[0], dim, dtype=compute_dtype(z.dtype))
-    return grad_z, fake.grad_of_scale(z, needs_scale), _token()
 
 
 def _define(name: str, schema: str, function: Callable[..., object], stand_in: object) -> None:
@@ -325,53 +215,56 @@ _define(
     "(Tensor values, SymInt[] rows, str names, float[] facts, int least, str group)"
     " -> (Tensor sizes, Tensor token)",
     _agree,
-    _fake_agree,
+    fake.agree,
 )
 _define(
     "ranks_reduce",
     "(Tensor values, str operation, Tensor? after, str group) -> (Tensor values, Tensor token)",
     _reduce,
-    _fake_reduce,
+    fake.reduce,
 )
 _define(
     "ranks_numbers",
     "(Tensor ids, Tensor sizes, Tensor? after, str group)"
     " -> (Tensor numbers, Tensor counts, Tensor token)",
     _numbers,
-    _fake_numbers,
+    fake.numbers,
 )
 _define(
     "ranks_contrastive_forward",
     "(Tensor x, Tensor? y, Tensor temperature, Tensor sizes, bool normalize, float eps,"
     " SymInt[] shifts, Tensor? label, Tensor? ignored, str denominator, str backend,"
     " str exchange, Tensor? after, str group)"
-    " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, Tensor token)",
+    " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, Tensor visitors,"
+    " Tensor visitors_inv_norm, Tensor token)",
     _contrastive_forward,
-    _fake_contrastive_forward,
+    fake.contrastive_forward,
 )
 _define(
     "ranks_contrastive_backward",
     "(Tensor grad_loss, Tensor? grad_lse, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
-    " SymInt dim, SymInt rows, Tensor temperature, Tensor sizes, float eps, SymInt[] shifts,"
-    " Tensor? label, Tensor? ignored, str denominator, bool needs_temperature, str backend,"
-    " str exchange, Tensor? after, str group)"
+    " Tensor visitors, Tensor visitors_inv_norm, SymInt dim, SymInt rows, Tensor temperature,"
+    " Tensor sizes, float eps, SymInt[] shifts, Tensor? label, Tensor? ignored, str denominator,"
+    " bool needs_temperature, str backend, str exchange, Tensor? after, str group)"
     " -> (Tensor grad_z, Tensor grad_temperature, Tensor token)",
     _contrastive_backward,
-    _fake_contrastive_backward,
+    fake.contrastive_backward,
 )
 _define(
     "ranks_sigmoid_forward",
     "(Tensor x, Tensor y, Tensor scale, Tensor bias, Tensor sizes, bool normalize, float eps,"
     " SymInt[] shifts, str backend, str exchange, Tensor? after, str group)"
-    " -> (Tensor loss, Tensor bias_grad, Tensor z, Tensor inv_norm, Tensor token)",
+    " -> (Tensor loss, Tensor bias_grad, Tensor z, Tensor inv_norm, Tensor visitors,"
+    " Tensor visitors_inv_norm, Tensor token)",
     _sigmoid_forward,
-    _fake_sigmoid_forward,
+    fake.sigmoid_forward,
 )
 _define(
     "ranks_sigmoid_backward",
-    "(Tensor grad_loss, Tensor z, Tensor inv_norm, SymInt dim, Tensor scale, Tensor bias,"
-    " Tensor sizes, float eps, SymInt[] shifts, bool needs_scale, str backend, str exchange,"
-    " Tensor? after, str group) -> (Tensor grad_z, Tensor grad_scale, Tensor token)",
+    "(Tensor grad_loss, Tensor z, Tensor inv_norm, Tensor visitors, Tensor visitors_inv_norm,"
+    " SymInt dim, Tensor scale, Tensor bias, Tensor sizes, float eps, SymInt[] shifts,"
+    " bool needs_scale, str backend, str exchange, Tensor? after, str group)"
+    " -> (Tensor grad_z, Tensor grad_scale, Tensor token)",
     _sigmoid_backward,
-    _fake_sigmoid_backward,
+    fake.sigmoid_backward,
 )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from simclr_ext.backends.autograd import call_operator, operator_name
 from simclr_ext.backends.reference import compute_dtype
-from simclr_ext.distributed.meeting import Home, Meeting
+from simclr_ext.distributed.meeting import Home, Kept, Meeting
 
 
 @dataclass(frozen=True)
@@ -33,30 +33,44 @@ class Sigmoid:
     backend: str
 
     def forward(self, x: Tensor, y: Tensor, normalize: bool) -> tuple[Tensor, ...]:
-        """Return the losses [R], their gradients by b [R], and stored rows and norms of [x; y]."""
+        """Return the losses [R] and what the backward pass needs.
+
+        That is: their gradients by b [R], stored rows and norms of [x; y], and those that are kept.
+        """
         visits = self.meeting.visits([x], [y])
         loss, bias_grad, z, inv_norm = self._forward(x, y, normalize, self.shifts)
+        kept, rows = Kept(z, inv_norm), len(x)
         for _, (both,) in visits:
-            found, bias_part, _, _ = self._forward(x, both[len(x) :], normalize, ())
+            found, bias_part, both_z, norms = self._forward(x, both[rows:], normalize, ())
             loss, bias_grad = loss + found, bias_grad + bias_part
-        return loss, bias_grad, z, inv_norm
+            if self.meeting.keeps:
+                kept.add(both_z[rows:], norms[rows:])
+            del both_z, norms  # before the next columns arrive
+        return loss, bias_grad, z, inv_norm, *kept.all()
 
     def backward(
-        self, grad: Tensor, z: Tensor, inv_norm: Tensor, dim: int, needs_scale: bool
+        self,
+        grad: Tensor,
+        stored: tuple[Tensor, Tensor],
+        visitors: tuple[Tensor, Tensor],
+        dim: int,
+        needs_scale: bool,
     ) -> tuple[Tensor, Tensor]:
         """Return the gradient of the rows of [x; y], and this rank's part of that of the scale.
 
         Args:
             grad: Of the losses, [R].
-            z: As the forward pass returned it.
-            inv_norm: Likewise.
+            stored: z and inv_norm, as the forward pass returned them.
+            visitors: Those that are kept.
             dim: D.
             needs_scale: Whether the scale needs a gradient.
         """
         rows = len(grad)
+        z, inv_norm = stored
         tensors = [z, *([inv_norm] if len(inv_norm) else [])]
-        own, visiting = [t[:rows] for t in tensors], [t[rows:] for t in tensors]
-        visits = self.meeting.visits(own, visiting)
+        visiting = [] if self.meeting.keeps else [t[rows:] for t in tensors]
+        kept = visitors[: len(tensors)] if self.meeting.keeps else ()
+        visits = self.meeting.visits([t[:rows] for t in tensors], visiting, kept)
         grad_z, total = self._backward(grad, z, inv_norm, dim, self.shifts, needs_scale)
 
         def join(found: Tensor, begin: int) -> None:

@@ -152,7 +152,7 @@ class Union:
         pairing = (list(shifts), label, ignored, denominator)
         names = (backend, self.exchange, self.group)
         args = (value, self.sizes, normalize, eps, *pairing, *names)
-        loss, lse, _, _, self.token = _Contrastive.apply(x, y, temperature, self.token, *args)
+        loss, lse, *_, self.token = _Contrastive.apply(x, y, temperature, self.token, *args)
         return loss, lse
 
     def sigmoid(
@@ -175,7 +175,7 @@ class Union:
         names = (backend, self.exchange, self.group)
         loss: Tensor
         args = (*values, self.sizes, normalize, eps, list(shifts), *names)
-        loss, _, _, _, self.token = _Sigmoid.apply(x, y, scale, bias, self.token, *args)
+        loss, *_, self.token = _Sigmoid.apply(x, y, scale, bias, self.token, *args)
         return loss
 
 
@@ -253,14 +253,14 @@ class _Contrastive(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, y, temperature, _, value, sizes, _, ctx.eps, ctx.shifts, label, ignored = inputs[:11]
         ctx.denominator, ctx.backend, ctx.exchange, ctx.group = inputs[11:]
-        loss, lse, z, inv_norm, _ = output
-        ctx.mark_non_differentiable(z, inv_norm)
+        loss, lse, *stored, _ = output
+        ctx.mark_non_differentiable(*stored)
         ctx.set_materialize_grads(False)
         learned = temperature if isinstance(temperature, Tensor) else None
         # x and y are not saved: what the backward pass needs of them is z. Their dtypes are.
         ctx.dtypes = (x.dtype, None if y is None else y.dtype)
         ctx.dim, ctx.rows = x.shape[1], x.shape[0]
-        ctx.save_for_backward(loss, lse, z, inv_norm, value, learned, sizes, label, ignored)
+        ctx.save_for_backward(loss, lse, value, learned, sizes, label, ignored, *stored)
 
     @staticmethod
     @once_differentiable
@@ -270,12 +270,12 @@ class _Contrastive(torch.autograd.Function):
         after = rest[-1]
         if grad_loss is None and grad_lse is None:
             return None, None, None, after, *(None,) * 11
-        loss, lse, z, inv_norm, value, temperature, sizes, label, ignored = ctx.saved_tensors
+        loss, lse, value, temperature, sizes, label, ignored, *stored = ctx.saved_tensors
         if grad_loss is None:
             grad_loss = torch.zeros_like(loss)
         needs_x, needs_y, needs_temperature = ctx.needs_input_grad[:3]
         pairing = (ctx.shifts, label, ignored, ctx.denominator)
-        saved = (loss, lse, z, inv_norm, ctx.dim, ctx.rows)
+        saved = (loss, lse, *stored, ctx.dim, ctx.rows)
         grad_z, grad_temperature, token = call_operator(
             "ranks_contrastive_backward",
             grad_loss,
@@ -334,19 +334,19 @@ class _Sigmoid(torch.autograd.Function):
         learned = (s if isinstance(s, Tensor) else None for s in (scale, bias))
         ctx.dtypes = (x.dtype, y.dtype)
         ctx.dim = x.shape[1]
-        ctx.save_for_backward(*saved, scale_value, bias_value, *learned, sizes)
+        ctx.save_for_backward(scale_value, bias_value, *learned, sizes, *saved)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *rest: Tensor | None) -> tuple[Tensor | None, ...]:
         after = rest[-1]
         if grad is None:
             return *(None,) * 4, after, *(None,) * 9
-        bias_grad, z, inv_norm, scale_value, bias_value, scale, bias, sizes = ctx.saved_tensors
+        scale_value, bias_value, scale, bias, sizes, bias_grad, *stored = ctx.saved_tensors
         needs_x, needs_y, needs_scale, needs_bias = ctx.needs_input_grad[:4]
         values = (scale_value, bias_value, sizes, ctx.eps, ctx.shifts, needs_scale)
         names = (ctx.backend, ctx.exchange, after, ctx.group)
         grad_z, grad_scale, token = call_operator(
-            "ranks_sigmoid_backward", grad, z, inv_norm, ctx.dim, *values, *names
+            "ranks_sigmoid_backward", grad, *stored, ctx.dim, *values, *names
         )
         rows = grad.shape[0]
         return (
