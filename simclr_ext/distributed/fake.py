@@ -10,6 +10,7 @@ from torch import Tensor
 from simclr_ext._checks import check_rows
 from simclr_ext.backends.fake import grad_of_scale, layout_of
 from simclr_ext.backends.reference import compute_dtype
+from simclr_ext.distributed.meeting import KEEPING
 from simclr_ext.distributed.ranks import Ranks
 
 
@@ -66,7 +67,7 @@ def contrastive_forward(
     check_rows(x, y)
     size = x.shape[0] if y is None else x.shape[0] + y.shape[0]
     loss, lse, z, inv_norm = layout_of(backend)(x, size, size, normalize)
-    kept = _kept(z, inv_norm, exchange == "gather" and label is None)
+    kept = _kept(z, inv_norm, exchange == KEEPING and label is None)
     return loss, lse, z, inv_norm, *kept, token()
 
 
@@ -122,7 +123,7 @@ def sigmoid_forward(
     """Stand in for ``ranks_sigmoid_forward``."""
     check_rows(x, y)
     results = layout_of(backend)(x, x.shape[0], x.shape[0] + y.shape[0], normalize)
-    kept = _kept(*results[2:], keeps=exchange == "gather")
+    kept = _kept(*results[2:], keeps=exchange == KEEPING)
     return *results, *kept, token()
 
 

@@ -1,8 +1,11 @@
 """How the rows of a rank meet the columns of the others: all at once, or piece by piece.
 
-"gather": one all-gather of the columns, which are kept for the backward pass, and one all-to-all of
-what was found about them, which travels while the own block is computed: O(M D) memory for M
-columns in all.
+"gather": one all-gather of the columns, and one all-to-all of what was found about them: O(M D)
+memory for M columns in all.
+
+"gather once": the same, and the columns that were compared are kept for the backward pass, where
+what is found about them travels while the own block is computed. It is what the losses do for
+"gather", but in compiled code, where a tensor whose size only the ranks know would end the graph.
 
 "ring": a part of the columns of the next rank, then of the one after it, etc., visits, and what was
 found about it is sent home before the next one is compared: O(M D / G) memory. The next part is on
@@ -24,8 +27,9 @@ from simclr_ext.distributed.ranks import Ranks, split
 
 Exchange = Literal["gather", "ring"]
 EXCHANGES = get_args(Exchange)
+KEEPING = "gather once"
 # Into how many parts the columns of a rank are cut: more take less memory, and more messages.
-_PIECES = {"gather": 1, "ring": 2}
+_PIECES = {"gather": 1, KEEPING: 1, "ring": 2}
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Meeting:
 
     Args:
         ranks: The processes.
-        exchange: "gather" or "ring".
+        exchange: "gather", "gather once" or "ring".
         rows: The number of rows of each rank.
         columns: The number of columns of each rank.
         same: Whether the columns are the rows.
@@ -49,7 +53,7 @@ class Meeting:
     @property
     def keeps(self) -> bool:
         """Whether columns that have visited stay for the backward pass."""
-        return self.exchange == "gather"
+        return self.exchange == KEEPING
 
     def pairs_of(self, rank: int) -> list[Pair]:
         """Return the pairs that a rank computes, in order."""
@@ -72,7 +76,7 @@ class Meeting:
         coming = self.pairs_of(self.ranks.rank)
         if not coming:
             return iter(())
-        start = self._gathered if self.exchange == "gather" else self._one_by_one
+        start = self._one_by_one if self.exchange == "ring" else self._gathered
         return self._beside_own(own, coming, start(coming, columns), kept)
 
     def _beside_own(
@@ -184,7 +188,7 @@ class Home:
 
     def send(self, pair: Pair, found: Tensor) -> None:
         """Send what was found about the columns of the next pair."""
-        if self._meeting.exchange == "gather":
+        if self._meeting.exchange != "ring":
             self._found.append((pair.other, found.clone()))
             return
         ranks = self._meeting.ranks

@@ -87,7 +87,7 @@ def _contrastive_forward(
         ignored: [R + C] or [R] int32: pairs of equal numbers are left out.
         denominator: Which pairs are terms of the lse.
         backend: "fused" or "tiled".
-        exchange: "gather" or "ring"; with labels "gather".
+        exchange: As in `meeting.py`; with labels all columns are gathered twice.
         after: A token.
         group: Its name.
     """

@@ -19,6 +19,7 @@ from simclr_ext._checks import operator_scalar
 from simclr_ext.backends.autograd import call_operator
 from simclr_ext.backends.reference import Denominator, Reduction
 from simclr_ext.distributed import operators  # noqa: F401, defines the operators
+from simclr_ext.distributed.meeting import KEEPING
 from simclr_ext.distributed.ranks import Group, Ranks
 
 
@@ -30,7 +31,7 @@ class Union:
         group: Name of the group.
         rank: Of this process.
         size: G.
-        exchange: How rows meet, "gather" or "ring".
+        exchange: How rows meet, as in `meeting.py`.
         sizes: [G, 2] int64 on the CPU: the numbers of rows and of columns of each rank.
         token: Of the last operator; gradients of zero flow through the tokens, and so the operators
             of the backward pass run in the opposite order.
@@ -72,6 +73,8 @@ class Union:
         sizes, token = call_operator(
             "ranks_agree", stacked, list(rows), names, list(facts.values()), least, name
         )
+        if exchange == "gather" and not torch.compiler.is_compiling():
+            exchange = KEEPING
         return cls(name, rank, size, exchange, sizes, token)
 
     @property
