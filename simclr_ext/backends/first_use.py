@@ -10,8 +10,10 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -20,8 +22,11 @@ from simclr_ext._build_config import CudaBuild, NoCuda
 
 NEEDS = (
     "Compiling needs g++ 11 or clang++ 14 or newer, Python's headers (Debian: "
-    "apt-get install g++ python3-dev) and ninja (pip install ninja)."
+    "apt-get install g++ python3-dev), ninja (pip install ninja), and a folder with space, from "
+    "which libraries may be loaded: TORCH_EXTENSIONS_DIR, or ~/.cache/torch_extensions."
 )
+
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,6 @@ class Library:
         The folder's name contains a hash of everything that the binary depends on: a new version of
         the sources, torch or Python is compiled into a new folder, and old folders stay valid.
         """
-        root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
         digest = hashlib.sha256()
         for path in (*self.sources, *self.headers):
             digest.update(path.read_bytes())
@@ -67,35 +71,51 @@ class Library:
         versions = (torch.__version__, sys.implementation.cache_tag, platform.machine())
         for part in (*flags, *versions, *self.versions):
             digest.update(part.encode())
-        return Path(root) / f"{self.name}-{digest.hexdigest()[:16]}"
+        return _root() / f"{self.name}-{digest.hexdigest()[:16]}"
+
+    def file(self) -> Path | None:
+        """Return its file, None if it is not there."""
+        files = self.folder().glob(f"{self.stem}*.so")  # and not the link to libcudart
+        return next(files, None)
 
 
-def find_or_compile(library: Library) -> Path:
-    """Return the file of a library, which is compiled if it is not there.
+def load(library: Library, how: Callable[[Path], Loaded]) -> Loaded:
+    """Return what ``how`` makes of the library's file, which is compiled if it is not there.
 
     Raises:
-        RuntimeError: If it cannot be compiled or stored; the message has what the compiler said.
+        RuntimeError: If it cannot be compiled, stored or loaded; the message has what the compiler
+            said.
+        ImportError: If ninja is missing.
     """
-    folder = library.folder()
-    if not folder.exists():
-        try:
-            _compile_once(folder, library)
-        except OSError as error:
-            raise RuntimeError(
-                f"{error}; set TORCH_EXTENSIONS_DIR to a folder that can be written"
-            ) from error
-    (file,) = folder.glob(f"{library.stem}*.so")  # and not the link to libcudart
-    return file
+    try:
+        file = library.file() or _compile_once(library)
+    except (OSError, NotImplementedError) as error:  # filelock's, of a file system without locks
+        raise RuntimeError(
+            f"{error}; set TORCH_EXTENSIONS_DIR to a folder that can be written"
+        ) from error
+    try:
+        return how(file)
+    except (OSError, ImportError) as error:
+        raise RuntimeError(f"{error}; to compile it again, delete {file.parent}") from error
 
 
-def _compile_once(folder: Path, library: Library) -> None:
-    """Compile into ``folder``, in one process at a time.
+def _root() -> Path:
+    chosen = os.environ.get("TORCH_EXTENSIONS_DIR")
+    try:
+        return Path(chosen) if chosen else Path.home() / ".cache" / "torch_extensions"
+    except RuntimeError as error:
+        raise FileNotFoundError("this user has no home folder") from error
+
+
+def _compile_once(library: Library) -> Path:
+    """Compile into the library's folder, in one process at a time, and return the file.
 
     The folder appears when it is complete. Until then a temporary one is used, so that the remains
     of a killed compilation, such as torch's own lock, do no harm.
     """
     import filelock  # only here: a module built ahead of time does not need it
 
+    folder = library.folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(f"{folder}.lock")
     try:
@@ -104,15 +124,21 @@ def _compile_once(folder: Path, library: Library) -> None:
         _say(f"waiting for another process that compiles {library.purpose}")
         held = lock.acquire()
     with held:  # not the lock itself, which would be acquired twice and released once
-        if folder.exists():
-            return
-        for left_behind in folder.parent.glob(f"{folder.name}-*"):
-            shutil.rmtree(left_behind)
-        with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as name:
+        if file := library.file():
+            return file
+        for left_behind in (folder, *folder.parent.glob(f"{folder.name}-*")):
+            # Compilers outlive a process that was killed, and may still write: what is not deleted
+            # now is next time.
+            shutil.rmtree(left_behind, ignore_errors=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f"{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
+        ) as name:
             complete = Path(name) / "build"  # with the default permissions, unlike mkdtemp's
             complete.mkdir()
             _say_and_compile(folder, complete, library)
             complete.rename(folder)
+        (file,) = folder.glob(f"{library.stem}*.so")
+        return file
 
 
 def _say_and_compile(folder: Path, build: Path, library: Library) -> None:

@@ -41,7 +41,7 @@ def load() -> ModuleType:
             stacklevel=2,
         )
     try:
-        return _import(first_use.find_or_compile(_library(cuda_build())))
+        return first_use.load(_library(cuda_build()), _import)
     except (RuntimeError, OSError, ImportError) as error:
         raise BackendUnavailableError(
             "The compiled NT-Xent operators are unavailable.\n"

@@ -46,8 +46,8 @@ def _load() -> ctypes.CDLL:
         versions=(jaxlib.__version__,),  # whose headers are XLA's
     )
     try:
-        return ctypes.CDLL(str(first_use.find_or_compile(library)))
-    except (RuntimeError, OSError) as error:
+        return first_use.load(library, lambda file: ctypes.CDLL(str(file)))
+    except (RuntimeError, ImportError) as error:
         raise BackendUnavailableError(
             "The handlers through which JAX calls the NT-Xent operators are unavailable.\n"
             f"compiling at first use: {error}\n{first_use.NEEDS}"
