@@ -14,8 +14,12 @@ PYTEST = $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile 
 CPP := $(sort $(shell find csrc examples/cpp tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
-.PHONY: demo test test-fast test-cpp test-arm extras cuda compat lint format lock bench bench-full generated docs sanitize \
-	mutants clean
+.PHONY: demo test test-fast test-cpp test-arm extras cuda compat lint format lock audit dist bench bench-full \
+	generated docs sanitize mutants clean
+
+# As many processes run at once as there are processors, with threads each: threads that wait must not
+# spin, which takes four times the processor time of the losses' tests.
+test test-fast test-cpp sanitize extras: export OMP_WAIT_POLICY = passive
 
 demo: $(READY)
 	$(BIN)/simclr-ext demo
@@ -93,6 +97,23 @@ lock: $(READY)
 	    sed -E '/^(torch|torchvision|nvidia-.*)==/! s/$$/ ; python_version >= "3.11"/'; \
 	} > $(VENV)/constraints.txt
 	mv $(VENV)/constraints.txt constraints.txt
+
+# Licenses and known vulnerabilities of what is pinned, and the workflow of CI. Asks an advisory service
+# for the vulnerabilities; the tools are apart from the environment that they look at.
+audit: $(READY)
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet check-jsonschema==0.39.0 pip-audit==2.10.1 pip-licenses==5.5.5 zizmor==1.32.0
+	$(VENV)/audit/bin/pip-licenses --python $(BIN)/python --from mixed --format plain --summary
+	$(VENV)/audit/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/audit/bin/zizmor --offline .github/workflows
+	$(VENV)/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
+
+# What is published: the sources, and the wheel whose kernels are compiled at first use. The same bytes
+# for the same commit; a wheel with compiled kernels too, with SIMCLR_EXT_BUILD=aot.
+dist: $(READY)
+	rm -rf dist
+	SIMCLR_EXT_BUILD=$${SIMCLR_EXT_BUILD:-jit} SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+	  $(BIN)/python -m build --no-isolation
 
 # Twelve minutes on two cores; rows are added to benchmarks/results, the report is in build/bench.
 bench: $(BENCH_READY)

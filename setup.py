@@ -9,16 +9,21 @@ SIMCLR_EXT_CUDA says whether that includes the CUDA kernels: see simclr_ext/_bui
 
 An isolated build has no torch to compile against (see pyproject.toml), so `pip install .` makes a
 pure wheel, and `pip install --no-build-isolation .` one with compiled kernels.
+
+With SOURCE_DATE_EPOCH, the time of all files, two builds make the same bytes.
 """
 
+import gzip
 import importlib.util
 import os
 import runpy
 import sys
+import tarfile
 from pathlib import Path
 
 import setuptools
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
 
@@ -39,6 +44,32 @@ def compile_ahead() -> bool:
     ahead = mode != "jit" and has_torch
     print(f"simclr-ext: kernels compiled {'ahead of time' if ahead else 'at first use'}")
     return ahead
+
+
+class SourceArchive(sdist):
+    """Makes the archive of the sources without what differs from build to build."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        """Return the name of the .tar.gz of a folder, whose files belong to nobody."""
+        time = os.environ.get("SOURCE_DATE_EPOCH")
+
+        def same(entry):
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = ""
+            entry.mode = 0o755 if entry.isdir() else 0o644
+            entry.mtime = int(time or entry.mtime)
+            return entry
+
+        name = f"{base_name}.tar.gz"
+        with (
+            gzip.GzipFile(name, "wb", mtime=int(time) if time else None) as file,
+            tarfile.open(fileobj=file, mode="w") as archive,
+        ):
+            archive.add(base_dir, filter=same)  # in the order of the names
+        return name
+
+
+COMMANDS = {"sdist": SourceArchive}
 
 
 def extension_arguments() -> dict[str, object]:
@@ -73,15 +104,29 @@ def extension_arguments() -> dict[str, object]:
         ]
     else:
         print(f"simclr-ext: no CUDA kernels: {cuda.reason}")
+    # Python's own flags may have -g, which makes the module ten times as large; messages of checks
+    # in the sources have the names of these, which are to be those of any folder.
+    arguments["extra_compile_args"]["cxx"] = [
+        *arguments["extra_compile_args"]["cxx"],
+        *("-g0", f"-ffile-prefix-map={ROOT}=."),
+    ]
+
+    class BuildKernels(cpp_extension.BuildExtension):
+        def run(self):
+            try:
+                super().run()
+            except Exception as error:  # of several kinds, from torch and setuptools
+                sys.exit(
+                    f"simclr-ext: the kernels were not compiled: {error}\n"
+                    "SIMCLR_EXT_BUILD=jit installs their sources, which are compiled at first use."
+                )
+
     extension = extension_type(
         "simclr_ext._C",
         [str(source.relative_to(ROOT)) for source in config["sources"](cuda)],
         **arguments,
     )
-    return {
-        "ext_modules": [extension],
-        "cmdclass": {"build_ext": cpp_extension.BuildExtension},
-    }
+    return {"ext_modules": [extension], "cmdclass": {**COMMANDS, "build_ext": BuildKernels}}
 
 
 # csrc/ travels inside the package, for compiling at first use; each of its folders is a package to
@@ -97,5 +142,5 @@ setup(
         "simclr_ext.trainer.pages": ["*.html", "*.css", "*.js"],
         **{name: ["*.cpp", "*.h", "*.inl", "*.cu", "*.cuh"] for name in SOURCES},
     },
-    **extension_arguments(),
+    **{"cmdclass": COMMANDS, **extension_arguments()},
 )
