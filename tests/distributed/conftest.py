@@ -8,7 +8,7 @@ import pytest
 from tests.distributed.processes import Processes
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[Any]]]:
     """Return a function that calls function(rank, group, *args) on several ranks."""
     processes = Processes(tmp_path_factory.mktemp("ranks"))

@@ -70,7 +70,7 @@ def write_checkpoint(tmp_path: Path, write_npz: Callable[..., Path]) -> Callable
     return write
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[Any]]]:
     """Return a function that calls function(rank, group, *args) on both of two ranks."""
     processes = Processes(tmp_path_factory.mktemp("two"), 2)
@@ -78,7 +78,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list
     processes.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[Any]]]:
     """Return the same of three ranks."""
     processes = Processes(tmp_path_factory.mktemp("three"), 3)
