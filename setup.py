@@ -104,7 +104,7 @@ def extension_arguments() -> dict[str, object]:
         ]
     else:
         print(f"simclr-ext: no CUDA kernels: {cuda.reason}")
-    # Python's own flags may have -g, which makes the module ten times as large; messages of checks
+    # Python's own flags may have -g, which is most of the size of a module; messages of checks
     # in the sources have the names of these, which are to be those of any folder.
     arguments["extra_compile_args"]["cxx"] = [
         *arguments["extra_compile_args"]["cxx"],

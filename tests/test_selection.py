@@ -127,6 +127,20 @@ def test_failed_compilation_is_a_reason_and_is_tried_once(
     assert len(attempts) == 1
 
 
+def test_a_prebuilt_module_of_another_torch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(version: str) -> object:
+        module = SimpleNamespace(torch_version=version)
+        monkeypatch.setitem(sys.modules, "simclr_ext._C", module)
+        assert loader.load.__wrapped__() is module
+        return module
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(torch.__version__.partition("+")[0])
+    with pytest.warns(UserWarning, match=r"was built for torch 1\.9\.0, and this is torch 2\."):
+        load("1.9.0")
+
+
 def test_other_devices_are_tiled() -> None:
     class OnMps(torch.Tensor):
         device = torch.device("mps")

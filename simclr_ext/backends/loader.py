@@ -30,7 +30,7 @@ def load() -> ModuleType:
     """
     prebuilt_error = "not built ahead of time"
     try:
-        return importlib.import_module("simclr_ext._C")
+        return _prebuilt()
     except ModuleNotFoundError:
         pass  # a pure Python wheel: compile at first use
     except ImportError as error:
@@ -88,6 +88,17 @@ def visible_capabilities() -> list[tuple[int, int]]:
     if not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())]
+
+
+def _prebuilt() -> ModuleType:
+    module = importlib.import_module("simclr_ext._C")
+    if module.torch_version.split(".")[:2] != torch.__version__.split(".")[:2]:
+        warnings.warn(
+            f"simclr_ext._C was built for torch {module.torch_version}, and this is torch "
+            f"{torch.__version__}: it loads, and may be wrong. Reinstall simclr-ext.",
+            stacklevel=3,
+        )
+    return module
 
 
 def _library(cuda: CudaBuild | NoCuda) -> Library:
