@@ -18,7 +18,7 @@ CPP := $(sort $(shell find csrc examples/cpp tests/cpp tests/cuda_host \
 	generated docs sanitize mutants clean
 
 # As many processes run at once as there are processors, with threads each: threads that wait must not
-# spin, which takes four times the processor time of the losses' tests.
+# spin, which took three times the processor time of some tests on a busy machine.
 test test-fast test-cpp sanitize extras: export OMP_WAIT_POLICY = passive
 
 demo: $(READY)
