@@ -16,9 +16,7 @@ All but the training images may be missing. An .npy file has training images.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from torch import Tensor
 from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.convert import to_images
 from simclr_ext.trainer.data.dataset import Dataset, Part
+from simclr_ext.trainer.data.memory import check_memory
 
 _NO_ROWS = torch.arange(0)
 _KEYS = {
@@ -90,15 +89,32 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         if not isinstance(file, np.lib.npyio.NpzFile):
             return {"train_images": file}
         with file:
-            return {
-                key: file[name]
+            found = {
+                key: name
                 for key, names in _KEYS.items()
                 for name in [name for name in names if name in file.files][:1]
             }
+            _check_sizes(path, file, found.values())
+            arrays = {key: file[name] for key, name in found.items()}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a readable {path.suffix} file ({error})") from error
+    except DataError:
+        raise
+    except Exception as error:  # reading a damaged file may raise any exception
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path}: not a readable {path.suffix} file ({reason})") from error
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # a file of another kind in the archive
+            raise DataError(f"{path}: {found[key]} is not an array")
+    return arrays
+
+
+def _check_sizes(path: Path, file: np.lib.npyio.NpzFile, names: Iterable[str]) -> None:
+    """Raise DataError if some of the arrays take too much memory; they may be compressed."""
+    members = [] if file.zip is None else file.zip.infolist()
+    sizes = {member.filename: member.file_size for member in members}
+    total = sum(sizes.get(f"{name}.npy", sizes.get(name, 0)) for name in names)
+    check_memory(str(path), total)
 
 
 def _labels(path: Path, labels: NDArray[Any], part: str, images: int) -> NDArray[Any]:
@@ -124,7 +140,11 @@ def _classes(
     values = sorted({value for part in labels.values() for value in part.tolist()})
     if given is None or not values:
         return values, tuple(map(str, values))
-    names = tuple(map(str, np.atleast_1d(given)))
+    try:
+        names = tuple(map(str, np.atleast_1d(given)))
+        " ".join(names).encode()
+    except ValueError as error:  # an array may hold what is no text
+        raise DataError(f"{path}: class_names are not text ({error})") from error
     if len(names) <= values[-1]:
         raise DataError(f"{path}: {len(names)} class_names for labels up to {values[-1]}")
     return list(range(len(names))), names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from simclr_ext.trainer.data.split import NO_LABEL, count_classes, held_out
 
 _MEMORY_LIMIT = 4 * 2**30  # bytes
 _KINDS = {1: "gray", 3: "color"}  # of images, by their channels
+_MARKED = 256  # images, evenly spaced, whose pixels tell whether they have changed
 FILES_SIDE = 224  # maximum default side of image files; the paper's, for ImageNet
 
 
@@ -48,6 +50,19 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @functools.cached_property
+    def marks(self) -> dict[str, str | None]:
+        """Hashes that tell whether these are still the same images.
+
+        "ids": of all ids, in order; "pixels": of some of the images, if they are in memory.
+        """
+        pixels = None
+        if isinstance(self.images, Tensor):
+            rows = torch.linspace(0, len(self) - 1, min(len(self), _MARKED)).long()
+            pixels = hashlib.sha256(self.images[rows].contiguous().numpy().data).hexdigest()
+        ids = hashlib.sha256(b"\0".join(self.ids.tolist())).hexdigest()
+        return {"ids": ids, "pixels": pixels}
 
     @property
     def channels(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import glob
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,6 +30,12 @@ _NOT_PICTURES = {
     ".mpg",
     ".mpeg",
 }
+# Pillow goes by the content, whatever a file is called. It starts Ghostscript for EPS, and for the
+# others whatever handler another package has registered.
+_NOT_OPENED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+_LONGEST = 4096  # bytes of a name; the longest path of Linux
+_DEEPEST = 200  # folders in each other
+_OFTEN = 1000  # paths to one folder, through links
 # Files that a system or a program leaves beside images.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
 
@@ -38,6 +46,13 @@ def image_suffixes() -> frozenset[str]:
         suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN
     )
     return frozenset(readable) - _NOT_PICTURES
+
+
+@functools.cache
+def image_formats() -> tuple[str, ...]:
+    """Return the formats that are opened here, by Pillow's names."""
+    Image.init()
+    return tuple(kind for kind in Image.ID if kind not in _NOT_OPENED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,17 +113,20 @@ def find_images(folder: Path) -> Found:
     """Return the image files below a folder, through links, without hidden files and litter.
 
     Raises:
-        DataError: A folder cannot be read, or contains itself through a link.
+        DataError: A folder cannot be read, contains itself through a link, is reached through
+            links by too many paths, or is too deep below the others.
     """
     suffixes, others, example = image_suffixes(), Counter[str](), ""
     names: list[bytes] = []
-    for path in _walk(os.fspath(folder), "", ()):
-        suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 (speed)
-        if suffix in suffixes:
-            names.append(os.fsencode(path))
-        else:
-            others[suffix or "without a suffix"] += 1
-            example = example or path
+    for below, files in walk(folder):
+        for name in files:
+            path = f"{below}/{name}" if below else name
+            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (speed)
+            if suffix in suffixes:
+                names.append(os.fsencode(path))
+            else:
+                others[suffix or "without a suffix"] += 1
+                example = example or path
     names.sort()
     return Found(to_array(names), others, example)
 
@@ -119,26 +137,94 @@ def is_litter(name: str) -> bool:
 
 
 def to_array(paths: Sequence[bytes]) -> NDArray[np.bytes_]:
-    """Return paths as an array."""
+    """Return paths as an array, in which each takes as many bytes as the longest.
+
+    Raises:
+        DataError: One is so long that the others would fill the memory.
+    """
+    longest = max(paths, key=len, default=b"")
+    if len(longest) > _LONGEST:
+        start = os.fsdecode(longest[:40])
+        raise DataError(f"a name of {len(longest):,} bytes, at most {_LONGEST:,}: {start}...")
     return np.array(paths, np.bytes_) if paths else np.empty(0, "S1")
 
 
-def _walk(root: str, below: str, parents: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Yield the paths of all files below root/below, relative to root."""
-    folder = os.path.join(root, below)  # noqa: PTH118 (speed)
-    try:
-        status = os.stat(folder)  # noqa: PTH116 (speed)
-        if (status.st_dev, status.st_ino) in parents:
+def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield every folder from a root downward, relative to it ("": itself), and the files in it.
+
+    Through links, without hidden files and litter.
+
+    Raises:
+        DataError: As for `find_images`.
+    """
+    yield from _Walk(os.fspath(root)).below("", (), through_link=False)
+
+
+def matches(pattern: str) -> list[str]:
+    """Return the paths that match a pattern, sorted; ** stands for any folders.
+
+    Raises:
+        DataError: As for `find_images`: the recursive patterns of glob follow links without an end.
+    """
+    parts = pattern.split("/")
+    if "**" not in parts:
+        return sorted(glob.iglob(pattern))  # noqa: PTH207 (from any root)
+    place = parts.index("**")
+    before = "/".join(parts[:place]) or ("/" if place else ".")
+    after = parts[place + 1 :] or ["*"]
+    found: set[str] = set()
+    for folder in filter(os.path.isdir, glob.iglob(before)):  # noqa: PTH207
+        for below, _ in walk(Path(folder)):
+            inner = glob.escape(os.path.join(folder, below).rstrip("/"))  # noqa: PTH118
+            found.update(matches("/".join([inner, *after])))
+    return sorted(found)
+
+
+class _Walk:
+    """A walk through the folders below a root, which ends whatever links there are."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._linked: Counter[tuple[int, int]] = Counter()  # times that links led to a folder
+
+    def below(
+        self, path: str, parents: tuple[tuple[int, int], ...], through_link: bool
+    ) -> Iterator[tuple[str, list[str]]]:
+        """Yield a folder with its files, and then those below it."""
+        folder = os.path.join(self._root, path)  # noqa: PTH118 (speed)
+        files: list[str] = []
+        folders: list[tuple[str, bool]] = []
+        try:
+            status = os.stat(folder)  # noqa: PTH116 (speed)
+            parents = self._entered(folder, (status.st_dev, status.st_ino), parents, through_link)
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if is_litter(entry.name):
+                        continue
+                    if entry.is_dir():
+                        folders.append((entry.name, entry.is_symlink()))
+                    else:
+                        files.append(entry.name)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
+        yield path, files
+        for name, link in folders:
+            yield from self.below(f"{path}/{name}" if path else name, parents, through_link or link)
+
+    def _entered(
+        self,
+        folder: str,
+        identity: tuple[int, int],
+        parents: tuple[tuple[int, int], ...],
+        through_link: bool,
+    ) -> tuple[tuple[int, int], ...]:
+        """Return the parents of what is in a folder."""
+        if identity in parents:
             raise DataError(f"{folder}: a link to a folder that contains it")
-        parents = (*parents, (status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if is_litter(entry.name):
-                    continue
-                path = f"{below}/{entry.name}" if below else entry.name
-                if entry.is_dir():
-                    yield from _walk(root, path, parents)
-                else:
-                    yield path
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
+        if len(parents) == _DEEPEST:
+            raise DataError(f"{folder}: more than {_DEEPEST} folders in each other")
+        if through_link:
+            self._linked[identity] += 1
+            if self._linked[identity] > _OFTEN:
+                raise DataError(f"{folder}: links lead to it by more than {_OFTEN:,} paths")
+        return (*parents, identity)

@@ -92,6 +92,9 @@ def list_hub(name: str) -> Listing:
     raw = datasets.Image(decode=False)
     parts = tuple(part.cast_column(column, raw) for part in (train, *tests))
     labels, names = _labels(parts, datasets.ClassLabel)
+    if len(labels) > 0 and not NO_LABEL <= labels.min() <= labels.max() < max(1, len(names)):
+        found = f"from {labels.min()} to {labels.max()}"
+        raise DataError(f"{HUB}{name}: {len(names)} classes for labels {found}")
     test = np.arange(len(labels)) >= len(train)
     ids = np.concatenate([np.arange(len(part)) for part in parts]).astype(np.bytes_)
     return Listing(Path(name).name, HubReader(parts, column), ids, labels, names, test)
@@ -111,5 +114,6 @@ def _labels(parts: tuple[Any, ...], kind: type) -> tuple[NDArray[np.int64], tupl
     columns = [column for column, feature in features if isinstance(feature, kind)]
     if not columns:
         return np.full(sum(map(len, parts)), NO_LABEL), ()
-    values = np.concatenate([np.asarray(part.with_format(None)[columns[0]]) for part in parts])
-    return values.astype(np.int64), tuple(parts[0].features[columns[0]].names)
+    values = [value for part in parts for value in part.with_format(None)[columns[0]]]
+    labels = np.array([NO_LABEL if value is None else value for value in values], np.int64)
+    return labels, tuple(parts[0].features[columns[0]].names)

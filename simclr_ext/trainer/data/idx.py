@@ -6,6 +6,7 @@ import gzip
 import math
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.dataset import Dataset, Part
+from simclr_ext.trainer.data.memory import check_memory
 
 _FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -50,22 +52,33 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     """Return the array of bytes in an IDX file, compressed if its name ends in .gz.
 
     Raises:
-        DataError: The file holds something else.
+        DataError: The file holds something else, or takes more memory than there is.
     """
-    opener = gzip.open if path.suffix == ".gz" else Path.open
     try:
-        with opener(path, "rb") as file:
-            contents: bytes = file.read()
-    except (OSError, EOFError) as error:
+        with path.open("rb") as file:
+            if path.suffix == ".gz":
+                with gzip.open(file) as unpacked:
+                    return _read(path, unpacked, dimensions)
+            return _read(path, file, dimensions)
+    except DataError:
+        raise
+    except Exception as error:  # unpacking a damaged file may raise any exception
         raise DataError(f"{path}: not readable ({error})") from error
-    header = 4 + 4 * dimensions
-    if contents[:4] != bytes((0, 0, _UINT8, dimensions)) or len(contents) < header:
+
+
+def _read(path: Path, file: BinaryIO | gzip.GzipFile, dimensions: int) -> Tensor:
+    """Return the array in an open file, of which no more is read than its header says."""
+    header = file.read(4 + 4 * dimensions)
+    if header[:4] != bytes((0, 0, _UINT8, dimensions)) or len(header) < 4 + 4 * dimensions:
         raise DataError(f"{path}: not an IDX file of bytes in {dimensions} dimensions")
-    shape = struct.unpack_from(f">{dimensions}I", contents, 4)
-    if len(contents) - header != math.prod(shape) or 0 in shape:
-        raise DataError(f"{path}: {len(contents) - header} bytes for the shape {list(shape)}")
-    values = np.frombuffer(contents, np.uint8, offset=header).reshape(shape)
-    return torch.from_numpy(values.copy())
+    shape = struct.unpack_from(f">{dimensions}I", header, 4)
+    size = math.prod(shape)
+    check_memory(str(path), size)
+    contents = file.read(size + 1)
+    if len(contents) != size or 0 in shape:
+        found = f"{len(contents)}" if len(contents) <= size else f"more than {size}"
+        raise DataError(f"{path}: {found} bytes for the shape {list(shape)}")
+    return torch.from_numpy(np.frombuffer(contents, np.uint8).reshape(shape).copy())
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,10 +21,8 @@ from torch import Tensor
 
 from simclr_ext.options.errors import DataError
 from simclr_ext.trainer.data.decode import Picture
+from simclr_ext.trainer.data.files import image_formats
 from simclr_ext.trainer.data.pixels import WHITE, Color
-
-# What Pillow raises for broken files, depending on their format.
-_BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class Reader(Protocol):
@@ -148,11 +148,13 @@ class LazyImages:
             if isinstance(source, Image.Image):
                 yield Picture(source, *options)
                 return
-            with Image.open(source) as image:
+            if isinstance(source, str) and not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116
+                raise OSError("not a regular file")  # to open a pipe would wait for its other end
+            with Image.open(source, formats=image_formats()) as image:
                 yield Picture(image, *options, own=True)
         except DataError:
             raise
-        except _BROKEN as error:
+        except Exception as error:  # decoding a damaged file may raise any exception
             raise _unreadable(name, error) from error
 
     def versions(self) -> Iterator[tuple[object, ...]]:
@@ -187,4 +189,5 @@ def whole(picture: Picture, side: int) -> Tensor:
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
-    return DataError(f"{name}: not a readable image ({error})")
+    reason = str(error) or type(error).__name__
+    return DataError(f"{name}: not a readable image ({reason})")

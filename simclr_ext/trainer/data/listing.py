@@ -109,7 +109,7 @@ def numbered(classes: NDArray[np.bytes_]) -> tuple[NDArray[np.int64], tuple[str,
     return labels.astype(np.int64), tuple(map(os.fsdecode, names))
 
 
-class _OtherSizeError(Exception):
+class _OtherSizeError(DataError):
     """An image has another size than those whose headers were read."""
 
 

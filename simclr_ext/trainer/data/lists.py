@@ -20,7 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.data.files import FileReader, image_suffixes, is_litter, to_array
+from simclr_ext.trainer.data.files import (
+    FileReader,
+    image_suffixes,
+    is_litter,
+    matches,
+    to_array,
+)
 from simclr_ext.trainer.data.listing import Listing, numbered
 
 _SPLITS = {"": False, "train": False, "test": True, "val": True, "validation": True}
@@ -39,7 +45,8 @@ def list_pattern(pattern: str) -> Listing:
     """
     parts = Path(pattern).parts
     root = Path(*itertools.takewhile(lambda part: not is_pattern(part), parts))
-    return _listing(root.resolve().name, root, _matches(root, pattern))
+    below = str(Path(*parts[len(root.parts) :]))
+    return _listing(root.resolve().name, root, _matches(root, below))
 
 
 def list_image(path: Path) -> Listing:
@@ -57,13 +64,19 @@ def list_file(path: Path) -> Listing:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable ({error})") from error
+    if "\0" in text:
+        raise DataError(f"{path}: not readable (a zero byte in it)")
     if path.suffix.lower() == ".csv":
-        rows = list(_rows(path, text))
+        try:
+            rows = list(_rows(path, text))
+        except csv.Error as error:  # such as a field of more than 128 KiB
+            raise DataError(f"{path}: not readable ({error})") from error
         paths, classes, splits = (list(map(itemgetter(i), rows)) for i in range(3))
         return _listing(path.stem, path.parent, paths, classes, splits)
     paths = []
     for line in filter(None, map(str.strip, text.splitlines())):
-        paths += _matches(path.parent, line) if is_pattern(line) else [line]
+        literal = not is_pattern(line) or os.path.exists(path.parent / line)  # noqa: PTH110
+        paths += [line] if literal else _matches(path.parent, line)
     return _listing(path.stem, path.parent, paths)
 
 
@@ -89,16 +102,16 @@ def _matches(root: Path, pattern: str) -> list[str]:
     """Return the image files that match a pattern, relative to a folder, sorted.
 
     Raises:
-        DataError: There are none.
+        DataError: There are none, or as for `matches`.
     """
     suffixes = image_suffixes()
     found = [
         os.path.relpath(match, root)
-        for match in sorted(glob.glob(str(root / pattern), recursive=True))  # noqa: PTH207 (any root)
+        for match in matches(os.path.join(glob.escape(os.fspath(root)), pattern))  # noqa: PTH118
         if Path(match).suffix.lower() in suffixes and not is_litter(Path(match).name)
     ]
     if not found:
-        raise DataError(f"{pattern}: no images match")
+        raise DataError(f"{root / pattern}: no images match")
     return found
 
 
@@ -114,11 +127,11 @@ def _listing(
     if len(set(paths)) < len(paths):
         (twice, _), *_ = Counter(paths).most_common(1)
         raise DataError(f"{name}: the list has {twice} twice")
+    ids = to_array(list(map(os.fsencode, paths)))  # first: it refuses what is no path
     gone = [path for path in paths if not (root / path).is_file()]
     if gone:
         more = f", and {len(gone) - 1:,} more" if len(gone) > 1 else ""
         raise DataError(f"{root / gone[0]}: no such file{more}")
-    ids = to_array(list(map(os.fsencode, paths)))
     labels, names = numbered(to_array(list(map(os.fsencode, classes or [""] * len(paths)))))
     test = np.array([_SPLITS[split] for split in splits or [""] * len(paths)])
     return Listing(name, FileReader(str(root), ids), ids, labels, names, test)

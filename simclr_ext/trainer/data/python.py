@@ -19,6 +19,7 @@ from simclr_ext.trainer.data.split import NO_LABEL
 from simclr_ext.trainer.progress import say
 
 CUSTOM = "custom"  # `data` of a configuration whose images are given from Python
+_GREATEST = 2**63 - 1  # label
 
 
 class PythonReader:
@@ -137,8 +138,11 @@ def _labels(part: Any) -> NDArray[np.int64]:
             return np.full(len(part), NO_LABEL)
         say(f"reading the labels of every item of {type(part).__name__}, which has no `targets`")
         labels = np.asarray([part[index][1] for index in range(len(part))])
-    if labels.dtype.kind not in "iu" or labels.ndim != 1 or labels.min() < NO_LABEL:
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise DataError(f"data: labels must be integers from 0, got {labels.dtype} {labels.shape}")
+    if not NO_LABEL <= int(labels.min()) <= int(labels.max()) <= _GREATEST:
+        found = f"{labels.min()} to {labels.max()}"
+        raise DataError(f"data: labels must be integers from 0 to {_GREATEST}, got {found}")
     return labels.astype(np.int64)
 
 
