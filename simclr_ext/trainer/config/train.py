@@ -29,6 +29,7 @@ CHANGEABLE = ("device", "threads", "workers", "epochs", "images.on_broken")
 # Defaults of the side of the views, in pixels, and of the epochs of warmup.
 _LEAST_SIDE, _GREATEST_SIDE = 16, 224
 _WARMUP_EPOCHS = 10
+_LARGEST_VIEW = 2**14  # pixels; a larger number is a mistake, or somebody else's file
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ class TrainConfig:
         check(self.init != "", "init", self.init, "null, the path of weights, or a model's name")
         ok = self.init is None or self.model.encoder != "custom"
         check(ok, "init", self.init, "null for an own encoder, which brings its weights")
-        check_null_or_at_least("image_size", self.image_size, 4)
+        size = self.image_size
+        ok = size is None or 4 <= size <= _LARGEST_VIEW
+        check(ok, "image_size", size, f"null, or at least 4 and at most {_LARGEST_VIEW}")
         check_at_least("epochs", self.epochs, 1)
         check_at_least("batch_size", self.batch_size, 2)
         chunk = self.micro_batch

@@ -19,7 +19,8 @@ from torch import nn
 from simclr_ext.options.errors import CheckpointError, MissingArgumentError, MissingExtraError
 from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.config import ResolvedConfig
-from simclr_ext.trainer.model.simclr import SimCLR, build_model
+from simclr_ext.trainer.model.simclr import SimCLR, build_model, learned, not_finite
+from simclr_ext.trainer.model.untrusted import check_network, load_tensors
 
 _FORMAT = 4
 _CHUNK = 2**20  # bytes
@@ -95,8 +96,9 @@ def load_checkpoint(path: str | Path, module: nn.Module | None = None) -> Checkp
     """
     path = Path(path)
     try:
-        check_digest(path)
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            check_digest(file)
+            contents = load_tensors(file)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except Exception as error:  # reading a damaged file may raise any exception
@@ -104,14 +106,17 @@ def load_checkpoint(path: str | Path, module: nn.Module | None = None) -> Checkp
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
     if not isinstance(contents, dict) or contents.get("format") != _FORMAT:
         found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
-        raise CheckpointError(f"{path}: checkpoint format must be {_FORMAT}, got {found!r}")
+        raise CheckpointError(
+            f"{path}: checkpoint format must be {_FORMAT}, got {found!r}: use the version of "
+            "simclr-ext that wrote it"
+        )
     try:
         return _build(contents, module)
     except MissingExtraError:
         raise
     except MissingArgumentError as error:
         raise MissingArgumentError(f"{path}: {error}") from None
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # what a program wrote may raise any exception
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         fitting = "this package" if module is None else "the given encoder"
         short = textwrap.shorten(reason, 200)  # a network's list of its weights is long
@@ -121,11 +126,17 @@ def load_checkpoint(path: str | Path, module: nn.Module | None = None) -> Checkp
 def _build(contents: dict[str, Any], module: nn.Module | None) -> Checkpoint:
     """Return the model in a file's contents; any error means that they are not a checkpoint's."""
     config = ResolvedConfig.from_dict(contents["config"])
+    check_network(config, contents["encoder"], contents["head"])
     # In the run's memory layout: another sums in another order, and differs in the last bits.
     model = build_model(config, module)
     model.encoder.load_state_dict(contents["encoder"])
     model.head.load_state_dict(contents["head"])
-    return Checkpoint(model.eval(), config, contents["epoch"], contents["training"])
+    if broken := not_finite(learned(model)):
+        raise ValueError(f"{broken[0]} is not finite")
+    epoch, training = contents["epoch"], contents["training"]
+    if not isinstance(epoch, int) or not isinstance(training, dict | None):
+        raise TypeError(f"epoch {epoch!r:.20}, and the state is a {type(training).__name__}")
+    return Checkpoint(model.eval(), config, epoch, training)
 
 
 class _Hashed:
@@ -142,17 +153,16 @@ class _Hashed:
         self._file.flush()
 
 
-def check_digest(path: Path) -> None:
+def check_digest(file: BinaryIO) -> None:
     """Raise ValueError unless a file ends with the digest of everything before it.
 
     torch.load reads flipped bits as weights: it verifies no checksum, and the zip archive's
     checksums do not cover its directory.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END) - digest.digest_size
-        file.seek(0)
-        for start in range(0, size, _CHUNK):
-            digest.update(file.read(min(_CHUNK, size - start)))
-        if file.read() != digest.digest():
-            raise ValueError("damaged, or written by another program")
+    size = file.seek(0, os.SEEK_END) - digest.digest_size
+    file.seek(0)
+    for start in range(0, size, _CHUNK):
+        digest.update(file.read(min(_CHUNK, size - start)))
+    if file.read() != digest.digest():
+        raise ValueError("damaged, or written by another program")

@@ -7,6 +7,7 @@ with the stem for ImageNet. `load_encoder` loads it in any case, by the section 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from simclr_ext.trainer.config import ModelConfig, ResolvedConfig, TrainConfig
 from simclr_ext.trainer.config.model import RESNETS
 from simclr_ext.trainer.model.encoders import STATISTICS, Encoder, network_channels, network_of
 from simclr_ext.trainer.model.simclr import build_model
+from simclr_ext.trainer.model.untrusted import check_network
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -104,15 +106,24 @@ def read_hub(folder: Path, module: nn.Module | None = None) -> Encoder:
     try:
         written = json.loads(path.read_text(encoding="utf-8"))["simclr_ext"]
         side, channels = written["side"], written["channels"]
-        options = TrainConfig(model=from_plain(ModelConfig, written["model"]), image_size=side)
+        model = from_plain(ModelConfig, written["model"])
+        # The head is not in the folder.
+        options = TrainConfig(model=replace(model, projection="none"), image_size=side)
         config = options.resolve(channels, side, side)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: not a configuration that simclr-ext export wrote ({_reason(error)})"
         ) from error
+    try:
+        weights = load_file(folder / WEIGHTS)
+        check_network(config, weights)
+    except Exception as error:  # reading a damaged file may raise any exception
+        raise CheckpointError(
+            f"{folder / WEIGHTS}: not the weights of {path} ({_reason(error)})"
+        ) from error
     encoder = build_model(config, module).encoder.eval()
     try:
-        network_of(encoder).load_state_dict(load_file(folder / WEIGHTS))
+        network_of(encoder).load_state_dict(weights)
     except Exception as error:  # reading a damaged file may raise any exception
         raise CheckpointError(
             f"{folder / WEIGHTS}: not the weights of {path} ({_reason(error)})"

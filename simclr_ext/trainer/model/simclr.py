@@ -5,6 +5,8 @@ Source: SimCLR (arXiv 2002.05709), section 2.1; SimCLR v2 (arXiv 2006.10029), se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -109,3 +111,21 @@ def build_model(config: ResolvedConfig, module: nn.Module | None = None) -> SimC
         encoder = None if module is None else custom_encoder(module, config)
         model = SimCLR(config.model, config.channels, encoder)
     return model.to(memory_format=memory_format(model, config.channels_last))
+
+
+def learned(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and running statistics by name, without other buffers.
+
+    A mask, which is a buffer too, may hold infinities.
+    """
+    tensors: dict[str, Tensor] = dict(model.named_parameters())
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            tensors[name] = buffer
+    return tensors
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the tensors that hold NaN or infinity."""
+    finite = torch.stack([value.isfinite().all() for value in tensors.values()])
+    return [name for name, ok in zip(tensors, finite.tolist(), strict=True) if not ok]

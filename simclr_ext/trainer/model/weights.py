@@ -18,11 +18,11 @@ from torch import Tensor
 
 from simclr_ext.options.errors import CheckpointError, ConfigError, MissingExtraError
 from simclr_ext.options.extras import require
-from simclr_ext.options.serialize import flat
 from simclr_ext.trainer.config.model import OTHERS
 from simclr_ext.trainer.model.checkpoint import check_digest, checkpoint_path
 from simclr_ext.trainer.model.encoders import STATISTICS
 from simclr_ext.trainer.model.hub import WEIGHTS, is_hub
+from simclr_ext.trainer.model.untrusted import load_tensors, named_tensors
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm's names on the hub
 
@@ -78,7 +78,7 @@ def read_weights(source: str) -> Weights:
     path = Path(source).expanduser()
     path = path / WEIGHTS if is_hub(path) else checkpoint_path(path)
     contents = _read(path)
-    return Weights(path, _tensors(contents, path), _own_statistics(contents))
+    return Weights(path, _tensors(contents, path), _own_statistics(contents, path))
 
 
 def _read(path: Path) -> Any:
@@ -91,9 +91,10 @@ def _read(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        contents = torch.load(path, map_location="cpu", weights_only=True)
-        if _is_checkpoint(contents):
-            check_digest(path)
+        with path.open("rb") as file:
+            contents = load_tensors(file)
+            if _is_checkpoint(contents):
+                check_digest(file)
     except MissingExtraError:
         raise
     except Exception as error:  # reading a damaged file may raise any exception
@@ -111,16 +112,21 @@ def _is_checkpoint(contents: Any) -> bool:
     return isinstance(contents, dict) and keys <= contents.keys()
 
 
-def _own_statistics(contents: Any) -> Statistics | None:
+def _own_statistics(contents: Any, path: Path) -> Statistics | None:
     """Return by what a checkpoint of this package normalizes images; None: another file."""
     if not _is_checkpoint(contents):
         return None
-    return STATISTICS[contents["config"]["model"].get("normalize", "none")]
+    try:
+        return STATISTICS[contents["config"]["model"].get("normalize", "none")]
+    except (AttributeError, KeyError, TypeError):
+        raise CheckpointError(f"init: {path}: its configuration names no model") from None
 
 
 def _tensors(contents: Any, path: Path) -> dict[str, Tensor]:
-    nested = contents if isinstance(contents, Mapping) else {}
-    tensors = {name: value for name, value in flat(nested) if isinstance(value, Tensor)}
+    try:
+        tensors = named_tensors(contents if isinstance(contents, Mapping) else {})
+    except ValueError as error:
+        raise CheckpointError(f"init: {path}: not readable as weights ({error})") from error
     if not tensors:
         kind = type(contents).__name__
         raise CheckpointError(

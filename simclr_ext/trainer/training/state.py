@@ -11,7 +11,7 @@ from torch.amp import GradScaler
 
 from simclr_ext.options.errors import DivergedError
 from simclr_ext.trainer.config import ResolvedConfig
-from simclr_ext.trainer.model.simclr import SimCLR
+from simclr_ext.trainer.model.simclr import SimCLR, learned, not_finite
 from simclr_ext.trainer.training.optim import Rewarm, build_optimizer, peak_learning_rate
 
 
@@ -107,22 +107,13 @@ class Training:
         return last is not None and all(found is None or last > found for found in before)
 
     def check_finite(self) -> None:
-        """Raise DivergedError unless weights, running statistics and the optimizer are finite.
-
-        Buffers other than a batch norm's running statistics are not checked: a mask may hold
-        infinities.
-        """
-        tensors: dict[str, Tensor] = dict(self.model.named_parameters())
-        for name, buffer in self.model.named_buffers():
-            if name.endswith(("running_mean", "running_var")):
-                tensors[name] = buffer
+        """Raise DivergedError unless weights, running statistics and the optimizer are finite."""
+        tensors = learned(self.model)
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
                     tensors[f"{key} of {name}"] = value
-        finite = torch.stack([value.isfinite().all() for value in tensors.values()])
-        broken = [name for name, ok in zip(tensors, finite.tolist(), strict=True) if not ok]
-        if broken:
+        if broken := not_finite(tensors):
             more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
             raise DivergedError(
                 f"after step {self.step}, {broken[0]}{more} are not finite and are not saved, the "
@@ -144,8 +135,17 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            ValueError: It is of another model; other errors: it is nothing of the kind.
+        """
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, values in self.optimizer.state.items():
+            for name, value in values.items():
+                if isinstance(value, Tensor) and value.ndim > 0 and value.shape != parameter.shape:
+                    shapes = f"{list(value.shape)} for a weight {list(parameter.shape)}"
+                    raise ValueError(f"optimizer: {name} is {shapes}")
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.measured = state["step"], state["measured"]
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
