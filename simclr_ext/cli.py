@@ -24,6 +24,7 @@ from simclr_ext import BackendUnavailableError, __version__
 from simclr_ext.bench import BenchConfig, run_bench
 from simclr_ext.options.errors import ConfigError, PeerError, TrainingInterrupted
 from simclr_ext.options.parser import CommandParser, given_options, text_in
+from simclr_ext.options.printable import printable
 from simclr_ext.options.serialize import to_plain
 from simclr_ext.studies import STUDIES, StudyConfig, run_study
 from simclr_ext.trainer import (
@@ -170,17 +171,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _let_another_report()
     except (ArgumentError, UserError) as error:
         if reports:
-            print(f"simclr-ext: error: {' '.join(str(error).split())}", file=sys.stderr)
+            text = printable(" ".join(str(error).split()))
+            print(f"simclr-ext: error: {text}", file=sys.stderr)
         else:
             _let_another_report()
     except OSError as error:  # such as a full disk, or a folder that was removed
         reason = " ".join(str(error.strerror or error).split())
-        print(f"simclr-ext: error: {error.filename or 'a file'}: {reason}", file=sys.stderr)
+        text = printable(f"{error.filename or 'a file'}: {reason}")
+        print(f"simclr-ext: error: {text}", file=sys.stderr)
     except BackendUnavailableError as error:  # more than one line: the compiler's output
         print(f"simclr-ext: error: {error}", file=sys.stderr)
     except TrainingInterrupted as interruption:
         if _first_process():
-            print(f"simclr-ext: interrupted: {interruption}", file=sys.stderr)
+            print(f"simclr-ext: interrupted: {printable(str(interruption))}", file=sys.stderr)
         else:
             _let_another_report()
         return 128 + interruption.signal
@@ -226,7 +229,7 @@ def _prepared(name: str, parsed: Namespace, given: Collection[str]) -> Callable[
 
 
 def _show(result: object) -> object:
-    print(result, flush=True)
+    print(printable(str(result)), flush=True)
     return result
 
 
@@ -251,7 +254,7 @@ def _resume_changes(given: Collection[str]) -> list[str]:
 def _show_warning(
     message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
-    print(f"simclr-ext: warning: {message}", file=sys.stderr)
+    print(f"simclr-ext: warning: {printable(str(message))}", file=sys.stderr)
 
 
 def _doctor() -> int:

@@ -20,6 +20,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader
 
 from simclr_ext.options.errors import ConfigError
+from simclr_ext.options.read_yaml import check_aliases, read_yaml
 from simclr_ext.options.serialize import flat
 
 _OPTION = re.compile("--?[a-zA-Z]")  # a letter, so that negative numbers are values
@@ -119,6 +120,18 @@ class CommandParser(ArgumentParser):
             else:
                 yield option
 
+    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """Parse a configuration file.
+
+        Raises:
+            ConfigError: It is not text, or an option is unknown.
+        """
+        try:
+            parsed: Namespace = super().parse_path(cfg_path, *args, **kwargs)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{cfg_path}: not readable ({error})") from error
+        return parsed
+
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
         """Parse the text of a configuration file; empty sections are ignored.
 
@@ -129,8 +142,14 @@ class CommandParser(ArgumentParser):
             values = get_loader("yaml")(content)
             if isinstance(values, str):  # jsonargparse's loader reads "optim:" alone as a string
                 values = yaml.safe_load(content)
+        except RecursionError:
+            raise ConfigError("the file has too many brackets in each other") from None
         except yaml.YAMLError:
             values = content  # the parser itself reports it well
+        try:
+            check_aliases(values)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the file is not read: {error}") from None
         values = {} if values is None else values
         if isinstance(values, dict):
             empty = {key for key in values if values[key] is None and key in self._parts}
@@ -209,7 +228,7 @@ def text_in(file: str | None, option: str) -> str | None:
     None: it has none, or the file is unreadable, which the parser reports later.
     """
     try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8")) if file else None
+        values = read_yaml(Path(file).read_text(encoding="utf-8")) if file else None
     except (OSError, ValueError, yaml.YAMLError):
         return None
     text = values.get(option) if isinstance(values, dict) else None

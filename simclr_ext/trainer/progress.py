@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from simclr_ext.options.printable import printable
+
 T = TypeVar("T")
 _silent = False  # whether another process writes for this one
 
@@ -24,7 +26,7 @@ def say(line: str) -> None:
     """Write a line to stderr at once, above a progress bar if there is one."""
     if _silent:
         return
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printable(line), file=sys.stderr)
     sys.stderr.flush()
 
 
