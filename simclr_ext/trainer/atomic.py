@@ -62,6 +62,10 @@ def _os_error(error: BaseException | None) -> OSError | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write or replace a text file in UTF-8 as a whole."""
+    """Write or replace a text file in UTF-8 as a whole.
+
+    Bytes of file names that are not UTF-8, which Python keeps as surrogates, are written as they
+    are.
+    """
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="surrogateescape"))

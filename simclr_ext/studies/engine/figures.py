@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from simclr_ext.trainer.atomic import replacing, write_text
 from simclr_ext.trainer.probes.scores import Accuracy
 
 # Okabe and Ito's colors, https://jfly.uni-koeln.de/color/, without the yellow, which is too light
@@ -50,10 +51,11 @@ def house_style() -> Iterator[None]:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a picture as `path` with the suffixes .png and .svg."""
-    figure.savefig(path.with_suffix(".png"), dpi=_DPI)
+    with replacing(path.with_suffix(".png")) as picture:
+        figure.savefig(picture, dpi=_DPI)
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
-    path.with_suffix(".svg").write_text(_steady(file.getvalue()), encoding="utf-8")
+    write_text(path.with_suffix(".svg"), _steady(file.getvalue()))
 
 
 def _steady(svg: str) -> str:

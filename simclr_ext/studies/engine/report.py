@@ -12,6 +12,7 @@ from simclr_ext.studies.engine.figures import house_style, save
 from simclr_ext.studies.engine.study import Context, Findings, Ordering, Row, Study
 from simclr_ext.studies.engine.sweep import Outcome
 from simclr_ext.trainer.atomic import write_text
+from simclr_ext.trainer.probes.tables import markdown_text
 
 _SCALES = {
     "tiny": "This is the tiny scale: it only tests that the study runs.",
@@ -68,7 +69,7 @@ def _report(
     findings: Findings,
 ) -> str:
     sections = [
-        f"# {study.title}: {context.data.name}",
+        f"# {study.title}: {markdown_text(context.data.name)}",
         study.question,
         f"Source: SimCLR (arXiv 2002.05709), {study.source}.",
         f"![{study.title}]({config.study}.png)",
@@ -104,7 +105,7 @@ def _recipe(context: Context) -> str:
     some = "" if labeled == len(data.train) else f" ({labeled:,} with labels)"
     return (
         f"{len(data.train):,} training{some} and {len(data.test):,} test images of "
-        f"{data.name}, seen at {config.side} x {config.side}; encoder "
+        f"{markdown_text(data.name)}, seen at {config.side} x {config.side}; encoder "
         f"{config.model.encoder!r}, batch {config.batch_size}, {config.epochs} epochs, "
         f"T = {config.temperature:g}, {config.optim.name.upper()}, {config.precision}, unless the "
         "study varies it. The whole recipe: study.yaml."
@@ -127,7 +128,7 @@ def _failed(found: Sequence[Outcome]) -> str:
     failed = [outcome for outcome in found if outcome.error is not None]
     if not failed:
         return ""
-    lines = [f"- `{outcome.cell.id}`: {reason(outcome)}" for outcome in failed]
+    lines = [f"- `{outcome.cell.id}`: {markdown_text(reason(outcome))}" for outcome in failed]
     return "\n".join(["## Cells that failed", "", *lines])
 
 

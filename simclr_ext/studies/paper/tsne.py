@@ -48,10 +48,11 @@ def _draw(rows: Sequence[Row]) -> Figure:
         points = np.array([[row["x"], row["y"]] for row in own], np.float32)
         labels = np.array([row["label"] for row in own], np.int64)
         names = {int(row["label"]): str(row["class"]) for row in own}
-        draw_map(axes, points, labels, [names.get(label, "") for label in range(max(names) + 1)])
+        listed = [names.get(label, "") for label in range(max(names) + 1)]
+        drawn = draw_map(axes, points, labels, listed)
         knn = 100 * accuracies[name, seed].mean
         axes.set_title(f"{title}, {len(own):,} test images; k-NN {knn:.1f} %")
-    class_legend(figure, panels[0])
+    class_legend(figure, drawn)
     return figure
 
 

@@ -78,4 +78,5 @@ def _write_parquet(
         "class_name": pa.array([names[label] for label in part.labels], pa.string()),
         "embedding": vectors,
     }
-    parquet.write_table(pa.table(columns), path)
+    with replacing(path) as file:
+        parquet.write_table(pa.table(columns), file)

@@ -14,7 +14,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from simclr_ext.options.errors import ExportError, RunFolderError
+from simclr_ext.options.errors import ExportError, RunFolderError, StorageError
 from simclr_ext.options.extras import require
 from simclr_ext.trainer.atomic import replacing, write_text
 from simclr_ext.trainer.commands.model_card import model_card
@@ -178,7 +178,8 @@ def _exported(checkpoint: Checkpoint, images: Tensor) -> Any:
 
 
 def _pt2(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
-    torch.export.save(_exported(checkpoint, images), path)
+    with replacing(path) as file:
+        torch.export.save(_exported(checkpoint, images), file)
     found: Tensor = torch.export.load(path).module()(images)
     return found.detach()
 
@@ -193,7 +194,11 @@ def _onnx(path: Path, checkpoint: Checkpoint, images: Tensor) -> Tensor:
         )
     if program is None:
         raise ExportError("onnx: torch.onnx.export returned nothing")
-    program.save(path)
+    try:
+        program.save(path)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (found,) = session.run(["h"], {"images": images.numpy()})
     return torch.from_numpy(np.asarray(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.checkpoint import Checkpoint
 from simclr_ext.trainer.model.encoders import network_channels
 from simclr_ext.trainer.model.hub import timm_name
-from simclr_ext.trainer.probes.tables import format_table, read_scores
+from simclr_ext.trainer.probes.tables import format_table, markdown_text, read_scores
 
 _NORMALIZED = " `load_encoder` normalizes them; for timm, mean and std are in config.json."
 _REPEATED = " For timm, gray images must be repeated to three colors."
@@ -79,7 +80,7 @@ def model_card(checkpoint: Checkpoint, source: Path) -> str:
     return _CARD.format(
         library="library_name: timm\n" if timm else "",
         encoder=config.model.encoder,
-        data=_name(config.data),
+        data=markdown_text(_name(config.data)),
         version=__version__,
         dim=dim,
         epoch=checkpoint.epoch,
@@ -89,7 +90,8 @@ def model_card(checkpoint: Checkpoint, source: Path) -> str:
         side=config.side,
         inputs=inputs,
         timm=_TIMM.format(dim=dim) if timm else "",
-        config=yaml.safe_dump(_recipe(config), sort_keys=False),
+        # Without line breaks in a name, which could end the block of code.
+        config=yaml.safe_dump(_recipe(config), sort_keys=False, width=math.inf),
     )
 
 
@@ -104,8 +106,8 @@ def _recipe(config: ResolvedConfig) -> dict[str, Any]:
 
 
 def _name(path: str) -> str:
-    """Return the last part of a path, or a name that is none."""
-    return Path(path).name
+    """Return the last part of a path, or a name that is none, in one line."""
+    return " ".join(Path(path).name.split())
 
 
 def _accuracies(checkpoint: Checkpoint, path: Path) -> str:
@@ -113,8 +115,8 @@ def _accuracies(checkpoint: Checkpoint, path: Path) -> str:
     if path.is_file():
         try:
             evaluated, scores = read_scores(path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if evaluated == step:
+                return format_table(scores)
+        except Exception as error:  # what a program wrote may raise any exception
             raise CheckpointError(f"{path}: not an evaluation by train ({error!r})") from error
-        if evaluated == step:
-            return format_table(scores)
     return "Not evaluated."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -14,7 +13,6 @@ from torch import nn
 
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import (
-    CheckpointError,
     ConfigError,
     DataError,
     JobError,
@@ -23,8 +21,9 @@ from simclr_ext.options.errors import (
     WorkerError,
 )
 from simclr_ext.options.threads import threads
+from simclr_ext.trainer.commands.restore import restore
 from simclr_ext.trainer.config import ResolvedConfig, TrainConfig
-from simclr_ext.trainer.data import CUSTOM, Dataset, absolute_data, open_data
+from simclr_ext.trainer.data import CUSTOM, Dataset, Part, absolute_data, open_data
 from simclr_ext.trainer.data.verify import check_readable
 from simclr_ext.trainer.job import Job, joined, lost_processes
 from simclr_ext.trainer.model.checkpoint import Checkpoint
@@ -108,8 +107,7 @@ def _start(
 
         def create() -> RunFolder:
             held.enter_context(folder.created())
-            folder.start(training, config, source.images)
-            folder.write_images(images)
+            folder.save(training, config, images.train)
             memory.keep(folder.path)
             return folder
 
@@ -165,17 +163,15 @@ def _resume(
             check_share(config, job)
             source = build_source(images, config, augment, job)
             training = Training.start(checkpoint.model.to(config.device), config)
-            _restore(training, checkpoint, folder, source, config)
+            restore(training, checkpoint, folder, source, images.train, config)
             before = training.rewarm
             training.rewarm = reschedule(training, checkpoint.config, config, source.steps, rewarm)
         check_same(config, images, job)
 
         def change() -> None:
             if config != checkpoint.config or training.rewarm != before:
-                # The checkpoint first: a resume reads it alone.
-                folder.save(training, config, source.images)
-                folder.write_config(config)
-                folder.write_images(images)
+                folder.outdate()  # first: a resume compares config.yaml with the checkpoint
+                folder.save(training, config, images.train)
 
         job.on_first(change)
         return _train(job, folder, config, images, source, training, callbacks, encoder)
@@ -254,48 +250,6 @@ def _open(options: TrainConfig, given: object) -> tuple[ResolvedConfig, Dataset]
     return config, data
 
 
-def _restore(
-    training: Training,
-    checkpoint: Checkpoint,
-    folder: RunFolder,
-    source: Source,
-    config: ResolvedConfig,
-) -> None:
-    state, before = checkpoint.training, checkpoint.config
-    if state is None:
-        raise CheckpointError(f"{folder.path}: checkpoint.pt has no state to resume from")
-    images = state.get("images")
-    if config.images.on_broken == "skip" and isinstance(images, int):
-        # Without broken images the order is another one, but not the number of steps.
-        same = images // config.batch_size == source.steps
-    else:
-        same = images == source.images
-    if not same:
-        raise CheckpointError(
-            f"{folder.path}: the run has {images} training images, the data set now has "
-            f"{source.images}"
-        )
-    if config.channels != before.channels:
-        raise CheckpointError(
-            f"{folder.path}: the run's images have {before.channels} channels, the data set now "
-            f"has {config.channels}"
-        )
-    try:
-        training.load_state_dict(state)
-        if training.step < 0 or len(training.epochs) != training.step // source.steps:
-            raise ValueError(f"step {training.step} and {len(training.epochs)} epochs")
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = textwrap.shorten(str(error), 200)
-        raise CheckpointError(
-            f"{folder.path}: the state in checkpoint.pt does not fit the run ({reason})"
-        ) from error
-    if training.step > config.epochs * source.steps:
-        raise ConfigError(
-            f"epochs must be at least {-(-training.step // source.steps)}, the epoch that the run "
-            f"has reached, got {config.epochs}"
-        )
-
-
 def _train(
     job: Job,
     folder: RunFolder,
@@ -321,10 +275,11 @@ def _train(
         return result.epochs, result.scores
 
     with _resumable(folder), closing(recorder):
+        job.on_first(lambda: folder.complete(training, config, data))
         job.on_first(lambda: recorder.start(training))
         with (
             stop_request(patient=job.size > 1) as stop,
-            _saved_if_broken(job, folder, training, config, source),
+            _saved_if_broken(job, folder, training, config, data.train),
         ):
             for _ in pretrain(training, source, config, job=job):
                 recorder.after_step(training, stop)
@@ -334,7 +289,7 @@ def _train(
 
 @contextmanager
 def _saved_if_broken(
-    job: Job, folder: RunFolder, training: Training, config: ResolvedConfig, source: Source
+    job: Job, folder: RunFolder, training: Training, config: ResolvedConfig, images: Part
 ) -> Iterator[None]:
     """Save the state if an image is broken, and say how to resume."""
     try:
@@ -342,7 +297,7 @@ def _saved_if_broken(
     except (DataError, PeerError) as error:
         if isinstance(error, PeerError) and not issubclass(error.kind, DataError):
             raise
-        job.on_first(lambda: folder.save(training, config, source.images))
+        job.on_first(lambda: folder.save(training, config, images))
         if isinstance(error, PeerError):
             raise
         raise DataError(

@@ -6,7 +6,6 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +82,7 @@ class FeatureCache:
         if self._folder is None:
             return compute()
         path = self._folder / f"{key}.npy"
-        with suppress(OSError, ValueError, EOFError):  # missing, or damaged
-            kept: Features = np.load(path, allow_pickle=False)
+        if (kept := _kept(path)) is not None:
             return kept
         features = compute()
         try:
@@ -95,6 +93,16 @@ class FeatureCache:
             text = f"features are not kept: {error.strerror or error}"
             warnings.warn(f"{self._folder}: {text}", EvaluationWarning, stacklevel=2)
         return features
+
+
+def _kept(path: Path) -> Features | None:
+    """Return the features in a file; None: it is missing, damaged, or holds something else."""
+    try:
+        kept: Features = np.load(path, allow_pickle=False)
+    except Exception:  # reading a damaged file may raise any exception
+        return None
+    right = isinstance(kept, np.ndarray) and kept.ndim == 2 and kept.dtype == np.float32
+    return kept if right else None
 
 
 def fingerprint(*parts: object) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,17 @@ def _align(cells: list[str], widths: list[int]) -> str:
     aligned = [name.ljust(widths[0])]
     aligned += [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
     return "| " + " | ".join(aligned) + " |"
+
+
+def markdown_text(text: str) -> str:
+    """Return a name as Markdown that shows it in one line, whatever it has in it.
+
+    Example:
+        >>> markdown_text("<b>[a](b)")
+        '&lt;b&gt;&#91;a&#93;(b)'
+    """
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"[\[\]`|]", lambda found: f"&#{ord(found[0])};", escaped)
 
 
 def write_scores(path: Path, scores: Mapping[str, Scores], step: int) -> None:

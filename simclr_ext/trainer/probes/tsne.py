@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 
 from simclr_ext.options.errors import DataError
+from simclr_ext.options.printable import printable
+from simclr_ext.trainer.atomic import replacing
 
 DPI = 150
 # Petroff's sequence of ten, arXiv 2107.02270: distinct for color-blind readers too.
@@ -51,11 +54,12 @@ def plot_tsne(
     classes = labels.numpy()[rows]
     figure = Figure(figsize=(7, 5.5), layout="constrained")
     axis = figure.add_subplot()
-    draw_map(axis, points, classes, class_names)
+    drawn = draw_map(axis, points, classes, class_names)
     axis.set_title(title)
     if class_names:
-        class_legend(figure, axis)
-    figure.savefig(path, dpi=DPI)
+        class_legend(figure, drawn)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=DPI)
 
 
 def tsne_map(
@@ -99,20 +103,28 @@ def draw_map(
     points: NDArray[np.float32],
     classes: NDArray[np.int64],
     class_names: Sequence[str],
-) -> None:
-    """Draw the points [m, 2] of a map in the colors of their classes [m]; label separate ones."""
+) -> list[tuple[str, PathCollection]]:
+    """Draw the points [m, 2] of a map in the colors of their classes [m]; label separate ones.
+
+    Returns:
+        Names of the classes that have points, with what is drawn of each.
+    """
     size = float(np.clip(18000 / len(points), 14, 30))
     span = np.ptp(points, axis=0)  # [2]
     named: list[NDArray[np.float32]] = []
+    drawn: list[tuple[str, PathCollection]] = []
     none = points[classes < 0]
     axis.scatter(none[:, 0], none[:, 1], s=size, color=COLORS[3], alpha=0.85, linewidths=0)
     for label in np.unique(classes[classes >= 0]):
         own = points[classes == label]
         marker = _MARKERS[(label + label // len(COLORS)) % len(_MARKERS)]
-        axis.scatter(
+        points_of_class = axis.scatter(
             own[:, 0], own[:, 1], s=size, color=COLORS[label % len(COLORS)], marker=marker,
-            label=class_names[label], alpha=0.85, linewidths=0,
+            alpha=0.85, linewidths=0,
         )  # fmt: skip
+        # What stands between two $ is no formula.
+        name = printable(class_names[label]).replace("$", r"\$")
+        drawn.append((name, points_of_class))
         center = np.median(own, axis=0)
         nearest = np.argsort(np.linalg.norm(points - center, axis=1))[:20]
         among_its_own = np.mean(classes[nearest] == label) > 0.7
@@ -120,17 +132,18 @@ def draw_map(
         if among_its_own and apart:  # otherwise the label would mislead, or cover another one
             named.append(center)
             axis.annotate(
-                class_names[label], center, ha="center", va="center", fontsize=11,
+                name, center, ha="center", va="center", fontsize=11,
                 fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
     axis.set(xlabel="t-SNE 1", ylabel="t-SNE 2")
     axis.set_xticks([])
     axis.set_yticks([])
+    return drawn
 
 
-def class_legend(figure: Figure, axis: Axes) -> None:
-    """Add a legend of the classes beside the picture."""
-    handles, names = axis.get_legend_handles_labels()
+def class_legend(figure: Figure, drawn: Sequence[tuple[str, PathCollection]]) -> None:
+    """Add a legend of the classes, which `draw_map` returns, beside the picture."""
+    names, handles = zip(*drawn, strict=True)
     figure.legend(
         handles, names, loc="outside right center", title="class", frameon=False,
         ncols=-(-len(names) // 25), markerscale=1.5,

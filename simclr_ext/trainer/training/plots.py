@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from simclr_ext.trainer.atomic import replacing
 from simclr_ext.trainer.data.png import visible, visible_note
 from simclr_ext.trainer.probes.tsne import COLORS, DPI
 from simclr_ext.trainer.training.state import Epoch
@@ -36,7 +37,8 @@ def plot_pairs(path: Path, images: Tensor, first: Tensor, second: Tensor) -> Non
         line[0].set_ylabel(name)
     title = "Positive pairs: two random views of each image"
     figure.suptitle(f"{title}. {note}" if note else title, fontsize=11)
-    figure.savefig(path, dpi=DPI)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=DPI)
 
 
 def _show(axis: Axes, image: Tensor) -> None:
@@ -68,4 +70,5 @@ def plot_loss(path: Path, epochs: Sequence[Epoch], batch_size: int) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=DPI)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=DPI)

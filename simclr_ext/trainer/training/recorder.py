@@ -111,7 +111,7 @@ class Recorder:
         return signal, bool(ends)
 
     def _save(self, training: Training) -> None:
-        self._folder.save(training, self._config, self._source.images)
+        self._folder.save(training, self._config, self._data.train)
         self._announce("checkpoint.pt", training)
 
     def _after_epoch(self, training: Training) -> None:

@@ -16,10 +16,11 @@ import yaml
 from torch import nn
 
 from simclr_ext.options.errors import CheckpointError, RunFolderError
+from simclr_ext.options.read_yaml import read_yaml
 from simclr_ext.options.serialize import differences
 from simclr_ext.trainer.atomic import write_text
 from simclr_ext.trainer.config import CHANGEABLE, ResolvedConfig, TrainConfig
-from simclr_ext.trainer.data import Dataset, absolute_data
+from simclr_ext.trainer.data import Dataset, Part, absolute_data
 from simclr_ext.trainer.lock import LOCK, locked
 from simclr_ext.trainer.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simclr_ext.trainer.model.initial import INITIAL
@@ -28,6 +29,9 @@ from simclr_ext.trainer.training.state import Training
 
 _CHECKPOINT, _PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"
 _DAMAGED = "checkpoint-damaged.pt"
+_CONFIG, _IMAGES, _BROKEN = "config.yaml", "images.csv", "broken.txt"
+# What a start leaves that was killed before its first checkpoint: nothing to resume, or to keep.
+_OF_NO_RUN = {LOCK, f"{_CHECKPOINT}.partial"}
 
 
 class RunFolder:
@@ -62,11 +66,11 @@ class RunFolder:
         return folder
 
     def _check_empty(self) -> None:
-        """Raise RunFolderError if the folder has anything but a lock in it, or is a file."""
+        """Raise RunFolderError if the folder has anything in it but `_OF_NO_RUN`, or is a file."""
         path = self.path
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"out: {path} is a file, not a folder")
-        if path.exists() and any(file.name != LOCK for file in path.iterdir()):
+        if path.exists() and any(file.name not in _OF_NO_RUN for file in path.iterdir()):
             raise RunFolderError(f"out: {path} exists and is not empty; runs are never overwritten")
 
     @contextmanager
@@ -87,23 +91,33 @@ class RunFolder:
             self._check_empty()
             yield
 
-    def start(self, training: Training, config: ResolvedConfig, images: int) -> None:
-        """Write the run's configuration and first state.
+    def complete(self, training: Training, config: ResolvedConfig, data: Dataset) -> None:
+        """Write what is missing beside the checkpoints: config.yaml, images.csv, initial.pt.
 
-        The state before the first step is a checkpoint like any other, so every run has one unless
-        it was lost. Given weights are kept: the seed does not bring them back.
+        Of a run whose first checkpoint exists: it may have been killed before the rest was written.
+
+        Raises:
+            StorageError: A file cannot be written.
         """
-        self.write_config(config)
-        if config.weights_are_given:
+        if not (self.path / _CONFIG).exists():
+            self._write_config(config)
+        # The seed does not bring given weights back.
+        if config.weights_are_given and training.step == 0 and not (self.path / INITIAL).exists():
             self.keep(INITIAL, training, config)
-        self.save(training, config, images)
+        if not (self.path / _IMAGES).exists():
+            self._write_images(data)
 
-    def write_config(self, config: ResolvedConfig) -> None:
+    def outdate(self) -> None:
+        """Remove what `complete` writes anew when options of the run, or its images, change."""
+        for name in (_CONFIG, _IMAGES, _BROKEN):
+            (self.path / name).unlink(missing_ok=True)
+
+    def _write_config(self, config: ResolvedConfig) -> None:
         """Write config.yaml for readers; resuming uses the configuration in checkpoint.pt."""
         text = yaml.safe_dump(config.options.to_dict(), sort_keys=False)
-        write_text(self.path / "config.yaml", text)
+        write_text(self.path / _CONFIG, text)
 
-    def write_images(self, data: Dataset) -> None:
+    def _write_images(self, data: Dataset) -> None:
         """Write images.csv: the id, part and class of every image; and what was left out."""
         rows = io.StringIO()
         writer = csv.writer(rows)
@@ -112,9 +126,9 @@ class RunFolder:
         for name, part in data.parts.items():
             for key, label in zip(map(os.fsdecode, part.ids), part.labels.tolist(), strict=True):
                 writer.writerow((key, name, names[label]))
-        write_text(self.path / "images.csv", rows.getvalue())
         if data.broken:
-            write_text(self.path / "broken.txt", "".join(f"{text}\n" for text in data.broken))
+            write_text(self.path / _BROKEN, "".join(f"{text}\n" for text in data.broken))
+        write_text(self.path / _IMAGES, rows.getvalue())
 
     @contextmanager
     def opened(self, module: nn.Module | None = None) -> Iterator[Checkpoint]:
@@ -161,13 +175,12 @@ class RunFolder:
         return checkpoint
 
     def _compare_config(self, config: ResolvedConfig) -> None:
-        """Raise CheckpointError if config.yaml differs from `config`; write it if it is missing."""
-        file = self.path / "config.yaml"
+        """Raise CheckpointError if config.yaml differs from `config`; it may be missing."""
+        file = self.path / _CONFIG
         advice = "delete config.yaml, and it is written again from checkpoint.pt"
         try:
-            written = yaml.safe_load(file.read_text(encoding="utf-8"))
+            written = read_yaml(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            self.write_config(config)
             return
         except (OSError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
@@ -185,15 +198,24 @@ class RunFolder:
                 f"--resume; {advice}"
             )
 
-    def save(self, training: Training, config: ResolvedConfig, images: int) -> None:
+    def save(self, training: Training, config: ResolvedConfig, images: Part) -> None:
         """Write checkpoint.pt, from which the run can be resumed, and keep the one before it.
+
+        The state before the first step is a checkpoint like any other, and the first file of a run:
+        every run has one unless it was lost.
+
+        Args:
+            training: The state.
+            config: The run.
+            images: The training images.
 
         Raises:
             DivergedError: The state is not finite; the checkpoint is unchanged.
+            StorageError: The file cannot be written; the checkpoint is unchanged.
         """
         training.check_finite()
         epoch = len(training.epochs)
-        state = {**training.state_dict(), "images": images}
+        state = {**training.state_dict(), "images": len(images), **images.marks}
         path, previous = self.path / _CHECKPOINT, self.path / _PREVIOUS
         save_checkpoint(path, training.model, config, epoch, state, previous)
 

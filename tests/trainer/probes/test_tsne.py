@@ -1,5 +1,6 @@
 """Maps: their points, and labels only where a class is separate."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from simclr_ext.options.errors import DataError
-from simclr_ext.trainer.probes.tsne import draw_map, plot_tsne, tsne_map
+from simclr_ext.trainer.probes.tsne import class_legend, draw_map, plot_tsne, tsne_map
 from tests.trainer.helpers import colors
 
 
@@ -50,6 +51,18 @@ def test_only_classes_among_their_own_points_are_named() -> None:
     axes = Figure().subplots()
     draw_map(axes, points, np.arange(300) // 100, ["apart", "mixed", "mixed too"])
     assert [text.get_text() for text in axes.texts] == ["apart"]
+
+
+def test_a_name_is_no_formula_and_is_in_the_legend_whatever_it_begins_with() -> None:
+    figure = Figure()
+    points = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    names = ["$\\frac$", "_hidden", "5 $"]
+    drawn = draw_map(figure.subplots(), points, np.arange(30) // 10, names)
+    class_legend(figure, drawn)
+    figure.savefig(io.BytesIO())
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 3
+    assert [text.get_text().replace("\\$", "$") for text in legend.get_texts()] == names
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,23 @@
 
 import csv
 import dataclasses
+import errno
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
+from simclr_ext.options.errors import StorageError
+from simclr_ext.trainer.config import ModelConfig, TrainConfig
+from simclr_ext.trainer.model.simclr import build_model
+from simclr_ext.trainer.training.loggers.tensorboard import TensorBoard
 from simclr_ext.trainer.training.loggers.values import epoch_values, score_values
 from simclr_ext.trainer.training.result import TrainResult
+from simclr_ext.trainer.training.state import Training
 from tests.trainer.training.test_health import HEALTHY
 
 Run = Callable[..., TrainResult]
@@ -50,3 +59,23 @@ def test_what_was_not_measured_has_no_value() -> None:
     measured = epoch_values(dataclasses.replace(HEALTHY, knn_accuracy=0.5))
     assert measured["train/knn_accuracy"] == 0.5
     assert set(measured) - set(epoch_values(HEALTHY)) == {"train/knn_accuracy"}
+
+
+def test_events_without_space_are_an_error_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which ends the run with the command that resumes it, like a checkpoint without space."""
+    model = ModelConfig(width=4, blocks=(1,), projection_dim=8)
+    config = TrainConfig(model=model).resolve(1, 8, 8)
+    training, board = Training.start(build_model(config), config), TensorBoard()
+    board.on_start(training, config, tmp_path)
+    training.epochs.append(HEALTHY)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for method in ("add_scalar", "close"):
+        monkeypatch.setattr(SummaryWriter, method, full)
+    for act in (lambda: board.on_epoch(training), board.on_end):
+        with pytest.raises(StorageError, match="events cannot be written: No space left on device"):
+            act()
