@@ -13,6 +13,7 @@ import yaml
 
 from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import RunFolderError
+from simclr_ext.options.read_yaml import read_yaml
 from simclr_ext.options.serialize import differences, to_plain
 from simclr_ext.options.threads import check_threads
 from simclr_ext.studies.config import StudyConfig
@@ -121,8 +122,8 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
 def _read(file: Path) -> dict[str, Any]:
     """Return the contents of study.yaml."""
     try:
-        contents = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        contents = read_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise RunFolderError(f"out: {file} cannot be read ({reason})") from error
     if not isinstance(contents, dict):

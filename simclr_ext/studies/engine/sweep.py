@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -68,7 +70,8 @@ def sweep(config: StudyConfig, cells: Sequence[Cell], context: Context, folder: 
         (folder / "cells").mkdir(exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"out: cannot create {folder / 'cells'}: {error.strerror}") from error
-    todo = [cell for cell in cells if not _file(folder, cell, "json").exists()]
+    outcomes(folder, cells)  # before hours of work: a file that cannot be read is an error
+    todo = _missing(folder, cells)
     progress = Progress(config.study, len(cells), len(cells) - len(todo))
     with progress, stop_request() as stop:
         if config.jobs == 1:
@@ -88,16 +91,32 @@ def sweep(config: StudyConfig, cells: Sequence[Cell], context: Context, folder: 
 
 
 def outcomes(folder: Path, cells: Sequence[Cell]) -> list[Outcome]:
-    """Return the outcomes of the cells, in order, without those that were not started."""
+    """Return the outcomes of the cells, in order, without those that were not started.
+
+    Raises:
+        RunFolderError: The file of a finished cell is damaged.
+    """
     found = []
     for cell in cells:
         file, error = _file(folder, cell, "json"), _file(folder, cell, "error")
         if file.exists():
-            contents = json.loads(file.read_text(encoding="utf-8"))
-            found.append(Outcome(cell, tuple(contents["rows"]), contents["seconds"]))
+            found.append(_finished(cell, file))
         elif error.exists():
-            found.append(Outcome(cell, error=error.read_text(encoding="utf-8")))
+            found.append(Outcome(cell, error=error.read_text(encoding="utf-8", errors="replace")))
     return found
+
+
+def _finished(cell: Cell, file: Path) -> Outcome:
+    """Return the outcome of a cell whose rows are in a file."""
+    try:
+        contents = json.loads(file.read_text(encoding="utf-8"))
+        rows = tuple(map(dict, contents["rows"]))
+        return Outcome(cell, rows, float(contents["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunFolderError(
+            f"out: {file} is damaged ({reason}): delete it, and this cell is run again"
+        ) from error
 
 
 def _missing(folder: Path, cells: Sequence[Cell]) -> list[Cell]:
@@ -148,10 +167,19 @@ def _run_in_processes(
 
 
 def _child(config: StudyConfig, cell: Cell, folder: Path) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     for number in (signal.SIGINT, signal.SIGHUP):  # the parent decides what a terminal ends
         signal.signal(number, signal.SIG_IGN)
     with threads(config.threads or max(1, torch.get_num_threads() // config.jobs)):
         _run_cell(config, cell, lambda: open_context(config), folder)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent was killed: the next sweep runs the same cell."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _run_cell(config: StudyConfig, cell: Cell, opened: Callable[[], Context], folder: Path) -> None:

@@ -3,12 +3,14 @@
 import operator
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
-from simclr_ext.options.errors import TrainingInterrupted
+from simclr_ext.options.errors import RunFolderError, TrainingInterrupted
 from simclr_ext.studies.config import StudyConfig
 from simclr_ext.studies.engine import sweep as sweeps
 from simclr_ext.studies.engine.report import reason
@@ -174,3 +176,39 @@ def test_a_process_that_dies_is_a_failed_cell(
     sweep(config, cells("a", "b"), context, tmp_path)
     errors = [outcome.error for outcome in outcomes(tmp_path, cells("a", "b"))]
     assert errors == ["the cell's process ended with exit code 1\n"] * 2
+
+
+@pytest.mark.parametrize(
+    "contents",
+    ["", '{"seconds": 1.0, "rows": [{"y"', "[]", '{"rows": []}', '{"rows": [3], "seconds": 1}'],
+    ids=["empty", "cut", "another kind", "a key missing", "no rows"],
+)
+def test_a_damaged_cell_is_named_before_any_work(
+    contents: str, context: Context, measured: list[str], tmp_path: Path
+) -> None:
+    sweep(CONFIG, cells("a", "b"), context, tmp_path)
+    path = tmp_path / "cells" / "x=b,seed=3.json"
+    path.write_text(contents)
+    with pytest.raises(RunFolderError, match=r"b,seed=3.json is damaged .*: delete it, and this c"):
+        sweep(CONFIG, cells("a", "b", "c"), context, tmp_path)
+    assert len(measured) == 2
+    path.unlink()
+    sweep(CONFIG, cells("a", "b", "c"), context, tmp_path)
+    assert measured[2:] == ["x=b,seed=3", "x=c,seed=3"]
+
+
+def test_a_cell_does_not_outlive_a_sweep_that_was_killed() -> None:
+    """Otherwise the next one and it would write to the same files."""
+    program = (
+        "import multiprocessing, time; from simclr_ext.studies.engine import sweep\n"
+        "if __name__ == '__main__':\n"
+        "    spawn = multiprocessing.get_context('spawn')\n"
+        "    process = spawn.Process(target=sweep._end_with_parent); process.start()\n"
+        "    print('started', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"started\n"
+        parent.kill()
+        # Until the child, which holds the other end, has ended; otherwise an error.
+        assert parent.communicate(timeout=60) == (b"", None)
