@@ -15,7 +15,7 @@ CPP := $(sort $(shell find csrc examples/cpp tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
 .PHONY: demo test test-fast test-cpp test-arm extras cuda compat lint format lock audit dist bench bench-full \
-	generated docs sanitize mutants clean
+	generated docs sanitize mutants fuzz clean
 
 # As many processes run at once as there are processors, with threads each: threads that wait must not
 # spin, which took three times the processor time of some tests on a busy machine.
@@ -53,6 +53,12 @@ test-arm: $(READY)
 # alone: python -m tests.mutants --changed REVISION; those never run: --new
 mutants: $(READY)
 	$(BIN)/python -m tests.mutants
+
+# An hour of mutated files for every reader, guided by coverage; what is a fault is kept in build/fuzz. Apart
+# from the environment: there are wheels of atheris for some versions of Python alone.
+fuzz: $(READY)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/fuzz 'atheris>=3'
+	PYTHONPATH=$(abspath $(VENV)/fuzz) $(BIN)/python -m tests.fuzz --seconds 3600
 
 # The extras whose packages are too large for `make test`, where their tests skip. Apart from the
 # environment, so that `make lock` does not pin them; pyarrow and torch are the environment's, of which
