@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OF_THE_ROOT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+GUIDES = [*OF_THE_ROOT, *sorted((ROOT / "docs").rglob("*.md"))]
 MODULES = sorted((ROOT / "simclr_ext").rglob("*.py"))
 SOURCES = ("cpp", "cu", "cuh", "h", "inl", "py")  # files that a text may name by the end of a path
 

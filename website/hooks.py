@@ -20,7 +20,9 @@ from ziamath.config import config as drawing
 from ziamath.zmath import Latex
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}  # of the root
+PAGES = {
+    name: name.lower() for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
+}  # of the root
 
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

@@ -110,6 +110,8 @@ def soak(root: Path, minutes: float, steps: int) -> Iterator[Cycle]:
                     train(config, callbacks=[interrupt])
             except TrainingInterrupted:
                 total += interrupt.done
+            if interrupt.done < steps:
+                return  # by a signal of somebody else's, such as Ctrl-C
             gc.collect()  # so that what is left is in use
             yield Cycle(
                 name,
