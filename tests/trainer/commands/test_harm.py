@@ -28,13 +28,12 @@ __all__ = ["copy", "whole"]  # fixtures
 def test_killed_and_short_of_space_and_resumed_as_if_unharmed() -> None:
     """`python -m tests.kills` and `tests.full_disk` do the same more often."""
     program = (
-        "import tempfile, torch, random, pathlib; from tests import full_disk, kills, unharmed\n"
-        "torch.set_num_threads(1); folder = tempfile.TemporaryDirectory(); number = 0\n"
-        "for times, (name, kind) in zip((2, 1), kills.KINDS.items()):\n"
-        "    root = pathlib.Path(folder.name) / name; root.mkdir()\n"
-        "    number += kills.kill(name, kind(root), times, random.Random(name))\n"
-        "root = pathlib.Path(folder.name)\n"
-        "raise SystemExit(number + full_disk.fill(unharmed.training(root), every=20))\n"
+        "import pathlib, random, tempfile, torch; from tests import full_disk, kills, unharmed\n"
+        "torch.set_num_threads(1); folder = tempfile.TemporaryDirectory()\n"
+        "kind = unharmed.training(pathlib.Path(folder.name))\n"
+        "failed = kills.kill('train', kind, 2, random.Random(0))\n"
+        "kind.root /= 'disk'; kind.root.mkdir()\n"
+        "raise SystemExit(failed + full_disk.fill(kind, every=20))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
