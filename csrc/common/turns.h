@@ -16,6 +16,27 @@ class Turns {
  public:
   explicit Turns(const Schedule& schedule) : done_(schedule.num_slots()) {}
 
+  // Calls visit(tile) for the tiles of the schedule that no other worker takes, until there are
+  // none; for each worker once, at the same time or one after the other. What a visit throws ends
+  // all workers.
+  //
+  // Matches are taken in order. Those that one waits for were taken earlier, by workers that are
+  // running, so there is no deadlock.
+  template <typename Visit>
+  void work(const Schedule& schedule, const Visit& visit) {
+    try {
+      for (int64_t k = next_++; k < schedule.num_matches() && !failed_; k = next_++) {
+        const Schedule::Match match = schedule.match(k);
+        if (!wait_for(match)) return;
+        for (const Tile& tile : schedule.tiles(match)) visit(tile);
+        finish(match);
+      }
+    } catch (...) {
+      fail();
+      throw;
+    }
+  }
+
   // Waits until the earlier matches of both blocks are done; false if a worker has failed.
   bool wait_for(const Schedule::Match& match) const {
     return wait(match.row_slot, match.row_turn) && wait(match.column_slot, match.column_turn);
@@ -29,7 +50,6 @@ class Turns {
 
   // Ends all waiting.
   void fail() { failed_ = true; }
-  bool failed() const { return failed_; }
 
   int64_t done(int64_t slot) const { return done_[slot].load(std::memory_order_acquire); }
 
@@ -62,6 +82,7 @@ class Turns {
 #endif
   }
 
+  std::atomic<int64_t> next_{0};            // the match that is taken next
   std::vector<std::atomic<int64_t>> done_;  // the number of matches of each slot
   std::atomic<bool> failed_{false};
 };

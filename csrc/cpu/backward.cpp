@@ -41,7 +41,7 @@ void accumulate_grad(Similarities<T>& s, const PairWeights<T>& weights, Range wa
   const auto grad_of = [&](Range part) {
     return grad_z.narrow(0, part.begin - wanted.begin, part.size());
   };
-  visit_tiles(s.schedule(), [&](const Tile& tile, int64_t worker) {
+  visit_tiles(s.schedule(), s.workers(), [&](const Tile& tile, int64_t worker) {
     const Range rows = intersect(tile.rows, wanted);
     const bool of_columns = s.problem().has_column_results() && !tile.diagonal;
     const Range columns = of_columns ? intersect(tile.columns, wanted) : Range{0, 0};

@@ -27,7 +27,7 @@ void sum_rows(Similarities<T> s, T* loss, double* lse, const Stats* stats) {
   std::optional<RowStats<T>> row_stats;
   if (stats != nullptr) row_stats.emplace(s);
   RowSums<T> sums(s, count_positives(s.problem(), s.pairing()), row_stats ? &*row_stats : nullptr);
-  visit_tiles(s.schedule(),
+  visit_tiles(s.schedule(), s.workers(),
               [&](const Tile& tile, int64_t worker) { sums.add(s.compute(tile, worker), tile); });
   visit_blocks(s.blocks(), kScalarCost, [&](Range rows) {
     for (int64_t i = rows.begin; i < rows.end; ++i) {

@@ -70,7 +70,7 @@ bool HalfProducts::available(int64_t dim) {
 }
 
 HalfProducts::HalfProducts(at::Tensor z, at::Tensor factor, const Schedule& schedule,
-                           const std::vector<Range>& blocks, bool gradients)
+                           int64_t workers, const std::vector<Range>& blocks, bool gradients)
     : z_(std::move(z)), factor_(std::move(factor)) {
   int64_t columns_size = 0;
   int64_t rows_size = 0;
@@ -90,7 +90,7 @@ HalfProducts::HalfProducts(at::Tensor z, at::Tensor factor, const Schedule& sche
   if (gradients) {
     as_rows_ = at::empty({rows_size}, z_.options());
     const int64_t other = std::max(schedule.max_rows(), schedule.max_columns());
-    weights_ = at::empty({num_workers(schedule), other * even(largest)}, z_.options());
+    weights_ = at::empty({workers, other * even(largest)}, z_.options());
   }
   std::vector<Range> ranges;
   for (const Part& part : parts_) ranges.push_back(part.rows);

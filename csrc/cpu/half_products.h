@@ -22,7 +22,7 @@ class HalfProducts {
 
   // z: [rows, D] bfloat16, contiguous; factor: [rows] float; `blocks` cover all rows.
   // `gradients`: whether there will be other products than similarities.
-  HalfProducts(at::Tensor z, at::Tensor factor, const Schedule& schedule,
+  HalfProducts(at::Tensor z, at::Tensor factor, const Schedule& schedule, int64_t workers,
                const std::vector<Range>& blocks, bool gradients);
 
   // The same as in Products.

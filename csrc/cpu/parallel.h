@@ -7,7 +7,6 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <algorithm>
-#include <atomic>
 #include <vector>
 
 #include "common/schedule.h"
@@ -41,7 +40,8 @@ void visit_blocks(const std::vector<Range>& blocks, int64_t cost, const Visit& v
   });
 }
 
-// The number of workers that visit_tiles uses.
+// The number of workers for visit_tiles. Ask once: torch's number of threads may change meanwhile,
+// and each worker has memory of its own.
 inline int64_t num_workers(const Schedule& schedule) {
   // If BLAS cannot be restricted to its thread, at least two workers, one of which may be idle:
   // inside a parallel region of more than one thread BLAS is single-threaded.
@@ -49,37 +49,17 @@ inline int64_t num_workers(const Schedule& schedule) {
   return std::max(least, std::min<int64_t>(at::get_num_threads(), schedule.width()));
 }
 
-// Calls visit(tile, worker) for every tile, in parallel; a worker visits one tile at a time. Tiles
-// that share a block are visited one after the other in the order of the schedule, for any number
-// of threads. So visit may add to the results of the tile's rows and columns, and the sums are the
-// same bit for bit.
+// Calls visit(tile, worker) for every tile, in parallel; a worker visits one tile at a time, in
+// turns that make the sums over tiles the same bit for bit: see Turns.
 template <typename Visit>
-void visit_tiles(const Schedule& schedule, const Visit& visit) {
+void visit_tiles(const Schedule& schedule, int64_t workers, const Visit& visit) {
   Turns turns(schedule);
-  std::atomic<int64_t> next{0};
-
-  // Takes the matches in order. Those it waits for were taken earlier, by threads that are running,
-  // so there is no deadlock.
-  const auto work = [&](int64_t worker) {
-    for (int64_t k = next++; k < schedule.num_matches() && !turns.failed(); k = next++) {
-      const Schedule::Match match = schedule.match(k);
-      if (!turns.wait_for(match)) return;
-      for (const Tile& tile : schedule.tiles(match)) visit(tile, worker);
-      turns.finish(match);
-    }
-  };
-
-  at::parallel_for(0, num_workers(schedule), 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
     const PlainDispatch guard;
     const SingleThreadedBlas single_threaded;
     const TileRegisters registers;
     for (int64_t worker = begin; worker < end; ++worker) {
-      try {
-        work(worker);
-      } catch (...) {
-        turns.fail();
-        throw;
-      }
+      turns.work(schedule, [&](const Tile& tile) { visit(tile, worker); });
     }
   });
 }

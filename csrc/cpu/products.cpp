@@ -57,20 +57,19 @@ bool has_micro_kernel() {
 }  // namespace
 
 template <typename T>
-Products<T>::Products(const Rows& rows, const Schedule& schedule, std::vector<Range> blocks,
-                      bool gradients)
+Products<T>::Products(const Rows& rows, const Schedule& schedule, int64_t workers,
+                      std::vector<Range> blocks, bool gradients)
     : z_(rows.z), blocks_(std::move(blocks)), micro_(has_micro_kernel<T>()) {
   if (rows.are_halves()) {
     if (HalfProducts::available(dim())) {
-      halves_.emplace(rows.z, rows.factor, schedule, blocks_, gradients);
+      halves_.emplace(rows.z, rows.factor, schedule, workers, blocks_, gradients);
       return;
     }
     z_ = widened(rows, blocks_);
   }
   if (!micro_) return;
   transposed_ = at::empty({dim() * z_.size(0)}, z_.options());
-  turned_ = at::empty({num_workers(schedule), std::min(dim(), kPanel), schedule.max_columns()},
-                      z_.options());
+  turned_ = at::empty({workers, std::min(dim(), kPanel), schedule.max_columns()}, z_.options());
   const T* from = z_.template const_data_ptr<T>();
   T* to = transposed_.template mutable_data_ptr<T>();
   visit_blocks(blocks_, dim(), [&](Range rows) {

@@ -26,7 +26,8 @@ template <typename T>
 class Products {
  public:
   // `blocks` cover all rows; `gradients`: whether there will be other products than similarities.
-  Products(const Rows& rows, const Schedule& schedule, std::vector<Range> blocks, bool gradients);
+  Products(const Rows& rows, const Schedule& schedule, int64_t workers, std::vector<Range> blocks,
+           bool gradients);
 
   // tile [rows, columns] = Z_rows Z_columns^T
   void similarities(const Tile& place, at::Tensor tile) const;

@@ -38,7 +38,7 @@ class PairSigmoids {
 
   // Adds the tiles to the losses of the rows and to their derivatives by the bias, [rows] each.
   void add_losses(std::vector<double>& loss, std::vector<double>& bias_grad) const {
-    visit_tiles(s_.schedule(), [&](const Tile& tile, int64_t worker) {
+    visit_tiles(s_.schedule(), s_.workers(), [&](const Tile& tile, int64_t worker) {
       const simd::TileData<T> data = s_.compute(tile, worker);
       take_positives(data, tile, [&](int64_t i, int64_t, double u) {
         loss[i] += softplus(-u);
@@ -60,7 +60,7 @@ class PairSigmoids {
     const auto grad_of = [&](Range part) {
       return grad_z.narrow(0, part.begin - wanted.begin, part.size());
     };
-    visit_tiles(s_.schedule(), [&](const Tile& tile, int64_t worker) {
+    visit_tiles(s_.schedule(), s_.workers(), [&](const Tile& tile, int64_t worker) {
       const simd::TileData<T> data = s_.compute(tile, worker);
       std::vector<Positive> positives;
       take_positives(data, tile, [&](int64_t i, int64_t j, double u) {

@@ -42,12 +42,12 @@ Similarities<T>::Similarities(const Rows& rows, const Problem& problem, const Pa
     : problem_(problem),
       pairing_(pairing),
       schedule_(problem),
+      workers_(num_workers(schedule_)),
       blocks_(schedule_.all()),
-      products_(rows, schedule_, blocks_, gradients),
+      products_(rows, schedule_, workers_, blocks_, gradients),
       exponents_(rows, temperature),
-      scratch_(
-          at::empty({num_workers(schedule_), schedule_.max_rows(), pad(schedule_.max_columns())},
-                    rows.inv_norm.options())) {}
+      scratch_(at::empty({workers_, schedule_.max_rows(), pad(schedule_.max_columns())},
+                         rows.inv_norm.options())) {}
 
 template <typename T>
 at::Tensor Similarities<T>::matrix(const Tile& tile, int64_t worker) const {

@@ -35,6 +35,7 @@ class Similarities {
   const Problem& problem() const { return problem_; }
   const Pairing& pairing() const { return pairing_; }
   const Schedule& schedule() const { return schedule_; }
+  int64_t workers() const { return workers_; }                  // that may visit its tiles
   const std::vector<Range>& blocks() const { return blocks_; }  // of all rows of z
   const Exponents<T>& exponents() const { return exponents_; }
   int64_t count() const { return problem_.count(); }  // rows of z
@@ -50,6 +51,7 @@ class Similarities {
   Problem problem_;
   Pairing pairing_;
   Schedule schedule_;
+  int64_t workers_;
   std::vector<Range> blocks_;
   Products<T> products_;
   Exponents<T> exponents_;
