@@ -8,6 +8,7 @@
 
 #include <optional>
 
+#include "checks.h"
 #include "simclr_ext.h"
 
 namespace simclr {
@@ -96,6 +97,11 @@ at::Tensor nt_xent(const at::Tensor& z0, const at::Tensor& z1,
                    int64_t reduction, bool normalize, double eps) {
   TORCH_CHECK_VALUE(kMean <= reduction && reduction <= kNone,
                     "reduction must be 0 (mean), 1 (sum) or 2 (none), got ", reduction);
+  if (temperature) {
+    check_dtype("temperature", *temperature);
+    TORCH_CHECK_VALUE(temperature->dim() == 0, "temperature must be 0-d, got shape ",
+                      temperature->sizes());
+  }
   return NTXent::apply(z0, z1, temperature, value, reduction, normalize, eps);
 }
 

@@ -114,6 +114,7 @@ inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, con
   check_saved_row("grad_loss", grad_loss, z, count);
   check_saved_row("loss", loss, z, count);
   check_saved_row("lse", lse, z, count);
+  TORCH_CHECK_TYPE(lse.scalar_type() == at::kDouble, "lse must be float64, got ", lse.dtype());
   TORCH_CHECK_VALUE(inv_norm.dim() == 1 && (inv_norm.size(0) == rows || inv_norm.size(0) == 0),
                     "inv_norm must be [", count, "] = [", rows, "] or [0], got shape ",
                     inv_norm.sizes());

@@ -14,8 +14,13 @@ namespace simclr {
 
 class Operands {
  public:
+  // More rows of z are refused, before numbers of pairs or tiles could overflow: views of stride 0
+  // have as many rows as they say. 2^32 rows would take months on the fastest GPU.
+  static constexpr int64_t kMaxRows = int64_t{1} << 32;
+
   // NT-Xent of N pairs of views.
   static Operands nt_xent(int64_t n) {
+    check_count(n, n);
     const int64_t shifts[] = {n, -n};
     return Operands(2 * n, 0, shifts, std::nullopt, std::nullopt, "all", {}, at::kCPU);
   }
@@ -25,6 +30,7 @@ class Operands {
            const std::optional<at::Tensor>& label, const std::optional<at::Tensor>& ignored,
            c10::string_view denominator, at::IntArrayRef owned, at::Device device)
       : problem_{{0, rows}, {0, rows}}, pairing_{columns == 0, 0, {}, nullptr} {
+    check_count(rows, columns);
     const bool same = columns == 0;
     if (!same) problem_.columns = {rows, rows + columns};
     set_owned(owned);
@@ -57,6 +63,12 @@ class Operands {
   }
 
  private:
+  static void check_count(int64_t rows, int64_t columns) {
+    TORCH_CHECK_VALUE(rows <= kMaxRows && columns <= kMaxRows && rows + columns <= kMaxRows,
+                      "rows and columns must be at most ", kMaxRows, " in all, got ", rows, " and ",
+                      columns);
+  }
+
   void set_owned(at::IntArrayRef owned) {
     if (owned.empty()) return;
     const int64_t rows = problem_.rows.end;
@@ -72,8 +84,8 @@ class Operands {
                       Pairing::kMaxShifts, ", got ", shifts);
     if (problem_.same()) {
       const int64_t rows = problem_.columns.end;
-      TORCH_CHECK_VALUE(shifts.empty() || (shifts.size() == 2 && shifts[0] == -shifts[1] &&
-                                           0 < shifts[0] && shifts[0] < rows),
+      TORCH_CHECK_VALUE(shifts.empty() || (shifts.size() == 2 && 0 < shifts[0] &&
+                                           shifts[0] < rows && shifts[1] == -shifts[0]),
                         "shifts must be [] or [k, -k] with 0 < k < ", rows,
                         " where the rows are the columns, too, got ", shifts);
     }

@@ -85,7 +85,15 @@ def check_matrix(name: str, z: Tensor, symbol: str) -> None:
 def _check_floating(name: str, z: Tensor) -> None:
     if not isinstance(z, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(z).__name__}")
+    check_dense(name, z)
     _check_dtype(name, z)
+
+
+def check_dense(name: str, values: Tensor) -> None:
+    """Raise TypeError if a tensor is sparse, nested or of another layout."""
+    if values.layout is not torch.strided or values.is_nested:
+        layout = "nested" if values.is_nested else values.layout
+        raise TypeError(f"{name} must be a dense tensor, got layout {layout}")
 
 
 def _check_same_dtype(name: str, z: Tensor, other_name: str, other: Tensor) -> None:
@@ -184,6 +192,7 @@ def check_operator_temperature(temperature: Tensor) -> None:
 
 def check_operator_scalar(name: str, scalar: Tensor, device: torch.device | None = None) -> None:
     """Raise TypeError or ValueError unless it is 0-d, float64, on the CPU or on the ``device``."""
+    check_dense(name, scalar)
     if scalar.ndim != 0:
         raise ValueError(f"{name} must be 0-d, got shape {list(scalar.shape)}")
     if scalar.dtype != torch.float64:
@@ -256,6 +265,7 @@ def _check_shifts(rows: int, columns: int | None, shifts: Sequence[int]) -> None
 
 
 def _check_row_numbers(name: str, numbers: Tensor, size: int, device: torch.device) -> None:
+    check_dense(name, numbers)
     if numbers.dtype != torch.int32:
         raise TypeError(f"{name} must be int32, got {numbers.dtype}")
     if numbers.ndim != 1 or numbers.shape[0] != size:
@@ -280,6 +290,7 @@ def check_saved(
     grad_loss: Tensor, loss: Tensor, lse: Tensor, z: Tensor, inv_norm: Tensor, dim: int
 ) -> None:
     """Raise TypeError or ValueError unless the forward pass of NT-Xent may have returned these."""
+    check_dense("z", z)
     if z.ndim != 2 or z.shape[0] < 2 or z.shape[0] % 2 or z.shape[1] < 1:
         raise ValueError(f"z must be [2N, D] with N >= 1 and D >= 1, got shape {list(z.shape)}")
     _check_saved_rows("2N", grad_loss, loss, lse, z, inv_norm, dim)
@@ -289,6 +300,7 @@ def check_contrastive_saved(
     grad_loss: Tensor, loss: Tensor, lse: Tensor, z: Tensor, inv_norm: Tensor, dim: int, rows: int
 ) -> None:
     """Raise TypeError or ValueError unless the forward pass may have returned these."""
+    check_dense("z", z)
     if z.ndim != 2 or z.shape[0] < 1 or z.shape[1] < 1:
         raise ValueError(
             f"z must be [R + C, D] or [R, D] with R >= 1 and D >= 1, got shape {list(z.shape)}"
@@ -314,6 +326,7 @@ def _check_saved_rows(
     size = z.shape[0]
     for name, values in (("grad_loss", grad_loss), ("loss", loss), ("lse", lse)):
         check_saved_row(name, values, z, symbol)
+    check_dense("inv_norm", inv_norm)
     if inv_norm.ndim != 1 or inv_norm.shape[0] not in (0, size):
         raise ValueError(
             f"inv_norm must be [{symbol}] = [{size}] or [0], got shape {list(inv_norm.shape)}"
@@ -325,7 +338,9 @@ def _check_saved_rows(
 
 def check_sigmoid_saved(grad_loss: Tensor, z: Tensor, inv_norm: Tensor, dim: int) -> None:
     """Raise TypeError or ValueError unless the sigmoid loss's forward pass may have saved these."""
-    _check_dtype("z", z)
+    for name, values in (("grad_loss", grad_loss), ("z", z), ("inv_norm", inv_norm)):
+        check_dense(name, values)
+        _check_dtype(name, values)
     if z.ndim != 2 or z.shape[0] < 2 or z.shape[1] < 1:
         raise ValueError(f"z must be [R + C, D] with R, C and D >= 1, got shape {list(z.shape)}")
     if not 1 <= dim <= z.shape[1]:
@@ -339,11 +354,12 @@ def check_sigmoid_saved(grad_loss: Tensor, z: Tensor, inv_norm: Tensor, dim: int
             f"inv_norm must be [rows] = [{z.shape[0]}] or [0], got shape {list(inv_norm.shape)}"
         )
     for name, values in (("grad_loss", grad_loss), ("inv_norm", inv_norm)):
-        _check_number_of_row(name, values, z)
+        _check_device(name, values, "z", z)
 
 
 def check_saved_row(name: str, values: Tensor, z: Tensor, symbol: str = "rows of z") -> None:
     """Raise TypeError or ValueError unless there is one number for each row of z."""
+    check_dense(name, values)
     if values.shape != z.shape[:1]:
         raise ValueError(
             f"{name} must be [{symbol}] = [{z.shape[0]}], got shape {list(values.shape)}"

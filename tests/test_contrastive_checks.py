@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
+from simclr_ext import nt_xent_loss
 from simclr_ext.backends import ops
 from tests.contrastive import operators
 
@@ -26,6 +30,7 @@ WRONG_PAIRINGS = [
     ({"y": None, "shifts": [-2, 2]}, ValueError, r"shifts must be .* 0 < k < 6 .* got \[-2, 2\]"),
     ({"y": None, "shifts": [2, -3]}, ValueError, r"shifts must be .* got \[2, -3\]"),
     ({"y": None, "shifts": [6, -6]}, ValueError, r"shifts must be .* got \[6, -6\]"),
+    ({"y": None, "shifts": [1, -(2**63)]}, ValueError, r"shifts must be .* got \[1, -9223"),
     ({"shifts": [0], "label": LABEL}, ValueError, r"labels need shifts = \[\], got \[0\]"),
     ({"label": LABEL.long()}, TypeError, "label must be int32, got .*(long|int64)"),
     ({"label": LABEL[:5]}, ValueError, r"label must be \[rows of z\] = \[12\], got shape \[5\]"),
@@ -88,6 +93,7 @@ def test_the_forward_operator_checks_its_inputs(
         ({"dim": 2}, ValueError, r"z must be \[.*, D\] with D = dim = 2, got .*\[12, 3\]"),
         ({"grad_lse": X[:, 0]}, ValueError, r"grad_lse must be .* = \[12\], got shape \[6\]"),
         ({"lse": X[:, 0]}, ValueError, r"lse must be \[.*\] = \[12\], got shape \[6\]"),
+        ({"lse": X.repeat(2, 1)[:, 0]}, TypeError, "lse must be .*float64, got .*float"),
         ({"z": X[0]}, ValueError, r"z must be \[.*, D\] .* got shape \[3\]"),
         ({"temperature": -T}, ValueError, "temperature must be positive .*, got -0.3"),
         ({"eps": 0.0}, ValueError, "eps must be at least"),
@@ -118,3 +124,21 @@ def test_the_backward_operator_checks_its_inputs(
     inputs |= {name: value for name, value in changes.items() if name != "y"}
     with pytest.raises(error, match=message):
         operators(backend)[1](**inputs)
+
+
+@BACKENDS
+@pytest.mark.parametrize("rows", [2**48, 2**62])
+def test_rows_of_stride_0_beyond_all_memory_are_refused(rows: int, backend: str) -> None:
+    with pytest.raises((ValueError, RuntimeError), match=r"at most 4294967296|allocate|verflow"):
+        operators(backend)[0](X[:1].expand(rows, 3), None, T, True, 1e-6, **PAIRING)
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, torch.Tensor.to_mkldnn])
+def test_rows_of_other_layouts_are_refused(change: Callable[[Tensor], Tensor]) -> None:
+    inputs = (change(X), None, T, True, 1e-6)
+    with pytest.raises(TypeError, match="x must be a dense tensor, got layout torch"):
+        operators("tiled")[0](*inputs, **PAIRING)
+    with pytest.raises(NotImplementedError, match="Could not run"):
+        operators("fused")[0](*inputs, **PAIRING)
+    with pytest.raises(TypeError, match="z0 must be a dense tensor, got layout torch"):
+        nt_xent_loss(change(X), X)

@@ -139,6 +139,20 @@ def test_the_backward_operator_checks_its_inputs(
         backward(**inputs)
 
 
+@pytest.mark.parametrize(
+    ("temperature", "error", "message"),
+    [
+        (torch.ones(2), ValueError, r"temperature must be 0-d, got shape \[2\]"),
+        (torch.ones((), dtype=torch.int64), TypeError, "temperature must be float64, .* got long"),
+    ],
+)
+def test_the_differentiable_operator_checks_what_gets_a_gradient(
+    temperature: Tensor, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        torch.ops.simclr_ext.nt_xent(Z, Z, temperature, T, 0, True, 1e-6)
+
+
 @BACKENDS
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("normalize", [True, False], ids=["cosine", "dot product"])

@@ -28,6 +28,7 @@ from simclr_ext.backends.tiled.rows import (
     join_rows,
     no_autocast,
     stored_rows,
+    sum_dtype,
     undo_normalization,
 )
 from simclr_ext.backends.tiled.tiles import Tiles
@@ -167,7 +168,7 @@ def contrastive_backward(
         the sum.
     """
     check_contrastive_saved(grad_loss, loss, lse, z, inv_norm, dim, rows)
-    _check_layout("R + C" if len(z) > rows else "R", z, loss, dim)
+    _check_layout("R + C" if len(z) > rows else "R", z, loss, lse, dim)
     check_operator_temperature(temperature)
     check_eps(eps)
     columns = len(z) - rows or None
@@ -234,7 +235,7 @@ def nt_xent_backward(
         needs none.
     """
     check_saved(grad_loss, loss, lse, z, inv_norm, dim)
-    _check_layout("2N", z, loss, dim)
+    _check_layout("2N", z, loss, lse, dim)
     check_operator_temperature(temperature)
     check_eps(eps)
     needs_z0, needs_z1, needs_temperature = needs_grad
@@ -303,8 +304,10 @@ def _backward(
         return grad_z, total / (-times * value)
 
 
-def _check_layout(size: str, z: Tensor, loss: Tensor, dim: int) -> None:
+def _check_layout(size: str, z: Tensor, loss: Tensor, lse: Tensor, dim: int) -> None:
     if z.shape[1] != dim:
         raise ValueError(f"z must be [{size}, D] with D = dim = {dim}, got shape {list(z.shape)}")
     if z.dtype not in (loss.dtype, *HALF_TYPES):
         raise TypeError(f"z must have the dtype of loss, {loss.dtype}, got {z.dtype}")
+    if lse.dtype != sum_dtype(lse.device):
+        raise TypeError(f"lse must be {sum_dtype(lse.device)}, got {lse.dtype}")

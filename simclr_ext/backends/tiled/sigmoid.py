@@ -17,6 +17,7 @@ from simclr_ext._checks import (
     check_rows,
     check_sigmoid_saved,
 )
+from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.backends.tiled.pairing import Pairing
 from simclr_ext.backends.tiled.problem import Problem, Tile
 from simclr_ext.backends.tiled.rows import (
@@ -106,6 +107,10 @@ def sigmoid_backward(
     check_sigmoid_saved(grad_loss, z, inv_norm, dim)
     if z.shape[1] != dim:
         raise ValueError(f"z must be [rows, D] with D = dim = {dim}, got shape {list(z.shape)}")
+    if inv_norm.dtype != compute_dtype(z.dtype):
+        raise TypeError(
+            f"inv_norm must be {compute_dtype(z.dtype)} for z of {z.dtype}, got {inv_norm.dtype}"
+        )
     check_eps(eps)
     rows = len(grad_loss)
     check_operands(rows, len(z) - rows, shifts, None, None, "all", (), z.device)
