@@ -1,9 +1,10 @@
 """Negatives from all processes: the losses over the union of the ranks' batches.
 
 From top to bottom: union, the differentiable functions that the losses are made of; operators,
-opaque to torch.compile; contrastive, sigmoid and labeled, what they compute; meeting, how rows of
-two ranks meet; pairs, which rank computes which pair of blocks; blocks, the operators on them;
-numbers, of labels; agreement, errors that reach every rank; ranks, the collectives.
+opaque to torch.compile, with their checks in arguments and what it sees of them in fake;
+contrastive, sigmoid and labeled, what they compute; meeting, how rows of two ranks meet; pairs,
+which rank computes which pair of blocks; blocks, the operators on them; numbers, of labels;
+agreement, errors that reach every rank; ranks, the collectives.
 """
 
 from simclr_ext.distributed.agreement import LOSSES, number_of, raise_on_all

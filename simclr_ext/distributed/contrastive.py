@@ -67,7 +67,8 @@ def forward(
             kept.add(both_z[size:], both_norms[size:])
         del both_z, both_norms  # before the next columns arrive
     home.finish()
-    return Saved(own_loss + (lse - base).to(own_loss.dtype), lse, z, inv_norm, *kept.all())
+    more = torch.where(lse == base, 0, lse - base)  # both are -inf where all terms are left out
+    return Saved(own_loss + more.to(own_loss.dtype), lse, z, inv_norm, *kept.all())
 
 
 def backward(

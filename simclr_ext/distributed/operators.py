@@ -12,8 +12,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from simclr_ext._checks import check_contrastive_saved, check_rows, check_sigmoid_saved
 from simclr_ext._torch_compat import OPERATOR_TAGS
 from simclr_ext.distributed import agreement, contrastive, fake, numbers
+from simclr_ext.distributed.arguments import (
+    check_integers,
+    check_label,
+    check_names,
+    check_operation,
+    check_sizes,
+    check_values,
+)
 from simclr_ext.distributed.blocks import Blocks
 from simclr_ext.distributed.contrastive import Saved
 from simclr_ext.distributed.fake import token
@@ -41,6 +50,7 @@ def _agree(
         least: The least number of rows in all.
         group: Its name.
     """
+    check_values(values, names.split(","), facts)
     found = dict(zip(names.split(","), [*values.tolist(), *facts], strict=True))
     return agreement.agree(Ranks.named(group), rows, found, least), token()
 
@@ -48,13 +58,17 @@ def _agree(
 def _reduce(
     values: Tensor, operation: str, after: Tensor | None, group: str
 ) -> tuple[Tensor, Tensor]:
+    check_operation(operation)
     return Ranks.named(group).reduce(values, operation), token()
 
 
 def _numbers(
     ids: Tensor, sizes: Tensor, after: Tensor | None, group: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return *numbers.of_ids(Ranks.named(group), _column(sizes, 0), ids), token()
+    ranks = Ranks.named(group)
+    check_integers("ids", ids)
+    check_sizes(ranks, sizes, [len(ids)])
+    return *numbers.of_ids(ranks, _column(sizes, 0), ids), token()
 
 
 def _contrastive_forward(
@@ -91,7 +105,11 @@ def _contrastive_forward(
         after: A token.
         group: Its name.
     """
+    check_rows(x, y)
+    check_names(backend, exchange)
+    check_label(label, denominator, y is not None)
     ranks = Ranks.named(group)
+    check_sizes(ranks, sizes, [len(x), len(x if y is None else y)])
     with torch.no_grad():
         if label is not None:
             labeled = Labeled(ranks, _column(sizes, 0), temperature, eps, denominator, backend)
@@ -130,7 +148,11 @@ def _contrastive_backward(
     The gradient is that of the sum over the ranks of what grad_loss and grad_lse weigh; the
     temperature's parts of all ranks add up to its gradient. The other arguments are as above.
     """
+    check_contrastive_saved(grad_loss, loss, lse, z, inv_norm, dim, rows)
+    check_names(backend, exchange)
+    check_label(label, denominator, rows < len(z))
     ranks, grads = Ranks.named(group), (grad_loss, grad_lse)
+    check_sizes(ranks, sizes, [rows, len(z) - rows or rows])
     saved = Saved(loss, lse, z, inv_norm, visitors, visitors_inv_norm)
     with torch.no_grad():
         if label is not None:
@@ -160,7 +182,11 @@ def _sigmoid_forward(
     group: str,
 ) -> tuple[Tensor, ...]:
     """Return the losses of x over the columns of all ranks, and what the backward pass needs."""
-    meeting = _meeting(Ranks.named(group), exchange, sizes, same=False)
+    check_rows(x, y)
+    check_names(backend, exchange)
+    ranks = Ranks.named(group)
+    check_sizes(ranks, sizes, [len(x), len(y)])
+    meeting = _meeting(ranks, exchange, sizes, same=False)
     with torch.no_grad():
         sigmoid = Sigmoid(meeting, scale, bias, eps, shifts, backend)
         return *sigmoid.forward(x, y, normalize), token()
@@ -185,7 +211,11 @@ def _sigmoid_backward(
     group: str,
 ) -> tuple[Tensor, ...]:
     """Return the gradient of [x; y], and this rank's part of that of the scale."""
-    meeting = _meeting(Ranks.named(group), exchange, sizes, same=False)
+    check_sigmoid_saved(grad_loss, z, inv_norm, dim)
+    check_names(backend, exchange)
+    ranks = Ranks.named(group)
+    check_sizes(ranks, sizes, [len(grad_loss), len(z) - len(grad_loss)])
+    meeting = _meeting(ranks, exchange, sizes, same=False)
     with torch.no_grad():
         sigmoid = Sigmoid(meeting, scale, bias, eps, shifts, backend)
         visited = (visitors, visitors_inv_norm)

@@ -1,0 +1,84 @@
+"""The operators over ranks refuse what they cannot compute, before the ranks meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from simclr_ext.distributed import operators  # noqa: F401, defines them
+
+T = torch.tensor(0.3, dtype=torch.float64)
+X, Y = torch.randn(3, 2), torch.randn(4, 2)
+SIZES = torch.tensor([[3, 4]])
+IDS = torch.arange(3)
+
+
+def call(rank: int, group: Any, name: str, changes: dict[str, Any]) -> Any:
+    arguments: dict[str, Any] = {
+        "ranks_agree": {
+            **{"values": T[None], "rows": [3, 4], "names": "temperature,weights given"},
+            **{"facts": [0.0], "least": 1},
+        },
+        "ranks_reduce": {"values": X, "operation": "sum", "after": None},
+        "ranks_numbers": {"ids": IDS, "sizes": SIZES, "after": None},
+        "ranks_contrastive_forward": {
+            **{"x": X, "y": Y, "temperature": T, "sizes": SIZES, "normalize": True, "eps": 1e-6},
+            **{"shifts": [0], "label": None, "ignored": None, "denominator": "all"},
+            **{"backend": "fused", "exchange": "gather", "after": None},
+        },
+        "ranks_sigmoid_forward": {
+            **{"x": X, "y": Y, "scale": T, "bias": T, "sizes": SIZES, "normalize": True},
+            **{"eps": 1e-6, "shifts": [0], "backend": "tiled", "exchange": "ring", "after": None},
+        },
+    }[name]
+    arguments = {**arguments, "group": group.group_name, **changes}
+    return [value.shape for value in getattr(torch.ops.simclr_ext, name)(**arguments)]
+
+
+FORWARD = "ranks_contrastive_forward"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "error", "message"),
+    [
+        (FORWARD, {"backend": "fast"}, ValueError, "backend must be one of .* got 'fast'"),
+        (FORWARD, {"exchange": "mail"}, ValueError, "exchange must be one of .* got 'mail'"),
+        (FORWARD, {"sizes": SIZES.float()}, TypeError, "sizes must be int64, got torch.float32"),
+        (FORWARD, {"sizes": SIZES[0]}, ValueError, r"sizes must be \[G, 2\] = \[1, 2\], .* \[2\]"),
+        (FORWARD, {"sizes": SIZES.to("meta")}, ValueError, "sizes must be on the CPU, got meta"),
+        (FORWARD, {"sizes": -SIZES}, ValueError, r"sizes must be at least 1, got \[\[-3, -4\]\]"),
+        (FORWARD, {"sizes": SIZES + 1}, ValueError, r"sizes must be \[3, 4\] .* got \[4, 5\]"),
+        (FORWARD, {"sizes": SIZES.to_sparse()}, TypeError, "sizes must be a dense tensor"),
+        (FORWARD, {"x": X.to_sparse()}, TypeError, "x must be a dense tensor, got .*sparse_coo"),
+        (
+            FORWARD,
+            {"label": torch.zeros(7, dtype=torch.int32), "shifts": []},
+            ValueError,
+            "labels need columns that are the rows",
+        ),
+        (FORWARD, {"denominator": "positives"}, ValueError, "'positives' needs labels, got none"),
+        ("ranks_sigmoid_forward", {"backend": ""}, ValueError, "backend must be one of"),
+        ("ranks_reduce", {"operation": "mean"}, ValueError, "operation must be one of .* 'mean'"),
+        ("ranks_numbers", {"ids": IDS / 2}, TypeError, "ids must be integers, got torch.float32"),
+        ("ranks_numbers", {"ids": IDS[:2]}, ValueError, r"sizes must be \[2\] .* got \[3\]"),
+        ("ranks_numbers", {"ids": IDS[None]}, ValueError, r"ids must be \[N\], got shape \[1, 3\]"),
+        ("ranks_agree", {"values": T}, ValueError, r"values must be \[1\] on the CPU, .* \[\]"),
+        ("ranks_agree", {"values": X[0]}, TypeError, "values must be float64"),
+        ("ranks_agree", {"facts": []}, ValueError, r"values must be \[2\] on the CPU"),
+    ],
+)
+def test_refused(
+    name: str,
+    changes: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    run: Callable[..., list[Any]],
+) -> None:
+    (found,) = run(call, 1, name, {})
+    assert not isinstance(found, Exception), found
+    (found,) = run(call, 1, name, changes)
+    with pytest.raises(error, match=message):
+        raise found
