@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from simclr_ext._checks import as_number, as_temperature, check_eps
@@ -24,6 +23,7 @@ from simclr_ext.backends.selection import (
     select_backend,
     warn_of_tiled_on_cuda,
 )
+from simclr_ext.backends.tiled.rows import sum_dtype
 
 if TYPE_CHECKING:
     from simclr_ext.distributed import Union
@@ -197,12 +197,21 @@ def with_own_temperatures(
     dtype = compute_dtype(torch.promote_types(x.dtype, y.dtype))
     x, y = x.to(dtype), y.to(dtype)
     if options.normalize:
-        x, y = F.normalize(x, dim=1, eps=eps), F.normalize(y, dim=1, eps=eps)
+        x, y = unit_rows(x, eps), unit_rows(y, eps)
     least = temperature.detach().min()
     if union is not None:
         least = union.extremum(least, "min")
     x = x * (least / temperature).to(dtype)[:, None]
     return x, y, Options(least, options.reduction, False, eps, options.backend)
+
+
+def unit_rows(z: Tensor, eps: float) -> Tensor:
+    """Return each row divided by max(norm, eps), like F.normalize, for rows of any length.
+
+    Squares of float32 numbers from 1e19 on overflow, and those below 1e-19 are 0.
+    """
+    norm = torch.linalg.vector_norm(z, dim=1, keepdim=True, dtype=sum_dtype(z.device))
+    return z * norm.clamp_min(eps).reciprocal().to(z.dtype)
 
 
 def _check_temperatures(temperature: Tensor, rows: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from simclr_ext._checks import check_columns, check_views
@@ -19,6 +18,7 @@ from simclr_ext.losses._options import (
     numbers_of,
     reduce_weighted,
     row_losses,
+    unit_rows,
     with_own_temperatures,
 )
 from simclr_ext.losses._ranks import agreed, check_group, errors_reach_all
@@ -220,7 +220,7 @@ def _losses_of_queue(queries: Tensor, keys: Tensor, negatives: Tensor, options: 
     dtype = compute_dtype(torch.promote_types(queries.dtype, keys.dtype))
     pair = [z.to(dtype) for z in (queries, keys)]
     if options.normalize:
-        pair = [F.normalize(z, dim=1, eps=eps) for z in pair]
+        pair = [unit_rows(z, eps) for z in pair]
     t = options.temperature
     positive = (pair[0] * pair[1]).sum(1) / (t.to(pair[0]) if isinstance(t, Tensor) else t)
     difference = _lse_of_queue(queries, negatives, options) - positive
