@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.util
 import warnings
@@ -16,11 +15,12 @@ from simclr_ext._build_config import CudaBuild, NoCuda
 from simclr_ext._errors import BackendUnavailableError
 from simclr_ext.backends import first_use
 from simclr_ext.backends.first_use import Library
+from simclr_ext.backends.once import once
 
 _NAME = "simclr_ext"
 
 
-@functools.cache
+@once
 def load() -> ModuleType:
     """Load the compiled operators into ``torch.ops.simclr_ext`` and return their module.
 

@@ -8,7 +8,6 @@ families ``contrastive``, for any rows and columns, and ``sigmoid``.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import Any
 
@@ -26,6 +25,7 @@ from simclr_ext.backends.autograd import (
     is_recorded,
     operator_name,
 )
+from simclr_ext.backends.once import once
 from simclr_ext.backends.reference import REDUCTIONS, Reduction, reduce_rows
 
 
@@ -76,7 +76,7 @@ def register() -> None:
     _register_once()
 
 
-@functools.cache
+@once
 def _register_once() -> None:
     loader.load()
     torch.library.register_fake("simclr_ext::nt_xent_forward", fake.forward)

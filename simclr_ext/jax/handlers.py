@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 from pathlib import Path
 
 import jax
@@ -14,13 +13,14 @@ from simclr_ext._build_config import NoCuda
 from simclr_ext._errors import BackendUnavailableError
 from simclr_ext.backends import first_use, loader
 from simclr_ext.backends.first_use import Library
+from simclr_ext.backends.once import once
 
 FORWARD = "simclr_ext_nt_xent_forward"
 BACKWARD = "simclr_ext_nt_xent_backward"
 LOSS_AND_GRADIENTS = "simclr_ext_nt_xent_loss_and_gradients"
 
 
-@functools.cache
+@once
 def register() -> None:
     """Load the operators and their handlers, once per process.
 
