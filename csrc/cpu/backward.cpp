@@ -65,6 +65,7 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
                    int64_t dim, const Operands& operands, const at::Tensor& temperature, double eps,
                    Range wanted, bool needs_temperature) {
   check_eps(eps);
+  check_threads();
   check_unpadded(z, dim);
   check_stored(z, loss.scalar_type());
   const double temperature_value = check_temperature(temperature);

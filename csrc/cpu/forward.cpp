@@ -48,6 +48,7 @@ ForwardResult run_forward(const at::Tensor& x, const at::Tensor& y, const Operan
                           const at::Tensor& temperature, bool normalize, double eps,
                           const Stats* stats) {
   check_eps(eps);
+  check_threads();
   const double temperature_value = check_temperature(temperature);
   const PlainDispatch guard;
   const Problem& problem = operands.problem();

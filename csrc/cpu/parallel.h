@@ -12,6 +12,7 @@
 #include "common/schedule.h"
 #include "common/turns.h"
 #include "cpu/blas_threads.h"
+#include "cpu/fork.h"
 #include "cpu/tile_registers.h"
 
 namespace simclr {
@@ -21,6 +22,13 @@ struct PlainDispatch {
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
 };
+
+// at::parallel_for over numbers below `count`.
+template <typename Visit>
+void in_parallel(int64_t count, int64_t grain, const Visit& visit) {
+  if (count > grain && at::get_num_threads() > 1) note_threads();
+  at::parallel_for(0, count, grain, visit);
+}
 
 // Costs for visit_blocks, in simple operations on floats: the time to wake another thread, and a
 // few exponentials or logarithms in double, not vectorized.
@@ -35,7 +43,7 @@ void visit_blocks(const std::vector<Range>& blocks, int64_t cost, const Visit& v
   for (const Range rows : blocks) most = std::max(most, rows.size());
   const int64_t grain = std::max<int64_t>(1, kWakeUpCost / (most * cost));
   const auto count = static_cast<int64_t>(blocks.size());
-  at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
+  in_parallel(count, grain, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) visit(blocks[b]);
   });
 }
@@ -54,7 +62,7 @@ inline int64_t num_workers(const Schedule& schedule) {
 template <typename Visit>
 void visit_tiles(const Schedule& schedule, int64_t workers, const Visit& visit) {
   Turns turns(schedule);
-  at::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
+  in_parallel(workers, 1, [&](int64_t begin, int64_t end) {
     const PlainDispatch guard;
     const SingleThreadedBlas single_threaded;
     const TileRegisters registers;

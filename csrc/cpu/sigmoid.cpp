@@ -106,6 +106,7 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor
                       const at::Tensor& bias, bool normalize, double eps, at::IntArrayRef shifts) {
   check_sides(x, y);
   check_eps(eps);
+  check_threads();
   const double scale_value = check_positive("scale", scale);
   const double bias_value = check_scalar("bias", bias);
   const PlainDispatch guard;
@@ -138,6 +139,7 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   check_sigmoid_saved(grad_loss, z, inv_norm, dim);
   check_unpadded(z, dim);
   check_eps(eps);
+  check_threads();
   const double scale_value = check_positive("scale", scale);
   const double bias_value = check_scalar("bias", bias);
   const PlainDispatch guard;
