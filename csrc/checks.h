@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
 
 #include <cmath>
@@ -24,12 +25,22 @@ inline void check_dtype(const char* name, const at::Tensor& values) {
       name, " must be float64, float32, bfloat16 or float16, got ", values.dtype());
 }
 
+// A tensor's storage may be smaller than its shape says: FSDP gives it back between uses.
+inline void check_data(const char* name, const at::Tensor& values) {
+  const size_t needed = at::detail::computeStorageNbytes(
+      values.sizes(), values.strides(), values.itemsize(), values.storage_offset());
+  TORCH_CHECK_VALUE(needed <= values.storage().nbytes(), name, " must have data, got shape ",
+                    values.sizes(), " and a storage of ", values.storage().nbytes(), " bytes");
+}
+
 inline void check_views(const at::Tensor& z0, const at::Tensor& z1) {
   TORCH_CHECK_VALUE(z0.dim() == 2 && z0.size(0) >= 1 && z0.size(1) >= 1,
                     "z0 must be [N, D] with N >= 1 and D >= 1, got shape ", z0.sizes());
   TORCH_CHECK_VALUE(z1.sizes() == z0.sizes(), "z1 must have the shape of z0, ", z0.sizes(),
                     ", got ", z1.sizes());
   check_dtype("z0", z0);
+  check_data("z0", z0);
+  check_data("z1", z1);
   TORCH_CHECK_TYPE(z1.scalar_type() == z0.scalar_type(), "z1 must have the dtype of z0, ",
                    z0.dtype(), ", got ", z1.dtype());
   TORCH_CHECK_VALUE(z1.device() == z0.device(), "z1 must be on the device of z0, ", z0.device(),
@@ -40,6 +51,7 @@ inline void check_scalar_type(const char* name, const at::Tensor& scalar) {
   TORCH_CHECK_VALUE(scalar.dim() == 0, name, " must be 0-d, got shape ", scalar.sizes());
   TORCH_CHECK_TYPE(scalar.scalar_type() == at::kDouble, name, " must be float64, got ",
                    scalar.dtype());
+  check_data(name, scalar);
 }
 
 // Returns the value of a 0-d tensor, which must be in host memory, so that reading it does not
@@ -79,6 +91,7 @@ inline void check_sides(const at::Tensor& x, const std::optional<at::Tensor>& y)
   check_dtype("x", x);
   TORCH_CHECK_VALUE(x.dim() == 2 && x.size(0) >= 1 && x.size(1) >= 1,
                     "x must be [R, D] with R >= 1 and D >= 1, got shape ", x.sizes());
+  check_data("x", x);
   if (!y) return;
   TORCH_CHECK_VALUE(y->dim() == 2 && y->size(0) >= 1 && y->size(1) == x.size(1), "y must be [C, ",
                     x.size(1), "] with C >= 1, got shape ", y->sizes());
@@ -86,10 +99,12 @@ inline void check_sides(const at::Tensor& x, const std::optional<at::Tensor>& y)
                    ", got ", y->dtype());
   TORCH_CHECK_VALUE(y->device() == x.device(), "y must be on the device of x, ", x.device(),
                     ", got ", y->device());
+  check_data("y", *y);
 }
 
 inline void check_number_of_row(const char* name, const at::Tensor& values, const at::Tensor& z) {
   check_dtype(name, values);
+  check_data(name, values);
   TORCH_CHECK_VALUE(values.device() == z.device(), name, " must be on the device of z, ",
                     z.device(), ", got ", values.device());
 }
@@ -110,6 +125,7 @@ inline void check_saved(const at::Tensor& grad_loss, const at::Tensor& loss, con
                     ", D] with rows and D >= 1, got shape ", z.sizes());
   TORCH_CHECK_VALUE(1 <= dim && dim <= z.size(1), "dim must be 1 to ", z.size(1),
                     ", the columns of z, got ", dim);
+  check_data("z", z);
   const int64_t rows = z.size(0);
   check_saved_row("grad_loss", grad_loss, z, count);
   check_saved_row("loss", loss, z, count);
@@ -132,6 +148,7 @@ inline void check_sigmoid_saved(const at::Tensor& grad_loss, const at::Tensor& z
                     "z must be [R + C, D] with R, C and D >= 1, got shape ", z.sizes());
   TORCH_CHECK_VALUE(1 <= dim && dim <= z.size(1), "dim must be 1 to ", z.size(1),
                     ", the columns of z, got ", dim);
+  check_data("z", z);
   TORCH_CHECK_VALUE(grad_loss.dim() == 1 && 1 <= grad_loss.size(0) && grad_loss.size(0) < z.size(0),
                     "grad_loss must be [R] with 1 <= R < ", z.size(0), ", got shape ",
                     grad_loss.sizes());

@@ -8,6 +8,7 @@
 #include <array>
 #include <optional>
 
+#include "checks.h"
 #include "common/pairing.h"
 
 namespace simclr {
@@ -118,6 +119,7 @@ class Operands {
                       " must be [rows of z] = [", size, "], got shape ", numbers->sizes());
     TORCH_CHECK_VALUE(numbers->device() == device, name, " must be on ", device, ", got ",
                       numbers->device());
+    check_data(name, *numbers);
     return numbers->contiguous();
   }
 

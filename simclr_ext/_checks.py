@@ -96,6 +96,24 @@ def check_dense(name: str, values: Tensor) -> None:
         raise TypeError(f"{name} must be a dense tensor, got layout {layout}")
 
 
+def check_data(**tensors: Tensor | None) -> None:
+    """Raise ValueError if a storage is smaller than its tensor: FSDP gives it back between uses.
+
+    torch's own functions read such tensors. Not for code that is compiled: there are no storages.
+    """
+    for name, values in tensors.items():
+        if values is None or values.numel() == 0:
+            continue
+        spans = zip(values.shape, values.stride(), strict=True)
+        end = 1 + values.storage_offset() + sum((size - 1) * stride for size, stride in spans)
+        found = values.untyped_storage().nbytes()
+        if end * values.element_size() > found:
+            raise ValueError(
+                f"{name} must have data, got shape {list(values.shape)} and a storage of {found} "
+                "bytes"
+            )
+
+
 def _check_same_dtype(name: str, z: Tensor, other_name: str, other: Tensor) -> None:
     if z.dtype != other.dtype:
         raise TypeError(f"{name} must have the dtype of {other_name}, {other.dtype}, got {z.dtype}")

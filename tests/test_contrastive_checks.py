@@ -142,3 +142,12 @@ def test_rows_of_other_layouts_are_refused(change: Callable[[Tensor], Tensor]) -
         operators("fused")[0](*inputs, **PAIRING)
     with pytest.raises(TypeError, match="z0 must be a dense tensor, got layout torch"):
         nt_xent_loss(change(X), X)
+
+
+@BACKENDS
+@pytest.mark.parametrize("size", [0, 20])
+def test_rows_whose_storage_was_given_back_are_refused(size: int, backend: str) -> None:
+    x = X.clone()
+    x.untyped_storage().resize_(size)
+    with pytest.raises(ValueError, match=rf"x must have data, .* storage of {size} bytes"):
+        operators(backend)[0](x, None, T, True, 1e-6, **PAIRING)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from simclr_ext._checks import (
     check_contrastive_saved,
+    check_data,
     check_eps,
     check_operands,
     check_operator_temperature,
@@ -76,6 +77,7 @@ def contrastive_forward(
     check_eps(eps)
     columns = None if y is None else len(y)
     check_operands(len(x), columns, shifts, label, ignored, denominator, owned, x.device)
+    check_data(x=x, y=y, temperature=temperature, label=label, ignored=ignored)
     parts = [x] if y is None else [x, y]
     problem = Problem.of(sum(map(len, parts)), len(x), owned)
     pairing = Pairing.of(problem, shifts, label, ignored, denominator)
@@ -115,6 +117,7 @@ def contrastive_stats(
     check_eps(eps)
     columns = None if y is None else len(y)
     check_operands(len(x), columns, shifts, label, ignored, "all", (), x.device)
+    check_data(x=x, y=y, temperature=temperature, label=label, ignored=ignored)
     parts = [x] if y is None else [x, y]
     problem = Problem.of(sum(map(len, parts)), len(x))
     pairing = Pairing.of(problem, shifts, label, ignored)
@@ -177,6 +180,8 @@ def contrastive_backward(
     pairing = Pairing.of(problem, shifts, label, ignored, denominator)
     if grad_lse is not None:
         check_saved_row("grad_lse", grad_lse, z)
+    check_data(grad_loss=grad_loss, grad_lse=grad_lse, loss=loss, lse=lse, z=z)
+    check_data(inv_norm=inv_norm, temperature=temperature, label=label, ignored=ignored)
     saved = (grad_loss, grad_lse, loss, lse, z, inv_norm)
     wanted = problem.wanted(needs_grad)
     return _backward(*saved, problem, pairing, temperature, eps, wanted, needs_grad[2])
@@ -200,6 +205,7 @@ def nt_xent_forward(
     """
     check_operator_views(z0, z1)
     check_operator_temperature(temperature)
+    check_data(z0=z0, z1=z1, temperature=temperature)
     check_eps(eps)
     problem, pairing = _nt_xent(2 * len(z0))
     return _forward([z0, z1], problem, pairing, temperature, normalize, eps)
@@ -237,6 +243,8 @@ def nt_xent_backward(
     check_saved(grad_loss, loss, lse, z, inv_norm, dim)
     _check_layout("2N", z, loss, lse, dim)
     check_operator_temperature(temperature)
+    check_data(grad_loss=grad_loss, loss=loss, lse=lse, z=z, inv_norm=inv_norm)
+    check_data(temperature=temperature)
     check_eps(eps)
     needs_z0, needs_z1, needs_temperature = needs_grad
     n = len(z) // 2

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclr_ext._checks import (
+    check_data,
     check_eps,
     check_operands,
     check_operator_scalar,
@@ -61,6 +62,7 @@ def sigmoid_forward(
     check_eps(eps)
     check_operands(len(x), len(y), shifts, None, None, "all", (), x.device)
     scale_value, bias_value = scalar_values(scale, bias)
+    check_data(x=x, y=y, scale=scale, bias=bias)
     with torch.no_grad(), no_autocast(x.device):
         z, inv_norm = join_rows([x, y], normalize, eps)
         tiles = _Tiles(stored_rows(z, inv_norm), len(x), shifts, scale_value, bias_value)
@@ -115,6 +117,7 @@ def sigmoid_backward(
     rows = len(grad_loss)
     check_operands(rows, len(z) - rows, shifts, None, None, "all", (), z.device)
     scale_value, bias_value = scalar_values(scale, bias)
+    check_data(grad_loss=grad_loss, z=z, inv_norm=inv_norm, scale=scale, bias=bias)
     wanted = Problem.of(len(z), rows).wanted(needs_grad)
     with torch.no_grad(), no_autocast(z.device):
         stored = stored_rows(z, inv_norm)
