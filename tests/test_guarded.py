@@ -14,18 +14,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.guarded import guarded
+from tests.guarded.pages import guarded
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_random_calls_between_guard_pages() -> None:
-    command = [sys.executable, "-m", "tests.guarded", "0", "100"]
+    """Make 500 calls where there are three instruction sets."""
+    command = [sys.executable, "-m", "tests.guarded", "0", "130"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     last = "\n".join(done.stdout.splitlines()[-1:])
     assert done.returncode == 0, f"{done.stderr}\nin {last}"
     for answered, refused in re.findall(r"answered (\d+), refused (\d+)", done.stdout):
-        assert int(answered) > 100  # both passes of most
+        assert int(answered) > 80  # both passes of most
         assert int(refused) > 20
 
 
