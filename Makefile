@@ -11,11 +11,14 @@ CMAKE_ARGS = -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_CUTE=$(abspat
 # Tests of a file share what it compiles or trains, so a file stays with one process.
 PYTEST = $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile \
 	--no-loadscope-reorder
+# What calls the operators with many shapes, dtypes, pairings and threads.
+SANITIZED = tests/test_accuracy.py tests/test_contrastive.py tests/test_half_products.py \
+	tests/test_products.py tests/test_concurrency.py tests/losses/test_stats.py tests/properties
 CPP := $(sort $(shell find csrc examples/cpp tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 
 .PHONY: demo test test-fast test-cpp test-arm extras cuda compat lint format lock audit dist bench bench-full \
-	generated docs sanitize mutants fuzz clean
+	generated docs sanitize fuzz-operators properties mutants fuzz clean
 
 # As many processes run at once as there are processors, with threads each: threads that wait must not
 # spin, which took three times the processor time of some tests on a busy machine.
@@ -38,11 +41,22 @@ test-cpp: $(READY)
 	$(BIN)/cmake --build build/cmake --parallel 2
 	$(BIN)/ctest --test-dir build/cmake --parallel 2 --output-on-failure
 
-# The same under AddressSanitizer and UndefinedBehaviorSanitizer.
+# The same under AddressSanitizer and UndefinedBehaviorSanitizer, the order of the tiles under
+# ThreadSanitizer; and the operators, called from Python, under the first two.
 sanitize: $(READY)
 	$(BIN)/cmake -S . -B build/sanitize $(CMAKE_ARGS) -DSIMCLR_SANITIZE=ON
 	$(BIN)/cmake --build build/sanitize --parallel 2
 	$(BIN)/ctest --test-dir build/sanitize --parallel 2 --output-on-failure
+	$(BIN)/python -m tests.sanitized -m tests.guarded 1 200
+	$(BIN)/python -m tests.sanitized -m pytest -q -p no:cacheprovider $(SANITIZED)
+
+# 20,000 random calls of the operators under the same, a third of them invalid: an hour.
+fuzz-operators: $(READY)
+	$(BIN)/python -m tests.sanitized -m tests.guarded 0 4500
+
+# 5,000 inputs of the losses, others in each run; `make test` has 300 of them.
+properties: $(READY)
+	HYPOTHESIS_PROFILE=many $(PYTEST) --dist load tests/properties
 
 # The C++ library and its unit tests compiled for 64-bit Arm and run in an emulator. Needs Debian's
 # g++-aarch64-linux-gnu and qemu-user.
