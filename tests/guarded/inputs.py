@@ -109,7 +109,7 @@ class Inputs:
 
     def ranks_contrastive_grads(self, inputs: Arguments, saved: Sequence[Tensor]) -> Arguments:
         """Return arguments of ``ranks_contrastive_backward``."""
-        grads = self.contrastive_grads({**inputs, "owned": []}, saved[:4])
+        grads = self.contrastive_grads({**inputs, "owned": []}, saved[:4]) | _visitors(saved)
         needs = grads.pop("needs_grad")
         del grads["owned"]
         return {**grads, **self._of_ranks(inputs), "needs_temperature": needs[2]}
@@ -121,7 +121,7 @@ class Inputs:
 
     def ranks_sigmoid_grads(self, inputs: Arguments, saved: Sequence[Tensor]) -> Arguments:
         """Return arguments of ``ranks_sigmoid_backward``."""
-        grads = self.sigmoid_grads(inputs, saved[:4])
+        grads = self.sigmoid_grads(inputs, saved[:4]) | _visitors(saved)
         needs = grads.pop("needs_grad")
         return {**grads, **self._of_ranks(inputs), "needs_scale": needs[2]}
 
@@ -209,3 +209,8 @@ class Inputs:
         view = wide[:, : step * dim : step]
         view.copy_(values)
         return view
+
+
+def _visitors(saved: Sequence[Tensor]) -> Arguments:
+    """Return what a rank keeps of the rows of the others."""
+    return {"visitors": saved[4], "visitors_inv_norm": saved[5]}
