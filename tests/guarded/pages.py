@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 
 import torch
@@ -21,8 +22,9 @@ def is_guardable(value: object) -> bool:
         return False
     if value.device.type != "cpu" or value.is_quantized or value.is_neg() or value.is_conj():
         return False
-    has_data = value.untyped_storage().nbytes() > 0 or value.numel() == 0
-    return has_data and value.numel() * value.element_size() < _LARGEST
+    elements = math.prod(value.shape)  # may be more than torch can count
+    has_data = value.untyped_storage().nbytes() > 0 or elements == 0
+    return has_data and elements * value.element_size() < _LARGEST
 
 
 def guarded(values: Tensor, *, at_end: bool) -> Tensor:

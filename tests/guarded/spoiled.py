@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.guarded.inputs import Arguments
 
 _NUMBERS = [-(2**63), -(2**62), -1, 0, 1, 5, 2**31, 2**33, 2**62, 2**63 - 1]
-_HUGE = (2**48, 2**62)  # elements: more than the address space
+_HUGE = (2**48, 2**50)  # elements: more than the address space, and torch can count them
 _DTYPES = (
     *(torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn),
     *(torch.int64, torch.int32, torch.uint8, torch.bool, torch.complex64, torch.complex128),
@@ -96,7 +96,6 @@ _CHANGES: list[tuple[Callable[[Tensor], bool], Change]] = [
     (_any, lambda value, source: value.to(source.choice(_DTYPES))),
     (_any, lambda value, source: value * -1),
     (_any, lambda value, source: value + float("nan")),
-    (_any, lambda value, source: value + float("inf")),
     (_any, lambda value, source: torch._neg_view(value)),
     (_any, lambda value, source: value.to_sparse()),
     (_is_matrix, lambda value, source: value.to_sparse_csr()),
