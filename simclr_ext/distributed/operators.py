@@ -50,6 +50,8 @@ def _agree(
         least: The least number of rows in all.
         group: Its name.
     """
+    if len(rows) != 2:
+        raise ValueError(f"rows must be this rank's rows and columns, got {list(rows)}")
     check_values(values, names.split(","), facts)
     found = dict(zip(names.split(","), [*values.tolist(), *facts], strict=True))
     return agreement.agree(Ranks.named(group), rows, found, least), token()
