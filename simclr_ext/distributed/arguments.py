@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_dense
+from simclr_ext._checks import check_data, check_dense
 from simclr_ext.distributed.meeting import EXCHANGES
 from simclr_ext.distributed.ranks import Ranks
 
@@ -28,6 +28,7 @@ def check_sizes(ranks: Ranks, sizes: Tensor, own: Sequence[int]) -> None:
         own: This rank's numbers of rows and, if it knows it, of columns.
     """
     check_dense("sizes", sizes)
+    check_data(sizes=sizes)
     if sizes.dtype != torch.int64:
         raise TypeError(f"sizes must be int64, got {sizes.dtype}")
     if sizes.device.type != "cpu":
@@ -52,6 +53,7 @@ def check_values(values: Tensor, names: Sequence[str], facts: Sequence[float]) -
         facts: The others.
     """
     check_dense("values", values)
+    check_data(values=values)
     if values.dtype != torch.float64:
         raise TypeError(f"values must be float64, got {values.dtype}")
     count = len(names) - len(facts)
@@ -93,6 +95,7 @@ def check_label(label: Tensor | None, denominator: str, has_columns: bool) -> No
 def check_integers(name: str, ids: Tensor) -> None:
     """Raise TypeError or ValueError unless these are integers [N]."""
     check_dense(name, ids)
+    check_data(**{name: ids})
     if ids.is_floating_point() or ids.is_complex():
         raise TypeError(f"{name} must be integers, got {ids.dtype}")
     if ids.ndim != 1:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_contrastive_saved, check_rows, check_sigmoid_saved
+from simclr_ext._checks import check_contrastive_saved, check_data, check_rows, check_sigmoid_saved
 from simclr_ext._torch_compat import OPERATOR_TAGS
 from simclr_ext.distributed import agreement, contrastive, fake, numbers
 from simclr_ext.distributed.arguments import (
@@ -61,6 +61,7 @@ def _reduce(
     values: Tensor, operation: str, after: Tensor | None, group: str
 ) -> tuple[Tensor, Tensor]:
     check_operation(operation)
+    check_data(values=values)
     return Ranks.named(group).reduce(values, operation), token()
 
 
@@ -108,6 +109,7 @@ def _contrastive_forward(
         group: Its name.
     """
     check_rows(x, y)
+    check_data(x=x, y=y)
     check_names(backend, exchange)
     check_label(label, denominator, y is not None)
     ranks = Ranks.named(group)
@@ -185,6 +187,7 @@ def _sigmoid_forward(
 ) -> tuple[Tensor, ...]:
     """Return the losses of x over the columns of all ranks, and what the backward pass needs."""
     check_rows(x, y)
+    check_data(x=x, y=y)
     check_names(backend, exchange)
     ranks = Ranks.named(group)
     check_sizes(ranks, sizes, [len(x), len(y)])
