@@ -1,10 +1,9 @@
 // The backward operators on CUDA tensors: allocations and kernel launches.
 //
-// Memory beyond inputs and results: 6 numbers per row of both sides, and one more per row of the
-// gradient.
+// Memory beyond inputs and results: 6 numbers per row of both sides; per row of the gradient, one
+// more, and D floats for each strip of columns, of which large problems have one.
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 
 #include "cuda/host.h"
 #include "entries.h"
@@ -20,9 +19,11 @@ class SavedTerms {
              const Exponents& exponents, Stream stream)
       : floats_(at::empty({5, loss.size(0)}, loss.options())),
         positives_(count_label_positives(operands)),
-        max_grad_(at::zeros({1}, loss.options().dtype(at::kInt))) {
+        max_grad_(at::empty({1}, loss.options())) {
     const int64_t count = loss.size(0);
-    if (!positives_.defined()) positives_ = at::empty({count}, max_grad_.options());
+    if (!positives_.defined()) {
+      positives_ = at::empty({count}, loss.options().dtype(at::kInt));
+    }
     // In a rank's share too, the weights of a pair need the terms of all rows.
     Problem whole = operands.problem();
     if (whole.same()) whole.rows = whole.columns;
@@ -39,7 +40,7 @@ class SavedTerms {
           .shift = exponents.shift,
           .shared_shift = exponents.shared_shift,
           .positives = positives_.mutable_data_ptr<int32_t>(),
-          .max_grad = static_cast<uint32_t*>(max_grad_.mutable_data_ptr()),
+          .max_grad = max_grad_.mutable_data_ptr<float>(),
           .factor = floats,
           .weight = floats + count,
           .row_shift = floats + 2 * count,
@@ -88,13 +89,19 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
                          lse.contiguous(), inv_norm, operands, exponents, guard.stream());
   const at::Tensor radial = at::empty({wanted.size()}, loss.options());
   const auto run = [&](Problem problem, const Pairing& pairing) {
+    // Before rows are left out: those that are not have the same bits.
+    const Strips strips = backward_strips(problem.rows, problem.columns, kernels.tile(dim), kGrid);
     problem.rows = intersect(problem.rows, wanted);
     if (problem.rows.size() == 0) return;
     const int64_t place = problem.rows.begin - wanted.begin;
+    const at::Tensor partial =
+        at::empty({strips.count, problem.rows.size(), z.size(1)}, loss.options());
     kernels.backward({.rows = make_rows(z, dim, terms.factor()),
                       .problem = problem,
                       .pairing = pairing,
                       .terms = terms.terms(),
+                      .strips = strips,
+                      .partial = partial.mutable_data_ptr<float>(),
                       .inv_norm = normalized ? inv_norm.const_data_ptr<float>() : nullptr,
                       .inv_eps = inverse(eps),
                       .scale = exponents.scale,
@@ -110,9 +117,13 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
   if (!needs_temperature) return {grad_z, at::empty({0}, doubles)};
   const Range rows = intersect(problem.rows, wanted);
   const double times = problem.same() ? 2 : 1;  // how often a pair is in the sum
-  return {grad_z, radial.narrow(0, rows.begin - wanted.begin, rows.size())
-                      .sum(at::kDouble)
-                      .div_(-times * temperature_value)};
+  const at::Tensor grad_temperature = at::empty({}, doubles);
+  sum({.value = radial.const_data_ptr<float>() + rows.begin - wanted.begin,
+       .count = static_cast<int>(rows.size()),
+       .divisor = {nullptr, -times * temperature_value},
+       .result = grad_temperature.mutable_data_ptr<double>()},
+      guard.stream());
+  return {grad_z, grad_temperature};
 }
 
 }  // namespace

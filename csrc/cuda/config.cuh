@@ -41,9 +41,7 @@ struct Config {
   static constexpr int kStageBytes = kTileBytes + kMaxColumnTerms * kColumns * 4;
   static constexpr int kStagesOffset = kRows * kRowBytes;
   static constexpr int kSumsOffset = kStagesOffset + 2 * kStageBytes;
-  static constexpr int kLoopBytes = kSumsOffset + 2 * kWarps * kColumns * 4;
-  static constexpr int kGradientBytes = kRows * kDim * 4;  // reuse the loop's memory at the end
-  static constexpr int kSharedBytes = kLoopBytes > kGradientBytes ? kLoopBytes : kGradientBytes;
+  static constexpr int kSharedBytes = kSumsOffset + 2 * kWarps * kColumns * 4;
 
   static_assert(kColumns % 16 == 0 && kColumns <= kThreads && kUnits % 4 == 0);
   static_assert(kSharedBytes <= 80 * 1024);

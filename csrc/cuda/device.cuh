@@ -9,6 +9,7 @@
 #define SIMCLR_DEVICE __device__ __forceinline__
 #define SIMCLR_KERNEL(max_threads, min_blocks) __global__ __launch_bounds__(max_threads, min_blocks)
 #define SIMCLR_UNROLL _Pragma("unroll")
+#define SIMCLR_UNROLL_8 _Pragma("unroll 8")
 
 namespace simclr::fused {
 
@@ -26,6 +27,9 @@ SIMCLR_DEVICE float shuffle_xor(float value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);
 }
 SIMCLR_DEVICE int shuffle_xor(int value, int lanes) {
+  return __shfl_xor_sync(0xffffffffu, value, lanes);
+}
+SIMCLR_DEVICE double shuffle_xor(double value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);
 }
 
@@ -153,6 +157,11 @@ SIMCLR_DEVICE uint32_t round_tf32(float x) {
 }
 SIMCLR_DEVICE uint32_t float_bits(float x) { return __float_as_uint(x); }
 SIMCLR_DEVICE float bits_float(uint32_t bits) { return __uint_as_float(bits); }
-SIMCLR_DEVICE void atomic_max(uint32_t* address, uint32_t value) { atomicMax(address, value); }
+SIMCLR_DEVICE uint64_t double_bits(double x) {
+  return static_cast<uint64_t>(__double_as_longlong(x));
+}
+SIMCLR_DEVICE double bits_double(uint64_t bits) {
+  return __longlong_as_double(static_cast<long long>(bits));
+}
 
 }  // namespace simclr::fused

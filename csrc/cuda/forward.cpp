@@ -21,7 +21,7 @@ struct Sums {
     const int64_t size = slots * side.size();
     sum = at::empty({size}, floats);
     max = at::empty({has_max ? size : 0}, floats);
-    positive = at::zeros({has_positive ? size : 0}, floats);
+    positive = has_positive ? at::zeros({size}, floats) : at::empty({0}, floats);
   }
   Range side;
   int slots;
@@ -86,9 +86,9 @@ void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Expo
   const bool triangle = shared && problem.symmetric();
   const bool labels = pairing.label != nullptr;
   if (triangle && pairing.shifts > 0) pairing.shifts = 1;  // k stands for both k and -k
-  const int64_t tile_rows = kernels.tile_rows(z.dim);
-  const Strips row_strips = make_strips(problem.rows, tile_rows);
-  const Strips column_strips = make_strips(problem.columns, tile_rows);
+  const TileShape tile = kernels.tile(z.dim);
+  const Strips row_strips = forward_strips(problem.rows, tile, kGrid);
+  const Strips column_strips = forward_strips(problem.columns, tile, kGrid);
 
   const auto floats = losses.loss.options();
   const Sums rows(problem.rows, column_strips.count + triangle, !shared, labels, floats);

@@ -93,11 +93,6 @@ inline void check_layout(const at::Tensor& z, int64_t dim) {
                     "], D = ", dim, " padded to 16 bytes, got shape ", z.sizes());
 }
 
-inline Strips make_strips(Range side, int64_t tile_rows) {
-  const int64_t size = divide_up(side.size(), kMaxStrips * tile_rows) * tile_rows;
-  return {static_cast<int>(size), static_cast<int>(divide_up(side.size(), size))};
-}
-
 // Stores x [R, D] and y [C, D] (may be undefined) as the kernels take them. Returns z, factor and
 // inv_norm.
 inline std::tuple<at::Tensor, at::Tensor, at::Tensor> join_rows(const at::Tensor& x,

@@ -5,6 +5,7 @@
 
 #include "cuda/backward.cuh"
 #include "cuda/forward.cuh"
+#include "cuda/gradient.cuh"
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
 #include "cuda/rows.cuh"
@@ -18,10 +19,11 @@ void launch_prepare(const PrepareParams& p, Stream stream) {
 }
 
 template <typename Element>
-int tile_rows(int64_t dim) {
-  int rows = 0;
-  dispatch_dim<Element>(dim, [&](auto config) { rows = decltype(config)::kRows; });
-  return rows;
+TileShape tile(int64_t dim) {
+  TileShape shape{};
+  dispatch_dim<Element>(
+      dim, [&](auto config) { shape = {decltype(config)::kRows, decltype(config)::kColumns}; });
+  return shape;
 }
 
 template <typename Element>
@@ -47,19 +49,31 @@ void launch_stats_forward(const StatsForwardParams& p, Stream stream) {
   });
 }
 
+// Blocks of the two kernels of a backward pass.
+template <typename C>
+int64_t backward_blocks(const BackwardParams& p) {
+  return divide_up(p.problem.rows.size(), C::kRows) * p.strips.count;
+}
+template <typename C>
+int64_t gradient_blocks(const BackwardParams& p) {
+  return divide_up(p.problem.rows.size(), kGradientRows<C::kDim>);
+}
+
 template <typename Element>
 void launch_backward(const BackwardParams& p, Stream stream) {
   dispatch_dim<Element>(p.rows.dim, [&](auto config) {
     using C = decltype(config);
-    const int64_t blocks = divide_up(p.problem.rows.size(), C::kRows);
-    if (p.shared_shift) {
-      launch(backward_kernel<C, true, false>, blocks, C::kThreads, C::kSharedBytes, stream, p);
-      return;
-    }
     using Own = OwnShiftConfig<C>;
-    const auto kernel =
-        p.pairing.label ? backward_kernel<Own, false, true> : backward_kernel<Own, false, false>;
-    launch(kernel, blocks, Own::kThreads, Own::kSharedBytes, stream, p);
+    if (p.shared_shift) {
+      launch(backward_kernel<C, true, false>, backward_blocks<C>(p), C::kThreads, C::kSharedBytes,
+             stream, p);
+    } else {
+      const auto kernel =
+          p.pairing.label ? backward_kernel<Own, false, true> : backward_kernel<Own, false, false>;
+      launch(kernel, backward_blocks<Own>(p), Own::kThreads, Own::kSharedBytes, stream, p);
+    }
+    const auto kernel = gradient_kernel<Element, C::kDim>;
+    launch(kernel, gradient_blocks<C>(p), kRowThreads, 0, stream, p);
   });
 }
 
@@ -76,13 +90,15 @@ template <typename Element>
 void launch_sigmoid_backward(const SigmoidBackwardParams& p, Stream stream) {
   dispatch_dim<Element>(p.pass.rows.dim, [&](auto config) {
     using C = decltype(config);
-    const int64_t blocks = divide_up(p.pass.problem.rows.size(), C::kRows);
-    launch(sigmoid_backward_kernel<C>, blocks, C::kThreads, C::kSharedBytes, stream, p);
+    launch(sigmoid_backward_kernel<C>, backward_blocks<C>(p.pass), C::kThreads, C::kSharedBytes,
+           stream, p);
+    const auto kernel = sigmoid_gradient_kernel<Element, C::kDim>;
+    launch(kernel, gradient_blocks<C>(p.pass), kRowThreads, 0, stream, p);
   });
 }
 
 template <typename Element>
-constexpr Kernels kKernels = {launch_prepare<Element>,         tile_rows<Element>,
+constexpr Kernels kKernels = {launch_prepare<Element>,         tile<Element>,
                               launch_forward<Element>,         launch_backward<Element>,
                               launch_stats_forward<Element>,   launch_sigmoid_forward<Element>,
                               launch_sigmoid_backward<Element>};

@@ -10,10 +10,15 @@ namespace simclr::fused {
 
 using Stream = CUstream_st*;  // cudaStream_t
 
+// Of the pairs that a block multiplies at once.
+struct TileShape {
+  int64_t rows;
+  int64_t columns;
+};
+
 struct Kernels {
   void (*prepare)(const PrepareParams&, Stream);
-  // The number of rows of a tile for D = dim; strips are a multiple of it.
-  int (*tile_rows)(int64_t dim);
+  TileShape (*tile)(int64_t dim);
   void (*forward)(const ForwardParams&, Stream);
   void (*backward)(const BackwardParams&, Stream);
   void (*stats_forward)(const StatsForwardParams&, Stream);
@@ -36,5 +41,6 @@ void finish_stats(const StatsFinishParams&, Stream);
 void make_terms(const TermsParams&, Stream);
 void sigmoid_finish(const SigmoidFinishParams&, Stream);
 void make_sigmoid_terms(const SigmoidTermsParams&, Stream);
+void sum(const SumParams&, Stream);
 
 }  // namespace simclr::fused

@@ -1,6 +1,7 @@
-// Kernels over rows that do not depend on the precision: a row's loss from its partial sums, and
-// its terms of the gradient's weights.
+// Kernels over rows that do not depend on the precision: a row's loss from its partial sums, its
+// terms of the gradient's weights, and the sum of the rows' radial parts.
 
+#include "cuda/block.cuh"
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
 #include "cuda/pairing.cuh"
@@ -47,13 +48,16 @@ struct PowerSum {
 SIMCLR_DEVICE PowerSum power_sum(const FinishParams& p, int64_t row) {
   double sum = 0;
   if (p.max == nullptr) {
-    for (int slot = 0; slot < p.slots; ++slot) sum += p.sum[slot * p.side.size() + row];
+    SIMCLR_UNROLL_8  // loads that do not wait for each other
+        for (int slot = 0; slot < p.slots; ++slot) sum += p.sum[slot * p.side.size() + row];
     return {sum, p.shift};
   }
   float largest = p.max[row];
+  SIMCLR_UNROLL_8
   for (int slot = 1; slot < p.slots; ++slot) {
     largest = fmaxf(largest, p.max[slot * p.side.size() + row]);
   }
+  SIMCLR_UNROLL_8
   for (int slot = 0; slot < p.slots; ++slot) {
     const int64_t place = slot * p.side.size() + row;
     sum += p.sum[place] * exp2(static_cast<double>(p.max[place]) - largest);
@@ -114,32 +118,40 @@ void finish_stats_kernel(const StatsFinishParams p) {
   p.near[i] = near;
 }
 
+SIMCLR_DEVICE int positives_of_row(const TermsParams& p, int i) {
+  return p.pairing.label != nullptr ? p.positives[i] : count_positives(p.problem, p.pairing, i);
+}
+
 // The gradient of row i's loss; 0 for a row without positives, whose loss is constant.
 SIMCLR_DEVICE float row_grad(const TermsParams& p, int i) {
-  return p.positives[i] > 0 ? p.grad_loss[i * p.grad_loss_stride] : 0.0f;
+  return positives_of_row(p, i) > 0 ? p.grad_loss[i * p.grad_loss_stride] : 0.0f;
 }
 
 SIMCLR_DEVICE double row_grad_lse(const TermsParams& p, int i) {
   return p.grad_lse == nullptr ? 0 : p.grad_lse[i];
 }
 
-// The largest gradient of a row, as a float's bits: for positive numbers these have the same order.
-// Counts each row's positives first, unless labels have told them: rows without any have no
-// gradient.
-SIMCLR_KERNEL(kRowThreads, 1)
-void max_grad_kernel(const TermsParams p) {
-  const int i = block_id() * kRowThreads + thread_id();
-  if (i >= p.count) return;
-  if (p.pairing.label == nullptr) p.positives[i] = count_positives(p.problem, p.pairing, i);
-  const float grad = fabsf(row_grad(p, i)) + fabsf(static_cast<float>(row_grad_lse(p, i)));
-  if (grad < INFINITY) atomic_max(p.max_grad, float_bits(grad));
+// The largest finite gradient of a row.
+SIMCLR_DEVICE float largest_gradient(const TermsParams& p) {
+  float largest = 0.0f;
+  SIMCLR_UNROLL_8
+  for (int i = thread_id(); i < p.count; i += kReduceThreads) {
+    const float grad = fabsf(row_grad(p, i)) + fabsf(static_cast<float>(row_grad_lse(p, i)));
+    if (grad < INFINITY) largest = fmaxf(largest, grad);
+  }
+  return block_max(largest);
 }
 
-// Computes a row's terms of the weights, and recomputes its factor.
-SIMCLR_KERNEL(kRowThreads, 1)
+// Computes a row's terms of the weights, and recomputes its factor. Every block looks at the
+// gradients of all rows, which takes less time than a launch of its own.
+SIMCLR_KERNEL(kReduceThreads, 1)
 void terms_kernel(const TermsParams p) {
-  const int i = block_id() * kRowThreads + thread_id();
+  const float max_grad = largest_gradient(p);
+  const int i = block_id() * kReduceThreads + thread_id();
+  if (i == 0) *p.max_grad = max_grad;
   if (i >= p.count) return;
+  const int positives = positives_of_row(p, i);
+  if (p.pairing.label == nullptr) p.positives[i] = positives;
   // In base 2. A row without columns has lse = -infinity and weight 0.
   const double lse = p.lse[i] == -INFINITY ? 0 : p.lse[i] / kLn2;
   const double grad = row_grad(p, i);
@@ -150,12 +162,22 @@ void terms_kernel(const TermsParams p) {
   p.factor[i] = inv_norm / largest_power_of_two(inv_norm);
   // The rounding error of the shift is compensated here, in double: P_ij keeps its last bits.
   p.weight[i] = static_cast<float>((grad + grad_lse) * exp2(row_shift - lse) *
-                                   exp2(static_cast<double>(gain_exponent(*p.max_grad))));
+                                   exp2i(gain_exponent(max_grad)));
   // P_ip - 1 = expm1(-loss_i): exact even where P_ip is so near 1 that a difference would be noise.
   double single = grad * expm1(-static_cast<double>(p.loss[i]));
   if (grad_lse != 0) single += grad_lse * exp(-static_cast<double>(p.loss[i]));
   p.single[i] = static_cast<float>(single);
-  p.share[i] = p.positives[i] > 0 ? static_cast<float>(grad / p.positives[i]) : 0.0f;
+  p.share[i] = positives > 0 ? static_cast<float>(grad / positives) : 0.0f;
+}
+
+// One block adds all numbers.
+SIMCLR_KERNEL(kReduceThreads, 1)
+void sum_kernel(const SumParams p) {
+  double part = 0;
+  SIMCLR_UNROLL_8  // loads that do not wait for each other
+      for (int i = thread_id(); i < p.count; i += kReduceThreads) part += p.value[i];
+  const double sum = block_sum(part);
+  if (thread_id() == 0) *p.result = sum / value_of(p.divisor);
 }
 
 }  // namespace
@@ -171,9 +193,12 @@ void finish_stats(const StatsFinishParams& p, Stream stream) {
 }
 
 void make_terms(const TermsParams& p, Stream stream) {
-  const int64_t blocks = divide_up(p.count, kRowThreads);
-  launch(max_grad_kernel, blocks, kRowThreads, 0, stream, p);
-  launch(terms_kernel, blocks, kRowThreads, 0, stream, p);
+  const int64_t blocks = divide_up(p.count, kReduceThreads);
+  launch(terms_kernel, blocks, kReduceThreads, kReduceBytes, stream, p);
+}
+
+void sum(const SumParams& p, Stream stream) {
+  launch(sum_kernel, 1, kReduceThreads, kReduceBytes, stream, p);
 }
 
 }  // namespace simclr::fused

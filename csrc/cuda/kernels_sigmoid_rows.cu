@@ -1,6 +1,7 @@
 // Kernels of the sigmoid loss over rows that do not depend on the precision: a row's loss from its
 // partial sums, and its terms of the gradient's weights.
 
+#include "cuda/block.cuh"
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
 #include "cuda/rows.cuh"
@@ -32,25 +33,30 @@ void sigmoid_finish_kernel(const SigmoidFinishParams p) {
   p.bias_grad[row] = bias_grad;
 }
 
-// The largest gradient of a row, as a float's bits: for positive numbers these have the same order.
-SIMCLR_KERNEL(kRowThreads, 1)
-void sigmoid_max_grad_kernel(const SigmoidTermsParams p) {
-  const int i = block_id() * kRowThreads + thread_id();
-  if (i >= p.rows) return;
-  const float grad = fabsf(p.grad_loss[i * p.grad_loss_stride]);
-  if (grad < INFINITY) atomic_max(p.max_grad, float_bits(grad));
+// The largest finite gradient of a row.
+SIMCLR_DEVICE float largest_gradient(const SigmoidTermsParams& p) {
+  float largest = 0.0f;
+  SIMCLR_UNROLL_8
+  for (int i = thread_id(); i < p.rows; i += kReduceThreads) {
+    const float grad = fabsf(p.grad_loss[i * p.grad_loss_stride]);
+    if (grad < INFINITY) largest = fmaxf(largest, grad);
+  }
+  return block_max(largest);
 }
 
-// Computes a row's terms of the weights, and recomputes its factor.
-SIMCLR_KERNEL(kRowThreads, 1)
+// Computes a row's terms of the weights, and recomputes its factor. Every block looks at the
+// gradients of all rows, which takes less time than a launch of its own.
+SIMCLR_KERNEL(kReduceThreads, 1)
 void sigmoid_terms_kernel(const SigmoidTermsParams p) {
-  const int i = block_id() * kRowThreads + thread_id();
+  const float max_grad = largest_gradient(p);
+  const int i = block_id() * kReduceThreads + thread_id();
+  if (i == 0) *p.max_grad = max_grad;
   if (i >= p.count) return;
   const float inv_norm = p.inv_norm == nullptr ? 1.0f : p.inv_norm[i];
   p.factor[i] = inv_norm / largest_power_of_two(inv_norm);
   const float grad = i < p.rows ? p.grad_loss[i * p.grad_loss_stride] : 0.0f;
   p.share[i] = grad;
-  p.weight[i] = grad * exp2i(gain_exponent(*p.max_grad));
+  p.weight[i] = grad * exp2i(gain_exponent(max_grad));
 }
 
 }  // namespace
@@ -61,8 +67,8 @@ void sigmoid_finish(const SigmoidFinishParams& p, Stream stream) {
 }
 
 void make_sigmoid_terms(const SigmoidTermsParams& p, Stream stream) {
-  launch(sigmoid_max_grad_kernel, divide_up(p.rows, kRowThreads), kRowThreads, 0, stream, p);
-  launch(sigmoid_terms_kernel, divide_up(p.count, kRowThreads), kRowThreads, 0, stream, p);
+  const int64_t blocks = divide_up(p.count, kReduceThreads);
+  launch(sigmoid_terms_kernel, blocks, kReduceThreads, kReduceBytes, stream, p);
 }
 
 }  // namespace simclr::fused

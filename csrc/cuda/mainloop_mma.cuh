@@ -9,13 +9,11 @@
 
 #pragma once
 
+#include "cuda/block.cuh"
 #include "cuda/config.cuh"
 #include "cuda/params.h"
 
 namespace simclr::fused {
-
-SIMCLR_DEVICE int lane_id() { return thread_id() % 32; }
-SIMCLR_DEVICE int warp_id() { return thread_id() / 32; }
 
 // Row of the block and column of the tile that an accumulator's element belongs to.
 template <typename C>
@@ -168,12 +166,6 @@ SIMCLR_DEVICE int stage_tile(int stage) {
 template <typename C>
 SIMCLR_DEVICE int stage_terms(int stage, int term) {
   return stage_tile<C>(stage) + C::kTileBytes + term * C::kColumns * 4;
-}
-SIMCLR_DEVICE float shared_load(int array, int index) {
-  return bits_float(shared_load_bits(array + 4 * index));
-}
-SIMCLR_DEVICE void shared_store(int array, int index, float value) {
-  shared_store_bits(array + 4 * index, float_bits(value));
 }
 
 // The loop over columns first_column to end_column. With each tile of columns, kTerms numbers per

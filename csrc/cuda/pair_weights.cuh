@@ -30,6 +30,25 @@ SIMCLR_DEVICE PositiveWeight positive_weight(const BackwardParams& p, int i, int
   return {!summed, -(terms.share[i] + terms.share[j])};
 }
 
+// The positives by shifts.
+class PairPositives {
+ public:
+  static constexpr bool kTakesSimilarity = false;
+
+  explicit SIMCLR_DEVICE PairPositives(const BackwardParams& p) : p_(p) {}
+
+  // What the sum is multiplied by at the end, 1 / T.
+  SIMCLR_DEVICE float scale() const { return p_.scale * static_cast<float>(kLn2); }
+
+  // What a positive is missing of its weight, without gain, times T.
+  SIMCLR_DEVICE float weight(int i, int j, float /*similarity*/) const {
+    return positive_weight(p_, i, j).value;
+  }
+
+ private:
+  const BackwardParams& p_;
+};
+
 template <typename C, bool kSharedShift, bool kLabels>
 class PairWeights {
  public:
@@ -37,10 +56,8 @@ class PairWeights {
 
   explicit SIMCLR_DEVICE PairWeights(const BackwardParams& p) : p_(p) {}
 
-  // The loop over all columns, with the terms that their weights need.
-  SIMCLR_DEVICE auto main_loop() const {
-    const int begin = to_int(p_.problem.columns.begin);
-    const int end = to_int(p_.problem.columns.end);
+  // The loop over columns begin to end, with the terms that their weights need.
+  SIMCLR_DEVICE auto main_loop(int begin, int end) const {
     const float* factor = p_.rows.factor;
     const float* weight = p_.terms.weight;
     if constexpr (kSharedShift) {
@@ -49,12 +66,6 @@ class PairWeights {
       return MainLoop<C, 3>(p_.rows, begin, end, factor, weight, p_.terms.row_shift);
     }
   }
-
-  // What the sum is multiplied by at the end, 1 / T.
-  SIMCLR_DEVICE float scale() const { return p_.scale * static_cast<float>(kLn2); }
-
-  // What a positive by a shift is missing of its weight, without gain, times T.
-  SIMCLR_DEVICE float positive(int i, int j) const { return positive_weight(p_, i, j).value; }
 
   SIMCLR_DEVICE void load_rows(int first_row, int end_row) {
     first_row_ = first_row;
@@ -74,7 +85,7 @@ class PairWeights {
 
   // Turns similarities into weights, times the columns' factors, to multiply stored rows. Pairs
   // outside the matrix need no special care: such columns have weight 0 and rows of zeros, and such
-  // rows are not stored. For positives by shifts, the block adds what is left out here.
+  // rows are not stored. For positives by shifts, gradient.cuh adds what is left out here.
   SIMCLR_DEVICE void apply(Tile& w, int stage, int first_column) const {
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
@@ -160,7 +171,7 @@ class PairWeights {
     }
   }
 
-  // Clears rows that meet themselves, and positives by shifts whose whole weight the block adds.
+  // Clears rows that meet themselves, and positives by shifts whose whole weight is added later.
   SIMCLR_DEVICE void clear_special(Tile& w, int first_column) const {
     const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
     SIMCLR_UNROLL

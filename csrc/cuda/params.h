@@ -151,7 +151,7 @@ struct TermsParams {
   float shift;  // of x, where it is shared
   bool shared_shift;
   int32_t* positives;  // [count] the number of positives: input with labels, else output
-  uint32_t* max_grad;  // bits of the largest |gradient| of a row, initially zero
+  float* max_grad;     // the largest |gradient| of a row
   float* factor;       // [count]
   float* weight;       // [count] w_i, times the gain of `gain_exponent`
   float* row_shift;    // [count] of x
@@ -161,7 +161,7 @@ struct TermsParams {
 
 // The results of `make_terms`.
 struct Terms {
-  const uint32_t* max_grad;
+  const float* max_grad;
   const float* weight;
   const float* row_shift = nullptr;
   const float* single = nullptr;
@@ -188,17 +188,21 @@ struct SigmoidTermsParams {
   int rows;
   int count;
   const float* inv_norm;  // [count], or null: the rows are not normalized
-  uint32_t* max_grad;     // bits of the largest |gradient| of a row, initially zero
+  float* max_grad;        // the largest |gradient| of a row
   float* factor;          // [count]
   float* weight;          // [count] the gradient of a row's loss, times the gain of `gain_exponent`
   float* share;           // [count] the same without gain
 };
 
+// Partial gradients of the rows, one for each strip of columns; and those of the raw rows, which
+// they become.
 struct BackwardParams {
   Rows rows;
   Problem problem;  // its rows are those whose gradient is computed
   Pairing pairing;
   Terms terms;
+  Strips strips;          // of columns
+  float* partial;         // [strips, rows of the problem, stride of the rows] times the gain
   const float* inv_norm;  // [count], or null: the rows are not normalized
   float inv_eps;          // the inv_norm of rows that were divided by eps
   float scale = 0;
@@ -206,6 +210,14 @@ struct BackwardParams {
   bool shared_shift = false;
   void* grad;     // [rows of the problem, D], of the type of x
   float* radial;  // [rows of the problem] z_i . dL/dz_i
+};
+
+// Adds numbers in double.
+struct SumParams {
+  const float* value;  // [count]
+  int count;
+  Scalar divisor;
+  double* result;  // the sum over the divisor
 };
 
 struct SigmoidBackwardParams {

@@ -10,6 +10,10 @@ namespace simclr::fused {
 constexpr int kRowThreads = 128;
 constexpr double kLn2 = 0.693147180559945309;
 
+SIMCLR_DEVICE double value_of(const Scalar& scalar) {
+  return scalar.address == nullptr ? scalar.value : *scalar.address;
+}
+
 // 2^exponent, for exponents of normal numbers.
 SIMCLR_DEVICE float exp2i(int exponent) {
   return bits_float(static_cast<uint32_t>(exponent + 127) << 23);
@@ -35,22 +39,30 @@ void prepare_kernel(const PrepareParams p) {
   const int64_t column_stride = first ? p.column_stride[0] : p.column_stride[1];
   auto* z = static_cast<Storage*>(p.z) + int64_t{i} * p.stride;
 
+  // The lane's elements, lane + 32 u: loads that do not wait for each other.
+  constexpr int kElements = kMaxDim / 32;
+  float value[kElements];
+  SIMCLR_UNROLL
+  for (int u = 0; u < kElements; ++u) {
+    const int k = lane + 32 * u;
+    value[u] = k < p.dim ? Element::widen(x[k * column_stride]) : 0.0f;
+  }
   float power = 1.0f;
   float factor = 1.0f;
   if (p.normalize) {
     float largest = 0.0f;
-    for (int k = lane; k < p.dim; k += 32) {
-      largest = fmaxf(largest, fabsf(Element::widen(x[k * column_stride])));
-    }
+    SIMCLR_UNROLL
+    for (int u = 0; u < kElements; ++u) largest = fmaxf(largest, fabsf(value[u]));
     for (int lanes = 16; lanes >= 1; lanes /= 2) {
       largest = fmaxf(largest, shuffle_xor(largest, lanes));
     }
     // After this exact division, squares are within range for rows of any norm.
     const float unit = largest_power_of_two(largest);
     float sum = 0.0f;
-    for (int k = lane; k < p.dim; k += 32) {
-      const float value = Element::widen(x[k * column_stride]) / unit;
-      sum += value * value;
+    SIMCLR_UNROLL
+    for (int u = 0; u < kElements; ++u) {
+      const float scaled = value[u] / unit;
+      sum += scaled * scaled;
     }
     for (int lanes = 16; lanes >= 1; lanes /= 2) sum += shuffle_xor(sum, lanes);
     const float norm = sqrtf(sum) * unit;
@@ -61,16 +73,17 @@ void prepare_kernel(const PrepareParams p) {
     if (lane == 0) p.inv_norm[i] = inv_norm;
   }
   if (lane == 0) p.factor[i] = factor;
-  for (int k = lane; k < p.stride; k += 32) {
-    const float value = k < p.dim ? Element::widen(x[k * column_stride]) * power : 0.0f;
-    z[k] = Element::operand(value);
+  SIMCLR_UNROLL
+  for (int u = 0; u < kElements; ++u) {
+    const int k = lane + 32 * u;
+    if (k < p.stride) z[k] = Element::operand(k < p.dim ? value[u] * power : 0.0f);
   }
 }
 
 // Weights are multiplied by 2^gain_exponent for the tensor cores, so that the largest are about
 // 2^8: for every batch size they are then far above fp16's smallest number, 2^-24.
-SIMCLR_DEVICE int gain_exponent(uint32_t max_grad) {
-  const int exponent = static_cast<int>(max_grad >> 23) - 127;  // -127 for zero
+SIMCLR_DEVICE int gain_exponent(float max_grad) {
+  const int exponent = static_cast<int>(float_bits(max_grad) >> 23) - 127;  // -127 for zero
   const int gain = 8 - exponent;
   return gain < -100 ? -100 : (gain > 100 ? 100 : gain);
 }

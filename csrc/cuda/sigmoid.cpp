@@ -3,9 +3,9 @@
 //
 // Memory beyond inputs and results, for R rows and C columns: forward, the partial sums of at most
 // 64 strips, 2 x 64 R floats, and one float per row and shift; backward, 3 numbers per row of both
-// sides, and one more per row of the gradient.
+// sides, and per row of the gradient as in backward.cpp.
 
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <array>
@@ -30,9 +30,9 @@ void run_forward(const Rows& z, const Operands& operands, const SigmoidScalars& 
                  const Kernels& kernels, const at::Tensor& loss, const at::Tensor& bias_grad,
                  Stream stream) {
   const Problem& problem = operands.problem();
-  const int64_t tile_rows = kernels.tile_rows(z.dim);
-  const Strips row_strips = make_strips(problem.rows, tile_rows);
-  const Strips column_strips = make_strips(problem.columns, tile_rows);
+  const TileShape tile = kernels.tile(z.dim);
+  const Strips row_strips = forward_strips(problem.rows, tile, kGrid);
+  const Strips column_strips = forward_strips(problem.columns, tile, kGrid);
   const int64_t rows = problem.rows.size();
   const at::Tensor sums = at::empty({2, column_strips.count, rows}, loss.options());
   auto* sum = sums.mutable_data_ptr<float>();
@@ -82,9 +82,9 @@ struct SavedSigmoidTerms {
   SavedSigmoidTerms(const at::Tensor& grad_loss, const at::Tensor& inv_norm, int64_t count,
                     Stream stream)
       : floats(at::empty({3, count}, grad_loss.options())),
-        max_grad(at::zeros({1}, grad_loss.options().dtype(at::kInt))) {
+        max_grad(at::empty({1}, grad_loss.options())) {
     auto* first = floats.mutable_data_ptr<float>();
-    auto* largest = static_cast<uint32_t*>(max_grad.mutable_data_ptr());
+    auto* largest = max_grad.mutable_data_ptr<float>();
     factor = first;
     terms = {.max_grad = largest, .weight = first + count, .share = first + 2 * count};
     make_sigmoid_terms(
@@ -128,14 +128,20 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   const SavedSigmoidTerms saved(grad_loss.to(at::kFloat), inv_norm, z.size(0), guard.stream());
   const at::Tensor radial = at::empty({wanted.size()}, z.options().dtype(at::kFloat));
   const auto run = [&](Problem problem, const Pairing& pairing) {
+    // Before rows are left out: those that are not have the same bits.
+    const Strips strips = backward_strips(problem.rows, problem.columns, kernels.tile(dim), kGrid);
     problem.rows = intersect(problem.rows, wanted);
     if (problem.rows.size() == 0) return;
     const int64_t place = problem.rows.begin - wanted.begin;
+    const at::Tensor partial =
+        at::empty({strips.count, problem.rows.size(), z.size(1)}, radial.options());
     kernels.sigmoid_backward(
         {.pass = {.rows = make_rows(z, dim, saved.factor),
                   .problem = problem,
                   .pairing = pairing,
                   .terms = saved.terms,
+                  .strips = strips,
+                  .partial = partial.mutable_data_ptr<float>(),
                   .inv_norm = inv_norm.numel() > 0 ? inv_norm.const_data_ptr<float>() : nullptr,
                   .inv_eps = inverse(eps),
                   .grad = grad_z.select(0, place).mutable_data_ptr(),
@@ -147,7 +153,13 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   run(operands.problem().transposed(), operands.pairing().transposed());
   if (!needs_grad[2]) return {grad_z, at::empty({0}, doubles)};
   // s_ij is multiplied by the scale alone: dL/dscale = 1/scale sum_i x_i . dL/dx_i.
-  return {grad_z, radial.narrow(0, 0, rows).sum(at::kDouble).div_(scale)};
+  const at::Tensor grad_scale = at::empty({}, doubles);
+  sum({.value = radial.const_data_ptr<float>(),
+       .count = static_cast<int>(rows),
+       .divisor = scalars.scale,
+       .result = grad_scale.mutable_data_ptr<double>()},
+      guard.stream());
+  return {grad_z, grad_scale};
 }
 
 }  // namespace

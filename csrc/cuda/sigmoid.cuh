@@ -11,9 +11,6 @@ struct SigmoidExponents {
   float bias;
 };
 
-SIMCLR_DEVICE double value_of(const Scalar& scalar) {
-  return scalar.address == nullptr ? scalar.value : *scalar.address;
-}
 SIMCLR_DEVICE SigmoidExponents sigmoid_exponents(const SigmoidScalars& scalars) {
   const double scale = value_of(scalars.scale);
   const bool allowed = scale > 0 && scale < INFINITY;

@@ -13,6 +13,27 @@
 
 namespace simclr::fused {
 
+class SigmoidPositives {
+ public:
+  static constexpr bool kTakesSimilarity = true;
+
+  SIMCLR_DEVICE SigmoidPositives(const BackwardParams& p, const SigmoidScalars& scalars)
+      : p_(p), exponents_(sigmoid_exponents(scalars)) {}
+
+  // What the sum is multiplied by at the end.
+  SIMCLR_DEVICE float scale() const { return exponents_.scale * static_cast<float>(kLn2); }
+
+  // The weight of a positive, without gain and scale.
+  SIMCLR_DEVICE float weight(int i, int j, float similarity) const {
+    const float x = similarity * exponents_.scale + exponents_.bias;
+    return -sigmoid(-x) * (p_.terms.share[i] + p_.terms.share[j]);
+  }
+
+ private:
+  const BackwardParams& p_;
+  SigmoidExponents exponents_;
+};
+
 template <typename C>
 class SigmoidWeights {
  public:
@@ -21,10 +42,8 @@ class SigmoidWeights {
   SIMCLR_DEVICE SigmoidWeights(const BackwardParams& p, const SigmoidScalars& scalars)
       : p_(p), exponents_(sigmoid_exponents(scalars)) {}
 
-  // The loop over all columns, with the terms that their weights need.
-  SIMCLR_DEVICE auto main_loop() const {
-    const int begin = to_int(p_.problem.columns.begin);
-    const int end = to_int(p_.problem.columns.end);
+  // The loop over columns begin to end, with the terms that their weights need.
+  SIMCLR_DEVICE auto main_loop(int begin, int end) const {
     return MainLoop<C, 2>(p_.rows, begin, end, p_.rows.factor, p_.terms.weight);
   }
 
@@ -45,28 +64,11 @@ class SigmoidWeights {
 
   // Turns similarities into weights, times gain and the columns' factors, to multiply stored rows.
   // Pairs outside the matrix need no special care: such columns have factor 0 and rows of zeros,
-  // and such rows are not stored. Positives become 0: the block adds them in float.
+  // and such rows are not stored. Positives become 0: gradient.cuh adds them in float.
   SIMCLR_DEVICE void apply(Tile& w, int stage, int first_column) const {
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
     if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_positives(w, first_column);
-  }
-
-  // What the sum is multiplied by at the end.
-  SIMCLR_DEVICE float scale() const { return exponents_.scale * static_cast<float>(kLn2); }
-
-  // The weight of a positive, without gain and scale. Called by a whole warp.
-  SIMCLR_DEVICE float positive(int i, int j) const {
-    using Element = typename C::Element;
-    const auto* row = row_of_z(i);
-    const auto* column = row_of_z(j);
-    float product = 0.0f;
-    for (int k = lane_id(); k < p_.rows.dim; k += 32) {
-      product += Element::widen(row[k]) * Element::widen(column[k]);
-    }
-    for (int lanes = 16; lanes >= 1; lanes /= 2) product += shuffle_xor(product, lanes);
-    const float x = product * p_.rows.factor[i] * p_.rows.factor[j] * exponents_.scale;
-    return -sigmoid(-x - exponents_.bias) * (p_.terms.share[i] + p_.terms.share[j]);
   }
 
  private:
@@ -86,10 +88,6 @@ class SigmoidWeights {
         w[m][n][e] = sigmoid(x) * (weight_[m][e / 2] + weight[e % 2]) * factor[e % 2];
       }
     }
-  }
-
-  SIMCLR_DEVICE const typename C::Storage* row_of_z(int i) const {
-    return static_cast<const typename C::Storage*>(p_.rows.z) + int64_t{i} * p_.rows.stride;
   }
 
   SIMCLR_DEVICE void clear_positives(Tile& w, int first_column) const {

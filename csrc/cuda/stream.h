@@ -7,16 +7,14 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include "cuda/kernels.h"
+#include "cuda/strips.h"
 
 // The dispatch key that the operators are registered for.
 #define SIMCLR_DISPATCH_KEY CUDA
 
 namespace simclr::fused {
 
-// The maximum number of strips of rows in the forward pass: enough blocks for a large device, few
-// enough that their sums take little memory beside the rows.
-constexpr int64_t kMaxStrips = 64;
+constexpr Grid kGrid = kLargeDevice;
 
 // Whether reading a number on the host would wait for the device.
 inline bool in_device_memory(const at::Tensor& scalar) { return scalar.is_cuda(); }

@@ -30,6 +30,7 @@ constexpr int kNobody = -1;
 constexpr int kSeveral = -2;
 
 std::mt19937_64 random_numbers;
+int64_t launch_count = 0;
 
 // The stack of a block's thread `index`. Blocks use the same ones, one after the other.
 unsigned char* stack(int index) {
@@ -278,8 +279,10 @@ void Block::finish_collective(int warp, void (*operate)(void* const (&operands)[
 }  // namespace
 
 void set_seed(uint64_t seed) { random_numbers.seed(seed); }
+int64_t launches() { return launch_count; }
 
 void launch(int64_t blocks, int threads, int shared_bytes, const std::function<void()>& kernel) {
+  ++launch_count;
   if (threads % kWarpSize != 0) fail("a block of ", threads, " threads is not made of warps");
   std::vector<int> order(blocks);
   std::iota(order.begin(), order.end(), 0);

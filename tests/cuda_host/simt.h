@@ -31,6 +31,9 @@ void set_seed(uint64_t seed);
 // Runs `kernel` for every thread of every block.
 void launch(int64_t blocks, int threads, int shared_bytes, const std::function<void()>& kernel);
 
+// How often `launch` was called.
+int64_t launches();
+
 // ---- For the thread that runs. ----
 
 int block_id();

@@ -3,7 +3,6 @@
 //
 //   test_fused PRECISION [SEED]      bf16, fp16, tf32 or tf32x3
 
-#include <sys/mman.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
@@ -11,6 +10,8 @@
 #include <tuple>
 
 #include "../cpp/check.h"
+#include "cuda/host.h"
+#include "far_rows.h"
 #include "precision.h"
 #include "simclr_ext.h"
 #include "simt.h"
@@ -98,6 +99,18 @@ void test_temperatures(const Checker& checker) {
   }
 }
 
+// A device that is so small that there is one strip, and one that has a strip for each tile.
+void test_grids(const Checker& checker) {
+  using simclr::fused::kGrid;
+  const simclr::fused::Grid usual = kGrid;
+  for (const auto& grid : {simclr::fused::Grid{1, 0, 1}, simclr::fused::kLargeDevice}) {
+    kGrid = grid;
+    checker.check({205, 20});
+    checker.check({101, 40, 0.01});
+  }
+  kGrid = usual;
+}
+
 void test_dot_products(const Checker& checker) {
   checker.check({3, 12, 0.5, false});
   checker.check({90, 12, 2.0, false});
@@ -148,27 +161,77 @@ void test_strides(const Checker& checker) {
   EXPECT(torch::equal(strided.grad_z, same.grad_z), checker.dtype());
 }
 
-// Rows so far apart that an element's offset takes more than 32 bits: little of that memory exists.
+// Of the views' rows.
 void test_offsets_beyond_32_bits(const Checker& checker) {
-  constexpr int64_t kRows = 20;
-  constexpr int64_t kDim = 9;
-  constexpr int64_t kStride = int64_t{1} << 27;
-  static_assert(kRows * kStride > int64_t{1} << 31);
-  const size_t bytes = kRows * kStride * torch::elementSize(checker.dtype());
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  EXPECT(memory != MAP_FAILED, bytes);
-  if (memory == MAP_FAILED) return;
-  const Case c{kRows / 2, kDim};
-  const at::Tensor views = torch::randn({kRows, kDim}).to(checker.dtype());
+  const Case c{FarRows::kRows / 2, FarRows::kDim};
+  const at::Tensor views = torch::randn({FarRows::kRows, FarRows::kDim}).to(checker.dtype());
   const Result same = fused(views.narrow(0, 0, c.n), views.narrow(0, c.n, c.n), c);
-
-  const at::Tensor far = torch::from_blob(memory, {kRows, kDim}, {kStride, 1}, views.options());
-  far.copy_(views);
-  const Result distant = fused(far.narrow(0, 0, c.n), far.narrow(0, c.n, c.n), c);
+  const FarRows far(checker.dtype());
+  far.rows.copy_(views);
+  const Result distant = fused(far.rows.narrow(0, 0, c.n), far.rows.narrow(0, c.n, c.n), c);
   EXPECT(torch::equal(distant.loss, same.loss), checker.dtype());
   EXPECT(torch::equal(distant.grad_z, same.grad_z), checker.dtype());
-  munmap(memory, bytes);
+}
+
+// The same for stored rows and partial gradients. The operators have them close together, so this
+// runs the kernels alone, with any numbers.
+void test_stored_offsets_beyond_32_bits(const Checker& checker) {
+  using namespace simclr::fused;
+  constexpr int kRows = FarRows::kRows;
+  constexpr int kNear = 16;
+  const Kernels& kernels = kernels_for(checker.dtype());
+  const simclr::Problem problem{{0, kRows}, {0, kRows}};
+  const simclr::Pairing pairing{true, 1, {kRows / 2}, nullptr};
+  const Strips strips{128, 1};
+  const at::Tensor numbers = torch::rand({5, kRows});
+  const at::Tensor positives = torch::ones({kRows}, torch::kInt);
+  const auto number = [&](int row) { return numbers[row].const_data_ptr<float>(); };
+
+  const auto run = [&](const at::Tensor& z, int stride, float* partial) {
+    const Rows rows{z.const_data_ptr(), number(0), FarRows::kDim, stride};
+    const at::Tensor sums = torch::zeros({3, kRows});  // of two slots, and of positives
+    auto* sum = sums.mutable_data_ptr<float>();
+    kernels.forward({.rows = rows,
+                     .problem = problem,
+                     .pairing = pairing,
+                     .scale = 1,
+                     .shared_shift = true,
+                     .row_strips = strips,
+                     .column_strips = strips,
+                     .row_sum = sum,
+                     .column_sum = sum,
+                     .positive = sum + 2 * kRows},
+                    nullptr);
+    const at::Tensor grad = torch::zeros({kRows, FarRows::kDim}, checker.dtype());
+    const at::Tensor radial = torch::zeros({kRows});
+    kernels.backward({.rows = rows,
+                      .problem = problem,
+                      .pairing = pairing,
+                      .terms = {number(1), number(2), number(2), number(3), number(4),
+                                positives.const_data_ptr<int32_t>()},
+                      .strips = strips,
+                      .partial = partial,
+                      .inv_norm = nullptr,
+                      .inv_eps = 1,
+                      .scale = 1,
+                      .shared_shift = true,
+                      .grad = grad.mutable_data_ptr(),
+                      .radial = radial.mutable_data_ptr<float>()},
+                     nullptr);
+    return torch::cat({sums.flatten(), grad.flatten().to(torch::kFloat), radial});
+  };
+
+  const at::Tensor z = torch::zeros({kRows, kNear}, checker.dtype());
+  z.narrow(1, 0, FarRows::kDim).copy_(torch::randn({kRows, FarRows::kDim}));
+  const at::Tensor near = torch::empty({kRows, kNear});
+  const at::Tensor same = run(z, kNear, near.mutable_data_ptr<float>());
+  const FarRows far(checker.dtype());
+  const FarRows partial(torch::kFloat);
+  far.rows.copy_(z.narrow(1, 0, FarRows::kDim));
+  const at::Tensor distant =
+      run(far.rows, FarRows::kStride, partial.rows.mutable_data_ptr<float>());
+  EXPECT(same.isfinite().all().item<bool>(), checker.dtype(), same);
+  EXPECT(torch::equal(distant, same), checker.dtype(), distant - same);
 }
 
 // What the forward pass returns may be copied before the backward pass gets it: by a hook that
@@ -260,9 +323,10 @@ void test_same_bits_in_any_order(const Checker& checker) {
 
 int main(int argc, char** argv) {
   using Test = void (*)(const Checker&);
-  return run_tests<Test>(argc, argv,
-                         {test_strides, test_copies_of_what_is_saved, test_one_pair,
-                          test_wanted_rows, test_offsets_beyond_32_bits, test_non_finite_rows,
-                          test_rows_of_extreme_length, test_degenerate_rows, test_temperatures,
-                          test_dot_products, test_shapes, test_same_bits_in_any_order});
+  return run_tests<Test>(
+      argc, argv,
+      {test_strides, test_copies_of_what_is_saved, test_one_pair, test_wanted_rows,
+       test_offsets_beyond_32_bits, test_stored_offsets_beyond_32_bits, test_non_finite_rows,
+       test_rows_of_extreme_length, test_degenerate_rows, test_temperatures, test_grids,
+       test_dot_products, test_shapes, test_same_bits_in_any_order});
 }

@@ -17,6 +17,7 @@
 #define SIMCLR_DEVICE inline
 #define SIMCLR_KERNEL(max_threads, min_blocks) inline
 #define SIMCLR_UNROLL
+#define SIMCLR_UNROLL_8
 
 namespace simclr::fused {
 
@@ -171,6 +172,7 @@ inline uint32_t round_tf32(float x) {
 }
 inline uint32_t float_bits(float x) { return std::bit_cast<uint32_t>(x); }
 inline float bits_float(uint32_t bits) { return std::bit_cast<float>(bits); }
-inline void atomic_max(uint32_t* address, uint32_t value) { *address = std::max(*address, value); }
+inline uint64_t double_bits(double x) { return std::bit_cast<uint64_t>(x); }
+inline double bits_double(uint64_t bits) { return std::bit_cast<double>(bits); }
 
 }  // namespace simclr::fused

@@ -4,14 +4,14 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "cuda/kernels.h"
+#include "cuda/strips.h"
 
 #define SIMCLR_DISPATCH_KEY CPU
 
 namespace simclr::fused {
 
-// Few, so that the strips of small problems have several tiles of rows.
-constexpr int64_t kMaxStrips = 3;
+// By default a small device, so that the strips of small problems have several tiles.
+inline Grid kGrid{.max_strips = 3, .few_tiles = 2, .multiprocessors = 4};
 
 // All memory is the host's; a test decides as what numbers are passed.
 inline bool numbers_in_device_memory = false;
