@@ -22,13 +22,13 @@ class BackwardBlock {
   explicit SIMCLR_DEVICE BackwardBlock(const BackwardParams& p, const Arguments&... of_weights)
       : p_(p),
         weights_(p, of_weights...),
-        strip_(block_id() % p.strips.count),
         first_row_(to_int(p.problem.rows.begin) + block_id() / p.strips.count * C::kRows),
         end_row_(to_int(p.problem.rows.end)) {}
 
   SIMCLR_DEVICE void run() {
     const int end = to_int(p_.problem.columns.end);
-    const int first_column = to_int(p_.problem.columns.begin) + strip_ * p_.strips.size;
+    const int strip = block_id() % p_.strips.count;
+    const int first_column = to_int(p_.problem.columns.begin) + strip * p_.strips.size;
     const int end_column = first_column + p_.strips.size;
     const auto loop = weights_.main_loop(first_column, end_column < end ? end_column : end);
     loop.start(first_row_, end_row_);
@@ -40,7 +40,7 @@ class BackwardBlock {
       weights_.apply(w, stage, column);
       multiply_weights<C>(grad_, w, stage_tile<C>(stage));
     });
-    store_gradient();
+    store_gradient(opaque(block_id()) % p_.strips.count);  // the loop has no register for the strip
   }
 
  private:
@@ -56,7 +56,7 @@ class BackwardBlock {
   }
 
   // From the accumulators, in which four lanes have 32 adjacent bytes of a row.
-  SIMCLR_DEVICE void store_gradient() const {
+  SIMCLR_DEVICE void store_gradient(int strip) const {
     const int stride = p_.rows.stride;
     const int first = first_row_ - to_int(p_.problem.rows.begin);
     SIMCLR_UNROLL
@@ -65,7 +65,7 @@ class BackwardBlock {
       for (int half = 0; half < 2; ++half) {
         const int row = row_of<C>(m, 2 * half);
         if (first_row_ + row >= end_row_) continue;
-        const int64_t place = strip_ * p_.problem.rows.size() + first + row;
+        const int64_t place = strip * p_.problem.rows.size() + first + row;
         float* partial = p_.partial + place * stride;
         SIMCLR_UNROLL
         for (int d = 0; d < C::kDim / 8; ++d) {
@@ -79,7 +79,6 @@ class BackwardBlock {
 
   const BackwardParams& p_;
   Weights weights_;
-  int strip_;
   int first_row_;
   int end_row_;
   float grad_[C::kRowTiles][C::kDim / 8][4];

@@ -8,7 +8,7 @@ STRIPS = [
     Fault(
         "strips: one place for the partial gradients of all",
         "csrc/cuda/backward.cuh",
-        "strip_ * p_.problem.rows.size() + first + row",
+        "strip * p_.problem.rows.size() + first + row",
         "first + row",
     ),
     Fault(
