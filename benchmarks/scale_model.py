@@ -30,7 +30,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks import RESULTS
-from benchmarks.gpu.model import EAGER_PASSES
+from benchmarks.gpu.figures import EAGER_PASSES
 from benchmarks.loss import processes
 from benchmarks.loss.tables import Table
 
@@ -133,7 +133,8 @@ def cost(method: str, pairs: int, ranks: int, machine: Machine = H100, dim: int 
 
 def _full_square(rows: int, ranks: int, machine: Machine, dim: int) -> Cost:
     logits = rows**2 / ranks * 4
-    compute = 6 * rows**2 * dim / ranks / machine.dense + EAGER_PASSES * logits / machine.memory
+    passes = EAGER_PASSES.value * logits / machine.memory
+    compute = 6 * rows**2 * dim / ranks / machine.dense + passes
     there, back = rows * dim * machine.element, rows * dim * machine.element
     exchange = _everyone(there + back, ranks, machine, calls=2) if ranks > 1 else 0.0
     return Cost(compute, exchange, there + back, 3 * logits + there + back)

@@ -49,6 +49,12 @@ _SANITIZED = tuple(
     (name, 33, d, t) for name in _FUSED for d, t in ((7, 0.5), (129, 0.01), (64, 0.5))
 )
 
+_SIGMOID = {
+    "sizes": tuple((n, k, d) for d in (33, 128, 256) for n, k in ((1, 1), (33, 150), (1000, 1000))),
+    "scalars": ((10.0, -10.0), (100.0, -20.0), (1.0, 3.0)),
+}
+_BY_PRODUCTS = {"dims": (33, 128, 256), "sizes": (2, 33, 1000), "temperatures": (0.01, 0.5)}
+
 _SMALL = (("bfloat16", 40, 16), ("float32", 40, 16))
 
 
@@ -81,6 +87,8 @@ FULL = (
         {"points": _BESIDE, "rounds": 9, "beside": ("eager", "triton")},
     ),
     _cases("cases", 90, _CASES, _FUSED),
+    Step("sigmoid", f"{_HERE}.sigmoid", 45, {"precisions": _FUSED, **_SIGMOID}),
+    Step("by-products", f"{_HERE}.by_products", 45, {"precisions": _FUSED, **_BY_PRODUCTS}),
     Step(
         "repeats",
         f"{_HERE}.repeats",
@@ -159,6 +167,18 @@ SMALL = (
         {"points": _SMALL, "rounds": 3, "beside": ("eager", "triton")},
     ),
     _cases("cases", 60, Table((33,), (2, 3), (0.01, 0.5)), ("bfloat16", "float32", "float16")),
+    Step(
+        "sigmoid",
+        f"{_HERE}.sigmoid",
+        60,
+        {"precisions": ("float32",), "sizes": ((33, 40, 24),), "scalars": ((10.0, -10.0),)},
+    ),
+    Step(
+        "by-products",
+        f"{_HERE}.by_products",
+        60,
+        {"precisions": ("float32",), "dims": (24,), "sizes": (33,), "temperatures": (0.5,)},
+    ),
     Step("repeats", f"{_HERE}.repeats", 40, {"points": (("float32", 60, 16),), "times": 3}),
     Step("probes", f"{_HERE}.probes", 60, needs_kernels=False, needs_gpu=True),
     Step(

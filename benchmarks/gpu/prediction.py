@@ -6,6 +6,7 @@ import csv
 import functools
 
 from benchmarks.gpu import model
+from benchmarks.gpu.figures import BUSY, GPUS
 
 _NAMES = {
     "bfloat16": "Bf16",
@@ -17,7 +18,7 @@ _MODELS = {"H100": "H100", "H200": "H100", "H800": "H100", "A100": "A100"}  # by
 
 
 def milliseconds(card: str, precision: str, n: int, d: int) -> dict[str, float]:
-    """Return the predicted time of each pass without launches, {} where the model has none.
+    """Return the predicted time of each pass in a CUDA graph, {} where the model has none.
 
     Args:
         card: The GPU's name, as in "NVIDIA H100 80GB HBM3".
@@ -29,10 +30,10 @@ def milliseconds(card: str, precision: str, n: int, d: int) -> dict[str, float]:
     width = next((width for width in (32, 64, 128, 256) if d <= width), None)
     if name is None or width is None:
         return {}
-    gpu = model.GPUS[name]
+    gpu = GPUS[name]
     wanted = (gpu.arch, _NAMES.get(precision, ""), str(width))
     rows = {row["kernel"]: row for row in _instructions() if model.key(row) == wanted}
-    return model.of_passes(rows, gpu, n, model.BUSY) if rows else {}
+    return model.of_passes(rows, gpu, n, BUSY.value) if rows else {}
 
 
 @functools.cache

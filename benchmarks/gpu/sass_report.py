@@ -4,8 +4,8 @@
 
 Per kernel and architecture: registers, spilled bytes, shared memory, blocks that fit on a
 multiprocessor, and the instructions of the main loop, the one with the tensor cores' work,
-for a tile without positives. Prints a Markdown table, and fails if a kernel spills or touches local
-memory in its main loop.
+for a tile without positives. Prints a Markdown table, and fails if a kernel spills, one without a
+main loop too, or touches local memory in its main loop.
 """
 
 from __future__ import annotations
@@ -120,7 +120,14 @@ def report(cuda: _build_config.CudaBuild, source: Path, arch: str, cubin: Path) 
         match = KERNEL.search(name)
         if match is not None:
             rows.append(describe(match, resources, bodies[name], arch))
+        elif spilled_bytes(resources) > 0:
+            sys.exit(f"{name} spills on {arch}: {resources}")
     return rows
+
+
+def spilled_bytes(resources: str) -> int:
+    """Return what ptxas' log says a kernel stores and loads of its registers, in bytes."""
+    return sum(map(int, re.findall(r"(\d+) bytes spill", resources)))
 
 
 def describe(match: re.Match[str], resources: str, body: str, arch: str) -> Kernel:
@@ -131,12 +138,10 @@ def describe(match: re.Match[str], resources: str, body: str, arch: str) -> Kern
     labels = kernel in ("forward", "backward") and flags[1]
     dim, warps, row_tiles, columns = (int(match[group]) for group in (3, 4, 5, 6))
     registers = int(re.search(r"Used (\d+) registers", resources)[1])  # type: ignore[index]
-    spills = re.findall(r"(\d+) bytes spill", resources)
     rows = 16 * warps * row_tiles
     row_bytes = dim * (2 if precision in ("Bf16", "Fp16") else 4)
     # As in csrc/cuda/config.cuh.
-    in_loop = rows * row_bytes + 2 * (columns * row_bytes + 12 * columns) + 8 * warps * columns
-    shared = max(in_loop, rows * dim * 4)
+    shared = rows * row_bytes + 2 * (columns * row_bytes + 12 * columns) + 8 * warps * columns
     per_warp = -(-registers * 32 // 256) * 256
     blocks = min(REGISTERS // (per_warp * warps), SHARED_KIB[arch] * 1024 // (shared + 1024))
     loop = main_loop(body, rows // warps * columns // 32)
@@ -153,7 +158,7 @@ def describe(match: re.Match[str], resources: str, body: str, arch: str) -> Kern
     counts["floats"] = loop["FFMA"] + loop["FMUL"] + loop["FADD"]
     return Kernel(
         arch, kernel, precision, dim, shared_shift, labels, warps, rows, columns, registers,
-        sum(map(int, spills)), shared, blocks, **counts,
+        spilled_bytes(resources), shared, blocks, **counts,
         others=loop.total() - sum(counts.values()),
     )  # fmt: skip
 

@@ -122,7 +122,7 @@ def check_backward(case: Case, views: tuple[Tensor, Tensor], comparison: Compari
     found = (grad_z[: case.n], grad_z[case.n :], grad_temperature.to(loss.device))
     names = ("grad_z0", "grad_z1", "grad_temperature")
     for name, value, truth, other in zip(names, found, exact, eager, strict=True):
-        kernel = "backward_kernel or terms_kernel"
+        kernel = "backward_kernel, gradient_kernel or terms_kernel"
         allowed = budget(case, name, views, truth, other)
         comparison.add(f"{name} from exact inputs", value, truth, allowed, kernel)
 

@@ -79,7 +79,7 @@ PLANTED = {
     "prepare": ("rows", "prepare_kernel"),
     "sums": ("lse", "forward_kernel (sums) or finish_kernel"),
     "positives": ("positive", "forward_kernel (positives) or finish_kernel"),
-    "backward": ("grad_z1 from exact inputs", "backward_kernel or terms_kernel"),
+    "backward": ("grad_z1 from exact inputs", "backward_kernel, gradient_kernel or terms_kernel"),
 }
 STAGES = {"prepare": "prepare", "forward": "forward", "finish": "forward", "backward": "backward"}
 

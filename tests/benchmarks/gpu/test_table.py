@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.gpu import main as command_line
 from benchmarks.gpu import model, prediction
+from benchmarks.gpu.figures import BUSY, GPUS
 from benchmarks.gpu.results import Results
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -99,15 +100,13 @@ def test_predictions_are_those_of_the_model() -> None:
     forward, backward = prediction.milliseconds(H100, "float32", 4096, 100).values()
     rows = {row["kernel"]: row for row in prediction._instructions() if row["arch"] == "sm_90a"
             and row["precision"] == "Tf32x3" and row["dim"] == "128"}  # fmt: skip
-    gpu = model.GPUS["H100"]
-    clocks = [
-        function(rows[name], gpu, 8192, model.BUSY)
-        for name, function in (
-            ("forward", model.forward_clocks),
-            ("backward", model.backward_clocks),
-        )
-    ]
-    assert [forward, backward] == [1e3 * each / gpu.clock for each in clocks]
+    gpu, busy = GPUS["H100"], BUSY.value
+    clocks = {launch.kernel: launch.clocks for launch in model.step(rows, gpu, 8192, busy)}
+    gap = 1e3 * 0.5e-6
+    assert forward == pytest.approx(
+        1e3 * sum(clocks[name] for name in ("prepare", "forward", "finish")) / gpu.clock + 3 * gap
+    )
+    assert backward == pytest.approx(1e3 * sum(clocks.values()) / gpu.clock - forward + 7 * gap)
     assert prediction.milliseconds("NVIDIA H200", "float32", 4096, 100)["forward"] == forward
     assert prediction.milliseconds("NVIDIA L4", "float32", 4096, 100) == {}
     assert prediction.milliseconds(H100, "float32", 4096, 300) == {}

@@ -1,0 +1,32 @@
+"""Into how many blocks the fused CUDA kernels are cut: csrc/cuda/strips.h in Python, for the model.
+
+tests/cuda_host/test_launches.cpp and tests/benchmarks/gpu/test_model.py have the same table.
+"""
+
+from __future__ import annotations
+
+import math
+
+MAX_STRIPS = 64
+FEW_TILES = 8
+MULTIPROCESSORS = 128
+
+
+def forward_strip(m: int, rows: int, columns: int) -> int:
+    """Return the rows of a strip of M rows in the forward pass; tiles are rows x columns."""
+    unit = columns if m <= FEW_TILES * rows else rows
+    return math.ceil(m / (MAX_STRIPS * unit)) * unit
+
+
+def backward_strips(m: int, rows: int, columns: int) -> tuple[int, int]:
+    """Return the number of strips of M columns in the backward pass, and the tiles of each."""
+    row_tiles, column_tiles = math.ceil(m / rows), math.ceil(m / columns)
+    wave = 2 * MULTIPROCESSORS
+
+    def time(strips: int) -> int:
+        waves, rest = divmod(row_tiles * strips, wave)
+        last = 0 if rest == 0 else 4 if rest <= MULTIPROCESSORS else 6
+        return (math.ceil(column_tiles / strips) + 2) * (6 * waves + last)
+
+    tiles = math.ceil(column_tiles / min(range(1, min(column_tiles, wave) + 1), key=time))
+    return math.ceil(column_tiles / tiles), tiles
