@@ -28,5 +28,6 @@ def backward_strips(m: int, rows: int, columns: int) -> tuple[int, int]:
         last = 0 if rest == 0 else 4 if rest <= MULTIPROCESSORS else 6
         return (math.ceil(column_tiles / strips) + 2) * (6 * waves + last)
 
-    tiles = math.ceil(column_tiles / min(range(1, min(column_tiles, wave) + 1), key=time))
+    most = min(max(4 * wave // row_tiles, 1), column_tiles)
+    tiles = math.ceil(column_tiles / min(range(1, most + 1), key=time))
     return math.ceil(column_tiles / tiles), tiles

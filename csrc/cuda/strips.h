@@ -37,7 +37,8 @@ inline Strips forward_strips(Range side, TileShape tile, const Grid& grid) {
 }
 
 // The strips of the columns in the backward pass, which has a block for each tile of rows and each
-// strip: their number with the shortest estimated time.
+// strip: their number with the shortest estimated time. Partial gradients of several strips take a
+// limited amount of memory: their blocks are at most four waves.
 inline Strips backward_strips(Range rows, Range columns, TileShape tile, const Grid& grid) {
   // In thirds of a tile's time where two blocks share a multiprocessor. One that is alone waits for
   // its own exponentials.
@@ -50,7 +51,9 @@ inline Strips backward_strips(Range rows, Range columns, TileShape tile, const G
   const int64_t wave = 2 * grid.multiprocessors;  // blocks at once
   int64_t tiles = column_tiles;                   // of a strip
   int64_t least = std::numeric_limits<int64_t>::max();
-  for (int64_t strips = 1; strips <= std::min(column_tiles, wave); ++strips) {
+  const int64_t most =
+      std::clamp<int64_t>(4 * wave / std::max<int64_t>(row_tiles, 1), 1, column_tiles);
+  for (int64_t strips = 1; strips <= most; ++strips) {
     const int64_t blocks = row_tiles * strips;
     const int64_t rest = blocks % wave;
     const int64_t last = rest == 0 ? 0 : rest <= grid.multiprocessors ? kAlone : kTwo;

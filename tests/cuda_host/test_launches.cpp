@@ -134,6 +134,10 @@ void test_strips_cover_the_columns() {
         EXPECT(int64_t{strips.size} * strips.count >= columns, rows, columns, strips.count);
         EXPECT(int64_t{strips.size} * (strips.count - 1) < columns, rows, columns, strips.count);
       }
+      const int64_t strips =
+          backward_strips({0, rows}, {rows, rows + columns}, kTile, kLargeDevice).count;
+      const int64_t blocks = simclr::divide_up(rows, kTile.rows) * strips;
+      EXPECT(strips == 1 || blocks <= 1024, rows, columns, blocks);  // 64 KiB each
     }
   }
 }
