@@ -211,7 +211,8 @@ def unit_rows(z: Tensor, eps: float) -> Tensor:
     Squares of float32 numbers from 1e19 on overflow, and those below 1e-19 are 0.
     """
     norm = torch.linalg.vector_norm(z, dim=1, keepdim=True, dtype=sum_dtype(z.device))
-    return z * norm.clamp_min(eps).reciprocal().to(z.dtype)
+    unit: Tensor = z * norm.clamp_min(eps).reciprocal().to(z.dtype)
+    return unit
 
 
 def _check_temperatures(temperature: Tensor, rows: int) -> None:
