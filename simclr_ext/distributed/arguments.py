@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from simclr_ext._checks import check_data, check_dense
-from simclr_ext.distributed.meeting import EXCHANGES
+from simclr_ext.distributed.meeting import EXCHANGES, KEEPING
 from simclr_ext.distributed.ranks import Ranks
 
 _BACKENDS = ("fused", "tiled")
@@ -67,7 +67,7 @@ def check_values(values: Tensor, names: Sequence[str], facts: Sequence[float]) -
 def check_names(backend: str, exchange: str) -> None:
     """Raise ValueError if there is no such backend, or no such exchange."""
     check_name("backend", backend, _BACKENDS)
-    check_name("exchange", exchange, EXCHANGES)
+    check_name("exchange", exchange, (*EXCHANGES, KEEPING))
 
 
 def check_operation(operation: str) -> None:

@@ -19,6 +19,17 @@ def token() -> Tensor:
     return torch.zeros((), dtype=torch.float64, device="cpu")
 
 
+def _check_devices(device: torch.device | str, **tensors: Tensor | None) -> None:
+    """Raise ValueError unless all are on the device.
+
+    A single argument without data, on "meta", brings a call of the operators here, where results
+    have none either: if they are on a device that has data, they would be random numbers.
+    """
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.device != torch.device(device):
+            raise ValueError(f"{name} must be on {device}, got {tensor.device}")
+
+
 def agree(
     values: Tensor,
     rows: Sequence[int],
@@ -28,6 +39,7 @@ def agree(
     group: str,
 ) -> tuple[Tensor, Tensor]:
     """Stand in for ``ranks_agree``."""
+    _check_devices("cpu", values=values)
     ranks = Ranks.named(group).size
     return torch.empty(ranks, len(rows), dtype=torch.int64, device="cpu"), token()
 
@@ -36,6 +48,7 @@ def reduce(
     values: Tensor, operation: str, after: Tensor | None, group: str
 ) -> tuple[Tensor, Tensor]:
     """Stand in for ``ranks_reduce``."""
+    _check_devices("cpu", after=after)
     return torch.empty_like(values, memory_format=torch.contiguous_format), token()
 
 
@@ -43,6 +56,7 @@ def numbers(
     ids: Tensor, sizes: Tensor, after: Tensor | None, group: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Stand in for ``ranks_numbers``."""
+    _check_devices("cpu", sizes=sizes, after=after)
     number = torch.empty_like(ids, dtype=torch.int32)
     return number, torch.empty_like(ids, dtype=torch.int64), token()
 
@@ -64,6 +78,8 @@ def contrastive_forward(
     group: str,
 ) -> tuple[Tensor, ...]:
     """Stand in for ``ranks_contrastive_forward``."""
+    _check_devices("cpu", temperature=temperature, sizes=sizes, after=after)
+    _check_devices(x.device, y=y, label=label, ignored=ignored)
     check_rows(x, y)
     size = x.shape[0] if y is None else x.shape[0] + y.shape[0]
     loss, lse, z, inv_norm = layout_of(backend)(x, size, size, normalize)
@@ -102,6 +118,10 @@ def contrastive_backward(
     group: str,
 ) -> tuple[Tensor, ...]:
     """Stand in for ``ranks_contrastive_backward``."""
+    _check_devices("cpu", temperature=temperature, sizes=sizes, after=after)
+    _check_devices(z.device, grad_loss=grad_loss, grad_lse=grad_lse, loss=loss, lse=lse)
+    _check_devices(z.device, inv_norm=inv_norm, visitors=visitors, label=label, ignored=ignored)
+    _check_devices(z.device, visitors_inv_norm=visitors_inv_norm)
     grad_z = z.new_empty(z.shape[0], dim, dtype=compute_dtype(z.dtype))
     return grad_z, lse.new_empty(() if needs_temperature else 0), token()
 
@@ -121,6 +141,8 @@ def sigmoid_forward(
     group: str,
 ) -> tuple[Tensor, ...]:
     """Stand in for ``ranks_sigmoid_forward``."""
+    _check_devices("cpu", scale=scale, bias=bias, sizes=sizes, after=after)
+    _check_devices(x.device, y=y)
     check_rows(x, y)
     results = layout_of(backend)(x, x.shape[0], x.shape[0] + y.shape[0], normalize)
     kept = _kept(*results[2:], keeps=exchange == KEEPING)
@@ -146,5 +168,8 @@ def sigmoid_backward(
     group: str,
 ) -> tuple[Tensor, ...]:
     """Stand in for ``ranks_sigmoid_backward``."""
+    _check_devices("cpu", scale=scale, bias=bias, sizes=sizes, after=after)
+    _check_devices(z.device, grad_loss=grad_loss, inv_norm=inv_norm, visitors=visitors)
+    _check_devices(z.device, visitors_inv_norm=visitors_inv_norm)
     grad_z = z.new_empty(z.shape[0], dim, dtype=compute_dtype(z.dtype))
     return grad_z, grad_of_scale(z, needs_scale), token()

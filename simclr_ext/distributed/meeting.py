@@ -74,6 +74,10 @@ class Meeting:
             kept: Columns that have visited before, of all pairs in order.
         """
         coming = self.pairs_of(self.ranks.rank)
+        total = sum(pair.end - pair.begin for pair in coming)
+        for tensor in kept:
+            if len(tensor) != total:
+                raise ValueError(f"visitors must be [{total}, ...], got {list(tensor.shape)}")
         if not coming:
             return iter(())
         start = self._one_by_one if self.exchange == "ring" else self._gathered

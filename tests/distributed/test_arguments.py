@@ -40,7 +40,7 @@ def call(rank: int, group: Any, name: str, changes: dict[str, Any]) -> Any:
     return [value.shape for value in getattr(torch.ops.simclr_ext, name)(**arguments)]
 
 
-FORWARD = "ranks_contrastive_forward"
+FORWARD, SIGMOID = "ranks_contrastive_forward", "ranks_sigmoid_forward"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,24 @@ FORWARD = "ranks_contrastive_forward"
             "labels need columns that are the rows",
         ),
         (FORWARD, {"denominator": "positives"}, ValueError, "'positives' needs labels, got none"),
-        ("ranks_sigmoid_forward", {"backend": ""}, ValueError, "backend must be one of"),
+        # An argument without data: without a check, results would be random numbers.
+        (
+            FORWARD,
+            {"temperature": T.to("meta")},
+            ValueError,
+            "temperature must be on cpu, got meta",
+        ),
+        (FORWARD, {"y": Y.to("meta")}, ValueError, "y must be on"),
+        (SIGMOID, {"scale": T.to("meta")}, ValueError, "scale must be on cpu, got meta"),
+        (SIGMOID, {"sizes": SIZES.to("meta")}, ValueError, "sizes must be on cpu, got meta"),
+        (
+            "ranks_numbers",
+            {"sizes": SIZES.to("meta")},
+            ValueError,
+            "sizes must be on cpu, got meta",
+        ),
+        ("ranks_agree", {"values": T[None].to("meta")}, ValueError, "values must be on cpu"),
+        (SIGMOID, {"backend": ""}, ValueError, "backend must be one of"),
         ("ranks_reduce", {"operation": "mean"}, ValueError, "operation must be one of .* 'mean'"),
         ("ranks_numbers", {"ids": IDS / 2}, TypeError, "ids must be integers, got torch.float32"),
         ("ranks_numbers", {"ids": IDS[:2]}, ValueError, r"sizes must be \[2\] .* got \[3\]"),

@@ -90,7 +90,7 @@ class Calls:
                 "ranks_contrastive_forward",
                 inputs.ranks_contrastive_grads,
             ),
-            (inputs.ranks_sigmoid, "ranks_sigmoid_forward", None),
+            (inputs.ranks_sigmoid, "ranks_sigmoid_forward", inputs.ranks_sigmoid_grads),
             (inputs.ranks_agree, "ranks_agree", None),
             (inputs.ranks_reduce, "ranks_reduce", None),
             (inputs.ranks_numbers, "ranks_numbers", None),

@@ -154,7 +154,7 @@ class Inputs:
         return {
             "sizes": torch.tensor([[rows, columns]]),
             "backend": self._random.choice(["fused", "tiled"]),
-            "exchange": self._random.choice(["gather", "ring"]),
+            "exchange": self._random.choice(["gather", "gather once", "ring"]),
             "after": None,
             "group": self._group,
         }
