@@ -8,10 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.cases import Case
+from benchmarks.gpu.cases import Case, fused
 from benchmarks.gpu.faults import Comparison
 from benchmarks.gpu.job import Context, Job, Jobs, Row
-from benchmarks.gpu.precision import PRECISIONS, fp32_precision
+from benchmarks.gpu.precision import fp32_precision
 from simclr_ext import nt_xent_loss_with_stats
 from simclr_ext.backends.selection import Backend
 from simclr_ext.testing import ROUNDINGS
@@ -30,12 +30,8 @@ def jobs(
 ) -> Jobs:
     """Yield a job for each combination."""
     device = torch.device(context.device)
-    for precision in precisions:
-        for temperature in temperatures:
-            for d in dims:
-                for n in sizes:
-                    case = Case("fused", PRECISIONS[precision], n, d, temperature)
-                    yield Job(case.key, functools.partial(check, case, device))
+    for case in fused(precisions, dims, sizes, temperatures):
+        yield Job(case.key, functools.partial(check, case, device))
 
 
 def check(case: Case, device: torch.device) -> Row:

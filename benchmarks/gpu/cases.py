@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -108,6 +109,17 @@ def budget(
         eps=case.eps,
         single_pair=case.n == 1,
     )
+
+
+def fused(
+    precisions: Iterable[str],
+    dims: Iterable[int],
+    sizes: Iterable[int],
+    temperatures: Iterable[float],
+) -> Iterator[Case]:
+    """Yield a case of the fused kernels for each combination: precision, T, D, N."""
+    for name, temperature, d, n in itertools.product(precisions, temperatures, dims, sizes):
+        yield Case("fused", PRECISIONS[name], n, d, temperature)
 
 
 def of_table(table: Table, backend: str, precision: str) -> Iterator[Case]:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import operators
-from benchmarks.gpu.cases import Case, budget
+from benchmarks.gpu.cases import Case, budget, fused
 from benchmarks.gpu.faults import Comparison
 from benchmarks.gpu.job import Context, Job, Jobs, Row
-from benchmarks.gpu.precision import PRECISIONS, fp32_precision
+from benchmarks.gpu.precision import fp32_precision
 from simclr_ext import nt_xent_loss
 from simclr_ext.testing import ROUNDINGS
 
@@ -32,12 +32,8 @@ def jobs(
 ) -> Jobs:
     """Yield a job for each combination: every precision, class of D, and kind of shift."""
     device = torch.device(context.device)
-    for precision in precisions:
-        for temperature in temperatures:
-            for d in dims:
-                for n in sizes:
-                    case = Case("fused", PRECISIONS[precision], n, d, temperature)
-                    yield Job(case.key, functools.partial(check_uninitialized, case, device))
+    for case in fused(precisions, dims, sizes, temperatures):
+        yield Job(case.key, functools.partial(check_uninitialized, case, device))
 
 
 def check_uninitialized(case: Case, device: torch.device) -> Row:
