@@ -33,6 +33,13 @@ SIMCLR_DEVICE double shuffle_xor(double value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);
 }
 
+// A number in global memory that one block of a launch may write, and no other may access: the
+// simulated GPU checks that.
+template <typename T>
+SIMCLR_DEVICE T& owned(T* address) {
+  return *address;
+}
+
 // ---- Shared memory, addressed by the offset in bytes from its beginning: 32 bits where a pointer
 // takes 64, since the kernels are short of registers. The compiler knows no object there; the
 // memory clobbers keep accesses, copies and barriers in program order. ----

@@ -10,6 +10,7 @@
 #include <numeric>
 #include <random>
 #include <sstream>
+#include <unordered_map>
 #include <vector>
 
 // AddressSanitizer must be told when the stack changes.
@@ -180,7 +181,8 @@ class Block {
   std::exception_ptr error_;
 };
 
-Block* block = nullptr;  // the one that runs
+Block* block = nullptr;                       // the one that runs
+std::unordered_map<const void*, int> owners;  // blocks of the launch, by address
 
 Thread& self() { return block->thread(block->running()); }
 
@@ -287,6 +289,7 @@ void launch(int64_t blocks, int threads, int shared_bytes, const std::function<v
   std::vector<int> order(blocks);
   std::iota(order.begin(), order.end(), 0);
   std::shuffle(order.begin(), order.end(), random_numbers);
+  owners.clear();
   for (const int id : order) {
     Block current(id, threads, shared_bytes, kernel);
     block = &current;
@@ -297,6 +300,12 @@ void launch(int64_t blocks, int threads, int shared_bytes, const std::function<v
 
 int block_id() { return block->id(); }
 int thread_id() { return block->running(); }
+
+void own(const void* address) {
+  const int owner = owners.try_emplace(address, block_id()).first->second;
+  if (owner == block_id()) return;
+  fail("global memory: a number owned by block ", owner, " and by block ", block_id());
+}
 
 void sync_threads() {
   self().state = State::kAtBarrier;

@@ -4,7 +4,8 @@
 //   - shared memory that is read before it is written, or read by one thread and written by another
 //     with no barrier in between, or accessed during an asynchronous copy;
 //   - deadlocks, and threads of a warp that reach different instructions;
-//   - copies that were never waited for.
+//   - copies that were never waited for;
+//   - numbers in global memory that a kernel says one block owns, and two blocks access.
 //
 // Each of these throws simt::Failure. Threads switch only where they wait for others, so other
 // interleavings are not executed: the race detector judges them by the barriers.
@@ -39,6 +40,9 @@ int64_t launches();
 int block_id();
 int thread_id();
 void sync_threads();
+
+// The running block claims this address of global memory for the whole launch.
+void own(const void* address);
 
 // Waits until all lanes of the warp have called it with the same name. The last one to come
 // operates for all: on their operands, in the order of the lanes.

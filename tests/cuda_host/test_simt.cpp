@@ -56,6 +56,19 @@ void test_warps_operate_together() {
   for (int i = 0; i < 64; ++i) EXPECT(out[i] == (i < 32 ? 496 : 1520), i, out[i]);
 }
 
+void test_numbers_of_two_blocks() {
+  int numbers[2];
+  simt::launch(2, 64, 0, [&] { simt::own(&numbers[simt::block_id()]); });
+  simt::launch(1, 64, 0, [&] { simt::own(&numbers[1]); });  // in a launch of its own
+  try {
+    simt::launch(2, 64, 0, [&] { simt::own(&numbers[0]); });
+  } catch (const simt::Failure& failure) {
+    EXPECT(std::string(failure.what()).find("owned by block") != std::string::npos, failure.what());
+    return;
+  }
+  EXPECT(false, "two blocks own a number");
+}
+
 void test_copies_arrive_when_waited_for() {
   const std::vector<int> source = {7, 8, 9, 10};
   std::vector<int> out(4);
@@ -144,6 +157,7 @@ void test_tensor_cores_cut_off() {
 int main() {
   test_threads_exchange_values_across_a_barrier();
   test_warps_operate_together();
+  test_numbers_of_two_blocks();
   test_copies_arrive_when_waited_for();
   test_failures();
   test_tensor_cores_cut_off();

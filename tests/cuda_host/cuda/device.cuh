@@ -44,6 +44,12 @@ T shuffle_xor(T value, int lanes) {
   return operand.result;
 }
 
+template <typename T>
+T& owned(T* address) {
+  simt::own(address);
+  return *address;
+}
+
 inline uint32_t shared_load_bits(int offset) {
   uint32_t bits;
   std::memcpy(&bits, simt::shared_read(offset, 4, thread_id() % 32), 4);
