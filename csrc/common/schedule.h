@@ -176,8 +176,8 @@ class Schedule {
     Range upper;
     Range lower;
   };
-  static Halves halves(Range block) {
-    if (block.size() <= kGoodBlockRows) return {block, {block.end, block.end}};
+  static Halves halves(Range block, int64_t max_whole = kGoodBlockRows) {
+    if (block.size() <= max_whole) return {block, {block.end, block.end}};
     const int64_t middle = block.begin + block.size() / 2;
     return {{block.begin, middle}, {middle, block.end}};
   }

@@ -3,12 +3,11 @@
 #pragma once
 
 #include <ATen/Parallel.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <algorithm>
 #include <vector>
 
+#include "common/plain_dispatch.h"
 #include "common/schedule.h"
 #include "common/turns.h"
 #include "cpu/blas_threads.h"
@@ -16,12 +15,6 @@
 #include "cpu/tile_registers.h"
 
 namespace simclr {
-
-// The kernels call ATen on plain buffers: no autograd, and no autocast of their products.
-struct PlainDispatch {
-  at::AutoDispatchBelowADInplaceOrView below_autograd;
-  c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
-};
 
 // at::parallel_for over numbers below `count`.
 template <typename Visit>

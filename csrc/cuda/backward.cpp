@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 
 #include "cuda/host.h"
+#include "cuda/wide.h"
 #include "entries.h"
 
 namespace simclr::fused {
@@ -82,34 +83,47 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
   if (wanted.size() == 0) return {grad_z, at::empty({0}, doubles)};
 
   const bool normalized = inv_norm.numel() > 0;
-  const Exponents exponents(temperature_value, normalized, operands.label().defined());
+  const Exponents exponents(temperature_value, normalized, has_own_shifts(operands, dim));
   const at::Tensor double_grad_lse =
       grad_lse.defined() ? grad_lse.to(at::kDouble).contiguous() : at::Tensor();
   const SavedTerms terms(grad_loss.to(at::kFloat), double_grad_lse, loss.contiguous(),
                          lse.contiguous(), inv_norm, operands, exponents, guard.stream());
   const at::Tensor radial = at::empty({wanted.size()}, loss.options());
+  BackwardParams p{.rows = make_rows(z, dim, terms.factor()),
+                   .problem = operands.problem(),
+                   .pairing = operands.pairing(),
+                   .terms = terms.terms(),
+                   .inv_norm = normalized ? inv_norm.const_data_ptr<float>() : nullptr,
+                   .inv_eps = inverse(eps),
+                   .scale = exponents.scale,
+                   .shift = exponents.shift,
+                   .shared_shift = exponents.shared_shift};
+  at::Tensor weighted;  // sums of the weighted columns, of wide rows
+  if (is_wide(dim)) {
+    weighted = add_weighted_rows(z, p.problem, wanted, [&](const WideTile& tile, void* w) {
+      kernels.wide_weights({p, tile, w}, guard.stream());
+    });
+  }
   const auto run = [&](Problem problem, const Pairing& pairing) {
-    // Before rows are left out: those that are not have the same bits.
-    const Strips strips = backward_strips(problem.rows, problem.columns, kernels.tile(dim), kGrid);
-    problem.rows = intersect(problem.rows, wanted);
+    const Range all = problem.rows;
+    problem.rows = intersect(all, wanted);
     if (problem.rows.size() == 0) return;
     const int64_t place = problem.rows.begin - wanted.begin;
+    p.problem = problem;
+    p.pairing = pairing;
+    p.grad = grad_z.select(0, place).mutable_data_ptr();
+    p.radial = radial.mutable_data_ptr<float>() + place;
+    if (is_wide(dim)) {
+      auto* sums = weighted.select(0, place).mutable_data_ptr<float>();
+      kernels.wide_gradient({p, sums}, guard.stream());
+      return;
+    }
+    // For all rows, so that the bits of those that are wanted do not depend on the others.
+    p.strips = backward_strips(all, problem.columns, kernels.tile(dim), kGrid);
     const at::Tensor partial =
-        at::empty({strips.count, problem.rows.size(), z.size(1)}, loss.options());
-    kernels.backward({.rows = make_rows(z, dim, terms.factor()),
-                      .problem = problem,
-                      .pairing = pairing,
-                      .terms = terms.terms(),
-                      .strips = strips,
-                      .partial = partial.mutable_data_ptr<float>(),
-                      .inv_norm = normalized ? inv_norm.const_data_ptr<float>() : nullptr,
-                      .inv_eps = inverse(eps),
-                      .scale = exponents.scale,
-                      .shift = exponents.shift,
-                      .shared_shift = exponents.shared_shift,
-                      .grad = grad_z.select(0, place).mutable_data_ptr(),
-                      .radial = radial.mutable_data_ptr<float>() + place},
-                     guard.stream());
+        at::empty({p.strips.count, problem.rows.size(), z.size(1)}, radial.options());
+    p.partial = partial.mutable_data_ptr<float>();
+    kernels.backward(p, guard.stream());
   };
   const Problem& problem = operands.problem();
   run(problem, operands.pairing());

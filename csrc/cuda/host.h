@@ -16,6 +16,7 @@
 #include "common/limits.h"
 #include "common/torch_compat.h"
 #include "cuda/kernels.h"
+#include "cuda/products.h"
 #include "cuda/stream.h"
 #include "operands.h"
 
@@ -30,9 +31,8 @@ inline const Kernels& kernels_for(at::ScalarType dtype) {
   return matmul_may_use_tf32() ? kTf32Kernels : kTf32x3Kernels;
 }
 
-// The scale of base-2 logits, and the shift that all rows share, if possible. With labels or
-// by-products each row has its own shift: a kernel that sums for both sides at once has no
-// registers left for them.
+// The scale of base-2 logits, and the shift that all rows share, if possible. With by-products
+// each row has its own shift.
 struct Exponents {
   Exponents(double temperature, bool normalized, bool own_shifts)
       : scale(static_cast<float>(std::numbers::log2e / temperature)),
@@ -42,6 +42,12 @@ struct Exponents {
   bool shared_shift;
   float shift;
 };
+
+// Also with labels: a kernel that multiplies and sums for both sides at once has no registers left
+// for them.
+inline bool has_own_shifts(const Operands& operands, int64_t dim) {
+  return operands.label().defined() && !is_wide(dim);
+}
 
 // 1 / eps, computed once: the backward pass compares it with what the forward pass has stored.
 inline float inverse(double eps) { return 1.0f / static_cast<float>(eps); }
@@ -79,16 +85,16 @@ inline Rows make_rows(const at::Tensor& z, int64_t dim, const float* factor) {
           .stride = static_cast<int>(z.size(1))};
 }
 
-inline void check_size(int64_t rows, int64_t dim) {
-  TORCH_CHECK_VALUE(dim <= kMaxDim, "the fused CUDA kernels take D <= ", kMaxDim, ", got ", dim,
-                    "; the tiled backend takes it");
+// z: of the dtype of the rows.
+inline void check_size(int64_t rows, const at::Tensor& z, int64_t dim) {
+  if (is_wide(dim)) check_wide_dtype(z.scalar_type());
   TORCH_CHECK_VALUE(rows <= kMaxRows, "the fused CUDA kernels take ", kMaxRows,
                     " rows of both sides, got ", rows);
 }
 
 // Checks that saved rows have the layout of `padded`.
 inline void check_layout(const at::Tensor& z, int64_t dim) {
-  check_size(z.size(0), dim);
+  check_size(z.size(0), z, dim);
   TORCH_CHECK_VALUE(z.size(1) == padded(dim, z), "z must be [rows, ", padded(dim, z),
                     "], D = ", dim, " padded to 16 bytes, got shape ", z.sizes());
 }
@@ -106,19 +112,20 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor> join_rows(const at::Tensor
   const at::Tensor z = at::empty({count, padded(dim, x)}, x.options());
   const at::Tensor factor = at::empty({count}, floats);
   const at::Tensor inv_norm = at::empty({normalize ? count : 0}, floats);
-  kernels.prepare({.side = {x.const_data_ptr(), second.const_data_ptr()},
-                   .row_stride = {x.stride(0), second.stride(0)},
-                   .column_stride = {x.stride(1), second.stride(1)},
-                   .rows = static_cast<int>(x.size(0)),
-                   .count = static_cast<int>(count),
-                   .dim = static_cast<int>(dim),
-                   .stride = static_cast<int>(z.size(1)),
-                   .normalize = normalize,
-                   .inv_eps = inverse(eps),
-                   .z = z.mutable_data_ptr(),
-                   .factor = factor.mutable_data_ptr<float>(),
-                   .inv_norm = inv_norm.mutable_data_ptr<float>()},
-                  stream);
+  const auto prepare = is_wide(dim) ? kernels.wide_prepare : kernels.prepare;
+  prepare({.side = {x.const_data_ptr(), second.const_data_ptr()},
+           .row_stride = {x.stride(0), second.stride(0)},
+           .column_stride = {x.stride(1), second.stride(1)},
+           .rows = static_cast<int>(x.size(0)),
+           .count = static_cast<int>(count),
+           .dim = static_cast<int>(dim),
+           .stride = static_cast<int>(z.size(1)),
+           .normalize = normalize,
+           .inv_eps = inverse(eps),
+           .z = z.mutable_data_ptr(),
+           .factor = factor.mutable_data_ptr<float>(),
+           .inv_norm = inv_norm.mutable_data_ptr<float>()},
+          stream);
   return {z, factor, inv_norm};
 }
 

@@ -9,6 +9,7 @@
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
 #include "cuda/rows.cuh"
+#include "cuda/wide_launch.cuh"
 
 namespace simclr::fused {
 
@@ -98,9 +99,17 @@ void launch_sigmoid_backward(const SigmoidBackwardParams& p, Stream stream) {
 }
 
 template <typename Element>
-constexpr Kernels kKernels = {launch_prepare<Element>,         tile<Element>,
-                              launch_forward<Element>,         launch_backward<Element>,
-                              launch_stats_forward<Element>,   launch_sigmoid_forward<Element>,
-                              launch_sigmoid_backward<Element>};
+constexpr Kernels kKernels = {launch_prepare<Element>,
+                              tile<Element>,
+                              launch_forward<Element>,
+                              launch_backward<Element>,
+                              launch_stats_forward<Element>,
+                              launch_sigmoid_forward<Element>,
+                              launch_sigmoid_backward<Element>,
+                              launch_wide_prepare<Element>,
+                              launch_wide_weights<Element>,
+                              launch_wide_gradient<Element>,
+                              launch_wide_sigmoid_weights<Element>,
+                              launch_wide_sigmoid_gradient<Element>};
 
 }  // namespace simclr::fused

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/params.h"
+#include "cuda/wide_params.h"
 
 struct CUstream_st;
 
@@ -24,6 +25,11 @@ struct Kernels {
   void (*stats_forward)(const StatsForwardParams&, Stream);
   void (*sigmoid_forward)(const SigmoidForwardParams&, Stream);
   void (*sigmoid_backward)(const SigmoidBackwardParams&, Stream);
+  void (*wide_prepare)(const PrepareParams&, Stream);
+  void (*wide_weights)(const WideWeightsParams&, Stream);
+  void (*wide_gradient)(const WideGradientParams&, Stream);
+  void (*wide_sigmoid_weights)(const WideSigmoidWeightsParams&, Stream);
+  void (*wide_sigmoid_gradient)(const WideSigmoidGradientParams&, Stream);
 };
 
 // By what the tensor cores multiply. They always sum in float.
@@ -42,5 +48,8 @@ void make_terms(const TermsParams&, Stream);
 void sigmoid_finish(const SigmoidFinishParams&, Stream);
 void make_sigmoid_terms(const SigmoidTermsParams&, Stream);
 void sum(const SumParams&, Stream);
+void wide_forward(const WideForwardParams&, Stream);
+void wide_stats_forward(const WideStatsForwardParams&, Stream);
+void wide_sigmoid_forward(const WideSigmoidForwardParams&, Stream);
 
 }  // namespace simclr::fused

@@ -34,7 +34,7 @@ SIMCLR_DEVICE Positives positives_of_shifts(const FinishParams& p, int i) {
   for (int k = 0; k < p.pairing.shifts; ++k) {
     const int64_t shift = p.pairing.shift[k];
     if (problem.rows.contains(i) && problem.columns.contains(i + shift)) add(k, i);
-    const bool column = p.shared_shift && problem.columns.contains(i);
+    const bool column = p.both_sides && problem.columns.contains(i);
     if (column && problem.rows.contains(i - shift)) add(k, i - shift);
   }
   return positives;
@@ -106,9 +106,11 @@ void finish_stats_kernel(const StatsFinishParams p) {
     const int64_t place = slot * pass.side.size() + row;
     weighted += p.sums.weighted[place] * exp2(pass.max[place] - shift);
     near += p.sums.near[place];
-    if (!(p.sums.hardest[place] > hardest)) continue;  // of equal ones the first
-    hardest = p.sums.hardest[place];
-    index = p.sums.hardest_index[place];
+    const float value = p.sums.hardest[place];
+    const int column = p.sums.hardest_index[place];
+    if (!(value > hardest || (value == hardest && column < index))) continue;
+    hardest = value;
+    index = column;
   }
   const Positives positives = positives_of(pass, i);
   p.positive[i] = static_cast<float>(positives.sum / positives.count / p.scale);

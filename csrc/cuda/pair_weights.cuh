@@ -49,6 +49,10 @@ class PairPositives {
   const BackwardParams& p_;
 };
 
+// P_ij from its logarithm, which is at most 0, except for pairs that do not count: for these it may
+// be anything, and infinity times the weight 0 is NaN.
+SIMCLR_DEVICE float softmax(float exponent) { return exp2_fast(fminf(exponent, 0.0f)); }
+
 template <typename C, bool kSharedShift, bool kLabels>
 class PairWeights {
  public:
@@ -123,10 +127,6 @@ class PairWeights {
       }
     }
   }
-
-  // P_ij from its logarithm, which is at most 0, except for pairs that do not count: for these it
-  // may be anything, and infinity times the weight 0 is NaN.
-  static SIMCLR_DEVICE float softmax(float exponent) { return exp2_fast(fminf(exponent, 0.0f)); }
 
   // For pairs with equal labels; the pairs (i, i) are cleared after this.
   SIMCLR_DEVICE void weigh_positives(Tile& w, int stage, int first_column) const {

@@ -38,6 +38,9 @@ struct PrepareParams {
   float* inv_norm;  // [count] 1 / max(|x_i|, eps)
 };
 
+// Finite, and below every exponent: the difference of two infinities would be NaN.
+constexpr float kLeastExponent = -1e30f;
+
 // Rows or columns in strips: a block of the forward pass visits the pairs of two strips.
 struct Strips {
   int size;  // a multiple of the tile's rows and columns
@@ -60,9 +63,9 @@ struct ForwardParams {
   float scale = 0;  // log2(e) / temperature
   float shift = 0;  // of x; 0 unless shared_shift
   bool shared_shift = false;
-  Strips row_strips;
-  Strips column_strips;
-  float* row_sum;
+  Strips row_strips = {};
+  Strips column_strips = {};
+  float* row_sum = nullptr;
   float* row_max = nullptr;     // like row_sum; null with a shared shift
   float* column_sum = nullptr;  // null without a shared shift
   // Like row_sum, the sums of x_ij over the positives by labels; initially zero. With labels there
@@ -90,7 +93,7 @@ struct SigmoidScalars {
 struct SigmoidForwardParams {
   ForwardParams pass;  // row_sum: of log2(1 + e^u) over the pairs that are not positive
   SigmoidScalars scalars;
-  float* sigmoid_sum;  // like row_sum, of the sigmoids
+  float* sigmoid_sum = nullptr;  // like row_sum, of the sigmoids
 };
 
 // Computes losses and their derivatives by the bias from the sums.
@@ -123,7 +126,7 @@ struct StatsForwardParams {
 struct FinishParams {
   Problem problem;
   Pairing pairing;
-  bool shared_shift;
+  bool both_sides;  // whether the pass had sums of columns too: their positives are those of rows
   float shift;
   Range side;       // of z
   int64_t counted;  // the number of pairs of each of its rows
@@ -201,15 +204,15 @@ struct BackwardParams {
   Problem problem;  // its rows are those whose gradient is computed
   Pairing pairing;
   Terms terms;
-  Strips strips;          // of columns
-  float* partial;         // [strips, rows of the problem, stride of the rows] times the gain
-  const float* inv_norm;  // [count], or null: the rows are not normalized
-  float inv_eps;          // the inv_norm of rows that were divided by eps
+  Strips strips = {};        // of columns; wide rows have no strips
+  float* partial = nullptr;  // [strips, rows of the problem, stride of the rows] times the gain
+  const float* inv_norm;     // [count], or null: the rows are not normalized
+  float inv_eps;             // the inv_norm of rows that were divided by eps
   float scale = 0;
   float shift = 0;  // of x, where it is shared
   bool shared_shift = false;
-  void* grad;     // [rows of the problem, D], of the type of x
-  float* radial;  // [rows of the problem] z_i . dL/dz_i
+  void* grad = nullptr;     // [rows of the problem, D], of the type of x
+  float* radial = nullptr;  // [rows of the problem] z_i . dL/dz_i
 };
 
 // Adds numbers in double.

@@ -9,6 +9,66 @@
 
 namespace simclr::fused {
 
+// exp(-2 |x - y|^2) = exp(4 (s - 1)) for unit rows, in base 2.
+constexpr float kNearShift = static_cast<float>(4 / kLn2);
+
+// What is known of a row from some of its pairs.
+struct RowParts {
+  float sum = 0.0f;  // of 2^(x - max)
+  float max = kLeastExponent;
+  float weighted = 0.0f;      // sum of x 2^(x - max)
+  float near = 0.0f;          // sum of exp(4 (s - 1)) over negatives
+  float hardest = -INFINITY;  // the largest x of a negative, and its column
+  int hardest_index = -1;
+
+  SIMCLR_DEVICE void rescale(float largest) {
+    const float factor = exp2_fast(max - largest);
+    sum *= factor;
+    weighted *= factor;
+    max = largest;
+  }
+  // x is at most `max`; -infinity if the pair is not a term.
+  SIMCLR_DEVICE void add_term(float x) {
+    const float power = exp2_fast(x - max);
+    sum += power;
+    weighted += power * fmaxf(x, kLeastExponent);  // 0, not NaN
+  }
+  // x is -infinity if the pair is not a negative among the terms; s = x near_scale / kNearShift.
+  SIMCLR_DEVICE void add_negative(float x, int column, float near_scale) {
+    near += exp2_fast(x * near_scale - kNearShift);
+    if (!(x > hardest)) return;  // of equal ones the first
+    hardest = x;
+    hardest_index = column;
+  }
+  // Those of another lane.
+  SIMCLR_DEVICE RowParts of_lane(int lanes) const {
+    return {shuffle_xor(sum, lanes),      shuffle_xor(max, lanes),
+            shuffle_xor(weighted, lanes), shuffle_xor(near, lanes),
+            shuffle_xor(hardest, lanes),  shuffle_xor(hardest_index, lanes)};
+  }
+  SIMCLR_DEVICE void join(RowParts other) {
+    const float largest = fmaxf(max, other.max);
+    rescale(largest);
+    other.rescale(largest);
+    sum += other.sum;
+    weighted += other.weighted;
+    near += other.near;
+    const bool first = other.hardest == hardest && other.hardest_index < hardest_index;
+    if (!(other.hardest > hardest || first)) return;
+    hardest = other.hardest;
+    hardest_index = other.hardest_index;
+  }
+  SIMCLR_DEVICE void store(float* row_sum, float* row_max, const StatsSums& sums,
+                           int64_t place) const {
+    row_sum[place] = sum;
+    row_max[place] = max;
+    sums.weighted[place] = weighted;
+    sums.near[place] = near;
+    sums.hardest[place] = hardest;
+    sums.hardest_index[place] = hardest_index;
+  }
+};
+
 template <typename C>
 class RowStats {
  public:
@@ -27,9 +87,7 @@ class RowStats {
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        row_[m][half] = {0.0f, kLeastExponent, 0.0f, 0.0f, -INFINITY, -1};
-      }
+      for (int half = 0; half < 2; ++half) row_[m][half] = RowParts();
     }
   }
 
@@ -48,11 +106,7 @@ class RowStats {
         SIMCLR_UNROLL
         for (int n = 0; n < C::kColumnTiles; ++n) {
           SIMCLR_UNROLL
-          for (int e = 2 * half; e < 2 * half + 2; ++e) {
-            const float power = exp2_fast(x[m][n][e] - largest);
-            row_[m][half].sum += power;
-            row_[m][half].weighted += power * fmaxf(x[m][n][e], kLeastExponent);  // 0, not NaN
-          }
+          for (int e = 2 * half; e < 2 * half + 2; ++e) row_[m][half].add_term(x[m][n][e]);
         }
       }
     }
@@ -66,11 +120,7 @@ class RowStats {
       for (int n = 0; n < C::kColumnTiles; ++n) {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
-          Row& row = row_[m][e / 2];
-          row.near += exp2_fast(x[m][n][e] * near_scale_ - kNearShift);
-          if (!(x[m][n][e] > row.hardest)) continue;  // of equal ones the first
-          row.hardest = x[m][n][e];
-          row.hardest_index = first_column + column_of(n, e);
+          row_[m][e / 2].add_negative(x[m][n][e], first_column + column_of(n, e), near_scale_);
         }
       }
     }
@@ -82,59 +132,18 @@ class RowStats {
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
       for (int half = 0; half < 2; ++half) {
-        Row sums = row_[m][half];
-        for (int lanes = 1; lanes <= 2; lanes *= 2) sums.join(lanes);
+        RowParts parts = row_[m][half];
+        for (int lanes = 1; lanes <= 2; lanes *= 2) parts.join(parts.of_lane(lanes));
         const int row = row_of<C>(m, 2 * half);
-        if (lane_id() % 4 != 0 || row >= rows) continue;
-        p.row_sum[place + row] = sums.sum;
-        p.row_max[place + row] = sums.max;
-        sums_.weighted[place + row] = sums.weighted;
-        sums_.near[place + row] = sums.near;
-        sums_.hardest[place + row] = sums.hardest;
-        sums_.hardest_index[place + row] = sums.hardest_index;
+        if (lane_id() % 4 == 0 && row < rows) parts.store(p.row_sum, p.row_max, sums_, place + row);
       }
     }
   }
 
  private:
-  // exp(-2 |x - y|^2) = exp(4 (s - 1)) for unit rows, in base 2.
-  static constexpr float kNearShift = static_cast<float>(4 / kLn2);
-
-  struct Row {
-    float sum;  // of 2^(x - max)
-    float max;
-    float weighted;  // sum of x 2^(x - max)
-    float near;      // sum of exp(4 (s - 1)) over negatives
-    float hardest;   // the largest x of a negative, and its column
-    int hardest_index;
-
-    SIMCLR_DEVICE void rescale(float largest) {
-      const float factor = exp2_fast(max - largest);
-      sum *= factor;
-      weighted *= factor;
-      max = largest;
-    }
-    // Adds the sums of another lane that shares the row.
-    SIMCLR_DEVICE void join(int lanes) {
-      Row other = {shuffle_xor(sum, lanes),      shuffle_xor(max, lanes),
-                   shuffle_xor(weighted, lanes), shuffle_xor(near, lanes),
-                   shuffle_xor(hardest, lanes),  shuffle_xor(hardest_index, lanes)};
-      const float largest = fmaxf(max, other.max);
-      rescale(largest);
-      other.rescale(largest);
-      sum += other.sum;
-      weighted += other.weighted;
-      near += other.near;
-      const bool first = other.hardest == hardest && other.hardest_index < hardest_index;
-      if (!(other.hardest > hardest || first)) return;
-      hardest = other.hardest;
-      hardest_index = other.hardest_index;
-    }
-  };
-
   StatsSums sums_;
   float near_scale_;
-  Row row_[C::kRowTiles][2];
+  RowParts row_[C::kRowTiles][2];
 };
 
 }  // namespace simclr::fused

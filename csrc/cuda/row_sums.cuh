@@ -11,9 +11,6 @@
 
 namespace simclr::fused {
 
-// Finite, and below every exponent: the difference of two infinities would be NaN.
-constexpr float kLeastExponent = -1e30f;
-
 template <typename C, bool kSharedShift_>
 class RowSums {
  public:

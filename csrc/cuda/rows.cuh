@@ -24,6 +24,19 @@ SIMCLR_DEVICE float largest_power_of_two(float x) {
   return exponent == 0 ? exp2i(-126) : bits_float(exponent);
 }
 
+// How a row is stored: times a power of two, with the rest of its normalization beside it.
+struct RowScale {
+  float power;
+  float factor;
+  float inv_norm;
+};
+SIMCLR_DEVICE RowScale scale_of_norm(float norm, float inv_eps) {
+  float inv_norm = 1.0f / norm;
+  if (inv_norm > inv_eps) inv_norm = inv_eps;  // not if the norm is NaN
+  const float power = largest_power_of_two(inv_norm);
+  return {power, inv_norm / power, inv_norm};
+}
+
 // Joins x and y, one warp per row: computes the norm, and stores the row scaled by a power of two.
 template <typename Element>
 SIMCLR_KERNEL(kRowThreads, 1)
@@ -47,8 +60,7 @@ void prepare_kernel(const PrepareParams p) {
     const int k = lane + 32 * u;
     value[u] = k < p.dim ? Element::widen(x[k * column_stride]) : 0.0f;
   }
-  float power = 1.0f;
-  float factor = 1.0f;
+  RowScale scale{1.0f, 1.0f, 1.0f};
   if (p.normalize) {
     float largest = 0.0f;
     SIMCLR_UNROLL
@@ -65,18 +77,14 @@ void prepare_kernel(const PrepareParams p) {
       sum += scaled * scaled;
     }
     for (int lanes = 16; lanes >= 1; lanes /= 2) sum += shuffle_xor(sum, lanes);
-    const float norm = sqrtf(sum) * unit;
-    float inv_norm = 1.0f / norm;
-    if (inv_norm > p.inv_eps) inv_norm = p.inv_eps;  // not if the norm is NaN
-    power = largest_power_of_two(inv_norm);
-    factor = inv_norm / power;
-    if (lane == 0) p.inv_norm[i] = inv_norm;
+    scale = scale_of_norm(sqrtf(sum) * unit, p.inv_eps);
+    if (lane == 0) p.inv_norm[i] = scale.inv_norm;
   }
-  if (lane == 0) p.factor[i] = factor;
+  if (lane == 0) p.factor[i] = scale.factor;
   SIMCLR_UNROLL
   for (int u = 0; u < kElements; ++u) {
     const int k = lane + 32 * u;
-    if (k < p.stride) z[k] = Element::operand(k < p.dim ? value[u] * power : 0.0f);
+    if (k < p.stride) z[k] = Element::operand(k < p.dim ? value[u] * scale.power : 0.0f);
   }
 }
 

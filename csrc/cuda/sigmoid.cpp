@@ -10,7 +10,7 @@
 
 #include <array>
 
-#include "cuda/host.h"
+#include "cuda/wide.h"
 #include "simclr_ext.h"
 
 namespace simclr::fused {
@@ -25,34 +25,40 @@ Operands sigmoid_operands(int64_t rows, int64_t columns, at::IntArrayRef shifts)
   return Operands(rows, columns, shifts, std::nullopt, std::nullopt, "all", {}, at::kCPU);
 }
 
+// Returns the partial sums of the losses and of the sigmoids of all pairs that are not positive,
+// [2, slots, R]; writes u of those that are.
+at::Tensor sum_pairs(SigmoidForwardParams p, const Kernels& kernels,
+                     const at::TensorOptions& floats, Stream stream) {
+  const Problem& problem = p.pass.problem;
+  const TileShape tile = kernels.tile(p.pass.rows.dim);
+  p.pass.row_strips = forward_strips(problem.rows, tile, kGrid);
+  p.pass.column_strips = forward_strips(problem.columns, tile, kGrid);
+  const at::Tensor sums = at::empty({2, p.pass.column_strips.count, problem.rows.size()}, floats);
+  p.pass.row_sum = sums.mutable_data_ptr<float>();
+  p.sigmoid_sum = sums.select(0, 1).mutable_data_ptr<float>();
+  kernels.sigmoid_forward(p, stream);
+  return sums;
+}
+
 // Writes the losses of the rows and their derivatives by the bias, [R] each.
-void run_forward(const Rows& z, const Operands& operands, const SigmoidScalars& scalars,
-                 const Kernels& kernels, const at::Tensor& loss, const at::Tensor& bias_grad,
-                 Stream stream) {
+void run_forward(const at::Tensor& z, const Rows& rows, const Operands& operands,
+                 const SigmoidScalars& scalars, const Kernels& kernels, const at::Tensor& loss,
+                 const at::Tensor& bias_grad, Stream stream) {
   const Problem& problem = operands.problem();
-  const TileShape tile = kernels.tile(z.dim);
-  const Strips row_strips = forward_strips(problem.rows, tile, kGrid);
-  const Strips column_strips = forward_strips(problem.columns, tile, kGrid);
-  const int64_t rows = problem.rows.size();
-  const at::Tensor sums = at::empty({2, column_strips.count, rows}, loss.options());
-  auto* sum = sums.mutable_data_ptr<float>();
-  float* sigmoid_sum = sum + column_strips.count * rows;
-  const at::Tensor positive = at::empty({operands.pairing().shifts, rows}, loss.options());
-  kernels.sigmoid_forward({.pass = {.rows = z,
-                                    .problem = problem,
-                                    .pairing = operands.pairing(),
-                                    .row_strips = row_strips,
-                                    .column_strips = column_strips,
-                                    .row_sum = sum,
-                                    .positive = positive.mutable_data_ptr<float>()},
-                           .scalars = scalars,
-                           .sigmoid_sum = sigmoid_sum},
-                          stream);
+  const auto floats = loss.options();
+  const at::Tensor positive = at::empty({operands.pairing().shifts, problem.rows.size()}, floats);
+  const SigmoidForwardParams p{.pass = {.rows = rows,
+                                        .problem = problem,
+                                        .pairing = operands.pairing(),
+                                        .positive = positive.mutable_data_ptr<float>()},
+                               .scalars = scalars};
+  const at::Tensor sums =
+      is_wide(rows.dim) ? sum_wide_pairs(z, p, stream) : sum_pairs(p, kernels, floats, stream);
   sigmoid_finish({.problem = problem,
                   .pairing = operands.pairing(),
-                  .slots = column_strips.count,
-                  .sum = sum,
-                  .sigmoid_sum = sigmoid_sum,
+                  .slots = static_cast<int>(sums.size(1)),
+                  .sum = sums.const_data_ptr<float>(),
+                  .sigmoid_sum = sums.select(0, 1).const_data_ptr<float>(),
                   .positive = positive.const_data_ptr<float>(),
                   .loss = loss.mutable_data_ptr<float>(),
                   .bias_grad = bias_grad.mutable_data_ptr<double>()},
@@ -65,15 +71,15 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor
   check_eps(eps);
   const Operands operands = sigmoid_operands(x.size(0), y.size(0), shifts);
   const int64_t dim = x.size(1);
-  check_size(operands.problem().count(), dim);
+  check_size(operands.problem().count(), x, dim);
   const SigmoidScalars scalars = make_scalars(scale, bias, x);
   const Kernels& kernels = kernels_for(x.scalar_type());
   const StreamGuard guard(x);
   const auto [z, factor, inv_norm] = join_rows(x, y, normalize, eps, kernels, guard.stream());
   at::Tensor loss = at::empty({x.size(0)}, x.options().dtype(at::kFloat));
   at::Tensor bias_grad = at::empty({x.size(0)}, x.options().dtype(at::kDouble));
-  run_forward(make_rows(z, dim, factor.const_data_ptr<float>()), operands, scalars, kernels, loss,
-              bias_grad, guard.stream());
+  run_forward(z, make_rows(z, dim, factor.const_data_ptr<float>()), operands, scalars, kernels,
+              loss, bias_grad, guard.stream());
   return {loss, bias_grad, z, inv_norm};
 }
 
@@ -127,27 +133,38 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
 
   const SavedSigmoidTerms saved(grad_loss.to(at::kFloat), inv_norm, z.size(0), guard.stream());
   const at::Tensor radial = at::empty({wanted.size()}, z.options().dtype(at::kFloat));
+  BackwardParams p{.rows = make_rows(z, dim, saved.factor),
+                   .problem = operands.problem(),
+                   .pairing = operands.pairing(),
+                   .terms = saved.terms,
+                   .inv_norm = inv_norm.numel() > 0 ? inv_norm.const_data_ptr<float>() : nullptr,
+                   .inv_eps = inverse(eps)};
+  at::Tensor weighted;  // sums of the weighted columns, of wide rows
+  if (is_wide(dim)) {
+    weighted = add_weighted_rows(z, p.problem, wanted, [&](const WideTile& tile, void* w) {
+      kernels.wide_sigmoid_weights({{p, tile, w}, scalars}, guard.stream());
+    });
+  }
   const auto run = [&](Problem problem, const Pairing& pairing) {
-    // Before rows are left out: those that are not have the same bits.
-    const Strips strips = backward_strips(problem.rows, problem.columns, kernels.tile(dim), kGrid);
-    problem.rows = intersect(problem.rows, wanted);
+    const Range all = problem.rows;
+    problem.rows = intersect(all, wanted);
     if (problem.rows.size() == 0) return;
     const int64_t place = problem.rows.begin - wanted.begin;
+    p.problem = problem;
+    p.pairing = pairing;
+    p.grad = grad_z.select(0, place).mutable_data_ptr();
+    p.radial = radial.mutable_data_ptr<float>() + place;
+    if (is_wide(dim)) {
+      auto* sums = weighted.select(0, place).mutable_data_ptr<float>();
+      kernels.wide_sigmoid_gradient({{p, sums}, scalars}, guard.stream());
+      return;
+    }
+    // For all rows, so that the bits of those that are wanted do not depend on the others.
+    p.strips = backward_strips(all, problem.columns, kernels.tile(dim), kGrid);
     const at::Tensor partial =
-        at::empty({strips.count, problem.rows.size(), z.size(1)}, radial.options());
-    kernels.sigmoid_backward(
-        {.pass = {.rows = make_rows(z, dim, saved.factor),
-                  .problem = problem,
-                  .pairing = pairing,
-                  .terms = saved.terms,
-                  .strips = strips,
-                  .partial = partial.mutable_data_ptr<float>(),
-                  .inv_norm = inv_norm.numel() > 0 ? inv_norm.const_data_ptr<float>() : nullptr,
-                  .inv_eps = inverse(eps),
-                  .grad = grad_z.select(0, place).mutable_data_ptr(),
-                  .radial = radial.mutable_data_ptr<float>() + place},
-         .scalars = scalars},
-        guard.stream());
+        at::empty({p.strips.count, problem.rows.size(), z.size(1)}, radial.options());
+    p.partial = partial.mutable_data_ptr<float>();
+    kernels.sigmoid_backward({p, scalars}, guard.stream());
   };
   run(operands.problem(), operands.pairing());
   run(operands.problem().transposed(), operands.pairing().transposed());

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../cpp/check.h"
+#include "cuda/products.h"
 #include "simt.h"
 
 double error(const at::Tensor& value, const at::Tensor& exact) {
@@ -91,7 +92,8 @@ void expect_within_budget(const Precision& precision, const Case& c, const Resul
 }
 
 // Runs the tests with the precision that the command line names, the quick ones first, and no
-// further than the first that fails: `test PRECISION [SEED]`.
+// further than the first that fails: `test PRECISION [SEED]`. With "wide" at the end, as if all
+// rows were too wide for the kernels that multiply.
 template <typename Test>
 int run_tests(int argc, char** argv, const std::vector<Test>& tests) {
   const std::vector<Precision> precisions = {
@@ -101,6 +103,10 @@ int run_tests(int argc, char** argv, const std::vector<Test>& tests) {
       // 22 bits of the factors count, where float has 24.
       {"tf32x3", torch::kFloat, std::exp2(-22), std::exp2(-23), 0},
   };
+  if (argc > 1 && std::string(argv[argc - 1]) == "wide") {
+    simclr::fused::largest_narrow_dim = 0;
+    --argc;
+  }
   const std::string name = argc > 1 ? argv[1] : "";
   const uint64_t seed = argc > 2 ? std::stoull(argv[2]) : 0;
   for (const Precision& precision : precisions) {
@@ -119,6 +125,6 @@ int run_tests(int argc, char** argv, const std::vector<Test>& tests) {
     }
     return failures;
   }
-  std::cerr << "usage: " << argv[0] << " bf16|fp16|tf32|tf32x3 [SEED]" << std::endl;
+  std::cerr << "usage: " << argv[0] << " bf16|fp16|tf32|tf32x3 [SEED] [wide]" << std::endl;
   return 2;
 }

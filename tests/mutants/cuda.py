@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.mutants.cuda_forms import FORMS
 from tests.mutants.cuda_strips import STRIPS
+from tests.mutants.cuda_wide import WIDE
 from tests.mutants.fault import Fault
 from tests.tools import CMAKE, must_succeed
 
@@ -229,6 +230,7 @@ FAULTS = [
     ),
     *STRIPS,
     *FORMS,
+    *WIDE,
 ]
 
 
@@ -241,10 +243,11 @@ def first_failure(folder: Path) -> str | None:
     # The quick ones first.
     tests = ("test_launches", "test_sigmoid", "test_stats", "test_contrastive", "test_fused")
     must_succeed([CMAKE, "--build", str(build), "--parallel", "2", "--target", *tests])
-    for precision, test in itertools.product(PRECISIONS, tests):
+    for precision, rows, test in itertools.product(PRECISIONS, ([], ["wide"]), tests):
+        name = " ".join([precision, *rows])
         try:
             result = subprocess.run(
-                [str(build / "tests" / "cuda_host" / test), precision],
+                [str(build / "tests" / "cuda_host" / test), precision, *rows],
                 env={"ASAN_OPTIONS": "detect_leaks=0"},
                 capture_output=True,
                 text=True,
@@ -252,9 +255,9 @@ def first_failure(folder: Path) -> str | None:
                 timeout=SECONDS,
             )
         except subprocess.TimeoutExpired:
-            return f"{precision}: hung for {SECONDS} s"
+            return f"{name}: hung for {SECONDS} s"
         if result.returncode != 0:
-            return f"{precision}: {_summary(result.stderr)}"
+            return f"{name}: {_summary(result.stderr)}"
     return None
 
 

@@ -210,8 +210,8 @@ FORMS = [
     Fault(
         "stats: of equal negatives the last",
         "csrc/cuda/row_stats.cuh",
-        "if (!(x[m][n][e] > row.hardest)) continue;",
-        "if (!(x[m][n][e] >= row.hardest)) continue;",
+        "if (!(x > hardest)) return;",
+        "if (!(x >= hardest)) return;",
     ),
     Fault(
         "stats: of equal negatives in two lanes the last",
@@ -222,8 +222,8 @@ FORMS = [
     Fault(
         "stats: of equal negatives in two strips the last",
         "csrc/cuda/kernels_rows.cu",
-        "if (!(p.sums.hardest[place] > hardest)) continue;",
-        "if (!(p.sums.hardest[place] >= hardest)) continue;",
+        "(value == hardest && column < index)",
+        "(value == hardest && column > index)",
     ),
     Fault(
         "stats: positives are negatives, too",
@@ -234,7 +234,7 @@ FORMS = [
     Fault(
         "stats: weighted sum not rescaled when the shift rises",
         "csrc/cuda/row_stats.cuh",
-        "      weighted *= factor;\n",
+        "    weighted *= factor;\n",
         "",
     ),
     Fault(
@@ -246,19 +246,19 @@ FORMS = [
     Fault(
         "stats: infinity of pairs that do not count",
         "csrc/cuda/row_stats.cuh",
-        "power * fmaxf(x[m][n][e], kLeastExponent)",
-        "power * x[m][n][e]",
+        "power * fmaxf(x, kLeastExponent)",
+        "power * x",
     ),
     Fault(
         "stats: pairs of the padding are near",
         "csrc/cuda/row_stats.cuh",
-        "exp2_fast(x[m][n][e] * near_scale_ - kNearShift)",
-        "exp2_fast(fmaxf(x[m][n][e], 0.0f) * near_scale_ - kNearShift)",
+        "exp2_fast(x * near_scale - kNearShift)",
+        "exp2_fast(fmaxf(x, 0.0f) * near_scale - kNearShift)",
     ),
     Fault(
         "stats: hardest negative of the tile's first columns",
         "csrc/cuda/row_stats.cuh",
-        "row.hardest_index = first_column + column_of(n, e);",
-        "row.hardest_index = column_of(n, e);",
+        "first_column + column_of(n, e), near_scale_",
+        "column_of(n, e), near_scale_",
     ),
 ]
