@@ -64,7 +64,7 @@ class Case:
     @property
     def configuration(self) -> str:
         """Name the kernels' configuration that the case uses."""
-        width = next((c for c in (32, 64, 128, 256) if self.d <= c), self.d)
+        width = next((c for c in (32, 64, 128, 256) if self.d <= c), "wide")
         shared = self.normalize and 2 * math.log2(math.e) / self.temperature <= 115
         return f"{self.precision.name}, D class {width}, {'shared' if shared else 'own'} shift"
 

@@ -10,7 +10,7 @@ _FUSED = ("bfloat16", "float32", "float16", "float32 (tf32)")  # the kernels' fo
 # Errors of a kernel are reported by the call that launched it, and cuBLAS is deterministic.
 _BLOCKING = {"CUDA_LAUNCH_BLOCKING": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
-_DIMS = (1, 7, 31, 32, 33, 64, 65, 100, 128, 129, 200, 256)
+_DIMS = (1, 7, 31, 32, 33, 64, 65, 100, 128, 129, 200, 256, 257, 512, 2048)
 _CASES = Table(
     dims=_DIMS,
     sizes=(1, 2, 33, 205, 1000),
@@ -22,6 +22,7 @@ _TILED = Table(dims=(33, 128, 300), sizes=(1, 33, 1000), temperatures=(0.01, 0.5
 _TIMED = (
     *(("bfloat16", n, 128) for n in (4096, 16_384, 65_536, 8192, 32_768, 1024, 256, 2048, 512)),
     *(("bfloat16", n, d) for d in (64, 256) for n in (4096, 16_384, 65_536)),
+    *(("bfloat16", n, d) for d in (512, 2048) for n in (4096, 16_384)),
     *(("float32", n, 128) for n in (4096, 16_384, 65_536)),
 )
 _BESIDE = (
@@ -33,11 +34,13 @@ _TIMED_LATER = (
     *(("float32", n, d) for d in (64, 256) for n in (4096, 16_384)),
     *(("float32", n, 128) for n in (256, 1024)),
     *((name, n, 128) for name in ("float16", "float32 (tf32)") for n in (4096, 16_384)),
+    *(("float32", n, 512) for n in (4096, 16_384)),
+    *(("bfloat16", n, 512) for n in (256, 1024)),
     *(("bfloat16", n, d) for d in (64, 256) for n in (256, 1024)),
 )
 _PROFILED = (
     *(("bfloat16", n, 128) for n in (256, 4096, 16_384)),
-    *(("bfloat16", 16_384, d) for d in (64, 256)),
+    *(("bfloat16", 16_384, d) for d in (64, 256, 512)),
     ("float32", 16_384, 128),
 )
 _COUNTED = (
@@ -71,7 +74,7 @@ def _cases(step: str, limit: float, table: Table, precisions: tuple[str, ...]) -
 FULL = (
     Step("build", f"{_HERE}.build", 300, needs_kernels=False),
     Step("environment", f"{_HERE}.environment", 60, needs_kernels=False),
-    *(_smoke(name, (24, 64, 100, 200), (33, 150)) for name in _FUSED),
+    *(_smoke(name, (24, 64, 100, 200, 512), (33, 150)) for name in _FUSED),
     Step(
         "rates",
         f"{_HERE}.rates",

@@ -27,6 +27,7 @@ cases = [
     for d in (24, 200)
     for temperature in (0.5, 0.01)
 ]
+cases += [Case("fused", precision, 33, 300) for precision in (BFLOAT16, FLOAT32, FLOAT16, TF32)]
 cases += [Case("fused", BFLOAT16, 50, 14, kind=kind) for kind in ("strided", "zero row")]
 cases += [Case("fused", FLOAT32, 33, 12, 2.0, normalize=False)]
 for case in cases:
