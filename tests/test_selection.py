@@ -69,7 +69,7 @@ def test_unknown_backend() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("d", [1, 256])
+@pytest.mark.parametrize("d", [1, 256, 257, 4096])
 @pytest.mark.parametrize("capability", [(8, 0), (8, 6), (9, 0)])
 def test_cuda_is_fused(
     d: int, dtype: torch.dtype, capability: tuple[int, int], machine: SimpleNamespace
@@ -79,16 +79,41 @@ def test_cuda_is_fused(
         assert select_backend(cuda_views(d, dtype)[0], backend).name == "fused"
 
 
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("dtype", "memory"),
+    [
+        (torch.float32, "64 MiB, and fused"),
+        (torch.bfloat16, "64 MiB, and 32 MiB in the backward pass, and fused"),
+    ],
+    ids=str,
+)
+def test_the_choice_says_what_wide_views_cost(dtype: torch.dtype, memory: str) -> None:
+    assert select_backend(cuda_views(256, dtype)[0]).reason.startswith("there are fused kernels")
+    reason = select_backend(cuda_views(257, dtype)[0]).reason
+    assert reason.startswith(f"cuBLAS multiplies views with D > 256, in tiles of up to {memory}")
+
+
+def test_wide_halves_are_tiled_without_products_of_halves(
+    machine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "HAS_PRODUCTS_OF_HALVES", False)
+    choice = select_backend(cuda_views(257, torch.bfloat16)[0])
+    assert choice.name == "tiled"
+    assert choice.reason.startswith("torch.bfloat16 views with D > 256 need torch 2.8 or newer")
+    for d, dtype in ((256, torch.bfloat16), (257, torch.float32)):
+        assert select_backend(cuda_views(d, dtype)[0]).name == "fused"
+
+
 @pytest.mark.parametrize(
     ("d", "dtype", "changes", "reason"),
     [
-        (257, torch.float32, {}, "D <= 256"),
         (8, torch.float64, {}, "take float32, bfloat16 and float16 views, got torch.float64"),
         (8, torch.float32, {"capability": (7, 5)}, "need compute capability 8.0.* is 7.5"),
         (8, torch.float32, {"capability": (12, 0)}, "compiled for sm_80, sm_90a, and .* 12.0"),
         (8, torch.float32, {"cuda_architectures": []}, "compiled without CUDA"),
     ],
-    ids=["wide", "float64", "old GPU", "other GPU", "CPU-only build"],
+    ids=["float64", "old GPU", "other GPU", "CPU-only build"],
 )
 def test_cuda_that_fused_cannot_serve_is_tiled_and_says_so(
     d: int,
@@ -225,8 +250,9 @@ def test_the_host_waits_once_per_step_for_a_temperature_on_the_device(
         assert transfers.count == expected
 
 
-@pytest.mark.parametrize(("d", "chosen"), [(32, "nt_xent_forward"), (300, "nt_xent_tiled_forward")])
-def test_traces_for_cuda_with_dynamic_shapes(d: int, chosen: str, machine: SimpleNamespace) -> None:
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("d", [32, 300])
+def test_traces_for_cuda_with_dynamic_shapes(d: int) -> None:
     class Loss(torch.nn.Module):
         def forward(self, z0: Tensor, z1: Tensor) -> Tensor:
             return nt_xent_loss(z0, z1)
@@ -238,7 +264,7 @@ def test_traces_for_cuda_with_dynamic_shapes(d: int, chosen: str, machine: Simpl
             Loss(), cuda_views(d), dynamic_shapes=(dynamic, dynamic), strict=True
         )
     names = [str(node.target) for node in program.graph.nodes]
-    assert f"simclr_ext.{chosen}.default" in names
+    assert "simclr_ext.nt_xent_forward.default" in names
 
 
 WITHOUT_COMPILER = """
@@ -292,11 +318,12 @@ def test_scale_and_bias_of_the_tiled_operators_are_on_the_host() -> None:
 
 @needs_fakes_of_cuda
 @pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("d", [8, 300])
 @pytest.mark.parametrize(
     ("loss", "operator"),
     [(siglip_loss, "sigmoid_forward"), (nt_xent_loss_with_stats, "contrastive_stats")],
 )
-def test_every_loss_is_fused_on_cuda(loss: Callable[..., object], operator: str) -> None:
+def test_every_loss_is_fused_on_cuda(loss: Callable[..., object], operator: str, d: int) -> None:
     called = []
 
     class Names(TorchDispatchMode):
@@ -308,7 +335,5 @@ def test_every_loss_is_fused_on_cuda(loss: Callable[..., object], operator: str)
 
     with warnings.catch_warnings(), Names():
         warnings.simplefilter("error")
-        loss(*cuda_views())
+        loss(*cuda_views(d))
     assert f"simclr_ext.{operator}.default" in called
-    with pytest.warns(UserWarning, match="runs as backend='tiled' on CUDA.*wider than"):
-        loss(*cuda_views(300))

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from simclr_ext._build_config import MIN_CAPABILITY
 from simclr_ext._errors import BackendUnavailableError
+from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES
 from simclr_ext.backends import loader
 
 Backend = Literal["auto", "fused", "tiled", "reference"]
 BACKENDS = get_args(Backend)
 
-# What the kernels of csrc/cuda support.
+# What the kernels of csrc/cuda support, and the largest D that they multiply without cuBLAS.
 _CUDA_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _CUDA_MAX_DIM = 256
 
@@ -39,9 +40,9 @@ def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
     """Return which backend ``nt_xent_loss(z0, z1, backend=backend)`` runs, and why.
 
     ``"auto"`` is ``"fused"`` on the CPU, and on CUDA devices of compute capability 8.0 or newer for
-    float32, bfloat16 and float16 views with D <= 256, if the kernels were compiled for them; else
-    ``"tiled"``, on every device that torch supports. It is ``"reference"`` while a model is
-    exported to ONNX, which lacks the operators of the other backends.
+    float32, bfloat16 and float16 views, if the kernels were compiled for them; else ``"tiled"``, on
+    every device that torch supports. It is ``"reference"`` while a model is exported to ONNX, which
+    lacks the operators of the other backends.
 
     Args:
         z0: Embeddings of the first views, [N, D].
@@ -68,7 +69,7 @@ def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
     obstacle = _fused_obstacle(z0)
     if backend == "auto":
         if obstacle is None:
-            return BackendChoice("fused", f"there are fused kernels for device {z0.device}")
+            return BackendChoice("fused", _fused_reason(z0))
         return BackendChoice("tiled", obstacle)
     if obstacle is not None:
         raise BackendUnavailableError(
@@ -108,11 +109,29 @@ def _fused_obstacle(z0: Tensor) -> str | None:
         return f"there are no fused kernels for device {z0.device}"
     if z0.dtype not in _CUDA_DTYPES:
         return f"the fused CUDA kernels take float32, bfloat16 and float16 views, got {z0.dtype}"
-    # The message does not contain D: compiled code would be specialized for its value.
-    if z0.shape[1] > _CUDA_MAX_DIM:
-        return f"the views are wider than the fused CUDA kernels take, D <= {_CUDA_MAX_DIM}"
+    if not HAS_PRODUCTS_OF_HALVES and z0.dtype != torch.float32 and _is_wide(z0):
+        return (
+            f"{z0.dtype} views with D > {_CUDA_MAX_DIM} need torch 2.8 or newer, whose products of "
+            "halves have float32 results"
+        )
     obstacle: str | None = _cuda_obstacle(z0.device)
     return obstacle
+
+
+def _fused_reason(z0: Tensor) -> str:
+    """Return why these views are fused, and for wide ones what that costs."""
+    if z0.device.type != "cuda" or not _is_wide(z0):
+        return f"there are fused kernels for device {z0.device}"
+    memory = "64 MiB" if z0.dtype == torch.float32 else "64 MiB, and 32 MiB in the backward pass"
+    return (
+        f"cuBLAS multiplies views with D > {_CUDA_MAX_DIM}, in tiles of up to {memory}, and fused "
+        f"kernels for device {z0.device} do the rest"
+    )
+
+
+def _is_wide(z0: Tensor) -> bool:
+    # No message contains D: compiled code would be specialized for its value.
+    return z0.shape[1] > _CUDA_MAX_DIM
 
 
 # Dynamo runs this while tracing, instead of tracing into the loader.
