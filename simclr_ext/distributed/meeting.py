@@ -14,6 +14,7 @@ its way while the current one is compared.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -22,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from simclr_ext.distributed.pairs import Pair, pairs
+from simclr_ext.distributed.pairs import Pair, Pairs
 from simclr_ext.distributed.ranks import Ranks, split
 
 Exchange = Literal["gather", "ring"]
@@ -55,10 +56,10 @@ class Meeting:
         """Whether columns that have visited stay for the backward pass."""
         return self.exchange == KEEPING
 
-    def pairs_of(self, rank: int) -> list[Pair]:
-        """Return the pairs that a rank computes, in order."""
-        pieces = _PIECES[self.exchange]
-        return list(pairs(rank, self.rows, self.columns, self.same, pieces))
+    @functools.cached_property
+    def pairs(self) -> Pairs:
+        """The pairs that each rank computes."""
+        return Pairs(self.rows, self.columns, self.same, _PIECES[self.exchange])
 
     def visits(
         self, own: Sequence[Tensor], columns: Sequence[Tensor], kept: Sequence[Tensor] = ()
@@ -73,7 +74,7 @@ class Meeting:
             columns: The same of the own columns, which visit the others.
             kept: Columns that have visited before, of all pairs in order.
         """
-        coming = self.pairs_of(self.ranks.rank)
+        coming = [self.pairs.of(self.ranks.rank, step) for step in range(len(self.pairs))]
         total = sum(pair.end - pair.begin for pair in coming)
         for tensor in kept:
             if len(tensor) != total:
@@ -119,7 +120,7 @@ class Meeting:
     def _one_by_one(
         self, coming: list[Pair], columns: Sequence[Tensor]
     ) -> Iterator[tuple[Pair, list[Tensor]]]:
-        leaving = [self.visit_of_own(step) for step in range(len(coming))]
+        leaving = self.visits_of_own()
         first = self._start(coming[0], leaving[0], columns)
 
         def arrive() -> Iterator[tuple[Pair, list[Tensor]]]:
@@ -146,10 +147,13 @@ class Meeting:
         parts = [tensor[visit.begin : visit.end] for tensor in columns]
         return [self.ranks.exchange(part, sent, received) for part in parts]
 
-    def visit_of_own(self, step: int) -> tuple[int, Pair]:
-        """Return the rank that own columns visit at a step, and its pair."""
-        host = self.ranks.after(-self.pairs_of(self.ranks.rank)[step].distance)
-        return host, self.pairs_of(host)[step]
+    def visits_of_own(self) -> list[tuple[int, Pair]]:
+        """Return the rank that own columns visit at each step, and its pair."""
+        visits = []
+        for step in range(len(self.pairs)):
+            host = self.ranks.after(-self.pairs.of(self.ranks.rank, step).distance)
+            visits.append((host, self.pairs.of(host, step)))
+        return visits
 
 
 class Kept:
@@ -186,8 +190,9 @@ class Home:
     def __init__(self, meeting: Meeting, join: Callable[[Tensor, int], None]) -> None:
         self._meeting = meeting
         self._join = join
+        self._visits = meeting.visits_of_own()
         self._found: list[tuple[int, Tensor]] = []
-        self._on_the_way: tuple[Tensor, Tensor, dist.Work] | None = None
+        self._on_the_way: tuple[Tensor, Sequence[Tensor], dist.Work] | None = None
         self._step = 0
 
     def send(self, pair: Pair, found: Tensor) -> None:
@@ -196,7 +201,7 @@ class Home:
             self._found.append((pair.other, found.clone()))
             return
         ranks = self._meeting.ranks
-        host, visit = self._meeting.visit_of_own(self._step)
+        host, visit = self._visits[self._step]
         self._step += 1
         sent = ranks.alone(pair.other, len(found))
         received = ranks.alone(host, visit.end - visit.begin)
@@ -208,30 +213,23 @@ class Home:
         """Begin to send what waits to be sent together."""
         if not self._found:
             return
-        ranks, sent = self._meeting.ranks, [0] * self._meeting.ranks.size
+        ranks = self._meeting.ranks
+        sent, received = [0] * ranks.size, [0] * ranks.size
         for other, found in self._found:
             sent[other] = len(found)
+        for host, visit in self._visits:
+            received[host] = visit.end - visit.begin
         in_order = torch.cat([found for _, found in sorted(self._found, key=lambda item: item[0])])
         self._found.clear()
-        self._on_the_way = in_order, *ranks.exchange(in_order, sent, self._received())
+        arrived, work = ranks.exchange(in_order, sent, received)
+        self._on_the_way = in_order, split(arrived, received), work
 
     def finish(self) -> None:
         """Join all that has not come home yet."""
         self.start()
         if self._on_the_way is None:
             return
-        _, arrived, work = self._on_the_way
+        _, parts, work = self._on_the_way
         work.wait()
-        parts = split(arrived, self._received())
-        for host, visit in self._visits():
+        for host, visit in self._visits:
             self._join(parts[host], visit.begin)
-
-    def _visits(self) -> list[tuple[int, Pair]]:
-        steps = range(len(self._meeting.pairs_of(self._meeting.ranks.rank)))
-        return [self._meeting.visit_of_own(step) for step in steps]
-
-    def _received(self) -> list[int]:
-        received = [0] * self._meeting.ranks.size
-        for host, visit in self._visits():
-            received[host] = visit.end - visit.begin
-        return received

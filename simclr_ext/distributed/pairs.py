@@ -8,7 +8,7 @@ compares its rows with the columns of all ranks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -31,27 +31,36 @@ class Pair:
     end: int
 
 
-def pairs(
-    rank: int, rows: Sequence[int], columns: Sequence[int], same: bool, pieces: int
-) -> Iterator[Pair]:
-    """Yield the pairs that a rank computes beside its own block, by distance.
+class Pairs:
+    """The pairs that each rank computes beside its own block, by distance.
 
     Every rank has as many at each distance, none of them empty.
 
     Args:
-        rank: The rank.
         rows: The number of rows of each rank.
         columns: The number of columns of each rank.
         same: Whether the columns are the rows.
         pieces: Into how many pairs the columns of a rank are cut, if all ranks have so many.
     """
-    size = len(rows)
-    pieces = max(1, min(pieces, min(columns) // 2))
-    for distance in range(1, size // 2 + 1 if same else size):
+
+    def __init__(
+        self, rows: Sequence[int], columns: Sequence[int], same: bool, pieces: int
+    ) -> None:
+        self._rows, self._columns, self._same = rows, columns, same
+        self._pieces = max(1, min(pieces, min(columns) // 2))
+
+    def __len__(self) -> int:
+        """Return how many pairs each rank has."""
+        size = len(self._rows)
+        return self._pieces * (size // 2 if self._same else size - 1)
+
+    def of(self, rank: int, step: int) -> Pair:
+        """Return the pair that a rank computes at a step, from 0."""
+        size = len(self._rows)
+        distance, piece = 1 + step // self._pieces, step % self._pieces
         other = (rank + distance) % size
-        first, total = 0, columns[other]
-        if same and 2 * distance == size:
-            first, total = (0, total // 2) if rank < other else (rows[rank] // 2, total)
-        for piece in range(pieces):
-            begin, end = (total * k // pieces for k in (piece, piece + 1))
-            yield Pair(distance, other, first, begin, end)
+        first, total = 0, self._columns[other]
+        if self._same and 2 * distance == size:
+            first, total = (0, total // 2) if rank < other else (self._rows[rank] // 2, total)
+        begin, end = (total * k // self._pieces for k in (piece, piece + 1))
+        return Pair(distance, other, first, begin, end)
