@@ -125,8 +125,12 @@ def read(path: Path = RESULTS / "processes.csv") -> list[dict[str, str]]:
     """Return the last row of each machine, loss and number of ranks, in the order of time."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [*csv.DictReader(file)]
-    last = {(row["machine"], row["loss"], row["ranks"]): row for row in rows}
-    return [row for row in rows if any(row is kept for kept in last.values())]
+    last: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        key = (row["machine"], row["loss"], row["ranks"])
+        last.pop(key, None)  # so that the new row has the last place
+        last[key] = row
+    return [*last.values()]
 
 
 def measure(n: int, size: int, rounds: int) -> list[dict[str, Any]]:

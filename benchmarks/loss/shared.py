@@ -24,7 +24,7 @@ import torch
 
 from benchmarks import RESULTS, processor
 from benchmarks.loss.rows import append
-from benchmarks.loss.tables import Table
+from benchmarks.loss.tables import Table, milliseconds
 from simclr_ext import nt_xent_loss
 from simclr_ext.backends import loader
 from simclr_ext.bench.baselines import Loss, eager
@@ -115,15 +115,16 @@ def table(path: Path = RESULTS / "shared.csv") -> str:
     body = []
     for n, busy in dict.fromkeys(key[:2] for key in found):
         cells = [found[n, busy, peer] for peer in peers]
-        times = [f"{_ms(row)} ms ({float(row['slowdown']):.1f}x)" for row in cells]
+        times = [
+            f"{milliseconds(float(row['ms']))} ms ({float(row['slowdown']):.1f}x)" for row in cells
+        ]
         body.append([f"{int(n):,}", busy, *times])
     title = f"{last['machine']}, {last['isa']}, {last['threads']} threads:"
     return f"{title}\n\n{Table('', ['N', 'busy', *peers], body).grid()}"
 
 
-def _ms(row: dict[str, str]) -> str:
-    ms = float(row["ms"])
-    return f"{ms:.3g}" if ms < 1000 else f"{ms:,.0f}"
+def _cell(row: dict[str, str]) -> str:
+    return f"{milliseconds(float(row['ms']))} ms ({float(row['slowdown']):.1f}x)"
 
 
 if __name__ == "__main__":

@@ -116,7 +116,12 @@ def _time(row: Row | None, ours: Row | None) -> str:
     if row.ms is None:
         return row.status.partition(":")[0]
     ratio = f" ({row.ms / ours.ms:.1f}x)" if ours and ours.ms and row is not ours else ""
-    return f"{row.ms:,.3g}{ratio}" if row.ms < 1000 else f"{row.ms:,.0f}{ratio}"
+    return milliseconds(row.ms) + ratio
+
+
+def milliseconds(ms: float) -> str:
+    """Return a time with three digits, or whole milliseconds from a second on."""
+    return f"{ms:.3g}" if ms < 1000 else f"{ms:,.0f}"
 
 
 def floors(rows: Sequence[Row]) -> Table:
