@@ -5,8 +5,7 @@
 
 #include <ATen/ops/empty.h>
 
-#include "cuda/host.h"
-#include "cuda/wide.h"
+#include "cuda/gradients.h"
 #include "entries.h"
 
 namespace simclr::fused {
@@ -89,46 +88,22 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
   const SavedTerms terms(grad_loss.to(at::kFloat), double_grad_lse, loss.contiguous(),
                          lse.contiguous(), inv_norm, operands, exponents, guard.stream());
   const at::Tensor radial = at::empty({wanted.size()}, loss.options());
-  BackwardParams p{.rows = make_rows(z, dim, terms.factor()),
-                   .problem = operands.problem(),
-                   .pairing = operands.pairing(),
-                   .terms = terms.terms(),
-                   .inv_norm = normalized ? inv_norm.const_data_ptr<float>() : nullptr,
-                   .inv_eps = inverse(eps),
-                   .scale = exponents.scale,
-                   .shift = exponents.shift,
-                   .shared_shift = exponents.shared_shift};
-  at::Tensor weighted;  // sums of the weighted columns, of wide rows
-  if (is_wide(dim)) {
-    weighted = add_weighted_rows(z, p.problem, wanted, [&](const WideTile& tile, void* w) {
-      kernels.wide_weights({p, tile, w}, guard.stream());
-    });
-  }
-  const auto run = [&](Problem problem, const Pairing& pairing) {
-    const Range all = problem.rows;
-    problem.rows = intersect(all, wanted);
-    if (problem.rows.size() == 0) return;
-    const int64_t place = problem.rows.begin - wanted.begin;
-    p.problem = problem;
-    p.pairing = pairing;
-    p.grad = grad_z.select(0, place).mutable_data_ptr();
-    p.radial = radial.mutable_data_ptr<float>() + place;
-    if (is_wide(dim)) {
-      auto* sums = weighted.select(0, place).mutable_data_ptr<float>();
-      kernels.wide_gradient({p, sums}, guard.stream());
-      return;
-    }
-    // For all rows, so that the bits of those that are wanted do not depend on the others.
-    p.strips = backward_strips(all, problem.columns, kernels.tile(dim), kGrid);
-    const at::Tensor partial =
-        at::empty({p.strips.count, problem.rows.size(), z.size(1)}, radial.options());
-    p.partial = partial.mutable_data_ptr<float>();
-    kernels.backward(p, guard.stream());
-  };
-  const Problem& problem = operands.problem();
-  run(problem, operands.pairing());
-  if (!problem.same()) run(problem.transposed(), operands.pairing().transposed());
+  const BackwardParams p{.rows = make_rows(z, dim, terms.factor()),
+                         .problem = operands.problem(),
+                         .pairing = operands.pairing(),
+                         .terms = terms.terms(),
+                         .inv_norm = normalized ? inv_norm.const_data_ptr<float>() : nullptr,
+                         .inv_eps = inverse(eps),
+                         .scale = exponents.scale,
+                         .shift = exponents.shift,
+                         .shared_shift = exponents.shared_shift};
+  compute_gradient(
+      p, z, dim, wanted, kernels, grad_z, radial,
+      [&](const BackwardParams& of_side) { kernels.backward(of_side, guard.stream()); },
+      [&](const WideWeightsParams& tile) { kernels.wide_weights(tile, guard.stream()); },
+      [&](const WideGradientParams& sums) { kernels.wide_gradient(sums, guard.stream()); });
   if (!needs_temperature) return {grad_z, at::empty({0}, doubles)};
+  const Problem& problem = operands.problem();
   const Range rows = intersect(problem.rows, wanted);
   const double times = problem.same() ? 2 : 1;  // how often a pair is in the sum
   const at::Tensor grad_temperature = at::empty({}, doubles);

@@ -37,6 +37,22 @@ SIMCLR_DEVICE RowScale scale_of_norm(float norm, float inv_eps) {
   return {power, inv_norm / power, inv_norm};
 }
 
+// A row of x or y, and how far apart its elements are.
+template <typename Storage>
+struct GivenRow {
+  const Storage* x;
+  int64_t column_stride;
+};
+// Row i of [x; y].
+template <typename Storage>
+SIMCLR_DEVICE GivenRow<Storage> given_row(const PrepareParams& p, int i) {
+  const bool first = i < p.rows;
+  const int row = first ? i : i - p.rows;
+  const auto* x = static_cast<const Storage*>(first ? p.side[0] : p.side[1]);
+  return {x + row * (first ? p.row_stride[0] : p.row_stride[1]),
+          first ? p.column_stride[0] : p.column_stride[1]};
+}
+
 // Joins x and y, one warp per row: computes the norm, and stores the row scaled by a power of two.
 template <typename Element>
 SIMCLR_KERNEL(kRowThreads, 1)
@@ -45,11 +61,7 @@ void prepare_kernel(const PrepareParams p) {
   const int lane = thread_id() % 32;
   const int i = block_id() * (kRowThreads / 32) + thread_id() / 32;
   if (i >= p.count) return;
-  const bool first = i < p.rows;
-  const int row = first ? i : i - p.rows;
-  const auto* x = static_cast<const Storage*>(first ? p.side[0] : p.side[1]);
-  x += row * (first ? p.row_stride[0] : p.row_stride[1]);
-  const int64_t column_stride = first ? p.column_stride[0] : p.column_stride[1];
+  const auto [x, column_stride] = given_row<Storage>(p, i);
   auto* z = static_cast<Storage*>(p.z) + int64_t{i} * p.stride;
 
   // The lane's elements, lane + 32 u: loads that do not wait for each other.

@@ -10,7 +10,7 @@
 
 #include <array>
 
-#include "cuda/wide.h"
+#include "cuda/gradients.h"
 #include "simclr_ext.h"
 
 namespace simclr::fused {
@@ -133,41 +133,24 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
 
   const SavedSigmoidTerms saved(grad_loss.to(at::kFloat), inv_norm, z.size(0), guard.stream());
   const at::Tensor radial = at::empty({wanted.size()}, z.options().dtype(at::kFloat));
-  BackwardParams p{.rows = make_rows(z, dim, saved.factor),
-                   .problem = operands.problem(),
-                   .pairing = operands.pairing(),
-                   .terms = saved.terms,
-                   .inv_norm = inv_norm.numel() > 0 ? inv_norm.const_data_ptr<float>() : nullptr,
-                   .inv_eps = inverse(eps)};
-  at::Tensor weighted;  // sums of the weighted columns, of wide rows
-  if (is_wide(dim)) {
-    weighted = add_weighted_rows(z, p.problem, wanted, [&](const WideTile& tile, void* w) {
-      kernels.wide_sigmoid_weights({{p, tile, w}, scalars}, guard.stream());
-    });
-  }
-  const auto run = [&](Problem problem, const Pairing& pairing) {
-    const Range all = problem.rows;
-    problem.rows = intersect(all, wanted);
-    if (problem.rows.size() == 0) return;
-    const int64_t place = problem.rows.begin - wanted.begin;
-    p.problem = problem;
-    p.pairing = pairing;
-    p.grad = grad_z.select(0, place).mutable_data_ptr();
-    p.radial = radial.mutable_data_ptr<float>() + place;
-    if (is_wide(dim)) {
-      auto* sums = weighted.select(0, place).mutable_data_ptr<float>();
-      kernels.wide_sigmoid_gradient({{p, sums}, scalars}, guard.stream());
-      return;
-    }
-    // For all rows, so that the bits of those that are wanted do not depend on the others.
-    p.strips = backward_strips(all, problem.columns, kernels.tile(dim), kGrid);
-    const at::Tensor partial =
-        at::empty({p.strips.count, problem.rows.size(), z.size(1)}, radial.options());
-    p.partial = partial.mutable_data_ptr<float>();
-    kernels.sigmoid_backward({p, scalars}, guard.stream());
-  };
-  run(operands.problem(), operands.pairing());
-  run(operands.problem().transposed(), operands.pairing().transposed());
+  const BackwardParams p{
+      .rows = make_rows(z, dim, saved.factor),
+      .problem = operands.problem(),
+      .pairing = operands.pairing(),
+      .terms = saved.terms,
+      .inv_norm = inv_norm.numel() > 0 ? inv_norm.const_data_ptr<float>() : nullptr,
+      .inv_eps = inverse(eps)};
+  compute_gradient(
+      p, z, dim, wanted, kernels, grad_z, radial,
+      [&](const BackwardParams& side) {
+        kernels.sigmoid_backward({side, scalars}, guard.stream());
+      },
+      [&](const WideWeightsParams& tile) {
+        kernels.wide_sigmoid_weights({tile, scalars}, guard.stream());
+      },
+      [&](const WideGradientParams& sums) {
+        kernels.wide_sigmoid_gradient({sums, scalars}, guard.stream());
+      });
   if (!needs_grad[2]) return {grad_z, at::empty({0}, doubles)};
   // s_ij is multiplied by the scale alone: dL/dscale = 1/scale sum_i x_i . dL/dx_i.
   const at::Tensor grad_scale = at::empty({}, doubles);

@@ -15,11 +15,7 @@ void wide_prepare_kernel(const PrepareParams p) {
   const int lane = thread_id() % 32;
   const int i = block_id() * kWideRowsPerBlock + thread_id() / 32;
   if (i >= p.count) return;
-  const bool first = i < p.rows;
-  const int row = first ? i : i - p.rows;
-  const auto* x = static_cast<const Storage*>(first ? p.side[0] : p.side[1]);
-  x += row * (first ? p.row_stride[0] : p.row_stride[1]);
-  const int64_t column_stride = first ? p.column_stride[0] : p.column_stride[1];
+  const auto [x, column_stride] = given_row<Storage>(p, i);
   auto* z = static_cast<Storage*>(p.z) + int64_t{i} * p.stride;
 
   RowScale scale{1.0f, 1.0f, 1.0f};

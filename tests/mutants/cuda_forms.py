@@ -107,13 +107,13 @@ FORMS = [
     ),
     Fault(
         "transposed gradient: of the rows again",
-        "csrc/cuda/backward.cpp",
-        "if (!problem.same()) run(problem.transposed(), operands.pairing().transposed());",
-        "if (!problem.same()) run({problem.columns, problem.columns}, operands.pairing());",
+        "csrc/cuda/gradients.h",
+        "if (!problem.same()) run(problem.transposed(), pairing.transposed());",
+        "if (!problem.same()) run({problem.columns, problem.columns}, pairing);",
     ),
     Fault(
         "transposed gradient: written to the rows'",
-        "csrc/cuda/backward.cpp",
+        "csrc/cuda/gradients.h",
         "const int64_t place = problem.rows.begin - wanted.begin;",
         "const int64_t place = 0 * problem.rows.begin;",
     ),
