@@ -55,7 +55,7 @@ def forward(
     def join(found: Tensor, begin: int) -> None:
         _add_exp(columns[begin : begin + len(found)], found)
 
-    home, kept = Home(meeting, join), Kept(z, inv_norm)
+    home, kept = Home(meeting, join), Kept(z, inv_norm, meeting.kept_rows)
     for pair, (both, *both_numbers) in visits:
         first = pair.first
         left_out = both_numbers[0][first:] if both_numbers else None
@@ -68,7 +68,8 @@ def forward(
         del both_z, both_norms  # before the next columns arrive
     home.finish()
     more = torch.where(lse == base, 0, lse - base)  # both are -inf where all terms are left out
-    return Saved(own_loss + more.to(own_loss.dtype), lse, z, inv_norm, *kept.all())
+    loss = own_loss + more.to(own_loss.dtype)
+    return Saved(loss, lse, z, inv_norm, kept.z, kept.inv_norm)
 
 
 def backward(

@@ -59,8 +59,9 @@ class Labeled:
         )
         begin, end = self._owned
         norms = inv_norm[begin:end] if normalize else inv_norm
-        kept = Kept(z, norms)  # nothing: all columns come again
-        return Saved(loss, lse, z[begin:end].clone(), norms.clone(), *kept.all())
+        kept = Kept(z, norms, rows=0)  # all columns come again
+        own = z[begin:end].clone(), norms.clone()
+        return Saved(loss, lse, *own, kept.z, kept.inv_norm)
 
     def backward(
         self,

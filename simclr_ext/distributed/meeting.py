@@ -56,6 +56,16 @@ class Meeting:
         """Whether columns that have visited stay for the backward pass."""
         return self.exchange == KEEPING
 
+    @property
+    def kept_rows(self) -> int:
+        """How many columns this rank keeps."""
+        return sum(pair.end - pair.begin for pair in self._coming) if self.keeps else 0
+
+    @functools.cached_property
+    def _coming(self) -> list[Pair]:
+        """The pairs of this rank, in order."""
+        return [self.pairs.of(self.ranks.rank, step) for step in range(len(self.pairs))]
+
     @functools.cached_property
     def pairs(self) -> Pairs:
         """The pairs that each rank computes."""
@@ -74,11 +84,12 @@ class Meeting:
             columns: The same of the own columns, which visit the others.
             kept: Columns that have visited before, of all pairs in order.
         """
-        coming = [self.pairs.of(self.ranks.rank, step) for step in range(len(self.pairs))]
-        total = sum(pair.end - pair.begin for pair in coming)
         for tensor in kept:
-            if len(tensor) != total:
-                raise ValueError(f"visitors must be [{total}, ...], got {list(tensor.shape)}")
+            if len(tensor) != self.kept_rows:
+                raise ValueError(
+                    f"visitors must be [{self.kept_rows}, ...], got {list(tensor.shape)}"
+                )
+        coming = self._coming
         if not coming:
             return iter(())
         start = self._one_by_one if self.exchange == "ring" else self._gathered
@@ -150,8 +161,8 @@ class Meeting:
     def visits_of_own(self) -> list[tuple[int, Pair]]:
         """Return the rank that own columns visit at each step, and its pair."""
         visits = []
-        for step in range(len(self.pairs)):
-            host = self.ranks.after(-self.pairs.of(self.ranks.rank, step).distance)
+        for step, pair in enumerate(self._coming):
+            host = self.ranks.after(-pair.distance)
             visits.append((host, self.pairs.of(host, step)))
         return visits
 
@@ -161,21 +172,20 @@ class Kept:
 
     Args:
         z: The own ones, for their dtype and layout.
-        inv_norm: Likewise.
+        inv_norm: Likewise; [0] if rows are not normalized.
+        rows: How many there will be.
     """
 
-    def __init__(self, z: Tensor, inv_norm: Tensor) -> None:
-        self._parts = [z[:0]], [inv_norm[:0]]
+    def __init__(self, z: Tensor, inv_norm: Tensor, rows: int) -> None:
+        self.z = z.new_empty(rows, z.shape[1])
+        self.inv_norm = inv_norm.new_empty(rows if len(inv_norm) else 0)
+        self._end = 0
 
     def add(self, z: Tensor, inv_norm: Tensor) -> None:
         """Keep those of a pair."""
-        for parts, tensor in zip(self._parts, (z, inv_norm), strict=True):
-            parts.append(tensor)
-
-    def all(self) -> tuple[Tensor, Tensor]:
-        """Return all of them, as new tensors."""
-        z, inv_norm = self._parts
-        return torch.cat(z), torch.cat(inv_norm)
+        begin, self._end = self._end, self._end + len(z)
+        self.z[begin : self._end] = z
+        self.inv_norm[begin : self._end] = inv_norm
 
 
 class Home:

@@ -39,14 +39,14 @@ class Sigmoid:
         """
         visits = self.meeting.visits([x], [y])
         loss, bias_grad, z, inv_norm = self._forward(x, y, normalize, self.shifts)
-        kept, rows = Kept(z, inv_norm), len(x)
+        kept, rows = Kept(z, inv_norm, self.meeting.kept_rows), len(x)
         for _, (both,) in visits:
             found, bias_part, both_z, norms = self._forward(x, both[rows:], normalize, ())
             loss, bias_grad = loss + found, bias_grad + bias_part
             if self.meeting.keeps:
                 kept.add(both_z[rows:], norms[rows:])
             del both_z, norms  # before the next columns arrive
-        return loss, bias_grad, z, inv_norm, *kept.all()
+        return loss, bias_grad, z, inv_norm, kept.z, kept.inv_norm
 
     def backward(
         self,
