@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import operator
 import os
-import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 
 from simclr_ext import BackendUnavailableError, __version__
 from simclr_ext.bench import BenchConfig, run_bench
-from simclr_ext.options.errors import ConfigError, PeerError, TrainingInterrupted
+from simclr_ext.options.errors import ConfigError, JobError, PeerError, TrainingInterrupted
 from simclr_ext.options.parser import CommandParser, given_options, text_in
 from simclr_ext.options.printable import printable
 from simclr_ext.options.serialize import to_plain
@@ -104,7 +102,6 @@ COMMANDS = (
 _PRESET = "Recipe to start from; the file and the other options override it"
 _RESUME = f"Resume the run in this folder; only {', '.join(CHANGEABLE)} may be changed"
 _REWARM = "With --resume and --epochs: reach the new curve of the learning rate in this many epochs"
-_REPORTING = 1.0  # seconds in which another process reports an error
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
 
@@ -168,27 +165,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = run()
         return getattr(result, "exit_code", 0)
     except PeerError:
-        _let_another_report()
+        _end_together()
     except (ArgumentError, UserError) as error:
         if reports:
             text = printable(" ".join(str(error).split()))
-            print(f"simclr-ext: error: {text}", file=sys.stderr)
-        else:
-            _let_another_report()
+            _tell(f"error: {text}")
+        if not isinstance(error, JobError):
+            _end_together()
     except OSError as error:  # such as a full disk, or a folder that was removed
         reason = " ".join(str(error.strerror or error).split())
         text = printable(f"{error.filename or 'a file'}: {reason}")
-        print(f"simclr-ext: error: {text}", file=sys.stderr)
+        _tell(f"error: {text}")
     except BackendUnavailableError as error:  # more than one line: the compiler's output
-        print(f"simclr-ext: error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
     except TrainingInterrupted as interruption:
         if _first_process():
-            print(f"simclr-ext: interrupted: {printable(str(interruption))}", file=sys.stderr)
-        else:
-            _let_another_report()
+            _tell(f"interrupted: {printable(str(interruption))}")
+        _end_together()
         return 128 + interruption.signal
     except KeyboardInterrupt:
-        print("simclr-ext: interrupted", file=sys.stderr)
+        _tell("interrupted")
         return 130
     return 2
 
@@ -198,13 +194,17 @@ def _first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _let_another_report() -> None:
-    """Wait until another process has reported why all end.
+def _end_together() -> None:
+    """Wait for the other processes of torchrun, if there are any, which have the same error."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from simclr_ext.trainer import torchrun
 
-    As soon as one has ended, torchrun ends the others by SIGTERM; this one ends by itself.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(_REPORTING)
+        torchrun.end_together()
+
+
+def _tell(text: str) -> None:
+    """Write to stderr by one call, so that lines of other processes do not fall into it."""
+    sys.stderr.write(f"simclr-ext: {text}\n")
 
 
 def _prepared(name: str, parsed: Namespace, given: Collection[str]) -> Callable[[], object]:
@@ -254,7 +254,7 @@ def _resume_changes(given: Collection[str]) -> list[str]:
 def _show_warning(
     message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
-    print(f"simclr-ext: warning: {printable(str(message))}", file=sys.stderr)
+    _tell(f"warning: {printable(str(message))}")
 
 
 def _doctor() -> int:

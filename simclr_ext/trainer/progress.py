@@ -26,7 +26,7 @@ def say(line: str) -> None:
     """Write a line to stderr at once, above a progress bar if there is one."""
     if _silent:
         return
-    tqdm.write(printable(line), file=sys.stderr)
+    tqdm.write(f"{printable(line)}\n", file=sys.stderr, end="")  # by one call: processes share it
     sys.stderr.flush()
 
 

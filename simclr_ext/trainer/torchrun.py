@@ -5,8 +5,12 @@ torchrun itself has a store of keys and values, which outlives the processes tha
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import signal
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch.distributed as dist
@@ -14,6 +18,7 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _ROUND = "simclr_ext/round"
+_LONGEST_START = timedelta(seconds=15)  # torchrun kills what it ends after 30
 _runs = itertools.count()
 
 
@@ -38,6 +43,24 @@ def initialize() -> None:
     dist.init_process_group("gloo", store=names, rank=rank, world_size=size)
     if rank == 0:
         store.add(_ROUND, 1)
+
+
+def end_together() -> None:
+    """Wait until all processes have come here, after an error that all of them have.
+
+    As soon as one has ended, torchrun ends the others by SIGTERM, perhaps before they have reported
+    why. Some may still be starting; one that has been killed never comes.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    store = _agent_store()
+    if store is None:
+        time.sleep(1)
+        return
+    key = f"simclr_ext/ended/{os.environ['TORCHELASTIC_RESTART_COUNT']}"
+    if store.add(f"{key}/count", 1) == int(os.environ["WORLD_SIZE"]):
+        store.set(f"{key}/all", "")
+    with contextlib.suppress(RuntimeError):  # they did not come in time
+        store.wait([f"{key}/all"], _LONGEST_START)
 
 
 class RunMemory:

@@ -275,12 +275,12 @@ def _train(
         return result.epochs, result.scores
 
     with _resumable(folder), closing(recorder):
-        job.on_first(lambda: folder.complete(training, config, data))
-        job.on_first(lambda: recorder.start(training))
         with (
             stop_request(patient=job.size > 1) as stop,
             _saved_if_broken(job, folder, training, config, data.train),
         ):
+            job.on_first(lambda: folder.complete(training, config, data))
+            job.on_first(lambda: recorder.start(training))
             for _ in pretrain(training, source, config, job=job):
                 recorder.after_step(training, stop)
         epochs, scores = job.on_first(evaluate)

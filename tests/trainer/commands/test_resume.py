@@ -205,6 +205,19 @@ def test_a_signal_saves_first(
     assert_same(tmp_path / "run", whole)
 
 
+class _SignalsAtStart(Callback):
+    def on_start(self, training: Training, config: object, folder: Path) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_before_the_first_step_saves_too(whole: Path, tmp_path: Path) -> None:
+    """The first pictures take a while, and another process of the job may be further on."""
+    with pytest.raises(TrainingInterrupted, match="saved after step 1; to resume: simclr-ext"):
+        train(dataclasses.replace(CONFIG, out=str(tmp_path / "run")), callbacks=[_SignalsAtStart()])
+    resume(tmp_path / "run")
+    assert_same(tmp_path / "run", whole)
+
+
 def test_the_command_line_resumes_and_takes_nothing_else(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

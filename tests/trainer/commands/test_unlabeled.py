@@ -107,6 +107,20 @@ def test_a_broken_image_ends_the_run_and_nothing_is_lost(
     assert "07.png: not a readable image" in capsys.readouterr().out
 
 
+def test_broken_images_before_the_first_step_are_told_like_later_ones(
+    photos: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(TINY, data=str(photos), out=str(tmp_path / "run"), evaluate=False)
+    contents = {path: path.read_bytes() for path in photos.iterdir()}
+    for path, content in contents.items():
+        path.write_bytes(content[:200])
+    with pytest.raises(DataError, match=r"saved after step 0: repair the file"):
+        train(config)
+    for path, content in contents.items():
+        path.write_bytes(content)
+    assert [epoch.epoch for epoch in resume(tmp_path / "run").epochs] == [1, 2]
+
+
 def test_too_many_broken_images_are_another_run(photos: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "run")
     train(dataclasses.replace(TINY, data=str(photos), out=out, evaluate=False))
