@@ -3,7 +3,6 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
-#include "common/torch_compat.h"
 #include "simclr_ext.h"
 
 TORCH_LIBRARY(simclr_ext, m) {
@@ -13,39 +12,32 @@ TORCH_LIBRARY(simclr_ext, m) {
       " bool normalize, float eps) -> Tensor");
   m.def(
       "nt_xent_forward(Tensor z0, Tensor z1, Tensor temperature, bool normalize, float eps)"
-      " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)",
-      simclr::kOperatorTags);
+      " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)");
   m.def(
       "nt_xent_backward(Tensor grad_loss, Tensor loss, Tensor lse, Tensor z, Tensor inv_norm,"
       " SymInt dim, Tensor temperature, float eps, bool[3] needs_grad)"
-      " -> (Tensor grad_z, Tensor grad_temperature)",
-      simclr::kOperatorTags);
+      " -> (Tensor grad_z, Tensor grad_temperature)");
   m.def(
       "contrastive_forward(Tensor x, Tensor? y, Tensor temperature, bool normalize, float eps,"
       " int[] shifts, Tensor? label, Tensor? ignored, str denominator, int[] owned)"
-      " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)",
-      simclr::kOperatorTags);
+      " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)");
   m.def(
       "contrastive_backward(Tensor grad_loss, Tensor? grad_lse, Tensor loss, Tensor lse, Tensor z,"
       " Tensor inv_norm, SymInt dim, SymInt rows, Tensor temperature, float eps, int[] shifts,"
       " Tensor? label, Tensor? ignored, str denominator, int[] owned, bool[3] needs_grad)"
-      " -> (Tensor grad_z, Tensor grad_temperature)",
-      simclr::kOperatorTags);
+      " -> (Tensor grad_z, Tensor grad_temperature)");
   m.def(
       "contrastive_stats(Tensor x, Tensor? y, Tensor temperature, bool normalize, float eps,"
       " int[] shifts, Tensor? label, Tensor? ignored)"
       " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm, Tensor positive, Tensor hardest,"
-      " Tensor hardest_index, Tensor mean_similarity, Tensor near)",
-      simclr::kOperatorTags);
+      " Tensor hardest_index, Tensor mean_similarity, Tensor near)");
   m.def(
       "sigmoid_forward(Tensor x, Tensor y, Tensor scale, Tensor bias, bool normalize, float eps,"
-      " int[] shifts) -> (Tensor loss, Tensor bias_grad, Tensor z, Tensor inv_norm)",
-      simclr::kOperatorTags);
+      " int[] shifts) -> (Tensor loss, Tensor bias_grad, Tensor z, Tensor inv_norm)");
   m.def(
       "sigmoid_backward(Tensor grad_loss, Tensor z, Tensor inv_norm, SymInt dim, Tensor scale,"
       " Tensor bias, float eps, int[] shifts, bool[3] needs_grad)"
-      " -> (Tensor grad_z, Tensor grad_scale)",
-      simclr::kOperatorTags);
+      " -> (Tensor grad_z, Tensor grad_scale)");
 }
 
 namespace simclr {

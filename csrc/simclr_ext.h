@@ -22,7 +22,9 @@ namespace simclr {
 using ForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 //   z0, z1       [N, D] views of one floating dtype; half types are computed in float
-//   temperature  0-d, double, positive; on the CPU for views on any device
+//   temperature  0-d, double, positive; on the CPU, of which a CUDA graph records the value, or for
+//                views on CUDA on their device, which the host then does not wait for: there one
+//                that is not positive and finite makes all results NaN
 //   normalize    divide each row by max(|row|, eps) first: s_ij is the cosine similarity
 ForwardResult nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
                               const at::Tensor& temperature, bool normalize, double eps);

@@ -171,41 +171,50 @@ def check_temperature_value(temperature: Tensor) -> float:
     return value
 
 
-def operator_temperature(temperature: float | Tensor, device: torch.device) -> Tensor:
+def operator_temperature(
+    temperature: float | Tensor, device: torch.device, backend: str | None = None
+) -> Tensor:
     """Return a temperature as the operators take it; see :func:`operator_scalar`."""
-    return operator_scalar("temperature", temperature, device)
+    return operator_scalar("temperature", temperature, device, backend)
 
 
 def operator_scalar(
-    name: str, scalar: float | Tensor, device: torch.device, *, may_stay: bool = False
+    name: str, scalar: float | Tensor, device: torch.device, backend: str | None = None
 ) -> Tensor:
     """Return a scalar as the operators take it: 0-d, float64, on the CPU.
 
-    For a tensor on another device, this is the only time that the host waits for that device.
+    For a tensor on another device, this is the only time that the host waits for that device. The
+    kernels of "fused" for CUDA read a tensor where it is, so that the host never waits. In compiled
+    code they have all scalars on the device: a CUDA graph would record those of the host as
+    constants.
 
     Args:
         name: Of the scalar.
         scalar: A number, or a 0-d tensor.
         device: That of the rows.
-        may_stay: Whether the operator takes a scalar on that device, too: it is left there then.
+        backend: The one whose operator takes it; None: one that takes it on the CPU.
 
     Raises:
         ValueError: If it is neither on the CPU nor on the ``device`` of the views.
     """
+    reads_device = backend == "fused" and device.type == "cuda"
+    place = device if reads_device and torch.compiler.is_compiling() else torch.device("cpu")
     if not isinstance(scalar, Tensor):
-        return torch.scalar_tensor(scalar, dtype=torch.float64, device="cpu")
+        return torch.scalar_tensor(scalar, dtype=torch.float64, device=place)
     if scalar.device.type not in ("cpu", device.type):
         raise ValueError(
             f"{name} must be on the CPU or on the device of the rows, {device}, got {scalar.device}"
         )
     if scalar.device.type == "meta":  # has no value, and none is needed
         return torch.ones((), dtype=torch.float64, device="cpu")
-    return scalar.detach().to(scalar.device if may_stay else "cpu", torch.float64)
+    if reads_device and scalar.device.type != "cpu":
+        place = scalar.device
+    return scalar.detach().to(place, torch.float64)
 
 
-def check_operator_temperature(temperature: Tensor) -> None:
-    """Raise TypeError or ValueError unless it is as the operators take it: float64 on the CPU."""
-    check_operator_scalar("temperature", temperature)
+def check_operator_temperature(temperature: Tensor, device: torch.device | None = None) -> None:
+    """Raise TypeError or ValueError unless an operator takes it; see check_operator_scalar."""
+    check_operator_scalar("temperature", temperature, device)
 
 
 def check_operator_scalar(name: str, scalar: Tensor, device: torch.device | None = None) -> None:

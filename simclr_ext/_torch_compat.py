@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-# torch 2.8. The operators read the temperature from host memory, which a CUDA graph would record as
-# a constant. Without the tag, torch.compile(mode="reduce-overhead") already refuses CUDA graphs
-# with a tensor on the CPU.
+# torch 2.8. Of operators that read scalars from host memory, which a CUDA graph would record as
+# constants: all but the compiled ones. Without the tag, torch.compile(mode="reduce-overhead")
+# already refuses CUDA graphs with a tensor on the CPU.
 OPERATOR_TAGS: tuple[torch.Tag, ...] = (
     (torch.Tag.cudagraph_unsafe,) if hasattr(torch.Tag, "cudagraph_unsafe") else ()
 )

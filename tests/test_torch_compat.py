@@ -15,7 +15,7 @@ from simclr_ext.backends import ops
 from tests.torch_faults import VERSION
 
 
-def test_cuda_graphs_are_told_not_to_hold_the_operators() -> None:
+def test_cuda_graphs_are_told_not_to_hold_operators_that_read_from_the_host() -> None:
     expected = ["cudagraph_unsafe"] if VERSION >= (2, 8) else []
     assert [tag.name for tag in OPERATOR_TAGS] == expected
     operators = ops.torch.ops.simclr_ext

@@ -16,18 +16,27 @@ from simclr_ext.bench.measure import views
 def jobs(context: Context, n: int, d: int) -> Jobs:
     """Yield a job for each way of capturing."""
     yield Job("torch.cuda.graph", functools.partial(captured, context, n, d), 60)
+    run = functools.partial(captured, context, n, d, learned=True)
+    yield Job("torch.cuda.graph, temperature on the GPU", run, 60)
     for name in ("float", "parameter on the CPU", "parameter on the GPU"):
         run = functools.partial(compiled, context, n, d, name)
         yield Job(f"torch.compile reduce-overhead, temperature: {name}", run, 90)
 
 
-def captured(context: Context, n: int, d: int) -> Row:
-    """Replay a captured forward and backward pass on new views."""
+def captured(context: Context, n: int, d: int, learned: bool = False) -> Row:
+    """Replay a captured forward and backward pass on new views.
+
+    A learned temperature then is one for which each row has a shift of its own.
+    """
     z0, z1 = views(n, d, torch.bfloat16, context.device)
+    inputs = [z0, z1]
+    if learned:
+        inputs.append(torch.tensor(TEMPERATURE, device=context.device, requires_grad=True))
+    temperature = inputs[2] if learned else TEMPERATURE
 
     def step() -> tuple[Tensor, ...]:
-        loss = nt_xent_loss(z0, z1, TEMPERATURE, backend="fused")
-        return (loss, *torch.autograd.grad(loss, (z0, z1)))
+        loss = nt_xent_loss(z0, z1, temperature, backend="fused")
+        return (loss, *torch.autograd.grad(loss, inputs))
 
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
@@ -40,6 +49,8 @@ def captured(context: Context, n: int, d: int) -> Row:
         replayed = step()
     with torch.no_grad():
         z0.copy_(torch.randn_like(z0))
+        if learned:
+            inputs[2].fill_(0.02)
     graph.replay()
     torch.cuda.synchronize()
     return _compare(replayed, step())
@@ -63,7 +74,7 @@ def compiled(context: Context, n: int, d: int, temperature: str) -> Row:
 
 
 def _compare(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> Row:
-    names = ("loss", "grad_z0", "grad_z1")
+    names = ("loss", "grad_z0", "grad_z1", "grad_temperature")[: len(found)]
     errors = {
         name: ((a.double() - b.double()).norm() / b.double().norm()).item()
         for name, a, b in zip(names, found, expected, strict=True)

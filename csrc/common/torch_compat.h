@@ -4,10 +4,7 @@
 #pragma once
 
 #include <ATen/Context.h>
-#include <ATen/core/enum_tag.h>
 #include <torch/version.h>
-
-#include <vector>
 
 // Whether the torch that this is compiled against is MAJOR.MINOR or newer.
 #define SIMCLR_TORCH_AT_LEAST(major, minor) \
@@ -28,14 +25,5 @@ inline bool matmul_may_use_tf32() {
   return at::globalContext().allowTF32CuBLAS();
 #endif
 }
-
-// The operators read the temperature from host memory, which a CUDA graph would record as a
-// constant. The tag exists since torch 2.8; before, torch.compile(mode="reduce-overhead") refuses
-// CUDA graphs with a tensor on the CPU anyway.
-inline const std::vector<at::Tag> kOperatorTags = {
-#if SIMCLR_TORCH_AT_LEAST(2, 8)
-    at::Tag::cudagraph_unsafe,
-#endif
-};
 
 }  // namespace simclr

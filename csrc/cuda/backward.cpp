@@ -37,8 +37,7 @@ class SavedTerms {
           .lse = lse.const_data_ptr<double>(),
           .inv_norm = inv_norm.numel() > 0 ? inv_norm.const_data_ptr<float>() : nullptr,
           .count = static_cast<int>(count),
-          .shift = exponents.shift,
-          .shared_shift = exponents.shared_shift,
+          .exponents = exponents,
           .positives = positives_.mutable_data_ptr<int32_t>(),
           .max_grad = max_grad_.mutable_data_ptr<float>(),
           .factor = floats,
@@ -72,7 +71,6 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
   TORCH_CHECK_TYPE(loss.scalar_type() == at::kFloat && lse.scalar_type() == at::kDouble,
                    "loss must be float32 and lse float64, got ", loss.dtype(), " and ",
                    lse.dtype());
-  const double temperature_value = check_temperature(temperature);
   const at::Tensor z = in_units(saved_z);
   const at::Tensor inv_norm = saved_inv_norm.contiguous();
   const Kernels& kernels = kernels_for(z.scalar_type());
@@ -82,11 +80,11 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
   if (wanted.size() == 0) return {grad_z, at::empty({0}, doubles)};
 
   const bool normalized = inv_norm.numel() > 0;
-  const Exponents exponents(temperature_value, normalized, has_own_shifts(operands, dim));
+  const ExponentsOfPass exponents(temperature, z, may_share_shift(operands, normalized, dim));
   const at::Tensor double_grad_lse =
       grad_lse.defined() ? grad_lse.to(at::kDouble).contiguous() : at::Tensor();
   const SavedTerms terms(grad_loss.to(at::kFloat), double_grad_lse, loss.contiguous(),
-                         lse.contiguous(), inv_norm, operands, exponents, guard.stream());
+                         lse.contiguous(), inv_norm, operands, exponents.value, guard.stream());
   const at::Tensor radial = at::empty({wanted.size()}, loss.options());
   const BackwardParams p{.rows = make_rows(z, dim, terms.factor()),
                          .problem = operands.problem(),
@@ -94,9 +92,7 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
                          .terms = terms.terms(),
                          .inv_norm = normalized ? inv_norm.const_data_ptr<float>() : nullptr,
                          .inv_eps = inverse(eps),
-                         .scale = exponents.scale,
-                         .shift = exponents.shift,
-                         .shared_shift = exponents.shared_shift};
+                         .exponents = exponents.value};
   compute_gradient(
       p, z, dim, wanted, kernels, grad_z, radial,
       [&](const BackwardParams& of_side) { kernels.backward(of_side, guard.stream()); },
@@ -109,7 +105,8 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
   const at::Tensor grad_temperature = at::empty({}, doubles);
   sum({.value = radial.const_data_ptr<float>() + rows.begin - wanted.begin,
        .count = static_cast<int>(rows.size()),
-       .divisor = {nullptr, -times * temperature_value},
+       .factor = -1 / times,
+       .divisor = exponents.value.temperature,
        .result = grad_temperature.mutable_data_ptr<double>()},
       guard.stream());
   return {grad_z, grad_temperature};

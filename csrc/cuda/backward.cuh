@@ -88,6 +88,7 @@ template <typename C, bool kSharedShift, bool kLabels>
 SIMCLR_KERNEL(C::kThreads, 2)
 void backward_kernel(const BackwardParams p) {
   static_assert(!(kSharedShift && kLabels));
+  if (!is_chosen(p.exponents)) return;
   BackwardBlock<C, PairWeights<C, kSharedShift, kLabels>>(p).run();
 }
 

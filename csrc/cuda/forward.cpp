@@ -3,7 +3,7 @@
 // Memory beyond inputs and results, for R rows and C columns: the partial sums of at most 65
 // strips, 65 R floats if the rows are the columns and share a shift, else 64 (R + C), or
 // 2 x 64 (R + C) without a shared shift, and 3 x 64 (R + C) with labels; and one float per row and
-// shift.
+// shift. If the host does not know the temperature, the larger of what it may need.
 
 #include <ATen/ops/empty.h>
 
@@ -18,7 +18,7 @@ namespace {
 // also those of its columns, if they have any. stats: by-products, too, or null.
 void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Exponents& exponents,
               const Kernels& kernels, const Losses& losses, const Stats* stats, Stream stream) {
-  const bool shared = exponents.shared_shift && problem.has_column_results();
+  const bool shared = exponents.shared_shift;
   const bool triangle = shared && problem.symmetric();
   const bool labels = pairing.label != nullptr;
   if (triangle && pairing.shifts > 0) pairing.shifts = 1;  // k stands for both k and -k
@@ -34,9 +34,7 @@ void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Expo
   const ForwardParams p{.rows = z,
                         .problem = problem,
                         .pairing = pairing,
-                        .scale = exponents.scale,
-                        .shift = shared ? exponents.shift : 0,
-                        .shared_shift = shared,
+                        .exponents = exponents,
                         .row_strips = row_strips,
                         .column_strips = column_strips,
                         .row_sum = rows.sum.mutable_data_ptr<float>(),
@@ -48,7 +46,7 @@ void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Expo
   if (stats != nullptr) {
     const SumsOfStats sums(of_rows, *stats);
     kernels.stats_forward({p, sums.pointers()}, stream);
-    return sums.finish(of_rows, p.scale, *stats, stream);
+    return sums.finish(of_rows, *stats, stream);
   }
   kernels.forward(p, stream);
   finish(of_rows, stream);
@@ -63,28 +61,32 @@ ForwardResult run_forward(const at::Tensor& x, const at::Tensor& y, const Operan
   const Problem& problem = operands.problem();
   const int64_t dim = x.size(1);
   check_size(problem.count(), x, dim);
-  const Exponents exponents(check_temperature(temperature), normalize,
-                            has_own_shifts(operands, dim) || stats != nullptr);
+  const bool own_shifts = stats != nullptr || !(is_wide(dim) || problem.has_column_results());
+  const ExponentsOfPass exponents(temperature, x,
+                                  !own_shifts && may_share_shift(operands, normalize, dim));
   const Kernels& kernels = kernels_for(x.scalar_type());
   const StreamGuard guard(x);
-  const auto [z, factor, inv_norm] = join_rows(x, y, normalize, eps, kernels, guard.stream());
+  const auto [z, factor, inv_norm] =
+      join_rows(x, y, normalize, eps, exponents.value, kernels, guard.stream());
 
   const auto floats = x.options().dtype(at::kFloat);
   const Losses losses{count_label_positives(operands), at::empty({problem.count()}, floats),
                       at::empty({problem.count()}, floats.dtype(at::kDouble))};
   const Rows rows = make_rows(z, dim, factor.const_data_ptr<float>());
-  const auto run = [&](const Problem& part, const Pairing& pairing) {
-    if (is_wide(dim)) {
-      run_wide_pass(z, rows, part, pairing, exponents, losses, stats, guard.stream());
-    } else {
-      run_pass(rows, part, pairing, exponents, kernels, losses, stats, guard.stream());
+  for_each_shift(exponents.value, [&](const Exponents& of_shift) {
+    const auto run = [&](const Problem& part, const Pairing& pairing) {
+      if (is_wide(dim)) {
+        run_wide_pass(z, rows, part, pairing, of_shift, losses, stats, guard.stream());
+      } else {
+        run_pass(rows, part, pairing, of_shift, kernels, losses, stats, guard.stream());
+      }
+    };
+    run(problem, operands.pairing());
+    const bool both_sides = is_wide(dim) ? stats == nullptr : of_shift.shared_shift;
+    if (!problem.same() && !both_sides) {
+      run(problem.transposed(), operands.pairing().transposed());
     }
-  };
-  run(problem, operands.pairing());
-  const bool both_sides = is_wide(dim) ? stats == nullptr : exponents.shared_shift;
-  if (!problem.same() && !both_sides) {
-    run(problem.transposed(), operands.pairing().transposed());
-  }
+  });
   return {operands.results(losses.loss), operands.results(losses.lse), z, inv_norm};
 }
 

@@ -246,6 +246,7 @@ template <typename C, bool kSharedShift, bool kLabels>
 SIMCLR_KERNEL(C::kThreads, kSharedShift ? 3 : 2)
 void forward_kernel(const ForwardParams p) {
   static_assert(!(kSharedShift && kLabels));
+  if (!is_chosen(p.exponents)) return;
   ForwardBlock<C, RowSums<C, kSharedShift>, kLabels>(p).run();
 }
 

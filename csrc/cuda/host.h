@@ -31,24 +31,6 @@ inline const Kernels& kernels_for(at::ScalarType dtype) {
   return matmul_may_use_tf32() ? kTf32Kernels : kTf32x3Kernels;
 }
 
-// The scale of base-2 logits, and the shift that all rows share, if possible. With by-products
-// each row has its own shift.
-struct Exponents {
-  Exponents(double temperature, bool normalized, bool own_shifts)
-      : scale(static_cast<float>(std::numbers::log2e / temperature)),
-        shared_shift(normalized && !own_shifts && 2 * scale <= kSafeFloatRange),
-        shift(shared_shift ? scale : 0) {}
-  float scale;
-  bool shared_shift;
-  float shift;
-};
-
-// Also with labels: a kernel that multiplies and sums for both sides at once has no registers left
-// for them.
-inline bool has_own_shifts(const Operands& operands, int64_t dim) {
-  return operands.label().defined() && !is_wide(dim);
-}
-
 // 1 / eps, computed once: the backward pass compares it with what the forward pass has stored.
 inline float inverse(double eps) { return 1.0f / static_cast<float>(eps); }
 
@@ -60,6 +42,30 @@ inline Scalar make_scalar(const char* name, const at::Tensor& scalar, const at::
   TORCH_CHECK_VALUE(scalar.device() == z.device(), name, " must be on the CPU or on ", z.device(),
                     ", got ", scalar.device());
   return {scalar.const_data_ptr<double>(), 0};
+}
+
+// The exponents of a pass, and the memory of their scale, if the device computes it.
+struct ExponentsOfPass {
+  // may_share: whether the rows may share a shift, if the temperature allows it.
+  ExponentsOfPass(const at::Tensor& temperature, const at::Tensor& z, bool may_share) {
+    value.temperature = make_scalar("temperature", temperature, z, check_positive);
+    if (value.temperature.address == nullptr) {
+      value.known_scale = static_cast<float>(std::numbers::log2e / value.temperature.value);
+      value.shared_shift = may_share && value.known_scale <= kLargestSharedScale;
+    } else {
+      scale = at::empty({1}, z.options().dtype(at::kFloat));
+      value.stored_scale = scale.mutable_data_ptr<float>();
+      value.undecided = may_share && !is_wide(z.size(1));  // see run_wide_pass
+    }
+  }
+  Exponents value;
+  at::Tensor scale;
+};
+
+// With labels rows share no shift: a kernel that multiplies and sums for both sides at once has no
+// registers left for them.
+inline bool may_share_shift(const Operands& operands, bool normalized, int64_t dim) {
+  return normalized && (!operands.label().defined() || is_wide(dim));
 }
 
 // The number of elements of a stored row: D, padded with zeros to whole units, which the kernels
@@ -99,12 +105,11 @@ inline void check_layout(const at::Tensor& z, int64_t dim) {
                     "], D = ", dim, " padded to 16 bytes, got shape ", z.sizes());
 }
 
-// Stores x [R, D] and y [C, D] (may be undefined) as the kernels take them. Returns z, factor and
-// inv_norm.
-inline std::tuple<at::Tensor, at::Tensor, at::Tensor> join_rows(const at::Tensor& x,
-                                                                const at::Tensor& y, bool normalize,
-                                                                double eps, const Kernels& kernels,
-                                                                Stream stream) {
+// Stores x [R, D] and y [C, D] (may be undefined) as the kernels take them, and the scale of the
+// exponents if they have memory for it. Returns z, factor and inv_norm.
+inline std::tuple<at::Tensor, at::Tensor, at::Tensor> join_rows(
+    const at::Tensor& x, const at::Tensor& y, bool normalize, double eps,
+    const Exponents& exponents, const Kernels& kernels, Stream stream) {
   const at::Tensor& second = y.defined() ? y : x;  // if x, none of its rows are used
   const int64_t count = x.size(0) + (y.defined() ? y.size(0) : 0);
   const int64_t dim = x.size(1);
@@ -122,6 +127,7 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor> join_rows(const at::Tensor
            .stride = static_cast<int>(z.size(1)),
            .normalize = normalize,
            .inv_eps = inverse(eps),
+           .exponents = exponents,
            .z = z.mutable_data_ptr(),
            .factor = factor.mutable_data_ptr<float>(),
            .inv_norm = inv_norm.mutable_data_ptr<float>()},

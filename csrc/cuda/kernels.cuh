@@ -30,11 +30,12 @@ TileShape tile(int64_t dim) {
 template <typename Element>
 void launch_forward(const ForwardParams& p, Stream stream) {
   const int64_t rows = p.row_strips.count;
-  const bool triangle = p.shared_shift && p.problem.symmetric();
+  const bool shared = p.exponents.shared_shift;
+  const bool triangle = shared && p.problem.symmetric();
   const int64_t blocks = triangle ? rows * (rows + 1) / 2 : rows * p.column_strips.count;
   dispatch_dim<Element>(p.rows.dim, [&](auto config) {
     using C = decltype(config);
-    const auto kernel = p.shared_shift    ? forward_kernel<C, true, false>
+    const auto kernel = shared            ? forward_kernel<C, true, false>
                         : p.pairing.label ? forward_kernel<C, false, true>
                                           : forward_kernel<C, false, false>;
     launch(kernel, blocks, C::kThreads, C::kSharedBytes, stream, p);
@@ -60,19 +61,28 @@ int64_t gradient_blocks(const BackwardParams& p) {
   return divide_up(p.problem.rows.size(), kGradientRows<C::kDim>);
 }
 
+template <typename C>
+void launch_partial_gradients(const BackwardParams& p, Stream stream) {
+  using Own = OwnShiftConfig<C>;
+  if (p.exponents.shared_shift) {
+    launch(backward_kernel<C, true, false>, backward_blocks<C>(p), C::kThreads, C::kSharedBytes,
+           stream, p);
+  } else {
+    const auto kernel =
+        p.pairing.label ? backward_kernel<Own, false, true> : backward_kernel<Own, false, false>;
+    launch(kernel, backward_blocks<Own>(p), Own::kThreads, Own::kSharedBytes, stream, p);
+  }
+}
+
 template <typename Element>
 void launch_backward(const BackwardParams& p, Stream stream) {
   dispatch_dim<Element>(p.rows.dim, [&](auto config) {
     using C = decltype(config);
-    using Own = OwnShiftConfig<C>;
-    if (p.shared_shift) {
-      launch(backward_kernel<C, true, false>, backward_blocks<C>(p), C::kThreads, C::kSharedBytes,
-             stream, p);
-    } else {
-      const auto kernel =
-          p.pairing.label ? backward_kernel<Own, false, true> : backward_kernel<Own, false, false>;
-      launch(kernel, backward_blocks<Own>(p), Own::kThreads, Own::kSharedBytes, stream, p);
-    }
+    for_each_shift(p.exponents, [&](const Exponents& exponents) {
+      BackwardParams of_shift = p;
+      of_shift.exponents = exponents;
+      launch_partial_gradients<C>(of_shift, stream);
+    });
     const auto kernel = gradient_kernel<Element, C::kDim>;
     launch(kernel, gradient_blocks<C>(p), kRowThreads, 0, stream, p);
   });

@@ -32,6 +32,17 @@ struct Kernels {
   void (*wide_sigmoid_gradient)(const WideSigmoidGradientParams&, Stream);
 };
 
+// Calls run(exponents) for each kind of shift whose kernels are launched.
+template <typename Run>
+void for_each_shift(Exponents exponents, const Run& run) {
+  if (exponents.undecided) {
+    exponents.shared_shift = true;
+    run(exponents);
+    exponents.shared_shift = false;
+  }
+  run(exponents);
+}
+
 // By what the tensor cores multiply. They always sum in float.
 extern const Kernels kBf16Kernels;
 extern const Kernels kFp16Kernels;

@@ -10,7 +10,7 @@
 namespace simclr::fused {
 namespace {
 
-// The sum of x_ij - shift over the positives of row i of z, and the number of positives.
+// The sum of x_ij over the positives of row i of z, and the number of positives.
 struct Positives {
   double sum;
   int count;
@@ -50,7 +50,7 @@ SIMCLR_DEVICE PowerSum power_sum(const FinishParams& p, int64_t row) {
   if (p.max == nullptr) {
     SIMCLR_UNROLL_8  // loads that do not wait for each other
         for (int slot = 0; slot < p.slots; ++slot) sum += p.sum[slot * p.side.size() + row];
-    return {sum, p.shift};
+    return {sum, 0};
   }
   float largest = p.max[row];
   SIMCLR_UNROLL_8
@@ -62,7 +62,7 @@ SIMCLR_DEVICE PowerSum power_sum(const FinishParams& p, int64_t row) {
     const int64_t place = slot * p.side.size() + row;
     sum += p.sum[place] * exp2(static_cast<double>(p.max[place]) - largest);
   }
-  return {sum, p.shift + static_cast<double>(largest)};
+  return {sum, largest};
 }
 
 SIMCLR_DEVICE Positives positives_of(const FinishParams& p, int i) {
@@ -73,12 +73,12 @@ SIMCLR_DEVICE Positives positives_of(const FinishParams& p, int i) {
 SIMCLR_KERNEL(kRowThreads, 1)
 void finish_kernel(const FinishParams p) {
   const int64_t row = block_id() * kRowThreads + thread_id();
-  if (row >= p.side.size()) return;
+  if (row >= p.side.size() || !is_chosen(p.exponents)) return;
   const int i = static_cast<int>(p.side.begin + row);
   const auto [sum, shift] = power_sum(p, row);
   const Positives positives = positives_of(p, i);
   // Relative to the shift, like the sum, so that both cancel where the positive dominates.
-  const double positive = positives.sum / positives.count + (p.shift - shift);
+  const double positive = positives.sum / positives.count - shift;
   // If the positive is the only term, its exponent is the exact logarithm of the sum.
   const bool alone = p.counted == 1 || p.pairing.denominator == Denominator::kPositives;
   const bool whole = positives.count == 1 && alone && p.pairing.sums_positives();
@@ -113,10 +113,11 @@ void finish_stats_kernel(const StatsFinishParams p) {
     index = column;
   }
   const Positives positives = positives_of(pass, i);
-  p.positive[i] = static_cast<float>(positives.sum / positives.count / p.scale);
-  p.hardest[i] = hardest / p.scale;
+  const float scale = scale_of(pass.exponents);
+  p.positive[i] = static_cast<float>(positives.sum / positives.count / scale);
+  p.hardest[i] = hardest / scale;
   p.hardest_index[i] = index;
-  p.mean[i] = weighted / sum / p.scale;
+  p.mean[i] = weighted / sum / scale;
   p.near[i] = near;
 }
 
@@ -150,7 +151,10 @@ SIMCLR_KERNEL(kReduceThreads, 1)
 void terms_kernel(const TermsParams p) {
   const float max_grad = largest_gradient(p);
   const int i = block_id() * kReduceThreads + thread_id();
-  if (i == 0) *p.max_grad = max_grad;
+  if (i == 0) {
+    *p.max_grad = max_grad;
+    store_scale(p.exponents);
+  }
   if (i >= p.count) return;
   const int positives = positives_of_row(p, i);
   if (p.pairing.label == nullptr) p.positives[i] = positives;
@@ -158,7 +162,8 @@ void terms_kernel(const TermsParams p) {
   const double lse = p.lse[i] == -INFINITY ? 0 : p.lse[i] / kLn2;
   const double grad = row_grad(p, i);
   const double grad_lse = row_grad_lse(p, i);
-  const float row_shift = p.shared_shift ? p.shift : static_cast<float>(lse);
+  const bool shared = shares_shift(p.exponents, compute_scale(p.exponents));
+  const float row_shift = shared ? 0.0f : static_cast<float>(lse);
   p.row_shift[i] = row_shift;
   const float inv_norm = p.inv_norm == nullptr ? 1.0f : p.inv_norm[i];
   p.factor[i] = inv_norm / largest_power_of_two(inv_norm);
@@ -179,7 +184,7 @@ void sum_kernel(const SumParams p) {
   SIMCLR_UNROLL_8  // loads that do not wait for each other
       for (int i = thread_id(); i < p.count; i += kReduceThreads) part += p.value[i];
   const double sum = block_sum(part);
-  if (thread_id() == 0) *p.result = sum / value_of(p.divisor);
+  if (thread_id() == 0) *p.result = p.factor * sum / value_of(p.divisor);
 }
 
 }  // namespace

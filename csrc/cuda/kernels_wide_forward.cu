@@ -18,7 +18,7 @@ void launch_wide_forward(const WideForwardParams& p, Stream stream) {
 
 void wide_forward(const WideForwardParams& p, Stream stream) {
   const bool labels = p.pass.pairing.label != nullptr;
-  if (p.pass.shared_shift) {
+  if (p.pass.exponents.shared_shift) {
     (labels ? launch_wide_forward<true, true> : launch_wide_forward<true, false>)(p, stream);
   } else {
     (labels ? launch_wide_forward<false, true> : launch_wide_forward<false, false>)(p, stream);

@@ -16,10 +16,11 @@ void launch_wide_prepare(const PrepareParams& p, Stream stream) {
 template <typename Element>
 void launch_wide_weights(const WideWeightsParams& p, Stream stream) {
   const bool labels = p.pass.pairing.label != nullptr;
-  const auto kernel = p.pass.shared_shift ? (labels ? wide_weights_kernel<Element, true, true>
-                                                    : wide_weights_kernel<Element, true, false>)
-                                          : (labels ? wide_weights_kernel<Element, false, true>
-                                                    : wide_weights_kernel<Element, false, false>);
+  const auto kernel = p.pass.exponents.shared_shift
+                          ? (labels ? wide_weights_kernel<Element, true, true>
+                                    : wide_weights_kernel<Element, true, false>)
+                          : (labels ? wide_weights_kernel<Element, false, true>
+                                    : wide_weights_kernel<Element, false, false>);
   launch(kernel, wide_blocks(p.tile), kWideThreads, 0, stream, p);
 }
 

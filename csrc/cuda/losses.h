@@ -40,10 +40,9 @@ struct SumsOfStats {
             .hardest = first + 2 * size,
             .hardest_index = index.mutable_data_ptr<int32_t>()};
   }
-  void finish(const FinishParams& losses, float scale, const Stats& stats, Stream stream) const {
+  void finish(const FinishParams& losses, const Stats& stats, Stream stream) const {
     finish_stats({.pass = losses,
                   .sums = pointers(),
-                  .scale = scale,
                   .positive = stats.positive.mutable_data_ptr<float>(),
                   .hardest = stats.hardest.mutable_data_ptr<float>(),
                   .hardest_index = stats.hardest_index.mutable_data_ptr<int64_t>(),
@@ -69,12 +68,12 @@ struct Losses {
     return {.problem = p.problem,
             .pairing = p.pairing,
             .both_sides = both_sides,
-            .shift = p.shift,
+            .exponents = p.exponents,
             .side = sums.side,
             .counted = counted,
             .slots = sums.slots,
             .sum = sums.sum.const_data_ptr<float>(),
-            .max = p.shared_shift ? nullptr : sums.max.const_data_ptr<float>(),
+            .max = p.exponents.shared_shift ? nullptr : sums.max.const_data_ptr<float>(),
             .positive_sum = sums.positive.const_data_ptr<float>(),
             .positive = p.positive,
             .positives = positives.defined() ? positives.const_data_ptr<int32_t>() : nullptr,

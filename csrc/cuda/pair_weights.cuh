@@ -38,7 +38,7 @@ class PairPositives {
   explicit SIMCLR_DEVICE PairPositives(const BackwardParams& p) : p_(p) {}
 
   // What the sum is multiplied by at the end, 1 / T.
-  SIMCLR_DEVICE float scale() const { return p_.scale * static_cast<float>(kLn2); }
+  SIMCLR_DEVICE float scale() const { return scale_of(p_.exponents) * static_cast<float>(kLn2); }
 
   // What a positive is missing of its weight, without gain, times T.
   SIMCLR_DEVICE float weight(int i, int j, float /*similarity*/) const {
@@ -74,13 +74,14 @@ class PairWeights {
   SIMCLR_DEVICE void load_rows(int first_row, int end_row) {
     first_row_ = first_row;
     end_row_ = end_row;
+    const float scale = scale_of(p_.exponents);
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int i = first_row + row_of<C>(m, 2 * half);
         const bool inside = i < end_row;
-        scale_[m][half] = inside ? p_.scale * p_.rows.factor[i] : 0.0f;
+        scale_[m][half] = inside ? scale * p_.rows.factor[i] : 0.0f;
         weight_[m][half] = inside ? p_.terms.weight[i] : 0.0f;
         if constexpr (!kSharedShift) shift_[m][half] = inside ? p_.terms.row_shift[i] : 0.0f;
       }
@@ -118,7 +119,7 @@ class PairWeights {
         const float x = w[m][n][e] * scale_[m][e / 2] * factor[e % 2];
         float sum;
         if constexpr (kSharedShift) {  // one power serves both
-          sum = exp2_fast(x - p_.shift) * (weight_[m][e / 2] + weight[e % 2]);
+          sum = exp2_fast(x) * (weight_[m][e / 2] + weight[e % 2]);
         } else {
           sum = softmax(x - shift_[m][e / 2]) * weight_[m][e / 2] +
                 softmax(x - shift[e % 2]) * weight[e % 2];

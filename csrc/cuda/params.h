@@ -11,9 +11,33 @@
 
 #include <cstdint>
 
+#include "common/limits.h"
 #include "common/pairing.h"
 
 namespace simclr::fused {
+
+// A number in host memory (`address` is null), or in device memory, where the host need not wait
+// for it.
+struct Scalar {
+  const double* address;
+  double value;
+};
+
+// Similarities become base-2 logits, x_ij = scale s_ij with scale = log2(e) / T. Where a
+// temperature is in device memory, the first kernel of a pass stores its scale for the others; one
+// that is not positive and finite makes all results NaN.
+//
+// If no x_ij is far from 0, 2^x needs no shift, which all rows then share (`shared_shift`); else
+// each row has its own. The host cannot tell for a temperature that it does not know: it launches
+// the kernels of both (`undecided`), and one of them returns at once.
+struct Exponents {
+  Scalar temperature = {nullptr, 1};
+  float* stored_scale = nullptr;  // null: the host knows the scale
+  float known_scale = 0;
+  bool shared_shift = false;
+  bool undecided = false;
+};
+constexpr float kLargestSharedScale = static_cast<float>(kSafeFloatRange) / 2;
 
 // The rows of both sides.
 struct Rows {
@@ -32,7 +56,8 @@ struct PrepareParams {
   int dim;
   int stride;
   bool normalize;
-  float inv_eps;    // the largest inv_norm
+  float inv_eps;  // the largest inv_norm
+  Exponents exponents;
   void* z;          // [count, stride]
   float* factor;    // [count]
   float* inv_norm;  // [count] 1 / max(|x_i|, eps)
@@ -47,10 +72,9 @@ struct Strips {
   int count;
 };
 
-// Similarities become base-2 logits, x_ij = scale s_ij. If all of them are at most `shift` and far
-// from underflow (`shared_shift`), every pair is visited once: its 2^(x - shift) is added to its
-// row and to its column. Otherwise, and with labels, each row has its own shift, a running maximum,
-// and columns get their sums as the rows of the transposed problem.
+// With a shared shift every pair is visited once: its 2^x is added to its row and to its column.
+// Otherwise, and with labels, each row has its own shift, a running maximum, and columns get their
+// sums as the rows of the transposed problem.
 //
 // Sums of a strip's rows over the columns of strip b are at [b, i], those of its columns over the
 // rows of strip a at [a, j]; i and j count from the beginning of their side. For a symmetric
@@ -60,9 +84,7 @@ struct ForwardParams {
   Rows rows;
   Problem problem;
   Pairing pairing;  // for a symmetric problem with a shared shift only k of the shifts k, -k
-  float scale = 0;  // log2(e) / temperature
-  float shift = 0;  // of x; 0 unless shared_shift
-  bool shared_shift = false;
+  Exponents exponents = {};
   Strips row_strips = {};
   Strips column_strips = {};
   float* row_sum = nullptr;
@@ -71,15 +93,8 @@ struct ForwardParams {
   // Like row_sum, the sums of x_ij over the positives by labels; initially zero. With labels there
   // is no shared shift.
   float* row_positive = nullptr;
-  // x_ij - shift of the positive j = i + shift[k] at [k, i]; null with labels.
+  // x_ij of the positive j = i + shift[k] at [k, i]; null with labels.
   float* positive;
-};
-
-// A number in host memory (`address` is null), or in device memory, where the host need not wait
-// for it.
-struct Scalar {
-  const double* address;
-  double value;
 };
 
 // Of the sigmoid loss, u_ij = scale s_ij + bias. A scale in device memory that is not positive and
@@ -127,7 +142,7 @@ struct FinishParams {
   Problem problem;
   Pairing pairing;
   bool both_sides;  // whether the pass had sums of columns too: their positives are those of rows
-  float shift;
+  Exponents exponents;
   Range side;       // of z
   int64_t counted;  // the number of pairs of each of its rows
   int slots;        // partial sums per row: sums are [slots, side]
@@ -151,8 +166,7 @@ struct TermsParams {
   const double* lse;
   const float* inv_norm;  // [count], or null: the rows are not normalized
   int count;
-  float shift;  // of x, where it is shared
-  bool shared_shift;
+  Exponents exponents;
   int32_t* positives;  // [count] the number of positives: input with labels, else output
   float* max_grad;     // the largest |gradient| of a row
   float* factor;       // [count]
@@ -176,7 +190,6 @@ struct Terms {
 struct StatsFinishParams {
   FinishParams pass;
   StatsSums sums;
-  float scale;             // of x
   float* positive;         // [count] the mean similarity of the positives
   float* hardest;          // [count] the largest similarity of a negative
   int64_t* hardest_index;  // [count] its row of z
@@ -208,9 +221,7 @@ struct BackwardParams {
   float* partial = nullptr;  // [strips, rows of the problem, stride of the rows] times the gain
   const float* inv_norm;     // [count], or null: the rows are not normalized
   float inv_eps;             // the inv_norm of rows that were divided by eps
-  float scale = 0;
-  float shift = 0;  // of x, where it is shared
-  bool shared_shift = false;
+  Exponents exponents = {};
   void* grad = nullptr;     // [rows of the problem, D], of the type of x
   float* radial = nullptr;  // [rows of the problem] z_i . dL/dz_i
 };
@@ -219,12 +230,13 @@ struct BackwardParams {
 struct SumParams {
   const float* value;  // [count]
   int count;
+  double factor;
   Scalar divisor;
-  double* result;  // the sum over the divisor
+  double* result;  // the sum, times the factor, over the divisor
 };
 
 struct SigmoidBackwardParams {
-  BackwardParams pass;  // without scale and shift; of the terms weight, share and max_grad
+  BackwardParams pass;  // without exponents; of the terms weight, share and max_grad
   SigmoidScalars scalars;
 };
 

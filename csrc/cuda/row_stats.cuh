@@ -78,9 +78,9 @@ class RowStats {
   using Tile = float[C::kRowTiles][C::kColumnTiles][4];
 
   explicit SIMCLR_DEVICE RowStats(const StatsForwardParams& p)
-      : sums_(p.sums), near_scale_(kNearShift / p.pass.scale) {}
+      : sums_(p.sums), near_scale_(kNearShift / scale_of(p.pass.exponents)) {}
 
-  static SIMCLR_DEVICE float scale(const ForwardParams& p) { return p.scale; }
+  static SIMCLR_DEVICE float scale(const ForwardParams& p) { return scale_of(p.exponents); }
   static SIMCLR_DEVICE float shift(const ForwardParams&) { return 0.0f; }
 
   SIMCLR_DEVICE void clear() {

@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include "cuda/exponents.cuh"
 #include "cuda/mainloop_mma.cuh"
 
 namespace simclr::fused {
@@ -20,8 +21,8 @@ class RowSums {
   using Tile = float[C::kRowTiles][C::kColumnTiles][4];
 
   // x = scale s - shift
-  static SIMCLR_DEVICE float scale(const ForwardParams& p) { return p.scale; }
-  static SIMCLR_DEVICE float shift(const ForwardParams& p) { return p.shift; }
+  static SIMCLR_DEVICE float scale(const ForwardParams& p) { return scale_of(p.exponents); }
+  static SIMCLR_DEVICE float shift(const ForwardParams&) { return 0.0f; }
 
   SIMCLR_DEVICE void clear() {
     SIMCLR_UNROLL

@@ -3,16 +3,12 @@
 #pragma once
 
 #include "cuda/elements.cuh"
-#include "cuda/params.h"
+#include "cuda/exponents.cuh"
 
 namespace simclr::fused {
 
 constexpr int kRowThreads = 128;
 constexpr double kLn2 = 0.693147180559945309;
-
-SIMCLR_DEVICE double value_of(const Scalar& scalar) {
-  return scalar.address == nullptr ? scalar.value : *scalar.address;
-}
 
 // 2^exponent, for exponents of normal numbers.
 SIMCLR_DEVICE float exp2i(int exponent) {
@@ -60,6 +56,7 @@ void prepare_kernel(const PrepareParams p) {
   using Storage = typename Element::Storage;
   const int lane = thread_id() % 32;
   const int i = block_id() * (kRowThreads / 32) + thread_id() / 32;
+  if (i == 0 && lane == 0) store_scale(p.exponents);
   if (i >= p.count) return;
   const auto [x, column_stride] = given_row<Storage>(p, i);
   auto* z = static_cast<Storage*>(p.z) + int64_t{i} * p.stride;

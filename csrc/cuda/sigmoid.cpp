@@ -75,7 +75,7 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor
   const SigmoidScalars scalars = make_scalars(scale, bias, x);
   const Kernels& kernels = kernels_for(x.scalar_type());
   const StreamGuard guard(x);
-  const auto [z, factor, inv_norm] = join_rows(x, y, normalize, eps, kernels, guard.stream());
+  const auto [z, factor, inv_norm] = join_rows(x, y, normalize, eps, {}, kernels, guard.stream());
   at::Tensor loss = at::empty({x.size(0)}, x.options().dtype(at::kFloat));
   at::Tensor bias_grad = at::empty({x.size(0)}, x.options().dtype(at::kDouble));
   run_forward(z, make_rows(z, dim, factor.const_data_ptr<float>()), operands, scalars, kernels,
@@ -156,6 +156,7 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   const at::Tensor grad_scale = at::empty({}, doubles);
   sum({.value = radial.const_data_ptr<float>(),
        .count = static_cast<int>(rows),
+       .factor = 1,
        .divisor = scalars.scale,
        .result = grad_scale.mutable_data_ptr<double>()},
       guard.stream());

@@ -3,6 +3,9 @@
 // Memory beyond inputs and results: a tile of S, and the sums of at most 32 slots per row and 64
 // per column, which are both if the rows are the columns: 96 floats per row of z. Twice that
 // without a shared shift, and as much again with labels; and one float per row and shift.
+//
+// If the host does not know the temperature, each row has its own shift: it costs memory and few
+// operations, while a second kernel for each tile would cost a launch.
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -64,9 +67,7 @@ void run_wide_pass(const at::Tensor& z, const Rows& rows, const Problem& problem
   const ForwardParams pass{.rows = rows,
                            .problem = problem,
                            .pairing = pairing,
-                           .scale = exponents.scale,
-                           .shift = exponents.shift,
-                           .shared_shift = exponents.shared_shift,
+                           .exponents = exponents,
                            .positive = positive.mutable_data_ptr<float>()};
   const FinishParams losses_of_rows =
       losses.of_side(pass, of_rows, problem.counted_columns(), both);
@@ -86,7 +87,7 @@ void run_wide_pass(const at::Tensor& z, const Rows& rows, const Problem& problem
       wide_forward(p, stream);
     }
   }
-  if (of_stats) return of_stats->finish(losses_of_rows, pass.scale, *stats, stream);
+  if (of_stats) return of_stats->finish(losses_of_rows, *stats, stream);
   finish(losses_of_rows, stream);
   if (both && !triangle) {
     finish(losses.of_side(pass, of_columns, problem.counted_rows(), both), stream);

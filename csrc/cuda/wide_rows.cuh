@@ -14,6 +14,7 @@ void wide_prepare_kernel(const PrepareParams p) {
   using Storage = typename Element::Storage;
   const int lane = thread_id() % 32;
   const int i = block_id() * kWideRowsPerBlock + thread_id() / 32;
+  if (i == 0 && lane == 0) store_scale(p.exponents);
   if (i >= p.count) return;
   const auto [x, column_stride] = given_row<Storage>(p, i);
   auto* z = static_cast<Storage*>(p.z) + int64_t{i} * p.stride;

@@ -15,7 +15,7 @@ class WideRowStats : WideShape {
   explicit SIMCLR_DEVICE WideRowStats(const WideStatsForwardParams& p)
       : p_(p), pass_(p.pass.pass) {}
 
-  SIMCLR_DEVICE float scale() const { return pass_.scale; }
+  SIMCLR_DEVICE float scale() const { return scale_of(pass_.exponents); }
   SIMCLR_DEVICE float shift() const { return 0.0f; }
 
   // Adds exponents; those of pairs that do not count are -infinity.
@@ -29,7 +29,7 @@ class WideRowStats : WideShape {
   SIMCLR_DEVICE void add(const WidePairs& x, const WideBlock& block) const {
     if (!block.has_row(block.row(0))) return;
     const bool has_positives = pass_.pairing.label != nullptr || block.is_special(pass_.pairing);
-    const float near_scale = kNearShift / pass_.scale;
+    const float near_scale = kNearShift / scale();
     RowParts rows[kWarpRows];
     SIMCLR_UNROLL
     for (int r = 0; r < kWarpRows; ++r) {

@@ -118,8 +118,8 @@ class WideRowSums : WideShape {
   explicit SIMCLR_DEVICE WideRowSums(const WideForwardParams& p) : p_(p) {}
 
   // x = scale s - shift
-  SIMCLR_DEVICE float scale() const { return p_.pass.scale; }
-  SIMCLR_DEVICE float shift() const { return p_.pass.shift; }
+  SIMCLR_DEVICE float scale() const { return scale_of(p_.pass.exponents); }
+  SIMCLR_DEVICE float shift() const { return 0.0f; }
 
   // Adds exponents; those of pairs that do not count are -infinity.
   SIMCLR_DEVICE void add_positives(const WidePairs& x, const WideBlock& block) const {

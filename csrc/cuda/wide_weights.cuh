@@ -25,7 +25,10 @@ template <bool kSharedShift, bool kLabels>
 class WidePairWeights {
  public:
   SIMCLR_DEVICE WidePairWeights(const BackwardParams& p, const WideBlock& block)
-      : p_(p), block_(block), is_special_(block.is_special(p.pairing)) {}
+      : p_(p),
+        block_(block),
+        is_special_(block.is_special(p.pairing)),
+        scale_(scale_of(p.exponents)) {}
 
   SIMCLR_DEVICE WideTerms terms(int i) const {
     return {p_.rows.factor[i], p_.terms.weight[i], kSharedShift ? 0.0f : p_.terms.row_shift[i]};
@@ -34,10 +37,10 @@ class WidePairWeights {
   // The weight of a pair, times gain and both factors, from the product of its stored rows.
   SIMCLR_DEVICE float weight(float s, int i, const WideTerms& row, int j,
                              const WideTerms& column) const {
-    const float x = s * (p_.scale * row.factor) * column.factor;
+    const float x = s * (scale_ * row.factor) * column.factor;
     float sum;
     if constexpr (kSharedShift) {  // one power serves both
-      sum = exp2_fast(x - p_.shift) * (row.weight + column.weight);
+      sum = exp2_fast(x) * (row.weight + column.weight);
     } else {
       sum = softmax(x - row.shift) * row.weight + softmax(x - column.shift) * column.weight;
     }
@@ -69,6 +72,7 @@ class WidePairWeights {
   const BackwardParams& p_;
   const WideBlock& block_;
   bool is_special_;
+  float scale_;
 };
 
 class WideSigmoidWeights {

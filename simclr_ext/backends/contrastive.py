@@ -48,13 +48,15 @@ def contrastive(
     ``contrastive_stats`` in csrc/simclr_ext.h, without gradients.
 
     Takes O((R + C) D) memory with ``backend`` "fused" or "tiled". Differentiable once, with respect
-    to ``x``, ``y`` and to the temperature if it is a tensor.
+    to ``x``, ``y`` and to the temperature if it is a tensor. On CUDA "fused" reads it where it is:
+    the host does not wait for it, and one that is not positive makes the results NaN.
 
     Raises:
         BackendUnavailableError: If ``backend`` is "fused" and its operators are unavailable.
-        ValueError: If the temperature is not positive and finite, or on a third device.
+        ValueError: If the temperature is on a third device, or not positive and finite as far as
+            the host knows.
     """
-    value = operator_temperature(temperature, x.device)
+    value = operator_temperature(temperature, x.device, backend)
     if backend == "reference":
         if not torch.compiler.is_compiling():  # reading the value would break the graph
             check_temperature_value(value)

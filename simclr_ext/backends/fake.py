@@ -47,7 +47,7 @@ def backward(
 ) -> tuple[Tensor, Tensor]:
     """Stand in for ``nt_xent_backward`` and ``nt_xent_tiled_backward``."""
     check_saved(grad_loss, loss, lse, z, inv_norm, dim)
-    check_operator_temperature(temperature)
+    check_operator_temperature(temperature, _place_of_scalars(_compiled, z.device))
     needs_z0, needs_z1, needs_temperature = needs_grad
     views = 2 if needs_temperature else int(needs_z0) + int(needs_z1)
     grad_z = z.new_empty(views * (z.shape[0] // 2), dim)
@@ -76,13 +76,18 @@ def contrastive_backward(
     check_contrastive_saved(grad_loss, loss, lse, z, inv_norm, dim, rows)
     if grad_lse is not None:
         check_saved_row("grad_lse", grad_lse, z)
-    check_operator_temperature(temperature)
+    check_operator_temperature(temperature, _place_of_scalars(_compiled, z.device))
     size = z.shape[0]
     columns = size - rows if size > rows else None
     check_operands(rows, columns, shifts, label, ignored, denominator, owned, z.device)
     wanted = Problem.of(size, rows, owned).wanted(needs_grad)
     grad_z = z.new_empty(wanted.stop - wanted.start, dim)
     return grad_z, lse.new_empty(() if needs_grad[2] else 0)
+
+
+def _place_of_scalars(layout: Layout, device: torch.device) -> torch.device | None:
+    """Return where an operator takes scalars, beside the CPU."""
+    return device if layout is _compiled and device.type == "cuda" else None
 
 
 def _compiled(x: Tensor, losses: int, size: int, normalize: bool) -> Results:
@@ -113,7 +118,7 @@ def _nt_xent(layout: Layout) -> Callable[..., Results]:
         z0: Tensor, z1: Tensor, temperature: Tensor, normalize: bool, eps: float
     ) -> Results:
         check_operator_views(z0, z1)
-        check_operator_temperature(temperature)
+        check_operator_temperature(temperature, _place_of_scalars(layout, z0.device))
         rows = 2 * z0.shape[0]
         return layout(z0, rows, rows, normalize)
 
@@ -134,7 +139,7 @@ def _contrastive(layout: Layout) -> Callable[..., Results]:
         owned: Sequence[int],
     ) -> Results:
         check_rows(x, y)
-        check_operator_temperature(temperature)
+        check_operator_temperature(temperature, _place_of_scalars(layout, x.device))
         rows, columns = x.shape[0], None if y is None else y.shape[0]
         check_operands(rows, columns, shifts, label, ignored, denominator, owned, x.device)
         size = rows + (columns or 0)
@@ -175,10 +180,8 @@ def _stats(layout: Layout) -> Callable[..., tuple[Tensor, ...]]:
 def _check_sigmoid_scalars(
     scale: Tensor, bias: Tensor, layout: Layout, device: torch.device
 ) -> None:
-    # The kernels for CUDA read them where they are.
-    place = device if layout is _compiled and device.type == "cuda" else None
     for name, scalar in (("scale", scale), ("bias", bias)):
-        check_operator_scalar(name, scalar, place)
+        check_operator_scalar(name, scalar, _place_of_scalars(layout, device))
 
 
 def _sigmoid(layout: Layout) -> Callable[..., Results]:

@@ -42,15 +42,18 @@ def nt_xent(
     """Return the reduced losses of the 2N rows of :func:`simclr_ext.backends.reference.nt_xent`.
 
     Takes O(N D) memory: the 2N x 2N logits exist one tile at a time, on the CPU one per thread.
-    Differentiable once, with respect to both views and to the temperature if it is a tensor.
+    Differentiable once, with respect to both views and to the temperature if it is a tensor. On
+    CUDA "fused" reads it where it is: the host does not wait for it, and one that is not positive
+    makes the losses NaN.
 
     Raises:
         BackendUnavailableError: If ``backend`` is "fused" and its operators are unavailable.
-        ValueError: If the temperature is not positive and finite, or on a third device.
+        ValueError: If the temperature is on a third device, or not positive and finite as far as
+            the host knows.
     """
     if backend == "fused":
         register()
-    value = operator_temperature(temperature, z0.device)
+    value = operator_temperature(temperature, z0.device, backend)
     loss: Tensor
     if backend == "fused" and is_plain_eager():  # at small N, the rest costs more than the kernels
         learned = temperature if isinstance(temperature, Tensor) else None

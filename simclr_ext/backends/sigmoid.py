@@ -42,10 +42,9 @@ def sigmoid(
         BackendUnavailableError: If ``backend`` is "fused" and its operators are unavailable.
         ValueError: If scale or bias is on a third device, or not valid as far as the host knows.
     """
-    may_stay = backend == "fused" and x.device.type == "cuda"
     values = (
-        operator_scalar("scale", scale, x.device, may_stay=may_stay),
-        operator_scalar("bias", bias, x.device, may_stay=may_stay),
+        operator_scalar("scale", scale, x.device, backend),
+        operator_scalar("bias", bias, x.device, backend),
     )
     if backend == "reference":
         if not torch.compiler.is_compiling():  # reading the values would break the graph

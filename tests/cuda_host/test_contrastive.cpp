@@ -14,6 +14,7 @@
 
 #include "../cpp/check.h"
 #include "contrastive_inputs.h"
+#include "cuda/host.h"
 #include "precision.h"
 #include "simclr_ext.h"
 #include "simt.h"
@@ -233,6 +234,13 @@ void test_nt_xent_is_a_case(const Precision& precision) {
   }
 }
 
+// The host does not read it: where rows may share a shift, the kernels of both kinds are launched.
+void test_temperature_in_device_memory(const Precision& precision) {
+  const simclr::fused::NumbersInDeviceMemory guard;
+  test_terms(precision);
+  test_owned_rows(precision);
+}
+
 // The order of blocks and threads is the machine's own business.
 void test_same_bits_in_any_order(const Precision& precision) {
   for (const Case& c : {Case{210, 150, 14, {}, 9}, {210, 0, 14, {}, 9}}) {
@@ -252,6 +260,6 @@ int main(int argc, char** argv) {
   return run_tests<Test>(
       argc, argv,
       {test_wanted_rows, test_nt_xent_is_a_case, test_neighbors, test_degenerate_rows,
-       test_owned_rows, test_terms, test_rows_without_terms, test_labels, test_rectangles,
-       test_same_bits_in_any_order});
+       test_owned_rows, test_terms, test_temperature_in_device_memory, test_rows_without_terms,
+       test_labels, test_rectangles, test_same_bits_in_any_order});
 }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "../cpp/check.h"
+#include "cuda/host.h"
 #include "cuda/strips.h"
 #include "simclr_ext.h"
 #include "simt.h"
@@ -19,13 +20,11 @@ using simclr::fused::kLargeDevice;
 using simclr::fused::Strips;
 using simclr::fused::TileShape;
 
-// Of torch's operators, those that launch nothing on a GPU: allocations, views, and numbers that
-// are on the CPU.
-const std::set<std::string> kLaunchNothing = {"aten::empty",  "aten::narrow",
-                                              "aten::slice",  "aten::select",
-                                              "aten::expand", "aten::as_strided",
-                                              "aten::to",     "aten::contiguous",
-                                              "aten::item",   "aten::_local_scalar_dense"};
+// Of torch's operators, those that neither launch anything on a GPU nor wait for it: allocations
+// and views.
+const std::set<std::string> kLaunchNothing = {"aten::empty",  "aten::narrow",    "aten::slice",
+                                              "aten::select", "aten::expand",    "aten::as_strided",
+                                              "aten::to",     "aten::contiguous"};
 
 std::set<std::string> launched_by_torch;
 
@@ -67,6 +66,12 @@ void test_launches_of_nt_xent() {
   // Terms of the weights, partial gradients, gradients.
   expect_launches("backward", 3, [&] { backward(false); });
   expect_launches("backward with the temperature's", 4, [&] { backward(true); });
+  // If the host does not know the temperature, it launches the kernels of shared shifts and those
+  // of own ones: sums and losses of both; partial gradients of both.
+  const simclr::fused::NumbersInDeviceMemory guard;
+  expect_launches("forward, temperature in device memory", 5,
+                  [&] { saved = simclr::nt_xent_forward(z0, z1, temperature, true, 1e-12); });
+  expect_launches("backward, temperature in device memory", 5, [&] { backward(true); });
 }
 
 void test_launches_of_rectangles() {

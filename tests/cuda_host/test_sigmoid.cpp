@@ -246,17 +246,12 @@ void test_wanted_rows(const Precision& precision) {
   EXPECT(none.grad_z.sizes() == at::IntArrayRef({0, 14}), none.grad_z.sizes());
 }
 
-struct NumbersInDeviceMemory {
-  NumbersInDeviceMemory() { simclr::fused::numbers_in_device_memory = true; }
-  ~NumbersInDeviceMemory() { simclr::fused::numbers_in_device_memory = false; }
-};
-
 // Scale and bias in device memory give the same bits. There nobody checks them: a scale that is not
 // allowed makes all results NaN.
 void test_numbers_in_device_memory(const Precision& precision) {
   Inputs in({70, 41, 14}, precision.dtype);
   const Losses host = backward(in, forward(in));
-  const NumbersInDeviceMemory guard;
+  const simclr::fused::NumbersInDeviceMemory guard;
   const Losses device = backward(in, forward(in));
   EXPECT(torch::equal(device.loss, host.loss), precision.name);
   EXPECT(torch::equal(device.bias_grad, host.bias_grad), precision.name);

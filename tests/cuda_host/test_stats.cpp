@@ -12,6 +12,7 @@
 
 #include "../cpp/check.h"
 #include "contrastive_inputs.h"
+#include "cuda/host.h"
 #include "precision.h"
 #include "simclr_ext.h"
 #include "simt.h"
@@ -156,6 +157,11 @@ void test_extremes(const Precision& precision) {
   check(precision, {140, 0, 12, {70, -70}, 0, 2.0, /*normalize=*/false});
 }
 
+void test_temperature_in_device_memory(const Precision& precision) {
+  const simclr::fused::NumbersInDeviceMemory guard;
+  test_extremes(precision);
+}
+
 // Of equally similar negatives the first counts, wherever it is in tiles, strips and lanes. Of both
 // sides, three rows repeat.
 void test_ties(const Precision& precision) {
@@ -205,7 +211,8 @@ void test_same_bits_in_any_order(const Precision& precision) {
 
 int main(int argc, char** argv) {
   using Test = void (*)(const Precision&);
-  return run_tests<Test>(argc, argv,
-                         {test_few_rows, test_losses_are_the_same, test_ties, test_extremes,
-                          test_forms, test_same_bits_in_any_order});
+  return run_tests<Test>(
+      argc, argv,
+      {test_few_rows, test_losses_are_the_same, test_ties, test_extremes,
+       test_temperature_in_device_memory, test_forms, test_same_bits_in_any_order});
 }

@@ -261,4 +261,28 @@ FORMS = [
         "first_column + column_of(n, e), near_scale_",
         "column_of(n, e), near_scale_",
     ),
+    Fault(
+        "temperature on the device: kernels of both kinds run",
+        "csrc/cuda/exponents.cuh",
+        "  if (!exponents.undecided) return true;\n",
+        "  return true;\n",
+    ),
+    Fault(
+        "temperature on the device: kernels of the wrong kind run",
+        "csrc/cuda/exponents.cuh",
+        "scale_of(exponents)) == exponents.shared_shift",
+        "scale_of(exponents)) != exponents.shared_shift",
+    ),
+    Fault(
+        "temperature on the device: negative ones allowed",
+        "csrc/cuda/exponents.cuh",
+        "temperature > 0 && temperature < INFINITY",
+        "temperature < INFINITY",
+    ),
+    Fault(
+        "temperature on the device: weights with the shift of the other kind",
+        "csrc/cuda/kernels_rows.cu",
+        "shares_shift(p.exponents, compute_scale(p.exponents))",
+        "p.exponents.shared_shift",
+    ),
 ]

@@ -62,8 +62,8 @@ WIDE = [
     Fault(
         "wide: a pair's weight for its row alone",
         "csrc/cuda/wide_weights.cuh",
-        "exp2_fast(x - p_.shift) * (row.weight + column.weight)",
-        "exp2_fast(x - p_.shift) * row.weight",
+        "exp2_fast(x) * (row.weight + column.weight)",
+        "exp2_fast(x) * row.weight",
     ),
     Fault(
         "wide: weights of pairs that are left out",

@@ -16,6 +16,10 @@ inline Grid kGrid{.max_strips = 3, .few_tiles = 2, .multiprocessors = 4};
 // All memory is the host's; a test decides as what numbers are passed.
 inline bool numbers_in_device_memory = false;
 inline bool in_device_memory(const at::Tensor&) { return numbers_in_device_memory; }
+struct NumbersInDeviceMemory {
+  NumbersInDeviceMemory() { numbers_in_device_memory = true; }
+  ~NumbersInDeviceMemory() { numbers_in_device_memory = false; }
+};
 
 class StreamGuard {
  public:
