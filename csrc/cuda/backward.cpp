@@ -105,9 +105,9 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
   const at::Tensor grad_temperature = at::empty({}, doubles);
   sum({.value = radial.const_data_ptr<float>() + rows.begin - wanted.begin,
        .count = static_cast<int>(rows.size()),
-       .factor = -1 / times,
        .divisor = exponents.value.temperature,
-       .result = grad_temperature.mutable_data_ptr<double>()},
+       .result = grad_temperature.mutable_data_ptr<double>(),
+       .factor = -1 / times},
       guard.stream());
   return {grad_z, grad_temperature};
 }

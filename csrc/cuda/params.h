@@ -230,9 +230,9 @@ struct BackwardParams {
 struct SumParams {
   const float* value;  // [count]
   int count;
-  double factor;
   Scalar divisor;
   double* result;  // the sum, times the factor, over the divisor
+  double factor = 1;
 };
 
 struct SigmoidBackwardParams {

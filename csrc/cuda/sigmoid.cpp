@@ -156,7 +156,6 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   const at::Tensor grad_scale = at::empty({}, doubles);
   sum({.value = radial.const_data_ptr<float>(),
        .count = static_cast<int>(rows),
-       .factor = 1,
        .divisor = scalars.scale,
        .result = grad_scale.mutable_data_ptr<double>()},
       guard.stream());
