@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_temperature_value, operator_temperature
+from simclr_ext._checks.scalars import check_temperature_value, operator_temperature
 from simclr_ext.backends import reference
 from simclr_ext.backends.autograd import (
     GradsOnce,

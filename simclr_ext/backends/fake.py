@@ -11,17 +11,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import (
+from simclr_ext._checks.pairs import check_operands
+from simclr_ext._checks.saved import (
     check_contrastive_saved,
-    check_operands,
-    check_operator_scalar,
-    check_operator_temperature,
-    check_operator_views,
-    check_rows,
     check_saved,
     check_saved_row,
     check_sigmoid_saved,
 )
+from simclr_ext._checks.scalars import check_operator_scalar, check_operator_temperature
+from simclr_ext._checks.tensors import check_operator_views, check_rows
 from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.backends.tiled.problem import Problem
 from simclr_ext.backends.tiled.rows import multiplies_halves, sum_dtype

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import operator_temperature
+from simclr_ext._checks.scalars import operator_temperature
 from simclr_ext._torch_compat import OPERATOR_TAGS
 from simclr_ext.backends import fake, loader, tiled
 from simclr_ext.backends.autograd import (

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import operator_scalar
+from simclr_ext._checks.scalars import operator_scalar
 from simclr_ext.backends import reference
 from simclr_ext.backends.autograd import (
     GradsOnce,

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import as_temperature, check_views
+from simclr_ext._checks.scalars import as_temperature
+from simclr_ext._checks.tensors import check_views
 from simclr_ext.compat._refuse import processes, refuse_processes
 from simclr_ext.losses._options import Options, row_losses
 

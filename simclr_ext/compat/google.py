@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_matrix
+from simclr_ext._checks.tensors import check_matrix
 from simclr_ext.losses import nt_xent_loss
 
 EPS = 1e-6  # the smallest norm: tf.math.l2_normalize has 1e-12 below the root

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclr_ext._checks import check_views
+from simclr_ext._checks.tensors import check_views
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.losses import info_nce_loss
 from simclr_ext.losses._options import Options

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclr_ext._checks import as_temperature, check_positive
+from simclr_ext._checks.scalars import as_temperature, check_positive
 from simclr_ext.compat._refuse import processes, refuse_processes, world
 from simclr_ext.losses import dcl_loss, info_nce_loss, nt_xent_loss
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from simclr_ext._checks import as_temperature, check_columns, check_matrix
+from simclr_ext._checks.scalars import as_temperature
+from simclr_ext._checks.tensors import check_columns, check_matrix
 from simclr_ext.backends.reference import Denominator, compute_dtype
 from simclr_ext.compat._pairs import PositivePairs
 from simclr_ext.losses._options import Options, check_ids, numbers_of, row_losses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from simclr_ext._checks import check_matrix
+from simclr_ext._checks.tensors import check_matrix
 from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.compat._refuse import processes, refuse_processes
 from simclr_ext.losses._options import Options, check_ids, numbers_of, row_losses

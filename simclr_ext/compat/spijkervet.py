@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from simclr_ext._checks import as_temperature
+from simclr_ext._checks.scalars import as_temperature
 from simclr_ext.compat._refuse import refuse_processes
 from simclr_ext.losses import nt_xent_loss
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from simclr_ext._checks import check_positive
+from simclr_ext._checks.scalars import check_positive
 from simclr_ext.losses import sup_con_loss
 
 ContrastMode = Literal["all", "one"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_data, check_dense
+from simclr_ext._checks.tensors import check_data, check_dense
 from simclr_ext.distributed.meeting import EXCHANGES, KEEPING
 from simclr_ext.distributed.ranks import Ranks
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_rows
+from simclr_ext._checks.tensors import check_rows
 from simclr_ext.backends.fake import grad_of_scale, layout_of
 from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.distributed.meeting import KEEPING

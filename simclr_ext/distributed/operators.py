@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_contrastive_saved, check_data, check_rows, check_sigmoid_saved
+from simclr_ext._checks.saved import check_contrastive_saved, check_sigmoid_saved
+from simclr_ext._checks.tensors import check_data, check_rows
 from simclr_ext._torch_compat import OPERATOR_TAGS
 from simclr_ext.distributed import agreement, contrastive, fake, numbers
 from simclr_ext.distributed.arguments import (

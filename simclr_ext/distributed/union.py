@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from simclr_ext._checks import operator_scalar
+from simclr_ext._checks.scalars import operator_scalar
 from simclr_ext.backends.autograd import call_operator
 from simclr_ext.backends.reference import Denominator, Reduction
 from simclr_ext.distributed import operators  # noqa: F401, defines the operators

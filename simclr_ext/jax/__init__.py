@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from simclr_ext._checks import as_number, check_eps, check_positive
+from simclr_ext._checks.scalars import as_number, check_eps, check_positive
 from simclr_ext.backends.reference import REDUCTIONS, Reduction
 from simclr_ext.options.extras import require
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from simclr_ext._checks import as_number, check_max_scale, check_temperature_value
+from simclr_ext._checks.scalars import as_number, check_max_scale, check_temperature_value
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._options import Options

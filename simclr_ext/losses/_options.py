@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import as_number, as_temperature, check_eps
+from simclr_ext._checks.scalars import as_number, as_temperature, check_eps
 from simclr_ext.backends.contrastive import contrastive
 from simclr_ext.backends.reference import (
     REDUCTIONS,

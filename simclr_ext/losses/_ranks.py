@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_temperature_value, operator_scalar
+from simclr_ext._checks.scalars import check_temperature_value, operator_scalar
 from simclr_ext.backends.ops import register
 from simclr_ext.losses._options import Options
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import as_number, check_positive, check_views, second_view_missing
+from simclr_ext._checks.scalars import as_number, check_positive
+from simclr_ext._checks.tensors import check_views, second_view_missing
 from simclr_ext.backends.reference import Reduction, compute_dtype
 from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._module import ContrastiveLoss

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_columns, check_views
+from simclr_ext._checks.tensors import check_columns, check_views
 from simclr_ext.backends.reference import Reduction, compute_dtype
 from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._module import ContrastiveLoss

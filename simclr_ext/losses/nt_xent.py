@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import (
-    check_temperature_value,
-    check_views,
-    operator_temperature,
-    second_view_missing,
-)
+from simclr_ext._checks.scalars import check_temperature_value, operator_temperature
+from simclr_ext._checks.tensors import check_views, second_view_missing
 from simclr_ext.backends import ops, reference
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from simclr_ext._checks import as_number, as_scalar, check_columns, check_matrix, check_positive
+from simclr_ext._checks.scalars import as_number, as_scalar, check_positive
+from simclr_ext._checks.tensors import check_columns, check_matrix
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
 from simclr_ext.backends.sigmoid import sigmoid

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import check_matrix
+from simclr_ext._checks.tensors import check_matrix
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._module import ContrastiveLoss

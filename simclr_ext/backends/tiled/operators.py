@@ -7,18 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from simclr_ext._checks import (
-    check_contrastive_saved,
-    check_data,
+from simclr_ext._checks.pairs import check_operands
+from simclr_ext._checks.saved import check_contrastive_saved, check_saved, check_saved_row
+from simclr_ext._checks.scalars import (
     check_eps,
-    check_operands,
     check_operator_temperature,
-    check_operator_views,
-    check_rows,
-    check_saved,
-    check_saved_row,
     check_temperature_value,
 )
+from simclr_ext._checks.tensors import check_data, check_operator_views, check_rows
 from simclr_ext.backends.reference import Denominator
 from simclr_ext.backends.tiled.pair_weights import PairWeights, grad_of_rows
 from simclr_ext.backends.tiled.pairing import Pairing

@@ -9,15 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr_ext._checks import (
-    check_data,
-    check_eps,
-    check_operands,
-    check_operator_scalar,
-    check_positive,
-    check_rows,
-    check_sigmoid_saved,
-)
+from simclr_ext._checks.pairs import check_operands
+from simclr_ext._checks.saved import check_sigmoid_saved
+from simclr_ext._checks.scalars import check_eps, check_operator_scalar, check_positive
+from simclr_ext._checks.tensors import check_data, check_rows
 from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.backends.tiled.pairing import Pairing
 from simclr_ext.backends.tiled.problem import Problem, Tile

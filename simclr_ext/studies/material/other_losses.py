@@ -24,7 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr_ext._checks import as_temperature, check_views
+from simclr_ext._checks.scalars import as_temperature
+from simclr_ext._checks.tensors import check_views
 from simclr_ext.options.checks import check, check_at_least
 
 
