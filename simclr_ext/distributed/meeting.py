@@ -208,7 +208,8 @@ class Home:
     def send(self, pair: Pair, found: Tensor) -> None:
         """Send what was found about the columns of the next pair."""
         if self._meeting.exchange != "ring":
-            self._found.append((pair.other, found.clone()))
+            # Else a copy of this part alone waits, not all that the pair has found.
+            self._found.append((pair.other, found if self._meeting.keeps else found.clone()))
             return
         ranks = self._meeting.ranks
         host, visit = self._visits[self._step]
@@ -229,10 +230,11 @@ class Home:
             sent[other] = len(found)
         for host, visit in self._visits:
             received[host] = visit.end - visit.begin
-        in_order = torch.cat([found for _, found in sorted(self._found, key=lambda item: item[0])])
+        in_order = [found for _, found in sorted(self._found, key=lambda item: item[0])]
+        leaving = in_order[0] if len(in_order) == 1 else torch.cat(in_order)
         self._found.clear()
-        arrived, work = ranks.exchange(in_order, sent, received)
-        self._on_the_way = in_order, split(arrived, received), work
+        arrived, work = ranks.exchange(leaving, sent, received)
+        self._on_the_way = leaving, split(arrived, received), work
 
     def finish(self) -> None:
         """Join all that has not come home yet."""
