@@ -28,8 +28,8 @@ at::Tensor reduce(const at::Tensor& losses, int64_t reduction) {
 class GradsOnce : public torch::autograd::Function<GradsOnce> {
  public:
   static variable_list forward(AutogradContext*, const at::Tensor& /*z0*/, const at::Tensor& /*z1*/,
-                               const at::Tensor& /*grad_loss*/, const at::Tensor& grad_z,
-                               const at::Tensor& grad_temperature) {
+                               const at::Tensor& /*temperature*/, const at::Tensor& /*grad_loss*/,
+                               const at::Tensor& grad_z, const at::Tensor& grad_temperature) {
     return {grad_z.view_as(grad_z), grad_temperature.view_as(grad_temperature)};
   }
 
@@ -77,7 +77,9 @@ class NTXent : public torch::autograd::Function<NTXent> {
                               {needs_z0, needs_z1, needs_temperature});
     }();
     if (at::GradMode::is_enabled()) {  // the gradient's own graph is recorded (create_graph)
-      const variable_list once = GradsOnce::apply(z0, z1, grad_loss, grad_z, grad_temperature);
+      const at::Tensor& learned = temperature.defined() ? temperature : z0;
+      const variable_list once =
+          GradsOnce::apply(z0, z1, learned, grad_loss, grad_z, grad_temperature);
       grad_z = once[0];
       grad_temperature = once[1];
     }

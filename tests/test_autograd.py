@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from simclr_ext import nt_xent_loss
+from simclr_ext import dcl_loss, info_nce_loss, nt_xent_loss, siglip_loss
 from simclr_ext.backends import ops
 from simclr_ext.backends.reference import Reduction
 
@@ -109,12 +109,41 @@ def test_changed_views_are_noticed() -> None:
         loss.backward()
 
 
-@pytest.mark.parametrize("which", [0, 1, 2], ids=["z0", "z1", "temperature"])
-def test_second_derivatives_are_refused(which: int) -> None:
-    tensors = inputs((True, True, True), torch.float32)
-    grad = torch.autograd.grad(nt_xent_loss(*tensors), tensors[which], create_graph=True)[0]
-    with pytest.raises(NotImplementedError, match=r"differentiable once.*backend='reference'"):
-        grad.sum().backward()
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "NT-Xent": nt_xent_loss,
+    "InfoNCE": info_nce_loss,
+    "DCL": dcl_loss,
+    "SigLIP": lambda x, y, t, **options: siglip_loss(x, y, 3.0, t, **options),
+    "SigLIP, scale": lambda x, y, t, **options: siglip_loss(x, y, t, -1.0, **options),
+}
+REFUSED = pytest.raises(NotImplementedError, match=r"differentiable once.*backend='reference'")
+
+
+@pytest.mark.parametrize("backend", ["fused", "tiled"])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["first", "second", "scalar"])
+def test_second_derivatives_are_refused(which: int, loss: str, backend: str) -> None:
+    """Whichever input has a gradient: the others may have none."""
+    tensors = inputs((which == 0, which == 1, which == 2), torch.float32)
+    value = LOSSES[loss](*tensors, backend=backend)
+    (grad,) = torch.autograd.grad(value, tensors[which], create_graph=True)
+    with REFUSED:
+        torch.autograd.grad(value + grad.pow(2).sum(), tensors[which])
+
+
+@pytest.mark.parametrize("backend", ["fused", "tiled"])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["first", "second", "scalar"])
+def test_second_derivatives_of_functions_are_refused(which: int, loss: str, backend: str) -> None:
+    tensors = inputs((False, False, False), torch.float32)
+
+    def function(x: Tensor) -> Tensor:
+        given = [x if place == which else tensor for place, tensor in enumerate(tensors)]
+        return LOSSES[loss](*given, backend=backend)
+
+    first = torch.func.grad(function)
+    with REFUSED:
+        torch.func.grad(lambda x: first(x).sum())(tensors[which])
 
 
 def saved_on_the_way(run: Callable[[], Tensor]) -> int:

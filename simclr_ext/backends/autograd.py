@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -55,22 +56,35 @@ def call_operator(name: str, *args: Any) -> Any:
     return getattr(torch.ops.simclr_ext, name).default(*args)
 
 
-class GradsOnce(OncePerSample):
-    """A backward operator as a Function, whose results refuse to be differentiated."""
+def gradients_once(
+    compute: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Any], *args: Any
+) -> tuple[Tensor, ...]:
+    """Return the gradients that a function computes, whose own derivatives are refused.
+
+    Args:
+        compute: What a backward pass calls, such as an operator.
+        inputs: Tensors from which the gradients' own graph leads to all that they depend on.
+        args: What the function gets.
+    """
+    if torch.is_grad_enabled():  # the gradients' graph is recorded (create_graph)
+        results: tuple[Tensor, ...] = _GradientsOnce.apply(compute, len(inputs), *inputs, *args)
+        return results
+    return compute(*args)
+
+
+class _GradientsOnce(OncePerSample):
+    @staticmethod
+    def forward(
+        compute: Callable[..., tuple[Tensor, ...]], inputs: int, *args: Any
+    ) -> tuple[Tensor, ...]:
+        return compute(*args[inputs:])
 
     @staticmethod
-    def forward(x: Tensor, y: Tensor | None, operator: str, *args: Any) -> tuple[Tensor, Tensor]:
-        """Call the operator; its results depend on x and y, of which it gets the rows z."""
-        grads: tuple[Tensor, Tensor] = call_operator(operator, *args)
-        return grads
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Save nothing: there is no backward."""
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass  # there is no backward pass
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
-        """Raise NotImplementedError."""
         raise NotImplementedError(
             "The loss is differentiable once: its gradient has no derivative. For second "
             "derivatives pass backend='reference'."

@@ -15,9 +15,9 @@ from torch import Tensor
 from simclr_ext._checks.scalars import check_temperature_value, operator_temperature
 from simclr_ext.backends import reference
 from simclr_ext.backends.autograd import (
-    GradsOnce,
     OncePerSample,
     call_operator,
+    gradients_once,
     is_recorded,
     operator_name,
 )
@@ -139,11 +139,8 @@ class _Contrastive(OncePerSample):
         sizes = (x.shape[1], x.shape[0])
         args = (grad_loss, grad_lse, *saved, *sizes, value, ctx.eps, *pairing, needs_grad)
         operator = operator_name("contrastive", "backward", ctx.backend)
-        # The Function is needed only if the gradient's own graph is recorded (create_graph).
-        grad_z, grad_temperature = (
-            GradsOnce.apply(x, y, operator, *args)
-            if torch.is_grad_enabled()
-            else call_operator(operator, *args)
+        grad_z, grad_temperature = gradients_once(
+            call_operator, (x, y, temperature), operator, *args
         )
         rows = x.shape[0] if needs_x or needs_temperature else 0
         return (

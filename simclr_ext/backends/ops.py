@@ -18,9 +18,9 @@ from simclr_ext._checks.scalars import operator_temperature
 from simclr_ext._torch_compat import OPERATOR_TAGS
 from simclr_ext.backends import fake, loader, tiled
 from simclr_ext.backends.autograd import (
-    GradsOnce,
     OncePerSample,
     call_operator,
+    gradients_once,
     is_plain_eager,
     is_recorded,
     operator_name,
@@ -128,11 +128,8 @@ class _NTXent(OncePerSample):
         saved = (rows, lse, z, inv_norm, z0.shape[1], value, ctx.eps)
         args = (grad_loss.expand(len(rows)), *saved, needs_grad)
         operator = operator_name("nt_xent", "backward", ctx.backend)
-        # The Function is needed only if the gradient's own graph is recorded (create_graph).
-        grad_z, grad_temperature = (
-            GradsOnce.apply(z0, z1, operator, *args)
-            if torch.is_grad_enabled()
-            else call_operator(operator, *args)
+        grad_z, grad_temperature = gradients_once(
+            call_operator, (z0, z1, temperature), operator, *args
         )
         n = len(rows) // 2  # grad_z is [2N, D], or [N, D] if only one view needs it
         return (

@@ -11,9 +11,9 @@ from torch import Tensor
 from simclr_ext._checks.scalars import operator_scalar
 from simclr_ext.backends import reference
 from simclr_ext.backends.autograd import (
-    GradsOnce,
     OncePerSample,
     call_operator,
+    gradients_once,
     is_recorded,
     operator_name,
 )
@@ -99,17 +99,22 @@ class _Sigmoid(OncePerSample):
         values = (scale_value, bias_value, ctx.eps, ctx.shifts)
         args = (grad_loss, z, inv_norm, x.shape[1], *values, [needs_x, needs_y, needs_scale])
         operator = operator_name("sigmoid", "backward", ctx.backend)
-        # The Function is needed only if the gradient's own graph is recorded (create_graph).
-        grad_z, grad_scale = (
-            GradsOnce.apply(x, y, operator, *args)
-            if torch.is_grad_enabled()
-            else call_operator(operator, *args)
+        grad_z, grad_scale, grad_bias = gradients_once(
+            _gradients, (x, y, scale, bias), operator, bias_grad, *args
         )
         rows = x.shape[0] if needs_x or needs_scale else 0
         return (
             grad_z[:rows].to(x.dtype) if needs_x else None,
             grad_z[rows:].to(y.dtype) if needs_y else None,
             grad_scale.to(scale) if needs_scale else None,
-            (grad_loss.to(bias_grad.dtype) @ bias_grad).to(bias) if needs_bias else None,
+            grad_bias.to(bias) if needs_bias else None,
             *(None,) * 6,
         )
+
+
+def _gradients(
+    operator: str, bias_grad: Tensor, grad_loss: Tensor, *args: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of z and of the scale by the operator, and that of the bias."""
+    grad_z, grad_scale = call_operator(operator, grad_loss, *args)
+    return grad_z, grad_scale, grad_loss.to(bias_grad.dtype) @ bias_grad

@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from simclr_ext._checks.scalars import operator_scalar
-from simclr_ext.backends.autograd import call_operator
+from simclr_ext.backends.autograd import call_operator, gradients_once
 from simclr_ext.backends.reference import Denominator, Reduction
 from simclr_ext.distributed import operators  # noqa: F401, defines the operators
 from simclr_ext.distributed.meeting import KEEPING
@@ -208,7 +207,7 @@ class _Shared(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, after: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return None, after, None, None
-        total, token = call_operator("ranks_reduce", grad, "sum", after, ctx.group)
+        total, token = _sum_once(grad, after, ctx.group)
         return total / ctx.size, token, None, None
 
 
@@ -224,7 +223,12 @@ class _Sum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, after: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return None, after, None
-        return *call_operator("ranks_reduce", grad, "sum", after, ctx.group), None
+        return *_sum_once(grad, after, ctx.group), None
+
+
+def _sum_once(grad: Tensor, after: Tensor | None, group: str) -> tuple[Tensor, ...]:
+    args = ("ranks_reduce", grad, "sum", after, group)
+    return gradients_once(call_operator, (grad,), *args)
 
 
 class _Contrastive(torch.autograd.Function):
@@ -266,7 +270,6 @@ class _Contrastive(torch.autograd.Function):
         ctx.save_for_backward(loss, lse, value, learned, sizes, label, ignored, *stored)
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, grad_loss: Tensor | None, grad_lse: Tensor | None, *rest: Tensor | None
     ) -> tuple[Tensor | None, ...]:
@@ -279,7 +282,9 @@ class _Contrastive(torch.autograd.Function):
         needs_x, needs_y, needs_temperature = ctx.needs_input_grad[:3]
         pairing = (ctx.shifts, label, ignored, ctx.denominator)
         saved = (loss, lse, *stored, ctx.dim, ctx.rows)
-        grad_z, grad_temperature, token = call_operator(
+        grad_z, grad_temperature, token = gradients_once(
+            call_operator,
+            (loss, lse),
             "ranks_contrastive_backward",
             grad_loss,
             grad_lse,
@@ -331,32 +336,38 @@ class _Sigmoid(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, y, scale, bias, _, scale_value, bias_value, sizes, _, ctx.eps, ctx.shifts = inputs[:11]
         ctx.backend, ctx.exchange, ctx.group = inputs[11:]
-        _, *saved, _ = output
+        loss, *saved, _ = output
         ctx.mark_non_differentiable(*saved)
         ctx.set_materialize_grads(False)
         learned = (s if isinstance(s, Tensor) else None for s in (scale, bias))
         ctx.dtypes = (x.dtype, y.dtype)
         ctx.dim = x.shape[1]
-        ctx.save_for_backward(scale_value, bias_value, *learned, sizes, *saved)
+        ctx.save_for_backward(scale_value, bias_value, *learned, sizes, loss, *saved)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *rest: Tensor | None) -> tuple[Tensor | None, ...]:
         after = rest[-1]
         if grad is None:
             return *(None,) * 4, after, *(None,) * 9
-        scale_value, bias_value, scale, bias, sizes, bias_grad, *stored = ctx.saved_tensors
+        scale_value, bias_value, scale, bias, sizes, loss, bias_grad, *stored = ctx.saved_tensors
         needs_x, needs_y, needs_scale, needs_bias = ctx.needs_input_grad[:4]
         values = (scale_value, bias_value, sizes, ctx.eps, ctx.shifts, needs_scale)
         names = (ctx.backend, ctx.exchange, after, ctx.group)
-        grad_z, grad_scale, token = call_operator(
-            "ranks_sigmoid_backward", grad, *stored, ctx.dim, *values, *names
+        grad_z, grad_scale, token, grad_bias = gradients_once(
+            _sigmoid_gradients, (loss,), bias_grad, grad, *stored, ctx.dim, *values, *names
         )
         rows = grad.shape[0]
         return (
             grad_z[:rows].to(ctx.dtypes[0]) if needs_x else None,
             grad_z[rows:].to(ctx.dtypes[1]) if needs_y else None,
             grad_scale.to(scale) if needs_scale else None,
-            (grad.to(bias_grad.dtype) @ bias_grad).to(bias) if needs_bias else None,
+            grad_bias.to(bias) if needs_bias else None,
             token,
             *(None,) * 9,
         )
+
+
+def _sigmoid_gradients(bias_grad: Tensor, grad: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    """Return the results of the operator, and the gradient of the bias."""
+    results = call_operator("ranks_sigmoid_backward", grad, *args)
+    return *results, grad.to(bias_grad.dtype) @ bias_grad

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from simclr_ext import NTXentLoss, dcl_loss, info_nce_loss, nt_xent_loss
+from simclr_ext import NTXentLoss, dcl_loss, info_nce_loss, nt_xent_loss, siglip_loss
 from tests.distributed.processes import Processes
 
 Run = Callable[..., list[Any]]
@@ -320,17 +320,28 @@ def test_rows_that_are_too_few_in_all(run: Run) -> None:
     assert "the ranks must have at least 4 rows in all, got 2" in str(error)
 
 
-def differentiated_twice(rank: int, group: Any) -> None:
-    z = torch.randn(4, 3, requires_grad=True)
-    loss = nt_xent_loss(z, z.detach(), group=group)
-    (grad,) = torch.autograd.grad(loss, z, create_graph=True)
-    grad.sum().backward()
+TWICE: dict[str, Callable[..., Tensor]] = {
+    "NT-Xent": nt_xent_loss,
+    "InfoNCE": info_nce_loss,
+    "SigLIP": lambda x, y, t, **options: siglip_loss(x, y, 3.0, t, **options),
+    "SigLIP, scale": lambda x, y, t, **options: siglip_loss(x, y, t, -1.0, **options),
+}
 
 
-def test_second_derivatives_are_refused(run: Run) -> None:
-    for error in run(differentiated_twice, 2):
-        assert isinstance(error, RuntimeError)
-        assert "once_differentiable" in str(error)
+def differentiated_twice(rank: int, group: Any, loss: str, which: int) -> None:
+    tensors = [torch.randn(4, 3), torch.randn(4, 3), torch.tensor(0.3)]
+    x = tensors[which].requires_grad_()
+    value = TWICE[loss](*tensors, group=group)
+    (grad,) = torch.autograd.grad(value, x, create_graph=True)
+    torch.autograd.grad(value + grad.pow(2).sum(), x)
+
+
+@pytest.mark.parametrize("loss", TWICE)
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["first", "second", "scalar"])
+def test_second_derivatives_are_refused(which: int, loss: str, run: Run) -> None:
+    for error in run(differentiated_twice, 2, loss, which):
+        assert isinstance(error, NotImplementedError)
+        assert "differentiable once" in str(error)
 
 
 def until_a_rank_dies(rank: int, group: Any) -> Tensor:
