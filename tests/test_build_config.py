@@ -198,8 +198,8 @@ def test_first_use_compiles_for_the_gpus_at_hand(
         monkeypatch.setenv("SIMCLR_EXT_CUDA", mode)
     cuda = loader.cuda_build()
     assert (cuda.architectures if isinstance(cuda, CudaBuild) else None) == expected
-    folder = loader.jit_folder(cuda)
-    assert (folder == loader.jit_folder(NoCuda("another reason"))) == (expected is None)
+    folder = loader._library(cuda).folder()
+    assert (folder == loader._library(NoCuda("another reason")).folder()) == (expected is None)
 
 
 def test_sources(torch_of_cuda_13: Path, toolkit: Path) -> None:

@@ -56,6 +56,15 @@ def test_wrong_kernels_are_noticed(
     assert "The loss is wrong here" in capsys.readouterr().out
 
 
+def test_nan_of_one_device_is_noticed_beside_others_that_are_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors = iter([0.1, math.nan])
+    monkeypatch.setattr(doctor, "_gpus", lambda: [torch.device("cuda")])
+    monkeypatch.setattr(doctor, "self_test_row", lambda device: next(errors))
+    assert doctor.main() == 1
+
+
 def test_missing_kernels_are_explained(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from simclr_ext._checks.tensors import check_dense
 
 DENOMINATORS = ("all", "negatives", "positives")
+Exchange = Literal["gather", "ring"]  # how the rows of several ranks meet
+EXCHANGES = get_args(Exchange)
 
 
 def check_operands(

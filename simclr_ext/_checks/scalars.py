@@ -22,6 +22,14 @@ def as_number(value: Any) -> float:
     return number
 
 
+def bool_of(name: str, value: Any) -> bool:
+    """Return True or False; raise TypeError if it is anything else."""
+    value = as_number(value)
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
+    return value
+
+
 def as_temperature(temperature: float | Tensor) -> float | Tensor:
     """Return a positive number of Python, or a floating 0-d tensor; see :func:`as_scalar`.
 

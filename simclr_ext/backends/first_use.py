@@ -159,7 +159,7 @@ def _compile(build: Path, library: Library) -> None:
     if shutil.which(compiler) is None:
         raise RuntimeError(f"no C++ compiler: {compiler!r} is not on the PATH")
     # If Python runs from an environment that is not activated, its ninja is not on the PATH.
-    path = os.environ.get("PATH", "")
+    path, cuda_home = os.environ.get("PATH", ""), cpp_extension.CUDA_HOME
     os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, path])
     compile_args, nvcc_args, link_args = _build_config.COMPILE_ARGS, [], _build_config.LINK_ARGS
     cuda = library.cuda
@@ -184,7 +184,7 @@ def _compile(build: Path, library: Library) -> None:
         output: bytes = getattr(error, "output", None) or b""
         raise RuntimeError(f"{error}\n{output.decode(errors='replace')}".rstrip()) from error
     finally:
-        os.environ["PATH"] = path
+        os.environ["PATH"], cpp_extension.CUDA_HOME = path, cuda_home
 
 
 def _quoted(arguments: list[str]) -> list[str]:

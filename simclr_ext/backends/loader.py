@@ -58,11 +58,6 @@ def how_built(module: ModuleType) -> str:
     return "at first use" if at_first_use else "ahead of time"
 
 
-def jit_folder(cuda: CudaBuild | NoCuda) -> Path:
-    """Return the folder for operators compiled at first use."""
-    return _library(cuda).folder()
-
-
 def cuda_build() -> CudaBuild | NoCuda:
     """Return whether and how a compilation at first use includes the CUDA kernels.
 

@@ -55,8 +55,8 @@ def add_contrastive_loss(
     """
     if tpu_context is not None:
         raise NotImplementedError(
-            "tpu_context must be None: gathering the negatives of several replicas is not "
-            "implemented; the losses of simclr_ext take those of each process's own batch"
+            "tpu_context must be None: this function takes the negatives of one process's batch; "
+            "simclr_ext.nt_xent_loss takes those of several with group="
         )
     check_matrix("hidden", hidden, "2N")
     if len(hidden) % 2:

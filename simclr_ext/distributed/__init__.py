@@ -7,8 +7,8 @@ which rank computes which pair of blocks; blocks, the operators on them; numbers
 agreement, errors that reach every rank; ranks, the collectives.
 """
 
+from simclr_ext._checks.pairs import EXCHANGES, Exchange
 from simclr_ext.distributed.agreement import LOSSES, number_of, raise_on_all
-from simclr_ext.distributed.meeting import EXCHANGES, Exchange
 from simclr_ext.distributed.ranks import Group, Ranks
 from simclr_ext.distributed.union import Union
 

@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from simclr_ext._checks.pairs import EXCHANGES
 from simclr_ext._checks.tensors import DTYPES
 from simclr_ext.backends.reference import REDUCTIONS
-from simclr_ext.distributed.meeting import EXCHANGES
 from simclr_ext.distributed.ranks import Ranks
 
 LOSSES = (

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from simclr_ext._checks.pairs import EXCHANGES
 from simclr_ext._checks.tensors import check_data, check_dense
-from simclr_ext.distributed.meeting import EXCHANGES, KEEPING
+from simclr_ext.distributed.meeting import KEEPING
 from simclr_ext.distributed.ranks import Ranks
 
 _BACKENDS = ("fused", "tiled")

@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.distributed as dist
@@ -26,8 +25,6 @@ from torch import Tensor
 from simclr_ext.distributed.pairs import Pair, Pairs
 from simclr_ext.distributed.ranks import Ranks, split
 
-Exchange = Literal["gather", "ring"]
-EXCHANGES = get_args(Exchange)
 KEEPING = "gather once"
 # Into how many parts the columns of a rank are cut: more take less memory, and more messages.
 _PIECES = {"gather": 1, KEEPING: 1, "ring": 2}

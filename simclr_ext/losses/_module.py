@@ -11,6 +11,7 @@ from simclr_ext._checks.scalars import as_number, check_max_scale, check_tempera
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
 from simclr_ext.losses._options import Options
+from simclr_ext.losses._ranks import check_exchange
 
 if TYPE_CHECKING:
     from simclr_ext.distributed import Exchange, Group
@@ -46,6 +47,7 @@ class ContrastiveLoss(nn.Module):
     ) -> None:
         super().__init__()
         options = Options.of(temperature, reduction, normalize, eps, backend)
+        check_exchange(exchange)
         scalar = options.temperature
         if max_scale is not None:
             max_scale = as_number(max_scale)

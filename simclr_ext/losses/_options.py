@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from simclr_ext._checks.scalars import as_number, as_temperature, check_eps
+from simclr_ext._checks.scalars import as_number, as_temperature, bool_of, check_eps
 from simclr_ext.backends.contrastive import contrastive
 from simclr_ext.backends.reference import (
     REDUCTIONS,
@@ -57,7 +57,7 @@ class Options:
         normalize: bool,
         eps: float | None,
         backend: Backend,
-        rows: int | None = None,
+        rows: Tensor | None = None,
     ) -> Options:
         """Return the options; raise TypeError or ValueError if one is wrong.
 
@@ -67,12 +67,13 @@ class Options:
             normalize: As the loss takes it.
             eps: As the loss takes it.
             backend: As the loss takes it.
-            rows: N of a loss that takes a temperature for each of N rows; None of others.
+            rows: [N, D], of a loss that takes a temperature for each of them; None of others.
         """
         if isinstance(temperature, Tensor) and temperature.numel() > 1 and rows is not None:
             _check_temperatures(temperature, rows)
         else:
             temperature = as_temperature(temperature)
+        normalize = bool_of("normalize", normalize)
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
         if eps is not None:
@@ -147,32 +148,18 @@ def row_losses(
         x, y = promoted(x, y)
     if temperature is None:
         temperature = options.temperature
+    how: dict[str, Any] = {
+        "normalize": options.normalize,
+        "eps": eps,
+        "backend": options.chosen_backend(x),
+        "shifts": shifts,
+        "label": label,
+        "ignored": ignored,
+        "denominator": denominator,
+    }
     if union is not None:
-        return union.contrastive(
-            x,
-            y,
-            temperature,
-            normalize=options.normalize,
-            eps=eps,
-            backend=options.chosen_backend(x),
-            shifts=shifts,
-            label=label,
-            ignored=ignored,
-            denominator=denominator,
-        )
-    return contrastive(
-        x,
-        y,
-        temperature,
-        normalize=options.normalize,
-        eps=eps,
-        backend=options.chosen_backend(x),
-        shifts=shifts,
-        label=label,
-        ignored=ignored,
-        denominator=denominator,
-        with_stats=with_stats,
-    )
+        return union.contrastive(x, y, temperature, **how)
+    return contrastive(x, y, temperature, **how, with_stats=with_stats)
 
 
 def promoted(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,29 +202,36 @@ def unit_rows(z: Tensor, eps: float) -> Tensor:
     return unit
 
 
-def _check_temperatures(temperature: Tensor, rows: int) -> None:
-    if temperature.shape != (rows,):
+def _check_temperatures(temperature: Tensor, rows: Tensor) -> None:
+    if temperature.shape != (len(rows),):
         raise ValueError(
             "temperature must be a float or a tensor of shape (), (1,) or (N,), here "
-            f"({rows},), got a tensor of shape {tuple(temperature.shape)}"
+            f"({len(rows)},), got a tensor of shape {tuple(temperature.shape)}"
         )
     check_of_rows("temperature", temperature, rows)
 
 
-def check_of_rows(name: str, values: Tensor, rows: int) -> None:
-    """Raise TypeError or ValueError unless it is a floating tensor [N]."""
+def check_of_rows(name: str, values: Tensor, rows: Tensor) -> None:
+    """Raise TypeError or ValueError unless it is a floating tensor [N] on the device of N rows."""
+    n = len(rows)
     if not isinstance(values, Tensor) or not values.is_floating_point():
         got = values.dtype if isinstance(values, Tensor) else type(values).__name__
-        raise TypeError(f"{name} must be a floating tensor [N] = [{rows}], got {got}")
-    if values.shape != (rows,):
-        raise ValueError(f"{name} must be [N] = [{rows}], got shape {tuple(values.shape)}")
+        raise TypeError(f"{name} must be a floating tensor [N] = [{n}], got {got}")
+    if values.shape != (n,):
+        raise ValueError(f"{name} must be [N] = [{n}], got shape {tuple(values.shape)}")
+    _check_place(name, values, rows.device)
 
 
-def weights_of_views(weights: Tensor | None, images: int) -> Tensor | None:
+def _check_place(name: str, values: Tensor, device: torch.device) -> None:
+    if values.device != device:
+        raise ValueError(f"{name} must be on the device of the rows, {device}, got {values.device}")
+
+
+def weights_of_views(weights: Tensor | None, z0: Tensor) -> Tensor | None:
     """Return the weights [2N] of the rows of two views, given those of N images, or None."""
     if weights is None:
         return None
-    check_of_rows("weights", weights, images)
+    check_of_rows("weights", weights, z0)
     return weights.repeat(2)
 
 
@@ -250,8 +244,7 @@ def check_ids(name: str, ids: Tensor | None, rows: int, device: torch.device) ->
         raise TypeError(f"{name} must be a tensor of integers [N] = [{rows}], got {got}")
     if ids.shape != (rows,):
         raise ValueError(f"{name} must be [N] = [{rows}], got shape {tuple(ids.shape)}")
-    if ids.device != device:
-        raise ValueError(f"{name} must be on the device of the rows, {device}, got {ids.device}")
+    _check_place(name, ids, device)
 
 
 def numbers_of(ids: Tensor, union: Union | None = None) -> Tensor:
@@ -268,6 +261,12 @@ def numbers_of(ids: Tensor, union: Union | None = None) -> Tensor:
     rank = torch.zeros_like(order)
     rank[1:] = (values[1:] != values[:-1]).cumsum(0)
     return torch.empty_like(rank).scatter_(0, order, rank).to(torch.int32)
+
+
+def sizes_of(numbers: Tensor) -> Tensor:
+    """Return how many rows have each of the numbers 0 to rows - 1, [rows] int64."""
+    index = numbers.long()
+    return torch.zeros_like(index).scatter_add_(0, index, torch.ones_like(index))
 
 
 def reduce_weighted(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from simclr_ext._checks.pairs import EXCHANGES
 from simclr_ext._checks.scalars import check_temperature_value, operator_scalar
 from simclr_ext.backends.ops import register
 from simclr_ext.losses._options import Options
@@ -48,6 +49,12 @@ class _ErrorsReachAll:
             raise_on_all(Ranks.of(self._group), error)
 
 
+def check_exchange(exchange: str) -> None:
+    """Raise ValueError unless it is one of EXCHANGES."""
+    if exchange not in EXCHANGES:
+        raise ValueError(f"exchange must be one of {EXCHANGES}, got {exchange!r}")
+
+
 def check_group(
     group: Group | None,
     exchange: Exchange,
@@ -59,18 +66,15 @@ def check_group(
     """Raise ValueError if the loss of these rows cannot be computed over a group.
 
     Args:
-        group: As the losses take it; None: nothing is checked.
+        group: As the losses take it; None: only the name of the exchange is checked.
         exchange: As the losses take it.
         options: Those of the loss.
         z: Its rows.
         labels: What was given that makes rows of other ranks positive.
     """
+    check_exchange(exchange)
     if group is None:
         return
-    from simclr_ext.distributed import EXCHANGES
-
-    if exchange not in EXCHANGES:
-        raise ValueError(f"exchange must be one of {EXCHANGES}, got {exchange!r}")
     if labels is not None and exchange != "gather":
         raise ValueError(f"exchange must be 'gather' with {labels}, got {exchange!r}")
     backend = options.chosen_backend(z)

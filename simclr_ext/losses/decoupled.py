@@ -85,7 +85,7 @@ def dcl_loss(
             sigma = as_number(sigma)
             check_positive("sigma", sigma)
         options = Options.of(temperature, reduction, normalize, eps, backend)
-        weights = weights_of_views(weights, len(first))
+        weights = weights_of_views(weights, first)
         check_group(group, exchange, options, first)
     union, options = _agreed(
         "dcl_loss", group, exchange, (first, second), options, weights, {"sigma": sigma or 0.0}
@@ -161,7 +161,7 @@ def hcl_loss(
         first, second = _check_views(z0, z1, group)
         beta, tau_plus = _check_hard(beta, tau_plus)
         options = Options.of(temperature, reduction, normalize, eps, backend)
-        weights = weights_of_views(weights, len(first))
+        weights = weights_of_views(weights, first)
         check_group(group, exchange, options, first)
     facts: dict[str, object] = {"beta": beta, "tau_plus": tau_plus}
     union, options = _agreed("hcl_loss", group, exchange, (first, second), options, weights, facts)

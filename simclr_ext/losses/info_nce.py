@@ -104,10 +104,10 @@ def info_nce_loss(
         check_views(queries, keys, names=("queries", "keys"))
         n = len(queries)
         temperature = _temperature(temperature, logit_scale)
-        options = Options.of(temperature, reduction, normalize, eps, backend, rows=n)
+        options = Options.of(temperature, reduction, normalize, eps, backend, rows=queries)
         _check_negatives(queries, negatives, in_batch, symmetric)
         if weights is not None:
-            check_of_rows("weights", weights, n)
+            check_of_rows("weights", weights, queries)
         check_ids("ignore_ids", ignore_ids, n, keys.device)
         check_group(group, exchange, options, queries)
     union, options = agreed(

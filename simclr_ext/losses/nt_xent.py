@@ -23,7 +23,7 @@ from simclr_ext.losses._options import (
     weights_of_views,
     with_own_temperatures,
 )
-from simclr_ext.losses._ranks import agreed, check_group, errors_reach_all
+from simclr_ext.losses._ranks import agreed, check_exchange, check_group, errors_reach_all
 
 if TYPE_CHECKING:
     from simclr_ext.distributed import Exchange, Group, Union
@@ -122,9 +122,10 @@ def nt_xent_loss(
         settings = (reduction, normalize, eps, backend)
         ids = (positive_ids, ignore_ids)
         return _over_ranks(z0, z1, temperature, ids, weights, settings, group, exchange)
+    check_exchange(exchange)
     z0, z1 = checked_views(z0, z1)
-    options = Options.of(temperature, reduction, normalize, eps, backend, rows=len(z0))
-    weights = weights_of_views(weights, len(z0))
+    options = Options.of(temperature, reduction, normalize, eps, backend, rows=z0)
+    weights = weights_of_views(weights, z0)
     if options.of_rows or not (positive_ids is None and ignore_ids is None):
         check_ids_of_views(z0, options, positive_ids, ignore_ids)
         rows = _general_losses(z0, z1, options, positive_ids, ignore_ids)
@@ -157,8 +158,8 @@ def _over_ranks(
     with errors_reach_all(group):
         first, second = checked_views(z0, z1)
         n = len(first)
-        options = Options.of(temperature, *settings, rows=n)
-        weights = weights_of_views(weights, n)
+        options = Options.of(temperature, *settings, rows=first)
+        weights = weights_of_views(weights, first)
         check_ids_of_views(first, options, *ids)
         labels = None if ids[0] is None else "positive_ids"
         check_group(group, exchange, options, first, labels=labels)

@@ -13,7 +13,7 @@ from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
 from simclr_ext.backends.sigmoid import sigmoid
 from simclr_ext.losses._options import Options, check_of_rows, promoted, reduce_weighted
-from simclr_ext.losses._ranks import agreed, check_group, errors_reach_all
+from simclr_ext.losses._ranks import agreed, check_exchange, check_group, errors_reach_all
 
 if TYPE_CHECKING:
     from simclr_ext.distributed import Exchange, Group
@@ -83,7 +83,7 @@ def siglip_loss(
         logit_bias = as_scalar("logit_bias", logit_bias)
         options = Options.of(1.0, reduction, normalize, eps, backend)
         if weights is not None:
-            check_of_rows("weights", weights, n)
+            check_of_rows("weights", weights, queries)
         check_group(group, exchange, options, queries)
     union, _ = agreed(
         "siglip_loss",
@@ -95,16 +95,19 @@ def siglip_loss(
         scalars={"logit_scale": logit_scale, "logit_bias": logit_bias},
         facts={"negative_only": negative_only, "weights given": weights is not None},
     )
+    eps = options.eps_for(queries.dtype, keys.dtype)
+    queries, keys = promoted(queries, keys)
     compute = sigmoid
     if union is not None:
         compute = union.sigmoid
         logit_scale, logit_bias = union.shared(logit_scale), union.shared(logit_bias)
     rows = compute(
-        *promoted(queries, keys),
+        queries,
+        keys,
         logit_scale,
         logit_bias,
         normalize=normalize,
-        eps=options.eps_for(queries.dtype, keys.dtype),
+        eps=eps,
         backend=options.chosen_backend(queries),
         shifts=() if negative_only else (0,),
     )
@@ -153,6 +156,7 @@ class SigLIPLoss(nn.Module):
         super().__init__()
         init_logit_scale, init_logit_bias = as_number(init_logit_scale), as_number(init_logit_bias)
         check_positive("init_logit_scale", init_logit_scale)
+        check_exchange(exchange)
         options = Options.of(1.0, reduction, normalize, eps, backend)
         self.log_scale = nn.Parameter(torch.tensor(float(init_logit_scale)).log())
         self.bias = nn.Parameter(torch.tensor(float(init_logit_bias)))

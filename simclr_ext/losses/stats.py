@@ -9,7 +9,14 @@ from torch import Tensor
 
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
-from simclr_ext.losses._options import Options, reduce_weighted, row_losses, weights_of_views
+from simclr_ext.losses._options import (
+    Options,
+    numbers_of,
+    reduce_weighted,
+    row_losses,
+    sizes_of,
+    weights_of_views,
+)
 from simclr_ext.losses.nt_xent import check_ids_of_views, checked_views, pairing_of
 
 
@@ -92,27 +99,46 @@ def nt_xent_loss_with_stats(
     """
     z0, z1 = checked_views(z0, z1)
     options = Options.of(temperature, reduction, normalize, eps, backend)
-    weights = weights_of_views(weights, len(z0))
+    weights = weights_of_views(weights, z0)
     z = torch.cat([z0, z1])
     check_ids_of_views(z0, options, positive_ids, ignore_ids)
     label, ignored, shifts = pairing_of(len(z0), positive_ids, ignore_ids)
     loss, lse, *by_products = row_losses(
         z, None, options, shifts=shifts, label=label, ignored=ignored, with_stats=True
     )
-    stats = _stats_of(loss, lse, tuple(by_products), options.temperature)
+    images = torch.arange(len(z0), device=z0.device).repeat(2)
+    pairs = _count_negatives(numbers_of(images) if label is None else label, ignored)
+    stats = _stats_of(loss, lse, tuple(by_products), options.temperature, pairs)
     return reduce_weighted(loss, reduction, weights), stats
+
+
+def _count_negatives(label: Tensor, ignored: Tensor | None) -> Tensor:
+    """Return how many pairs (i, j) are neither positive nor left out, 0-d.
+
+    Args:
+        label: Of each row, from 0 to the number of rows: equal for positives and for a row itself.
+        ignored: Likewise, equal for pairs that are left out; None: none are.
+    """
+    rows = len(label)
+    pairs = rows**2 - sizes_of(label).square().sum()
+    if ignored is not None:
+        both = numbers_of(label.long() * rows + ignored)
+        pairs = pairs - sizes_of(ignored).square().sum() + sizes_of(both).square().sum()
+    return pairs
 
 
 @torch.no_grad()
 def _stats_of(
-    loss: Tensor, lse: Tensor, by_products: tuple[Tensor, ...], temperature: float | Tensor
+    loss: Tensor,
+    lse: Tensor,
+    by_products: tuple[Tensor, ...],
+    temperature: float | Tensor,
+    pairs: Tensor,
 ) -> ContrastiveStats:
-    """Return the results of ``contrastive_stats`` as by-products of the loss."""
+    """Return the results of ``contrastive_stats`` as by-products of the loss, for so many pairs."""
     positive, hardest, index, mean, near = by_products
-    rows = len(loss)
     t = temperature.to(lse) if isinstance(temperature, Tensor) else temperature
-    pairs = rows * max(rows - 2, 0)
-    uniformity = (near.sum() / pairs).log() if pairs else near.new_full((), torch.nan)
+    uniformity = torch.where(pairs > 0, (near.sum() / pairs).log(), torch.nan)
     return ContrastiveStats(
         lse.to(loss.dtype),
         positive,

@@ -18,6 +18,7 @@ from simclr_ext.losses._options import (
     numbers_of,
     reduce_weighted,
     row_losses,
+    sizes_of,
 )
 from simclr_ext.losses._ranks import agreed, check_group, errors_reach_all
 
@@ -94,9 +95,14 @@ def sup_con_loss(
         if form not in FORMS:
             raise ValueError(f"form must be one of {FORMS}, got {form!r}")
         if weights is not None:
-            check_of_rows("weights", weights, n)
+            check_of_rows("weights", weights, features)
             weights = weights.repeat_interleave(views)
         check_ids("labels", labels, n, z.device)
+        if labels is None and views == 1:
+            raise ValueError(
+                "features must be [N, V, D] with two views or more if there are no labels: a row "
+                f"has no positives; got shape {tuple(features.shape)}"
+            )
         check_group(group, "gather", options, z)
     union, options = agreed(
         "sup_con_loss",
@@ -115,8 +121,9 @@ def sup_con_loss(
         labels = torch.arange(n, device=z.device)
         if union is not None:
             labels = labels + union.rows_before.to(labels)
-    label = numbers_of(labels.repeat_interleave(views), union)
-    rows = _losses(z, label, form, options, union)
+    ids = labels.repeat_interleave(views)
+    label, count = _numbered(ids) if union is None else union.numbers(ids)
+    rows = _losses(z, label, count - 1, form, options, union)
     loss = reduce_weighted(rows, reduction, weights, union)
     return loss.view(features.shape[:-1]) if reduction == "none" else loss
 
@@ -132,23 +139,28 @@ def _rows_of(features: Tensor) -> tuple[int, int, Tensor]:
     return n, views, z
 
 
-def _losses(z: Tensor, label: Tensor, form: Form, options: Options, union: Union | None) -> Tensor:
+def _losses(
+    z: Tensor,
+    label: Tensor,
+    positives: Tensor,
+    form: Form,
+    options: Options,
+    union: Union | None,
+) -> Tensor:
     loss, lse = row_losses(z, None, options, label=label, union=union)
     if form == "out":
         return loss
     _, positive_lse = row_losses(
         z, None, options, label=label, denominator="positives", union=union
     )
-    positives = (_occurrences(label) if union is None else union.numbers(label)[1]) - 1
     inside = lse - positive_lse + positives.to(lse.dtype).log()
     return torch.where(positives > 0, inside, 0).to(loss.dtype)
 
 
-def _occurrences(label: Tensor) -> Tensor:
-    """Return how often the label of each row occurs."""
-    index = label.long()
-    sizes = torch.zeros_like(index).scatter_add_(0, index, torch.ones_like(index))
-    return sizes[index]
+def _numbered(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the number of each id, and how often it occurs."""
+    number = numbers_of(ids)
+    return number, sizes_of(number)[number.long()]
 
 
 class SupConLoss(ContrastiveLoss):

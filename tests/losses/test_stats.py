@@ -101,6 +101,31 @@ def test_they_agree_with_the_metrics(name: str) -> None:
     torch.testing.assert_close(found.uniformity, uniformity, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["fused", "tiled", "reference"])
+@pytest.mark.parametrize("positive", [False, True], ids=["", "positive ids"])
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "ignored ids"])
+def test_uniformity_is_a_mean_over_the_negatives(name: str, positive: bool, ignored: bool) -> None:
+    z0, z1 = torch.randn(2, 12, 4)
+    images = torch.arange(12)
+    positive_ids, ignore_ids = images // 2 if positive else None, images % 3 if ignored else None
+    _, found = nt_xent_loss_with_stats(
+        z0, z1, 0.3, positive_ids=positive_ids, ignore_ids=ignore_ids, backend=name
+    )
+    z = torch.nn.functional.normalize(torch.cat([z0, z1]).double(), dim=1)
+    near = torch.cdist(z, z).square().mul(-2).exp()
+    numbers = [ids.repeat(2) for ids in (images, positive_ids, ignore_ids) if ids is not None]
+    negative = torch.stack([ids[:, None] != ids for ids in numbers]).all(0)
+    expected = near[negative].mean().log().float()
+    torch.testing.assert_close(found.uniformity, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_negatives_there_is_no_uniformity(backend: str) -> None:
+    z = torch.randn(2, 4, 3)
+    for ids in ({"positive_ids": torch.zeros(4).long()}, {"ignore_ids": torch.zeros(4).long()}):
+        _, found = nt_xent_loss_with_stats(z[0], z[1], **ids, backend=backend)
+        assert found.uniformity.isnan()
+
+
 def test_the_first_of_equal_negatives(backend: str) -> None:
     z = torch.eye(3).repeat(50, 1)[:100]
     _, found = nt_xent_loss_with_stats(z, z, 0.5, backend=backend)
