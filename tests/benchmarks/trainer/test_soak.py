@@ -35,7 +35,9 @@ def test_what_does_not_is_named(change, fault: str) -> None:
 
 def test_a_busier_machine_is_not_a_slower_training() -> None:
     changes = [{"steps_per_second": 50.0 - row, "pace": 100.0 - 2 * row} for row in range(20)]
-    cycles = [dataclasses.replace(cycle, **change) for cycle, change in zip(FLAT, changes)]
+    cycles = [
+        dataclasses.replace(cycle, **change) for cycle, change in zip(FLAT, changes, strict=True)
+    ]
     assert judge(cycles) == []
 
 
