@@ -55,6 +55,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+_PACKAGES = ("compat", "diagnostics", "studies", "testing", "trainer")
 _MODULES = {
     "BackendChoice": "backends.selection",
     "ContrastiveStats": "losses",
@@ -77,6 +78,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"{__name__}.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
@@ -85,4 +88,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_PACKAGES})

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from simclr_ext import NTXentLoss, nt_xent_loss
 from simclr_ext.backends import ops
@@ -323,6 +324,9 @@ def test_vmap_is_a_loop(backend: str) -> None:
     torch.testing.assert_close(x.grad, torch.stack(separate))
 
 
+FORWARD = r"no forward mode .* pass backend='reference'"
+
+
 @BACKENDS
 def test_what_is_not_supported_says_so(backend: str) -> None:
     nt_xent = functools.partial(nt_xent_loss, backend=backend)
@@ -335,8 +339,14 @@ def test_what_is_not_supported_says_so(backend: str) -> None:
     with pytest.raises(NotImplementedError, match="differentiable once"):
         torch.func.grad(lambda z: torch.func.grad(nt_xent)(z, z1).sum())(z0)
     for recorded in (True, False):
-        with torch.set_grad_enabled(recorded), pytest.raises(NotImplementedError, match="jvp"):
+        with torch.set_grad_enabled(recorded), pytest.raises(NotImplementedError, match=FORWARD):
             torch.func.jvp(lambda z: nt_xent(z, z1), (z0,), (z0,))
+    with pytest.raises(NotImplementedError, match="forward mode"):  # torch's own words
+        torch.func.hessian(lambda z: nt_xent(z, z1))(z0)
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match=FORWARD):
+        nt_xent(forward_ad.make_dual(z0, z0), z1)
+    with forward_ad.dual_level():  # of something else
+        assert nt_xent(z0, z1).isfinite()
 
 
 def test_reference_is_twice_differentiable() -> None:

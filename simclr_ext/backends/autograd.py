@@ -7,13 +7,32 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from simclr_ext._torch_compat import are_transforms_active, is_forward_mode_active
 
 
-def is_recorded() -> bool:
-    """Return whether the Function is needed: for gradients, and to refuse forward mode."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling() or is_forward_mode_active()
+def is_recorded(*inputs: object) -> bool:
+    """Return whether the Function is needed for gradients with respect to some inputs.
+
+    Raises:
+        NotImplementedError: If one of them is dual, that is, in forward mode. Dynamo does not trace
+            a Function that says so itself.
+    """
+    if torch.compiler.is_compiling():
+        return True
+    if is_forward_mode_active() and any(map(_is_dual, inputs)):
+        raise NotImplementedError(
+            "The loss has no forward mode (torch.func.jvp, jacfwd, dual tensors): pass "
+            "backend='reference'."
+        )
+    return torch.is_grad_enabled() or is_forward_mode_active()  # an inner level may be dual
+
+
+def _is_dual(x: object) -> bool:
+    if not isinstance(x, Tensor):
+        return False
+    return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def is_plain_eager() -> bool:

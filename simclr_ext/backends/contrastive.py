@@ -76,7 +76,7 @@ def contrastive(
         register()
     pairing: tuple[Any, ...] = (list(shifts), label, ignored, denominator, [])
     args = (value, normalize, eps, *pairing)
-    if is_recorded():
+    if is_recorded(x, y, temperature):
         results = _Contrastive.apply(x, y, temperature, *args, backend, with_stats)
     else:
         results = _forward(x, y, *args, backend, with_stats)

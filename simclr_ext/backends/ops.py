@@ -60,7 +60,7 @@ def nt_xent(
         options = (REDUCTIONS.index(reduction), normalize, eps)
         loss = torch.ops.simclr_ext.nt_xent.default(z0, z1, learned, value, *options)
         return loss
-    if not is_recorded():
+    if not is_recorded(z0, z1, temperature):
         operator = operator_name("nt_xent", "forward", backend)
         rows, *_ = call_operator(operator, z0, z1, value, normalize, eps)
         return reduce_rows(rows, reduction)

@@ -53,7 +53,7 @@ def sigmoid(
     if backend == "fused":
         register()
     args = (*values, normalize, eps, list(shifts))
-    if not is_recorded():
+    if not is_recorded(x, y, scale, bias):
         results = call_operator(operator_name("sigmoid", "forward", backend), x, y, *args)
     else:
         results = _Sigmoid.apply(x, y, scale, bias, *args, backend)

@@ -24,7 +24,8 @@ class ClipLoss(nn.Module):
     With several processes the pairs of all are compared, and values and gradients of the features
     are open_clip's on each rank, for all four combinations of the first two arguments. The gradient
     of ``logit_scale`` is on each rank the mean over the ranks of open_clip's, which is what DDP
-    makes of them. With ``gather_with_grad`` each pair is compared once in the whole job.
+    makes of them; with ``local_loss`` and without ``gather_with_grad`` it is the rank's own, as in
+    open_clip. With ``gather_with_grad`` each pair is compared once in the whole job.
 
     Args:
         local_loss: Whether the value is the mean over the pairs of a rank, and not over all.

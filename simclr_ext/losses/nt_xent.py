@@ -61,13 +61,15 @@ def nt_xent_loss(
 
     Args:
         z0: Embeddings of the first views, [N, D], N >= 1 and D >= 1, any strides; float64 is
-            computed in float64, float32, bfloat16 and float16 in float32.
+            computed in float64, float32 and float16 in float32. bfloat16 is multiplied as bfloat16
+            where the processor can, with sums and exponentials in float32.
         z1: Embeddings of the second views, of the shape and device of ``z0``; row i is the
             positive of row i of ``z0``. Views of two dtypes are promoted as ``torch.cat`` does.
             Required: without it the error says how to split ``z0``.
         temperature: T > 0; a number, or a floating tensor of shape [] or [1], which receives a
             gradient if it requires one; or [N]: one for each image, for both of its rows (twice
-            the work: S / T is not symmetric).
+            the work: S / T is not symmetric). The value of a tensor on CUDA is not checked, so that
+            the host need not wait for it: one that is not positive gives NaN.
         positive_ids: [N] integers: all views of images with equal ids are positives of each other,
             and a row's loss is the mean over its positives, as in :func:`sup_con_loss`.
         ignore_ids: [N] integers: other images with the same id (duplicates, the same patient) are
@@ -263,7 +265,8 @@ class NTXentLoss(ContrastiveLoss):
     """SimCLR's NT-Xent loss as a module; see :func:`nt_xent_loss` for the equation.
 
     Takes the arguments of ``lightly.loss.NTXentLoss`` under the same names, in the same order, and
-    returns the same value.
+    returns the same value in one process; over several processes that of the union batch, where
+    lightly's, like the one in :mod:`simclr_ext.compat.lightly`, is that of the rank.
 
     Args:
         temperature: T > 0; a number, or a floating tensor of shape [] or [1]. An ``nn.Parameter``
@@ -318,7 +321,10 @@ class NTXentLoss(ContrastiveLoss):
             temperature, reduction, normalize, eps, backend, max_scale, group, exchange
         )
         if memory_bank_size != 0:
-            raise NotImplementedError(f"memory_bank_size must be 0, got {memory_bank_size!r}")
+            raise NotImplementedError(
+                f"memory_bank_size must be 0, got {memory_bank_size!r}; "
+                "simclr_ext.compat.lightly.NTXentLoss has a memory bank"
+            )
         if gather_distributed and group is not None:
             raise ValueError("group must be None with gather_distributed=True, which is a group")
         self.gather_distributed = gather_distributed
