@@ -266,7 +266,7 @@ class NTXentLoss(ContrastiveLoss):
 
     Takes the arguments of ``lightly.loss.NTXentLoss`` under the same names, in the same order, and
     returns the same value in one process; over several processes that of the union batch, where
-    lightly's, like the one in :mod:`simclr_ext.compat.lightly`, is that of the rank.
+    lightly's, like ``simclr_ext.compat.lightly.NTXentLoss``, is that of the rank.
 
     Args:
         temperature: T > 0; a number, or a floating tensor of shape [] or [1]. An ``nn.Parameter``

@@ -239,14 +239,15 @@ class CheckConfig:
     Attributes:
         data: Data set, as for `train`.
         data_root: Folder of the named data sets.
-        decode: Whether every image is decoded; if not, only the files' headers are read.
+        decode: Whether every image is decoded; if not, only the files' headers are read, which is
+            faster and does not find all broken images.
         duplicates: Whether images with the same content are looked for.
         workers: Threads that read.
     """
 
     data: str
     data_root: str = "data"
-    decode: bool = False
+    decode: bool = True
     duplicates: bool = True
     workers: int = 2
 

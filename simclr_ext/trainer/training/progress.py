@@ -41,6 +41,17 @@ def headline(config: ResolvedConfig, steps: int, done: int) -> str:
     )
 
 
+def _network(config: ResolvedConfig, training: Training) -> str:
+    """Return what is trained, and where."""
+    weights = sum(parameter.numel() for parameter in training.model.parameters())
+    line = (
+        f"network: {config.model.encoder} encoder and head, {weights:,} weights, on {config.device}"
+    )
+    if config.device == "cpu" and torch.cuda.is_available():
+        line += "; here is a GPU: --device cuda trains on it"
+    return line
+
+
 def training_progress(config: ResolvedConfig, steps: int, training: Training) -> Bar | Log:
     """Write the first lines of a training, and return what shows its steps: a bar, or lines.
 
@@ -50,6 +61,7 @@ def training_progress(config: ResolvedConfig, steps: int, training: Training) ->
         training: The state from which it starts or is resumed.
     """
     say(headline(config, steps, training.step))
+    say(_network(config, training))
     if config.channels not in (1, 3):
         say(_NO_COLORS.format(config.channels))
     layout = memory_format(training.model, config.channels_last)

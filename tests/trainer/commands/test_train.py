@@ -293,7 +293,9 @@ def test_a_broken_file_in_a_worker_is_one_short_line(pets: TrainConfig) -> None:
     text = str(error.value)
     assert text.startswith(f"{image}: not a readable image (")
     assert "\n" not in text
-    assert len(text) < len(str(image)) + 100
+    reason, _, remedy = text.partition("; ")
+    assert len(reason) < len(str(image)) + 100
+    assert remedy.startswith("saved after step ")
 
 
 def test_a_killed_worker_is_one_sentence(

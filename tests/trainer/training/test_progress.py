@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import pytest
+import torch
 
 from simclr_ext.trainer.config import ModelConfig, ResolvedConfig, TrainConfig
 from simclr_ext.trainer.model.simclr import build_model
@@ -105,7 +106,18 @@ def test_a_resumed_run_counts_its_own_steps_for_the_time_left(
 
 def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(training_progress(WIDE, STEPS, start(WIDE)), Log)
-    assert capsys.readouterr().err == headline(WIDE, STEPS, 0) + "\n"
+    training = start(WIDE)
+    weights = sum(parameter.numel() for parameter in training.model.parameters())
+    network = f"network: {WIDE.model.encoder} encoder and head, {weights:,} weights, on cpu"
+    assert capsys.readouterr().err == f"{headline(WIDE, STEPS, 0)}\n{network}\n"
+
+
+def test_a_gpu_that_is_not_used_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    training_progress(WIDE, STEPS, start(WIDE)).close()
+    assert "on cpu; here is a GPU: --device cuda trains on it\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -116,7 +128,7 @@ def test_a_layout_that_was_not_requested_is_reported(
     training_progress(config, STEPS, start(config))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == headline(config, STEPS, 0)
-    assert [line.startswith("layout: contiguous instead ") for line in lines[1:]] == [
+    assert [line.startswith("layout: contiguous instead ") for line in lines[2:]] == [
         True
     ] * channels_last
 
