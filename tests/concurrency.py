@@ -198,7 +198,9 @@ def loader() -> None:
     """The processes of a DataLoader, forked from one that has used its threads."""
     torch.set_num_threads(2)
     expected = list(map(_Losses().__getitem__, range(4)))
-    losses: DataLoader[list[Tensor]] = DataLoader(_Losses(), batch_size=None, num_workers=2)
+    losses: DataLoader[list[Tensor]] = DataLoader(
+        _Losses(), batch_size=None, num_workers=2, multiprocessing_context="fork"
+    )
     for _ in range(2):
         for index, found in enumerate(losses):
             expect_equal(found, expected[index % 4], BACKENDS[index // 2 % 2])

@@ -1,4 +1,4 @@
-"""The start of every command on a trained model: its checkpoint, its data, its folder."""
+"""The start of every command that reads images for a trained model: checkpoint, data, folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simclr_ext.options.checks import check_device
 from simclr_ext.options.errors import RunFolderError
 from simclr_ext.options.threads import threads
 from simclr_ext.trainer.config import ResolvedConfig
-from simclr_ext.trainer.config.commands import CheckpointConfig
+from simclr_ext.trainer.config.commands import DataConfig
 from simclr_ext.trainer.config.images import ImagesConfig
 from simclr_ext.trainer.data import Dataset, absolute_data, open_data
 from simclr_ext.trainer.model.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
@@ -95,7 +95,7 @@ class Session:
 
 @contextmanager
 def open_session(
-    config: CheckpointConfig, module: nn.Module | None = None, *, split: bool = True
+    config: DataConfig, module: nn.Module | None = None, *, split: bool = True
 ) -> Iterator[Session]:
     """Read a checkpoint and its data, and set PyTorch's threads while the block runs.
 
@@ -128,7 +128,7 @@ def open_for(
     run: ResolvedConfig,
     name: str,
     images: ImagesConfig,
-    config: CheckpointConfig,
+    config: DataConfig,
     load: bool = True,
 ) -> Dataset:
     """Return images for a trained model, with its side and number of channels.

@@ -47,6 +47,23 @@ class CheckpointConfig:
 
     Attributes:
         checkpoint: A checkpoint, or a run folder, of which checkpoint.pt is read.
+        out: Folder of the results, created if needed; null: one beside the checkpoint.
+    """
+
+    checkpoint: str
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check(self.checkpoint != "", "checkpoint", self.checkpoint, "the path of a file or folder")
+        check(self.out != "", "out", self.out, "null or the path of a folder")
+
+
+@dataclass(frozen=True)
+class DataConfig(CheckpointConfig):
+    """The options of every command that reads images for a trained model.
+
+    Attributes:
         data: Data set, as for `train`; null: the one that the model was trained on. Another one
             shows how well the representation transfers.
         data_root: Folder of the named data sets, such as cifar10, and of downloads; null: the
@@ -54,35 +71,42 @@ class CheckpointConfig:
         download: Whether to download the data set if it is missing.
         on_broken: What becomes of images that cannot be read: "stop", or "skip": they are left out.
         workers: Threads that decode images of folders; results do not depend on their number.
-        out: Folder of the results, created if needed; null: one beside the checkpoint.
         device: PyTorch device, such as "cpu" or "cuda".
         threads: CPU threads of PyTorch, at most one per processor; null: PyTorch's own choice.
-        seed: Seed of everything random.
     """
 
-    checkpoint: str
     data: str | None = None
     data_root: str | None = None
     download: bool = False
     on_broken: Literal["stop", "skip"] = "stop"
     workers: int = 2
-    out: str | None = None
     device: str = "cpu"
     threads: int | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_types(self)
-        check(self.checkpoint != "", "checkpoint", self.checkpoint, "the path of a file or folder")
+        super().__post_init__()
         check(self.data != "", "data", self.data, "null or a data set")
         check_at_least("workers", self.workers, 1)
-        check(self.out != "", "out", self.out, "null or the path of a folder")
-        check(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
         check_null_or_at_least("threads", self.threads, 1)
 
 
 @dataclass(frozen=True)
-class EvalConfig(CheckpointConfig):
+class SeededConfig(DataConfig):
+    """The options of every such command that draws random numbers.
+
+    Attributes:
+        seed: Seed of everything random.
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class EvalConfig(SeededConfig):
     """Evaluation of frozen features.
 
     Attributes:
@@ -128,7 +152,7 @@ class EvalConfig(CheckpointConfig):
 
 
 @dataclass(frozen=True)
-class FinetuneConfig(CheckpointConfig):
+class FinetuneConfig(SeededConfig):
     """Fine-tuning of all weights with labels (appendix B.5).
 
     Attributes:
@@ -154,7 +178,7 @@ class FinetuneConfig(CheckpointConfig):
 
 
 @dataclass(frozen=True)
-class EmbedConfig(CheckpointConfig):
+class EmbedConfig(DataConfig):
     """Representations of all images.
 
     Attributes:
@@ -178,18 +202,21 @@ class ExportConfig(CheckpointConfig):
         formats: "state-dict" (.pt), "safetensors", "pt2" (torch.export), "onnx", "hub" (a folder in
             the form of timm's models on the Hugging Face hub). The first two use torchvision's
             parameter names if the encoder is one of its models.
+        seed: Seed of the images on which the written files are compared with the encoder.
     """
 
     formats: tuple[Format, ...] = ("state-dict",)
+    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_seed(self.seed)
         ok = len(self.formats) > 0 and len(set(self.formats)) == len(self.formats)
         check(ok, "formats", self.formats, "one or more, each once")
 
 
 @dataclass(frozen=True)
-class PagesConfig(CheckpointConfig):
+class PagesConfig(SeededConfig):
     """Pictures of the representations.
 
     Attributes:
@@ -211,7 +238,7 @@ class PagesConfig(CheckpointConfig):
 
 
 @dataclass(frozen=True)
-class NeighborsConfig(CheckpointConfig):
+class NeighborsConfig(DataConfig):
     """Images of a data set that are most like others.
 
     Attributes:
@@ -255,3 +282,7 @@ class CheckConfig:
         check_types(self)
         check(self.data != "", "data", self.data, "a data set")
         check_at_least("workers", self.workers, 1)
+
+
+def _check_seed(seed: int) -> None:
+    check(0 <= seed < 2**32, "seed", seed, "in [0, 2**32)")

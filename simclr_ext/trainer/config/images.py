@@ -16,7 +16,7 @@ class ImagesConfig:
         labels: Whether labels are read: the names of folders, columns of lists, arrays; false: as
             if there were none.
         test_share: Share of the labeled images of every class that are test images, if the data set
-            has none of its own; 0: none are held out.
+            has none of its own; every class keeps a training image; 0: none are held out.
         split_seed: Seed of that choice.
         background: Color behind transparent pixels of image files: red, green, blue in 0..255.
         on_broken: What becomes of images that cannot be read: "stop", or "skip": every image is

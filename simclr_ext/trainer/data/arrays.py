@@ -30,7 +30,6 @@ from simclr_ext.trainer.data.convert import to_images
 from simclr_ext.trainer.data.dataset import Dataset, Part
 from simclr_ext.trainer.data.memory import check_memory
 
-_NO_ROWS = torch.arange(0)
 _KEYS = {
     "train_images": ("train_images", "x_train", "images", "arr_0"),
     "train_labels": ("train_labels", "y_train", "labels", "arr_1"),

@@ -17,7 +17,6 @@ from simclr_ext.trainer.data.images import Images, LazyImages
 from simclr_ext.trainer.data.split import NO_LABEL, count_classes, held_out
 
 _MEMORY_LIMIT = 4 * 2**30  # bytes
-_KINDS = {1: "gray", 3: "color"}  # of images, by their channels
 _MARKED = 256  # images, evenly spaced, whose pixels tell whether they have changed
 FILES_SIDE = 224  # maximum default side of image files; the paper's, for ImageNet
 

@@ -99,7 +99,7 @@ def from_python(data: Any) -> Listing | Dataset:
     test = np.arange(len(labels)) >= len(parts[0])
     every: ConcatDataset[Any] = ConcatDataset(parts)
     first = _image(every[0])
-    if isinstance(first, Tensor) and len(first) not in (1, 3):
+    if isinstance(first, Tensor) and first.shape[:1] not in ((1,), (3,)):
         return _stacked(name, every, labels, names, test)
     ids = np.concatenate([np.arange(len(part)) for part in parts]).astype(np.bytes_)
     return Listing(name, PythonReader(every), ids, labels, names, test)
@@ -114,9 +114,12 @@ def _stacked(
 ) -> Dataset:
     """Return tensors of one shape, with any C, in memory."""
     images = [_image(every[index]) for index in range(len(every))]
-    kinds = {(image.dtype, image.shape) if isinstance(image, Tensor) else image for image in images}
-    if len(kinds) > 1 or images[0].dtype != torch.uint8:
-        raise DataError(f"{name}: images must be uint8 [C, H, W] of one shape, got {kinds}")
+    first, rule = images[0], f"{name}: images must be uint8 [C, H, W] of one shape"
+    if first.dtype != torch.uint8 or first.ndim != 3:
+        raise DataError(f"{rule}, got {_kind(first)}")
+    for row, image in enumerate(images):
+        if _kind(image) != _kind(first):
+            raise DataError(f"{rule}: data[0] is {_kind(first)}, and data[{row}] is {_kind(image)}")
     part = Part.of(torch.stack(images), torch.from_numpy(labels))
     train, tests = (part.take(torch.from_numpy(np.flatnonzero(rows))) for rows in (~test, test))
     return Dataset(name, train, tests, names)
@@ -151,3 +154,9 @@ def _image(item: Any) -> Any:
     if not isinstance(image, Image.Image | Tensor):
         raise DataError(f"data: images must be PIL images or tensors, got {type(image).__name__}")
     return image
+
+
+def _kind(image: Image.Image | Tensor) -> str:
+    if isinstance(image, Tensor):
+        return f"{image.dtype} {list(image.shape)}"
+    return "a PIL image"

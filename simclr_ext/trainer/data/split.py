@@ -11,7 +11,8 @@ NO_LABEL = -1
 def held_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
     """Return the rows of a random share of every class, to be test images.
 
-    Images without a label are not among them, nor is the only image of a class.
+    Images without a label are not among them. Every class keeps an image: its only one, if it has
+    one, which is then not tested.
 
     Args:
         labels: [n]; -1: none.
@@ -24,7 +25,7 @@ def held_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.i
     """
     rows = np.flatnonzero(labels != NO_LABEL)
     rows = rows[np.bincount(labels[rows])[labels[rows]] > 1]
-    return rows[stratified_subset(labels[rows], share, seed)]
+    return rows[stratified_subset(labels[rows], share, seed, spared=1)]
 
 
 def count_classes(labels: NDArray[np.int64]) -> int:
@@ -32,8 +33,16 @@ def count_classes(labels: NDArray[np.int64]) -> int:
     return len(np.unique(labels[labels != NO_LABEL]))
 
 
-def stratified_subset(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
+def stratified_subset(
+    labels: NDArray[np.int64], share: float, seed: int, spared: int = 0
+) -> NDArray[np.int64]:
     """Return the rows, in order, of a random share of every class, at least one of each.
+
+    Args:
+        labels: [n]; each class has more than `spared`.
+        share: In (0, 1].
+        seed: Seed of the choice.
+        spared: How many of every class are left out at least.
 
     Example:
         >>> stratified_subset(np.repeat([0, 1], [100, 10]), 0.1, seed=0).shape
@@ -43,6 +52,6 @@ def stratified_subset(labels: NDArray[np.int64], share: float, seed: int) -> NDA
     chosen = [np.empty(0, np.int64)]
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        count = max(1, round(share * len(members)))
+        count = min(max(1, round(share * len(members))), len(members) - spared)
         chosen.append(random.choice(members, count, replace=False))
     return np.sort(np.concatenate(chosen))

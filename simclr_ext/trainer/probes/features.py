@@ -33,7 +33,7 @@ def encode(encoder: nn.Module, images: Images, size: int, chunk: int = 512) -> F
     """Return h of images, whole and unaugmented.
 
     Args:
-        encoder: Run in evaluation mode; its mode is restored at the end.
+        encoder: Run in evaluation mode; its mode is restored at the end, also of an error.
         images: [n, C, H, W] uint8, on any device, or files.
         size: Side in pixels to which images are resized.
         chunk: Images at a time.
@@ -41,9 +41,16 @@ def encode(encoder: nn.Module, images: Images, size: int, chunk: int = 512) -> F
     Returns:
         [n, dim] float32.
     """
-    device = next(encoder.parameters()).device
     training = encoder.training
     encoder.eval()
+    try:
+        return _encode(encoder, images, size, chunk)
+    finally:
+        encoder.train(training)
+
+
+def _encode(encoder: nn.Module, images: Images, size: int, chunk: int) -> Features:
+    device = next(encoder.parameters()).device
     features = np.empty((0, 0), np.float32)
     for start in range(0, len(images), chunk):
         part = images[start : start + chunk].to(device)
@@ -51,7 +58,6 @@ def encode(encoder: nn.Module, images: Images, size: int, chunk: int = 512) -> F
         if start == 0:  # filled chunk by chunk: no second copy in memory
             features = np.empty((len(images), h.shape[1]), np.float32)
         features[start : start + chunk] = h
-    encoder.train(training)
     return features
 
 

@@ -10,20 +10,20 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from torch import Generator, Tensor, nn
 
 from simclr_ext.options.errors import DataError, DivergedError
 from simclr_ext.trainer.config.commands import SgdConfig
 from simclr_ext.trainer.data import Images
+from simclr_ext.trainer.data.split import held_out
 from simclr_ext.trainer.probes.classifier import rank_images, train_classifier
 from simclr_ext.trainer.probes.features import Features, Labels
 from simclr_ext.trainer.probes.scores import rank
 from simclr_ext.trainer.views.augment import Augment
 from simclr_ext.trainer.views.batches import random_views
 
-_HELD_OUT = 0.2  # share of the training images on which C is chosen
+_HELD_OUT = 0.2  # share of the training images of every class on which C is chosen
 PROBE_C = 10.0  # scikit-learn's inverse of the L2 penalty
 _ROWS = 65536  # summed at a time, in float64, for the mean and deviation of features
 
@@ -43,28 +43,30 @@ def lbfgs_probe(
 
     Returns:
         As `rank_linearly`, and C.
+
+    Raises:
+        DataError: As for `rank_linearly`; or no class has two images, one of which to hold out.
     """
-    c = strengths[0]
-    if len(strengths) > 1:
-        rows, held_out = _split(labels, seed)
-        part, rest = standardize(train[rows], train[held_out])
-        accuracies = [
-            float(np.mean(linear_probe(part, labels[rows], rest, c) == labels[held_out]))
-            for c in strengths
-        ]
-        c = strengths[int(np.argmax(accuracies))]
+    c = strengths[0] if len(strengths) == 1 else _best(train, labels, strengths, seed)
     train, test = standardize(train, test)
     return rank_linearly(train, labels, test, c), c
 
 
-def _split(labels: Labels, seed: int) -> tuple[Labels, Labels]:
-    rows = np.arange(len(labels))
-    # A class of one image cannot be in both parts.
-    stratify = labels if np.bincount(labels)[np.unique(labels)].min() > 1 else None
-    first, second = train_test_split(
-        rows, test_size=_HELD_OUT, stratify=stratify, random_state=seed
-    )
-    return first, second
+def _best(train: Features, labels: Labels, strengths: Sequence[float], seed: int) -> float:
+    """Return the strength that predicts held-out training images best."""
+    tested = held_out(labels, _HELD_OUT, seed)
+    if len(tested) == 0:
+        found = ", ".join(f"{c:g}" for c in strengths)
+        raise DataError(
+            f"c must be one number for training images of which no two are of a class, got {found}"
+        )
+    rows = np.setdiff1d(np.arange(len(labels)), tested)
+    part, rest = standardize(train[rows], train[tested])
+    accuracies = [
+        float(np.mean(linear_probe(part, labels[rows], rest, c) == labels[tested]))
+        for c in strengths
+    ]
+    return strengths[int(np.argmax(accuracies))]
 
 
 def cached_probe(

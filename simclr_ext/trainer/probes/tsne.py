@@ -56,7 +56,7 @@ def plot_tsne(
     axis = figure.add_subplot()
     drawn = draw_map(axis, points, classes, class_names)
     axis.set_title(title)
-    if class_names:
+    if drawn:  # there may be classes, and none of these images be of one
         class_legend(figure, drawn)
     with replacing(path) as file:
         figure.savefig(file, dpi=DPI)

@@ -94,6 +94,8 @@ def two_pass(
 def _unmoved_buffers(model: nn.Module) -> Iterator[None]:
     """Restore all buffers at the end, so that running statistics count each chunk only once."""
     saved = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    yield
-    for buffer, value in saved:
-        buffer.copy_(value)
+    try:
+        yield
+    finally:
+        for buffer, value in saved:
+            buffer.copy_(value)

@@ -31,10 +31,14 @@ def problems(epoch: Epoch, batch_size: int) -> dict[str, str]:
 
 
 def warn_of_new_problems(epochs: Sequence[Epoch], batch_size: int, warmup_epochs: float) -> None:
-    """Warn of problems that are new since the last epoch; not during the warmup."""
-    if len(epochs) <= max(1, warmup_epochs):
+    """Warn of problems that are new since the last epoch.
+
+    Nothing is said of the first epoch or of the warmup: what persists after them is new.
+    """
+    quiet = max(1, warmup_epochs)
+    if len(epochs) <= quiet:
         return
-    before = {} if len(epochs) == 2 else problems(epochs[-2], batch_size)
+    before = {} if len(epochs) - 1 <= quiet else problems(epochs[-2], batch_size)
     for name, sentence in problems(epochs[-1], batch_size).items():
         if name not in before:
             text = f"epoch {epochs[-1].epoch}: {sentence}"

@@ -16,7 +16,9 @@ from simclr_ext.trainer.job import SIGNALS
 # Parameters of mallopt, from malloc.h, with glibc's defaults; -1: freed memory is never returned.
 _TRIM_THRESHOLD, _DEFAULT_TRIM = -1, 128 * 1024
 _MMAP_THRESHOLD, _DEFAULT_MMAP = -3, 128 * 1024
-_LARGE = 2**30  # bytes; larger blocks are mapped, and returned to the system when freed
+# Bytes; larger blocks are mapped, and returned to the system when freed. glibc before 2.35 refuses
+# more than the second.
+_LARGE = (2**30, 2**25)
 
 
 @dataclass
@@ -72,13 +74,18 @@ def freed_memory_kept() -> Iterator[None]:
     library returns freed memory to the system, which then clears every page again: on two cores,
     this takes a tenth of a step of `cpu-small`.
 
-    The setting holds for the whole process. Results do not depend on it.
+    The setting holds for the whole process. Afterwards the thresholds are glibc's initial ones, and
+    no longer grow with the blocks that are freed, as they do where they were never set. Results
+    depend on neither.
     """
     if platform.libc_ver()[0] != "glibc":
         yield
         return
     libc = ctypes.CDLL(None)
-    libc.mallopt(_MMAP_THRESHOLD, _LARGE)
+    # If none is taken, the other threshold would only keep this one from growing.
+    if not any(libc.mallopt(_MMAP_THRESHOLD, size) for size in _LARGE):
+        yield
+        return
     libc.mallopt(_TRIM_THRESHOLD, -1)
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,12 @@ from simclr_ext.trainer.seeds import Stream, another, derive_seed, generator
 from simclr_ext.trainer.views.augment import Augment
 from simclr_ext.trainer.views.crops import crop_files, crop_picture
 from simclr_ext.trainer.views.custom import MakeViews, check_given, check_views
+
+# How the processes that decode images start, which are new in every epoch. Forks begin at once;
+# others, Python's default on Linux since 3.14, first import torch and the user's script. A fork
+# lacks torch's threads, but a loader's process computes with one. Elsewhere, Python's default:
+# macOS's own libraries may fail in a fork.
+_START = "fork" if sys.platform == "linux" else None
 
 
 class Source(ABC):
@@ -185,6 +192,7 @@ class FileSource(Source):
             order.shape[1],
             sampler=order[skip:].flatten().tolist(),
             num_workers=config.workers,
+            multiprocessing_context=_START if config.workers > 0 else None,
             collate_fn=_collate,
             worker_init_fn=_ignore_signals,
             pin_memory=torch.device(config.device).type == "cuda",

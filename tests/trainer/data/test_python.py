@@ -16,6 +16,7 @@ from simclr_ext.trainer.data import CUSTOM, Dataset, LazyImages, open_data
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 7, 3), dtype=np.uint8)
 IMAGES = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
+BANDS, PICTURE = IMAGES[0, :2], Image.fromarray(PIXELS[0])
 WHOLE = ImagesConfig(test_share=0)
 
 
@@ -115,6 +116,12 @@ class Stream(IterableDataset[Any]):
         (Items([IMAGES[0]], targets=[-7]), "labels must be integers from 0"),
         (Items([IMAGES[0]], targets=[2], classes=["x"]), "1 classes for labels up to 2"),
         (Items([torch.zeros(5, 4, 4), torch.zeros(5, 4, 4)]), "images must be uint8"),
+        (Items([BANDS, PICTURE]), r"uint8 \[2, 9, 7\], and data\[1\] is a PIL image"),
+        (Items([BANDS, BANDS[:1]]), r"data\[1\] is torch.uint8 \[1, 9, 7\]"),
+        (Items([BANDS, BANDS.int()]), r"data\[1\] is torch.int32 \[2, 9, 7\]"),
+        (Items([PICTURE, BANDS]), r"data\[1\] must be uint8 .* 3, got torch.uint8 \[2, 9, 7\]"),
+        (Items([BANDS[0]]), r"images must be uint8 \[C, H, W\] .*, got torch.uint8 \[9, 7\]"),
+        (Items([torch.tensor(3)]), r"images must be uint8 .*, got torch.int64 \[\]"),
     ],
 )
 def test_what_is_wrong_with_a_data_set(given: object, message: str) -> None:

@@ -27,6 +27,13 @@ def test_encode_is_the_encoder_in_evaluation_mode() -> None:
     np.testing.assert_allclose(features, expected, atol=1e-5)
 
 
+def test_encode_restores_the_mode_of_an_encoder_that_fails() -> None:
+    encoder = SimCLR(ModelConfig(width=4, blocks=(1, 1)), channels=3).encoder
+    with pytest.raises(RuntimeError, match="channels"):
+        encode(encoder, torch.zeros(2, 5, 9, 9, dtype=torch.uint8), size=16)
+    assert encoder.training
+
+
 def test_files_are_encoded_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path / "pets", [(30, 20), (18, 40)])
     files = lazy_images(sorted((tmp_path / "pets/train/cat").iterdir()), side=16)

@@ -52,11 +52,20 @@ def test_lbfgs_probe_chooses_the_strength_on_held_out_images() -> None:
     assert np.mean(ranking[:, 0] == expected) > 0.95
 
 
-def test_a_class_of_one_image_can_be_held_out() -> None:
-    train, labels = blobs(30, 0.3, 0)
-    labels[-1] = 7
-    _, chosen = lbfgs_probe(train, labels, train, [0.1, 10.0], seed=0)
-    assert chosen in (0.1, 10.0)
+@pytest.mark.parametrize("sizes", [[2] * 10, [2, 2], [9, 1], [3] * 40, [50, 2, 1]], ids=str)
+def test_a_strength_is_chosen_with_few_images_of_a_class(sizes: list[int]) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    train = np.eye(len(sizes), dtype=np.float32)[labels]
+    for seed in range(5):  # a class of one image is held out by none
+        _, chosen = lbfgs_probe(train, labels, train, [0.1, 10.0], seed)
+        assert chosen in (0.1, 10.0)
+
+
+def test_no_strength_is_chosen_with_one_image_of_each_class() -> None:
+    train, labels = np.eye(4, dtype=np.float32), np.arange(4)
+    assert lbfgs_probe(train, labels, train, [10.0], seed=0)[1] == 10.0
+    with pytest.raises(DataError, match=r"c must be one number .*, got 0.1, 10"):
+        lbfgs_probe(train, labels, train, [0.1, 10.0], seed=0)
 
 
 class Means(nn.Module):

@@ -44,6 +44,13 @@ def test_tsne_draws_a_limited_number_of_points(
     assert drawn == [10]
 
 
+def test_images_without_labels_are_drawn_without_a_legend(tmp_path: Path) -> None:
+    path = tmp_path / "tsne.png"
+    features = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    plot_tsne(path, features, torch.full((20,), -1), ["cat", "dog"], 0, "title")
+    assert colors(path) > 10
+
+
 def test_only_classes_among_their_own_points_are_named() -> None:
     random = np.random.default_rng(0)
     points = random.normal(size=(300, 2)).astype(np.float32)

@@ -100,3 +100,19 @@ def test_batch_norm_sees_each_chunk_once(batch: Tensor) -> None:
     assert int(model[1].num_batches_tracked) == 3
     for name, value in model.state_dict().items():
         assert torch.equal(value, plain.state_dict()[name]), name
+
+
+def test_running_statistics_are_as_before_a_first_pass_that_fails(batch: Tensor) -> None:
+    model = network(nn.BatchNorm2d(8))
+    before = {name: value.clone() for name, value in model.named_buffers()}
+
+    def forward(chunk: Tensor, index: int) -> Tensor:
+        z: Tensor = model(views(chunk))
+        if index == 1:
+            raise KeyboardInterrupt
+        return z
+
+    with pytest.raises(KeyboardInterrupt):
+        two_pass(forward, batch, loss_of, OFF, micro_batch=4, model=model)
+    for name, value in model.named_buffers():
+        assert torch.equal(value, before[name]), name

@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
+import warnings
 
 import pytest
 
-from simclr_ext.trainer.training.health import problems
+from simclr_ext.trainer.training.health import problems, warn_of_new_problems
 from simclr_ext.trainer.training.state import Epoch
 
 HEALTHY = Epoch(
@@ -30,3 +31,29 @@ def test_problems(changes: dict[str, float], names: list[str]) -> None:
     assert list(found) == names
     if "chance" in found:
         assert "ln(2N - 1) = 4.844" in found["chance"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "warmup", "expected"),
+    [
+        ([9, 9, 9, 3, 9, 9], 0, [2, 5]),
+        ([9, 9, 9, 3, 9, 9], 0.5, [2, 5]),
+        ([9, 9, 9, 9, 9, 3, 9], 3, [4, 7]),
+        ([9, 9, 9, 9, 9], 2.5, [3]),
+        ([9, 9, 3, 3], 2, []),
+        ([9], 0, []),
+    ],
+    ids=["no warmup", "half an epoch", "three epochs", "two and a half", "cured", "one epoch"],
+)
+def test_a_problem_is_told_once_after_the_warmup_and_when_it_returns(
+    losses: list[float], warmup: float, expected: list[int]
+) -> None:
+    """A loss of 9 is beyond its chance level."""
+    epochs: list[Epoch] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for number, loss in enumerate(losses, start=1):
+            epochs.append(dataclasses.replace(HEALTHY, epoch=number, loss=loss))
+            warn_of_new_problems(epochs, 64, warmup)
+    told = [str(warning.message).partition(":")[0] for warning in caught]
+    assert told == [f"epoch {number}" for number in expected]

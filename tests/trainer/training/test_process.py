@@ -10,6 +10,8 @@ import pytest
 
 from simclr_ext.trainer.training import process
 
+TRIM, MMAP = -1, -3  # parameters of mallopt
+
 # In its own process, because memory that another test freed may already be kept.
 SCRIPT = """
 import resource
@@ -45,6 +47,47 @@ def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(process.ctypes, "CDLL", lambda name: pytest.fail(f"{name} was loaded"))
     with process.freed_memory_kept():
         pass
+
+
+class Libc:
+    """A C library that takes a threshold of mapped blocks up to a limit, as glibc before 2.35."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.set: list[tuple[int, int]] = []
+
+    def mallopt(self, parameter: int, value: int) -> int:
+        if parameter == MMAP and value > self.limit:
+            return 0
+        self.set.append((parameter, value))
+        return 1
+
+    def malloc_trim(self, pad: int) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "during", "after"),
+    [
+        (2**40, [(MMAP, 2**30), (TRIM, -1)], [(MMAP, 2**17), (TRIM, 2**17)]),
+        (2**25, [(MMAP, 2**25), (TRIM, -1)], [(MMAP, 2**17), (TRIM, 2**17)]),
+        (2**19, [], []),
+    ],
+    ids=["2.35", "older", "32 bits"],
+)
+def test_nothing_is_set_unless_large_blocks_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    during: list[tuple[int, int]],
+    after: list[tuple[int, int]],
+) -> None:
+    """A trim threshold alone would keep the other one from growing: less would be kept."""
+    libc = Libc(limit)
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.31"))
+    monkeypatch.setattr(process.ctypes, "CDLL", lambda name: libc)
+    with process.freed_memory_kept():
+        assert libc.set == during
+    assert libc.set == during + after
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:

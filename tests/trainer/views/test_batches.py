@@ -1,6 +1,9 @@
 """Batches and views: every image once, and the same views for the same seed."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from simclr_ext.trainer.data.decode import Picture
 from simclr_ext.trainer.seeds import generator
 from simclr_ext.trainer.views.augment import Augment, crop_and_flip
 from simclr_ext.trainer.views.batches import Source, build_source, random_views
+from tests.tools import ROOT
 from tests.trainer.helpers import lazy_images, write_folder
 
 PLAIN = AugmentConfig(
@@ -72,6 +76,34 @@ def test_files_are_cropped_from_the_whole_image_in_any_process(tmp_path: Path) -
     assert torch.equal(batch, again)
     (other,) = build_source(data, config).batches(1)
     assert not torch.equal(batch, other)
+
+
+# Without a main guard, which only forks can do without.
+SCRIPT = """
+import multiprocessing, sys
+from simclr_ext.trainer.config import TrainConfig
+from simclr_ext.trainer.data import open_data
+from simclr_ext.trainer.views.batches import build_source
+
+multiprocessing.set_start_method("forkserver", force=True)
+config = TrainConfig(image_size=8, batch_size=5, workers=1).resolve(3, 8, 8)
+source = build_source(open_data(sys.argv[1]), config)
+print(*(len(list(source.batches(epoch))) for epoch in range(2)))
+print(multiprocessing.get_start_method())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the processes are forked on Linux alone")
+def test_processes_are_forked_whatever_the_default_is(tmp_path: Path) -> None:
+    """A fork server's would import torch, and the script, anew in every epoch."""
+    write_folder(tmp_path / "pets", [(8, 8), (9, 7)])
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(tmp_path / "pets")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["2", "2", "forkserver"]
 
 
 def test_too_few_images(tmp_path: Path) -> None:
