@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from simclr_ext._checks.scalars import as_temperature, check_positive
+from simclr_ext._checks.tensors import check_views
+
 
 class ContrastiveMetrics(NamedTuple):
     """Measurements of two batches of views, means over the 2N rows.
@@ -64,7 +67,9 @@ def contrastive_metrics(
         Five 0-d tensors on the device of the views; no gradient.
 
     Raises:
-        ValueError: The views are not two matrices of one shape, or T, chunk or k is not positive.
+        TypeError: If an argument has the wrong type, or a view the wrong dtype.
+        ValueError: If the views are not two matrices of one shape, or T, chunk or k is not
+            positive.
 
     Example:
         >>> metrics = contrastive_metrics(torch.eye(4), torch.eye(4), temperature=0.5)
@@ -73,13 +78,10 @@ def contrastive_metrics(
 
     Source: SimCLR (arXiv 2002.05709), table 5, for accuracy and entropy.
     """
-    if z0.ndim != 2 or z0.shape != z1.shape or len(z0) < 1:
-        raise ValueError(
-            f"z0 and z1 must be [N, D] with N >= 1, got {tuple(z0.shape)} and {tuple(z1.shape)}"
-        )
-    for name, value in (("temperature", temperature), ("chunk", chunk), ("k", k)):
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+    check_views(z0, z1)
+    temperature = as_temperature(temperature)
+    for name, number in (("chunk", chunk), ("k", k)):
+        check_positive(name, number)
     z = torch.cat([z0, z1])  # [2N, D]
     z = z.to(torch.promote_types(z.dtype, torch.float32))
     if normalize:

@@ -95,11 +95,11 @@ def test_one_pair_has_no_negatives() -> None:
 @pytest.mark.parametrize(
     ("shapes", "options", "message"),
     [
-        (((2, 3), (2, 4)), {}, r"got \(2, 3\) and \(2, 4\)"),
+        (((2, 3), (2, 4)), {}, r"z1 must have the shape of z0, \(2, 3\), got \(2, 4\)"),
         (((3,), (3,)), {}, r"must be \[N, D\]"),
-        (((2, 3), (2, 3)), {"temperature": 0.0}, "temperature must be positive, got 0"),
-        (((2, 3), (2, 3)), {"chunk": 0}, "chunk must be positive, got 0"),
-        (((2, 3), (2, 3)), {"k": 0}, "k must be positive, got 0"),
+        (((2, 3), (2, 3)), {"temperature": 0.0}, "temperature must be positive and finite, got 0"),
+        (((2, 3), (2, 3)), {"chunk": 0}, "chunk must be positive and finite, got 0"),
+        (((2, 3), (2, 3)), {"k": 0}, "k must be positive and finite, got 0"),
     ],
 )
 def test_wrong_input(

@@ -140,9 +140,24 @@ def check_eps(eps: float) -> None:
     _check_number("eps", eps, _SMALLEST_EPS, _EPS_ALLOWED)
 
 
+def check_range(name: str, value: float, least: float, below: float = math.inf) -> None:
+    """Raise TypeError or ValueError unless a number is at least the one and below the other."""
+    if torch.compiler.is_compiling():
+        return
+    _check_is_number(name, value)
+    if not least <= value < below:
+        end = "finite" if below == math.inf else f"below {below:g}"
+        raise ValueError(f"{name} must be at least {least:g} and {end}, got {value}")
+
+
 def check_positive(name: str, value: float) -> None:
     """Raise ValueError unless a number is positive and finite."""
     _check_number(name, value, 0, "positive and finite")
+
+
+def _check_is_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
 
 
 def _check_number(name: str, value: float, least: float, allowed: str) -> None:
@@ -150,5 +165,6 @@ def _check_number(name: str, value: float, least: float, allowed: str) -> None:
     # checks it when it runs.
     if torch.compiler.is_compiling():
         return
+    _check_is_number(name, value)
     if not (math.isfinite(value) and value >= least and value > 0):
         raise ValueError(f"{name} must be {allowed}, got {value}")

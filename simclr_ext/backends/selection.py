@@ -62,6 +62,8 @@ def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
         BackendChoice(name='tiled', reason='it was asked for')
     """
     check_backend(backend)
+    if not isinstance(z0, Tensor):
+        raise TypeError(f"z0 must be a torch.Tensor, got {type(z0).__name__}")
     if backend == "auto" and torch.compiler.is_compiling() and torch.onnx.is_in_onnx_export():
         return BackendChoice("reference", "ONNX has no operators like those of the others")
     if backend in ("tiled", "reference"):

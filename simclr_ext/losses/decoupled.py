@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from simclr_ext._checks.scalars import as_number, check_positive
+from simclr_ext._checks.scalars import as_number, check_positive, check_range
 from simclr_ext._checks.tensors import check_views, second_view_missing
 from simclr_ext.backends.reference import Reduction, compute_dtype
 from simclr_ext.backends.selection import Backend
@@ -212,12 +212,8 @@ def _check_views(z0: Tensor, z1: Tensor | None, group: Group | None) -> tuple[Te
 
 def _check_hard(beta: float, tau_plus: float) -> tuple[float, float]:
     beta, tau_plus = as_number(beta), as_number(tau_plus)
-    if torch.compiler.is_compiling():  # numbers that may change between calls have no values
-        return beta, tau_plus
-    if not (math.isfinite(beta) and beta >= 0):
-        raise ValueError(f"beta must be at least 0 and finite, got {beta}")
-    if not 0 <= tau_plus < 1:
-        raise ValueError(f"tau_plus must be at least 0 and below 1, got {tau_plus}")
+    check_range("beta", beta, 0)
+    check_range("tau_plus", tau_plus, 0, 1)
     return beta, tau_plus
 
 

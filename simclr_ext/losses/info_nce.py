@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from simclr_ext._checks.scalars import as_number, check_positive
 from simclr_ext._checks.tensors import check_columns, check_views
 from simclr_ext.backends.reference import Reduction, compute_dtype
 from simclr_ext.backends.selection import Backend
@@ -32,7 +33,7 @@ def info_nce_loss(
     keys: Tensor,
     temperature: float | Tensor | None = None,
     *,
-    logit_scale: Tensor | None = None,
+    logit_scale: float | Tensor | None = None,
     negatives: Tensor | None = None,
     in_batch: bool = True,
     symmetric: bool = False,
@@ -64,7 +65,8 @@ def info_nce_loss(
         temperature: T > 0, 0.07 by default; a number, or a floating tensor of shape [] or [1],
             which receives a gradient if it requires one; or [N]: one for each query, and, if
             symmetric, for its key.
-        logit_scale: Instead of a temperature, 1 / T: a floating tensor of shape [] or [1].
+        logit_scale: Instead of a temperature, 1 / T > 0; a number, or a floating tensor of shape []
+            or [1].
         negatives: [K, D], K >= 1: further columns that are nobody's positives. They receive a
             gradient if they require one; a queue does not.
         in_batch: Whether the other keys are negatives, too. False needs ``negatives``.
@@ -152,13 +154,16 @@ def _check_negatives(
         raise ValueError("symmetric=True needs in_batch=True: a key's negatives are other queries")
 
 
-def _temperature(temperature: float | Tensor | None, logit_scale: Tensor | None) -> float | Tensor:
+def _temperature(
+    temperature: float | Tensor | None, logit_scale: float | Tensor | None
+) -> float | Tensor:
     if logit_scale is None:
         return 0.07 if temperature is None else temperature
     if temperature is not None:
         raise ValueError("temperature and logit_scale exclude each other, got both")
     if not isinstance(logit_scale, Tensor):
-        raise TypeError(f"logit_scale must be a tensor, got {type(logit_scale).__name__}")
+        logit_scale = as_number(logit_scale)
+        check_positive("logit_scale", logit_scale)
     return 1 / logit_scale
 
 

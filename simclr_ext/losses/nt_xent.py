@@ -142,6 +142,11 @@ def checked_views(z0: Tensor, z1: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return both views; raise TypeError or ValueError if one is missing or wrong."""
     if z1 is None:
         raise second_view_missing(z0)
+    if isinstance(z1, Tensor) and z1.ndim == 1 and z1.dtype == torch.int64:
+        raise ValueError(
+            f"z1 must be the second views, [N, D], got shape {tuple(z1.shape)}: with labels, "
+            "sup_con_loss(z0, labels) is the loss"
+        )
     check_views(z0, z1)
     return z0, z1
 

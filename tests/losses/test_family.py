@@ -289,6 +289,7 @@ def test_logit_scale_is_one_over_the_temperature() -> None:
     z0, z1 = torch.randn(2, 6, 4)
     scale = torch.tensor(5.0, requires_grad=True)
     loss = ours.info_nce_loss(z0, z1, logit_scale=scale, symmetric=True)
+    assert torch.equal(loss, ours.info_nce_loss(z0, z1, logit_scale=scale.item(), symmetric=True))
     torch.testing.assert_close(loss, ours.info_nce_loss(z0, z1, 0.2, symmetric=True))
     (grad,) = torch.autograd.grad(loss, scale)
     t = torch.tensor(0.2, requires_grad=True)
@@ -403,12 +404,16 @@ Z = torch.randn(4, 3)
          "symmetric=True needs in_batch=True"),
         (lambda: ours.info_nce_loss(Z, Z, 0.1, logit_scale=torch.ones(())), ValueError,
          "temperature and logit_scale exclude each other"),
-        (lambda: ours.info_nce_loss(Z, Z, logit_scale=3.0), TypeError,
-         "logit_scale must be a tensor, got float"),
+        (lambda: ours.info_nce_loss(Z, Z, logit_scale="3"), TypeError, "must be a number, got str"),
         (lambda: ours.info_nce_loss(Z, Z, -0.1), ValueError, "temperature must be positive"),
         (lambda: ours.sup_con_loss(Z[0]), ValueError, r"features must be .* got \(3,\)"),
         (lambda: ours.sup_con_loss(Z[:, None, :0]), ValueError, "features must be"),
         (lambda: ours.sup_con_loss(Z, form="both"), ValueError, "form must be one of .*got 'both'"),
+        (lambda: ours.nt_xent_loss(Z, torch.arange(3)), ValueError, r"sup_con_loss\(z0, labels\)"),
+        (lambda: ours.hcl_loss(Z, Z, beta="1"), TypeError, "beta must be a number, got str"),
+        (lambda: ours.SigLIPLoss("10"), TypeError, "init_logit_scale must be a number, got str"),
+        (lambda: ours.info_nce_loss(Z, Z, logit_scale=-1), ValueError, "logit_scale must be pos"),
+        (lambda: ours.select_backend("cpu"), TypeError, "z0 must be a torch.Tensor, got str"),
         (lambda: ours.sup_con_loss(Z), ValueError, r"two views or more if there are no labels"),
         (lambda: ours.sup_con_loss(Z[:, None]), ValueError, r"got shape \(\d+, 1, \d+\)"),
         (lambda: ours.nt_xent_loss(Z, Z, normalize="no"), TypeError, "True or False, got str"),
