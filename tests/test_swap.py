@@ -35,11 +35,13 @@ def inputs(z0: Tensor, z1: Tensor) -> dict[str, Any]:
     stacked, pairs = torch.cat([z0, z1]), torch.stack([z0, z1], dim=1)
     unit = F.normalize(stacked, dim=1)
     images = torch.arange(len(z0))
+    cosines, rows = unit @ unit.mT, torch.arange(len(stacked))
+    negative = (rows[:, None] - rows) % len(z0) != 0
     return {
         **{name: getattr(simclr_ext, name) for name in simclr_ext.__all__},
         "F": F,
         "classes": images.repeat(2) % 3,
-        "cosines": unit @ unit.mT,
+        "cosines": cosines.clone(),  # a cell overwrites it
         "criterion": NTXentLoss(0.1),
         "inf": torch.inf,
         "interleaved": pairs.flatten(0, 1),
@@ -48,8 +50,12 @@ def inputs(z0: Tensor, z1: Tensor) -> dict[str, Any]:
         "positives": torch.arange(len(stacked)).roll(len(z0)),
         "simclr_ext": simclr_ext,
         "stacked": stacked,
+        "to_negatives": cosines[negative].view(len(rows), -1),
+        "to_positive": cosines[rows, rows.roll(len(z0)), None],
+        "torch": torch,
         "z0": z0,
         "z1": z1,
+        "zeros": torch.zeros_like(rows),
     }
 
 
