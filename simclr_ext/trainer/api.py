@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from simclr_ext.options.errors import ConfigError
 from simclr_ext.options.extras import require_trainer
 from simclr_ext.trainer.config import TrainConfig
 from simclr_ext.trainer.config.commands import (
@@ -83,7 +84,7 @@ def train(
         DivergedError: The loss or a weight is not finite.
         JobError: Another process has failed or ended, or has another configuration or images.
     """
-    require_trainer()
+    _require(config, TrainConfig)
     from simclr_ext.trainer.commands.train import run_train
 
     return run_train(config, callbacks, encoder, augment, data)
@@ -161,7 +162,7 @@ def check_data(config: CheckConfig) -> CheckResult:
         MissingExtraError: The `trainer` extra is not installed.
         DataError: There is no such data set, or it has no images.
     """
-    require_trainer()
+    _require(config, CheckConfig)
     from simclr_ext.trainer.commands.check import run_check
 
     return run_check(config)
@@ -209,7 +210,7 @@ def evaluate_checkpoint(config: EvalConfig, *, encoder: nn.Module | None = None)
         RunFolderError: The folder of the results cannot be created.
         DivergedError: A probe's loss is not finite.
     """
-    require_trainer()
+    _require(config, EvalConfig)
     from simclr_ext.trainer.commands.eval import run_eval
 
     return run_eval(config, encoder)
@@ -235,7 +236,7 @@ def finetune_checkpoint(
         RunFolderError: The folder of the results cannot be created.
         DivergedError: The loss is not finite.
     """
-    require_trainer()
+    _require(config, FinetuneConfig)
     from simclr_ext.trainer.commands.finetune import run_finetune
 
     return run_finetune(config, encoder)
@@ -258,7 +259,7 @@ def embed_images(config: EmbedConfig, *, encoder: nn.Module | None = None) -> Em
         DeviceError: `config.device` cannot be used.
         RunFolderError: The folder of the results cannot be created.
     """
-    require_trainer()
+    _require(config, EmbedConfig)
     from simclr_ext.trainer.commands.embed import run_embed
 
     return run_embed(config, encoder)
@@ -280,7 +281,7 @@ def export_encoder(config: ExportConfig, *, encoder: nn.Module | None = None) ->
         ExportError: The output of a written file differs from the encoder's.
         RunFolderError: The folder of the results cannot be created.
     """
-    require_trainer()
+    _require(config, ExportConfig)
     from simclr_ext.trainer.commands.export import run_export
 
     return run_export(config, encoder)
@@ -331,7 +332,7 @@ def draw_pages(config: PagesConfig, *, encoder: nn.Module | None = None) -> Page
         DeviceError: `config.device` cannot be used.
         RunFolderError: The folder of the results cannot be created.
     """
-    require_trainer()
+    _require(config, PagesConfig)
     from simclr_ext.trainer.commands.pages import run_pages
 
     return run_pages(config, encoder)
@@ -355,7 +356,14 @@ def find_neighbors(config: NeighborsConfig, *, encoder: nn.Module | None = None)
         MissingArgumentError: `encoder` is needed, and None.
         RunFolderError: The folder of the results cannot be created.
     """
-    require_trainer()
+    _require(config, NeighborsConfig)
     from simclr_ext.trainer.commands.neighbors import run_neighbors
 
     return run_neighbors(config, encoder)
+
+
+def _require(config: object, kind: type) -> None:
+    """Raise an error unless the trainer is installed and the configuration is of this kind."""
+    require_trainer()
+    if not isinstance(config, kind):
+        raise ConfigError(f"config must be a {kind.__name__}, got {type(config).__name__}")

@@ -1,4 +1,4 @@
-"""A command on a trained model has no option that it does not read."""
+"""A command on a trained model has no option that it does not read, and takes nothing else."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from simclr_ext.options.errors import ConfigError
 from simclr_ext.trainer import (
     EmbedConfig,
     ExportConfig,
     NeighborsConfig,
     PagesConfig,
+    api,
     draw_pages,
     embed_images,
     export_encoder,
@@ -57,3 +59,21 @@ def test_every_option_is_read(
     read = spied_on(given)
     run(given)
     assert fields <= read, f"not read: {', '.join(sorted(fields - read))}"
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (api.train, "TrainConfig"),
+        (api.check_data, "CheckConfig"),
+        (api.evaluate_checkpoint, "EvalConfig"),
+        (api.finetune_checkpoint, "FinetuneConfig"),
+        (api.embed_images, "EmbedConfig"),
+        (api.export_encoder, "ExportConfig"),
+        (api.draw_pages, "PagesConfig"),
+        (api.find_neighbors, "NeighborsConfig"),
+    ],
+)
+def test_what_is_no_configuration_is_named(function: Callable[..., object], kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"config must be a {kind}, got str"):
+        function("digits")
