@@ -76,13 +76,13 @@ class Command:
 
 _BENCH = "Time the backends, eager PyTorch and torch.compile for a shape; recommend one."
 _EVAL = "Evaluate a checkpoint's frozen features: k-NN and linear probes, any data set."
-_CHECK = "List the images of a data set that cannot be read or are the same; exit code 1."
+_CHECK = "List broken and duplicate images; the exit code is 1 if there are any."
 _FINETUNE = "Fine-tune a checkpoint's encoder with few labels or with all."
 _EXPORT = "Write the encoder for other programs, and check the written files."
-_NEIGHBORS = "Find the images of a data set that are most like others: a table and a page."
+_NEIGHBORS = "Find the images most similar to given images: a table and a page."
 _PAGES = "Draw maps of the representations, and a page of nearest neighbors."
 _STUDY = f"Run a study of the paper and report on it: {', '.join(STUDIES)}."
-_TRAIN = "Train SimCLR by the paper's recipe, and evaluate it."
+_TRAIN = "Train SimCLR on images, and evaluate it."
 _DEMO = "Train on scikit-learn's digits, offline."
 _COMMON = ("data", "out", "epochs", "batch_size", "image_size", "device")
 _COMMON_TRAIN = ("preset", "config", "resume", *_COMMON, "model.encoder")

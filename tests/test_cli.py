@@ -243,6 +243,15 @@ def test_help_lists_the_studies(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"reportonit:{','.join(STUDIES)}." in text
 
 
+def test_help_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "train Train SimCLR on images, and evaluate it." in text
+    assert "check List broken and duplicate images; the exit code is 1 if there are any." in text
+    assert "Find the images most similar to given images: a table and a page." in text
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["--version"])
