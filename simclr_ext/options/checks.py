@@ -56,6 +56,11 @@ def check_device(device: str) -> None:
     import torch  # here: options are checked without it
 
     try:
+        torch.device(device)
+    except RuntimeError:  # PyTorch's own message lists device types that hardly anyone has
+        allowed = "one of PyTorch's devices, such as cpu, cuda, cuda:1 or mps"
+        raise DeviceError(f"device must be {allowed}, got {device!r}") from None
+    try:
         torch.zeros((), device=device).item()  # "meta" has no values
     # PyTorch raises an AssertionError if it was built without CUDA.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
