@@ -266,7 +266,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--nope", "3"], "--nope is not an option; --help-all lists the options"),
         (["train", "--epoch", "3"], "--epoch is not an option; did you mean --epochs?"),
         (["train", "--batch-size", "1"], "batch_size must be at least 2, got 1"),
-        (["export", "gone", "--formats", "safetensors"], "gone: no such file"),
+        (["export", "gone", "--formats", "safetensors"], "gone: no such run folder or checkpoint"),
         (["export", "gone", "--formats", "onnx,onnx"], "formats must be one or more, each once"),
         (["train", "--epochs", "many"], "\"epochs\": Expected a <class 'int'>. Got value: many"),
         (["train", "--epochs", "0"], "epochs must be at least 1, got 0"),
