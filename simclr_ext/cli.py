@@ -102,6 +102,10 @@ COMMANDS = (
 _PRESET = "Recipe to start from; the file and the other options override it"
 _RESUME = f"Resume the run in this folder; only {', '.join(CHANGEABLE)} may be changed"
 _REWARM = "With --resume and --epochs: reach the new curve of the learning rate in this many epochs"
+_NO_DATA = (
+    "train needs --data, --preset, --config or --resume; simclr-ext demo trains on scikit-learn's "
+    "digits"
+)
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
 
@@ -223,6 +227,8 @@ def _prepared(name: str, parsed: Namespace, given: Collection[str]) -> Callable[
     if options.pop("rewarm", None) is not None:
         raise ConfigError("--rewarm is an option of a resumed run: it needs --resume FOLDER")
     config = command.config(**options)
+    if name == "train" and not {"data", "preset", "config"} & set(given):
+        raise ConfigError(_NO_DATA)  # and not an hour of digits that nobody asked for
     if isinstance(config, TrainConfig):
         return partial(command.run, config, callbacks=[_Show()])
     return lambda: _show(command.run(config))

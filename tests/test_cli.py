@@ -60,14 +60,15 @@ def replace_functions(
 def test_defaults(trained: list[TrainConfig], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["demo"]) == 0
     capsys.readouterr()
-    assert cli.main(["train"]) == 0
+    assert cli.main(["train", "--data", "digits"]) == 0
     assert trained == [DEMO, TrainConfig()]
     assert capsys.readouterr().out == "what training found\n"
 
 
 def test_options_reach_nested_fields(trained: list[TrainConfig]) -> None:
     options = "--epochs 7 --optim.warmup_epochs 2 --augment.blur_probability 0 --image_size null"
-    assert cli.main(["train", *options.split(), "--model.blocks", "[2, 3]"]) == 0
+    arguments = ["train", "--data=digits", *options.split(), "--model.blocks", "[2, 3]"]
+    assert cli.main(arguments) == 0
     (config,) = trained
     assert (config.epochs, config.optim.warmup_epochs, config.model.blocks) == (7, 2, (2, 3))
     assert (config.augment.blur_probability, config.image_size) == (0, None)
@@ -143,7 +144,7 @@ def test_what_the_system_refuses_is_one_line(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/events")
 
     replace_functions(monkeypatch, fail)
-    assert cli.main(["train"]) == 2
+    assert cli.main(["train", "--data", "digits"]) == 2
     assert capsys.readouterr().err == "simclr-ext: error: runs/a/events: No space left on device\n"
 
 
@@ -175,7 +176,7 @@ def test_warnings_are_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     replace_functions(monkeypatch, lambda config: warnings.warn("it collapses", stacklevel=1))
-    cli.main(["train"])
+    cli.main(["demo"])
     assert capsys.readouterr().err == "simclr-ext: warning: it collapses\n"
 
 
@@ -263,6 +264,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "train,demo,check"),
         (["fly"], "invalid choice: 'fly'"),
+        (["train"], "train needs --data, --preset, --config or --resume; simclr-ext demo trains"),
         (["train", "--nope", "3"], "--nope is not an option; --help-all lists the options"),
         (["train", "--epoch", "3"], "--epoch is not an option; did you mean --epochs?"),
         (["train", "--batch-size", "1"], "batch_size must be at least 2, got 1"),
@@ -275,7 +277,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--config", "gone.yaml"], "gone.yaml"),
         (["train", "--data", "gone.npz"], "gone.npz: no such file"),
         (["train", "--data", "mnist"], "data must be"),
-        (["train", "--out", "."], "exists and is not empty"),
+        (["train", "--data", "digits", "--out", "."], "exists and is not empty"),
         (["train", "--preset", "cifar11"], "cifar11"),
         (["train", "--preset"], "expected one argument"),
         (["train", "--resume", "."], "not a run that can be resumed"),
@@ -335,7 +337,7 @@ def test_what_stops_a_run_is_told_without_a_traceback(
         raise error
 
     replace_functions(monkeypatch, train)
-    assert cli.main(["train"]) == code
+    assert cli.main(["demo"]) == code
     assert capsys.readouterr().err == message
 
 
@@ -355,7 +357,7 @@ def test_the_command_line_needs_nothing_of_the_extra() -> None:
         "    sys.modules[name] = None\n"
         "from simclr_ext.cli import build_parser, main\n"
         "build_parser().parse_args(['doctor'])\n"
-        "sys.exit(main(['train']))"
+        "sys.exit(main(['demo']))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 2

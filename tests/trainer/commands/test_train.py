@@ -415,7 +415,7 @@ def test_results_are_reported_before_the_map_is_drawn(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("simclr_ext.trainer.training.recorder.plot_tsne", killed)
-    options = ["--epochs", "1", "--optim.warmup_epochs", "0", "--model.width", "4"]
+    options = ["--data=digits", "--epochs=1", "--optim.warmup_epochs=0", "--model.width=4"]
     assert cli.main(["train", "--out", str(tmp_path / "run"), *options]) == 130
     out = capsys.readouterr().out
     assert "trained encoder" in out
