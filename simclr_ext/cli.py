@@ -14,14 +14,14 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from simclr_ext import BackendUnavailableError, __version__
 from simclr_ext.bench import BenchConfig, run_bench
 from simclr_ext.options.errors import ConfigError, JobError, PeerError, TrainingInterrupted
-from simclr_ext.options.parser import CommandParser, given_options, text_in
+from simclr_ext.options.parser import CommandParser, ProgramParser, given_options, text_in
 from simclr_ext.options.printable import printable
 from simclr_ext.options.serialize import to_plain
 from simclr_ext.studies import STUDIES, StudyConfig, run_study
@@ -116,7 +116,7 @@ def build_parser(preset: str | None = None) -> ArgumentParser:
         preset: The recipe whose values are the defaults of `train`; None: the dataclass's own.
     """
     set_parsing_settings(add_print_completion_argument=True)
-    parser = ArgumentParser(
+    parser = ProgramParser(
         prog="simclr-ext",
         description="SimCLR's NT-Xent loss, and a trainer built on it.",
         version=__version__,
@@ -135,9 +135,9 @@ def build_parser(preset: str | None = None) -> ArgumentParser:
 def _command_parser(command: Command) -> ArgumentParser:
     parser = CommandParser(command.name, command.help, command.config, command.common)
     if command.name == "train":
-        parser.add_argument("--preset", choices=list(PRESETS), help=_PRESET)
-        parser.add_argument("--resume", metavar="FOLDER", help=_RESUME)
-        parser.add_argument("--rewarm", type=float | None, metavar="EPOCHS", help=_REWARM)
+        parser.add_option("preset", Literal[tuple(PRESETS)], help=_PRESET)
+        parser.add_option("resume", str, metavar="FOLDER", help=_RESUME)
+        parser.add_option("rewarm", float | None, metavar="EPOCHS", help=_REWARM)
     if command.defaults is not None:
         parser.set_defaults(to_plain(command.defaults))
     return parser

@@ -74,6 +74,17 @@ def test_options_reach_nested_fields(trained: list[TrainConfig]) -> None:
     assert (config.augment.blur_probability, config.image_size) == (0, None)
 
 
+def test_a_switch_needs_no_value(trained: list[TrainConfig]) -> None:
+    for options in (
+        "--download --compile",
+        "--compile --download=true",
+        "--compile=true --download",
+    ):
+        assert cli.main(["train", "--data", "digits", *options.split()]) == 0
+    assert cli.main(["train", "--download", "--data", "digits", "--compile"]) == 0
+    assert trained == [TrainConfig(download=True, compile=True)] * 4
+
+
 def test_options_override_the_configuration_file(
     trained: list[TrainConfig], tmp_path: Path
 ) -> None:
@@ -160,8 +171,15 @@ def test_a_file_may_name_a_preset(trained: list[TrainConfig], tmp_path: Path) ->
     path.write_text("preset: cifar10-r18\noptim:\nmodel:\n  # encoder: small\n")
     assert cli.main(["train", f"--config={path}"]) == 0
     assert trained[2:] == [first]
-    path.write_text("preset: cifar11\n")
+
+
+def test_a_file_with_a_misspelled_preset(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("preset: cifar10-r81\n")
     assert cli.main(["train", "--config", str(path)]) == 2
+    assert "got cifar10-r81; did you mean cifar10-r18?" in capsys.readouterr().err
 
 
 def test_help_shows_the_values_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,7 +206,7 @@ def test_a_field_without_default_is_a_positional_argument(
     assert cli.main(["inspect", "runs/x", "--size", "5"]) == 0
     assert capsys.readouterr().out == "('runs/x', 5)\n"
     assert cli.main(["inspect"]) == 2
-    assert "arguments are required: inspect.run" in capsys.readouterr().err
+    assert capsys.readouterr().err == "simclr-ext: error: run is needed: run folder\n"
 
 
 def test_help_comes_from_the_dataclasses(capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,15 +280,25 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "train,demo,check"),
-        (["fly"], "invalid choice: 'fly'"),
+        ([], "a command is needed: train, demo, check"),
+        (["fly"], "fly is not a command; there are train, demo, check"),
+        (["trian"], "trian is not a command; did you mean train?"),
         (["train"], "train needs --data, --preset, --config or --resume; simclr-ext demo trains"),
         (["train", "--nope", "3"], "--nope is not an option; --help-all lists the options"),
         (["train", "--epoch", "3"], "--epoch is not an option; did you mean --epochs?"),
         (["train", "--batch-size", "1"], "batch_size must be at least 2, got 1"),
         (["export", "gone", "--formats", "safetensors"], "gone: no such run folder or checkpoint"),
         (["export", "gone", "--formats", "onnx,onnx"], "formats must be one or more, each once"),
-        (["train", "--epochs", "many"], "\"epochs\": Expected a <class 'int'>. Got value: many"),
+        (["train", "--epochs", "many"], "epochs must be an integer, got many"),
+        (["train", "--seed", "null"], "seed must be an integer, got None"),
+        (["train", "--precision", "bf"], "fp16, got bf; did you mean bf16?"),
+        (["train", "--augment.flip", "1"], "did you mean --augment.flip_probability?"),
+        (["train", "--augment.blur", "1"], "did you mean --augment.blur_probability?"),
+        (["train", "--lr", "1"], "did you mean --optim.learning_rate?"),
+        (["train", "--amp"], "did you mean --precision?"),
+        (["train", "photos"], "unrecognized arguments: photos; did you mean --data photos?"),
+        (["train", "--data", "photos", "more"], "unrecognized arguments: more\n"),
+        (["bench", "photos"], "unrecognized arguments: photos\n"),
         (["train", "--epochs", "0"], "epochs must be at least 1, got 0"),
         (["train", "--augment.blur_probability", "3"], "augment.blur_probability must be"),
         (["train", "--optim.scaling", "cubic"], "cubic"),
@@ -278,11 +306,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--data", "gone.npz"], "gone.npz: no such file"),
         (["train", "--data", "mnist"], "data must be"),
         (["train", "--data", "digits", "--out", "."], "exists and is not empty"),
-        (["train", "--preset", "cifar11"], "cifar11"),
-        (["train", "--preset"], "expected one argument"),
+        (["train", "--preset", "cpu-smal"], "got cpu-smal; did you mean cpu-small?"),
+        (["train", "--preset"], "--preset needs a value"),
         (["train", "--resume", "."], "not a run that can be resumed"),
         (["train", "--resume", ".", "--seed", "3"], "--resume keeps the run's own"),
-        (["study"], "arguments are required"),
+        (["study"], "study is needed: its name"),
+        (["eval"], "checkpoint is needed: a run folder, of which checkpoint.pt is read, or a"),
+        (["eval", "gone"], "gone: no such run folder or checkpoint"),
+        (["neighbors", "run"], "--queries is needed: the images to find neighbors for"),
         (["study", "alchemy"], "study must be one of augmentations, batch-epochs, "),
         (["study", "losses", "--data", "gone.npz"], "gone.npz: no such file"),
     ],
