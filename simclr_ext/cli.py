@@ -14,14 +14,14 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from simclr_ext import BackendUnavailableError, __version__
 from simclr_ext.bench import BenchConfig, run_bench
 from simclr_ext.options.errors import ConfigError, JobError, PeerError, TrainingInterrupted
-from simclr_ext.options.parser import CommandParser, given_options, text_in
+from simclr_ext.options.parser import CommandParser, ProgramParser, given_options, text_in
 from simclr_ext.options.printable import printable
 from simclr_ext.options.serialize import to_plain
 from simclr_ext.studies import STUDIES, StudyConfig, run_study
@@ -76,13 +76,13 @@ class Command:
 
 _BENCH = "Time the backends, eager PyTorch and torch.compile for a shape; recommend one."
 _EVAL = "Evaluate a checkpoint's frozen features: k-NN and linear probes, any data set."
-_CHECK = "List the images of a data set that cannot be read or are the same; exit code 1."
+_CHECK = "List broken and duplicate images; the exit code is 1 if there are any."
 _FINETUNE = "Fine-tune a checkpoint's encoder with few labels or with all."
 _EXPORT = "Write the encoder for other programs, and check the written files."
-_NEIGHBORS = "Find the images of a data set that are most like others: a table and a page."
+_NEIGHBORS = "Find the images most similar to given images: a table and a page."
 _PAGES = "Draw maps of the representations, and a page of nearest neighbors."
 _STUDY = f"Run a study of the paper and report on it: {', '.join(STUDIES)}."
-_TRAIN = "Train SimCLR by the paper's recipe, and evaluate it."
+_TRAIN = "Train SimCLR on images, and evaluate it."
 _DEMO = "Train on scikit-learn's digits, offline."
 _COMMON = ("data", "out", "epochs", "batch_size", "image_size", "device")
 _COMMON_TRAIN = ("preset", "config", "resume", *_COMMON, "model.encoder")
@@ -102,6 +102,10 @@ COMMANDS = (
 _PRESET = "Recipe to start from; the file and the other options override it"
 _RESUME = f"Resume the run in this folder; only {', '.join(CHANGEABLE)} may be changed"
 _REWARM = "With --resume and --epochs: reach the new curve of the learning rate in this many epochs"
+_NO_DATA = (
+    "train needs --data, --preset, --config or --resume; simclr-ext demo trains on scikit-learn's "
+    "digits"
+)
 _DOCTOR = "Report what is installed and which backend computes the loss."
 
 
@@ -112,7 +116,7 @@ def build_parser(preset: str | None = None) -> ArgumentParser:
         preset: The recipe whose values are the defaults of `train`; None: the dataclass's own.
     """
     set_parsing_settings(add_print_completion_argument=True)
-    parser = ArgumentParser(
+    parser = ProgramParser(
         prog="simclr-ext",
         description="SimCLR's NT-Xent loss, and a trainer built on it.",
         version=__version__,
@@ -131,9 +135,9 @@ def build_parser(preset: str | None = None) -> ArgumentParser:
 def _command_parser(command: Command) -> ArgumentParser:
     parser = CommandParser(command.name, command.help, command.config, command.common)
     if command.name == "train":
-        parser.add_argument("--preset", choices=list(PRESETS), help=_PRESET)
-        parser.add_argument("--resume", metavar="FOLDER", help=_RESUME)
-        parser.add_argument("--rewarm", type=float | None, metavar="EPOCHS", help=_REWARM)
+        parser.add_option("preset", Literal[tuple(PRESETS)], help=_PRESET)
+        parser.add_option("resume", str, metavar="FOLDER", help=_RESUME)
+        parser.add_option("rewarm", float | None, metavar="EPOCHS", help=_REWARM)
     if command.defaults is not None:
         parser.set_defaults(to_plain(command.defaults))
     return parser
@@ -223,6 +227,8 @@ def _prepared(name: str, parsed: Namespace, given: Collection[str]) -> Callable[
     if options.pop("rewarm", None) is not None:
         raise ConfigError("--rewarm is an option of a resumed run: it needs --resume FOLDER")
     config = command.config(**options)
+    if name == "train" and not {"data", "preset", "config"} & set(given):
+        raise ConfigError(_NO_DATA)  # and not an hour of digits that nobody asked for
     if isinstance(config, TrainConfig):
         return partial(command.run, config, callbacks=[_Show()])
     return lambda: _show(command.run(config))

@@ -21,6 +21,7 @@ def python(program: str) -> str:
         "--help",
         "--version",
         "train --help",
+        "train",
         "train --nope 3",
         "train --epochs 0",
         "demo --help",

@@ -10,6 +10,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from simclr_ext.options.errors import ConfigError, DeviceError
 
+_VALUES: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    bool: "true or false",
+    type(None): "null",
+}
+_ITEMS: dict[Any, str] = {int: "integers", float: "numbers", str: "strings"}
+
 
 def check(ok: bool, name: str, value: object, allowed: str) -> None:
     """Raise ConfigError, "`name` must be `allowed`, got `value`", unless `ok`."""
@@ -56,6 +65,11 @@ def check_device(device: str) -> None:
     import torch  # here: options are checked without it
 
     try:
+        torch.device(device)
+    except RuntimeError:  # PyTorch's own message lists device types that hardly anyone has
+        allowed = "one of PyTorch's devices, such as cpu, cuda, cuda:1 or mps"
+        raise DeviceError(f"device must be {allowed}, got {device!r}") from None
+    try:
         torch.zeros((), device=device).item()  # "meta" has no values
     # PyTorch raises an AssertionError if it was built without CUDA.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -75,7 +89,7 @@ def check_types(config: Any, prefix: str = "") -> None:
     hints = get_type_hints(type(config))
     for field in fields(config):
         value, hint = getattr(config, field.name), hints[field.name]
-        check(_matches(value, hint), f"{prefix}{field.name}", value, _describe(hint))
+        check(_matches(value, hint), f"{prefix}{field.name}", value, describe(hint))
 
 
 def _matches(value: object, hint: Any) -> bool:
@@ -96,15 +110,24 @@ def _matches(value: object, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def _describe(hint: Any) -> str:
+def describe(hint: Any, sequence: str = "tuple") -> str:
+    """Return what a type allows, after "must be".
+
+    Args:
+        hint: The type of an option.
+        sequence: What a tuple is called; in a file and on the command line it is a list.
+
+    Example:
+        >>> describe(int | None), describe(tuple[float, float], "list")
+        ('an integer or null', 'a list of 2 numbers')
+    """
+    arguments = get_args(hint)
     if get_origin(hint) is Literal:
-        return " or ".join(f'"{argument}"' for argument in get_args(hint))
+        return f"one of {', '.join(map(str, arguments))}"
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(map(_describe, get_args(hint)))
+        return " or ".join(describe(argument, sequence) for argument in arguments)
     if get_origin(hint) is tuple:
-        return f"a {hint}"
-    if hint is type(None):
-        return "null"
-    return {int: "an integer", float: "a number", str: "a string", bool: "true or false"}.get(
-        hint, f"a {hint.__name__}"
-    )
+        count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
+        items = _ITEMS.get(arguments[0]) or f"values, each {describe(arguments[0])}"
+        return f"a {sequence} of {count}{items}"
+    return _VALUES.get(hint) or f"a {hint.__name__}"

@@ -1,6 +1,7 @@
 """The parser of one command: jsonargparse's, with tolerant spelling and a short help.
 
 - `--batch-size` means `--batch_size`, and `--formats onnx,pt2` means `--formats [onnx,pt2]`.
+- `--download` alone means `--download true`.
 - For an unknown option, on the command line or in a file, the error suggests the nearest one.
 - An empty file, or an empty section of a file, changes nothing.
 - `--help` can show a few common options; `--help-all` and `--help-GROUP` show the rest.
@@ -9,7 +10,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,24 +20,31 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader
 
 from simclr_ext.options.errors import ConfigError
+from simclr_ext.options.messages import nearest, not_among, reworded
 from simclr_ext.options.read_yaml import check_aliases, read_yaml
 from simclr_ext.options.serialize import flat
 
 _OPTION = re.compile("--?[a-zA-Z]")  # a letter, so that negative numbers are values
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is closest to a misspelled one; None: none is close.
+class ProgramParser(ArgumentParser):
+    """A parser of the command, whose options are for a `CommandParser`."""
 
-    The name may lack its group:
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise ConfigError(not_among("command", value, action.choices))
 
-        >>> nearest("warmup", ["epochs", "optim.warmup_epochs"])
-        'optim.warmup_epochs'
-    """
-    names = sorted(known)
-    whole = {name.rpartition(".")[2]: name for name in names} | {name: name for name in names}
-    found = difflib.get_close_matches(name.replace("-", "_"), whole, n=1)
-    return whole[found[0]] if found else None
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise ArgumentError, in our words if the command or what it needs is not given."""
+        action: Any = self._subcommands_action
+        commands = action.choices
+        if message.startswith('expected "command"'):
+            message = f"a command is needed: {', '.join(commands)}"
+        missing = message.removeprefix("the following arguments are required: ")
+        if missing != message:
+            command, _, name = missing.partition(", ")[0].partition(".")
+            message = commands[command].needed(name)
+        super().error(message, ex)
 
 
 class CommandParser(ArgumentParser):
@@ -60,11 +67,11 @@ class CommandParser(ArgumentParser):
         super().__init__(description=description, exit_on_error=False, allow_abbrev=False)
         self._common = common
         self._page = "common" if common else "all"
-        self._lists: set[str] = set()
+        self._hints: dict[str, Any] = {}
         if config is not None:
             self.add_argument("--config", action="config", help="YAML file with any of the options")
             self.add_class_arguments(config, as_group=False, as_positional=True)
-            self._lists.update(_lists(config))
+            self._hints.update(_hints(config))
         if common:
             self.add_argument("--help-all", action=_Help, help="Show every option")
             for key, group in self._parts.items():
@@ -79,13 +86,47 @@ class CommandParser(ArgumentParser):
         return dict(self.groups or {})
 
     @property
-    def _names(self) -> set[str]:
-        """Names of the options, without their dashes."""
-        written = {name.lstrip("-") for name in self._option_string_actions}
-        return written | {action.dest for action in self._actions}
+    def _names(self) -> list[str]:
+        """Names of the options, without their dashes, in the order of the help."""
+        written = [name.lstrip("-") for name in self._option_string_actions]
+        return [*written, *(action.dest for action in self._actions)]
+
+    def add_option(self, name: str, hint: Any, **options: Any) -> None:
+        """Add an option that is not a field of the dataclass, of a type."""
+        self._hints[name] = hint
+        self.add_argument(f"--{name}", type=hint, **options)
+
+    def needed(self, name: str) -> str:
+        """Return the answer to a command without an option that has no default."""
+        (action,) = (action for action in self._actions if action.dest == name)
+        meaning = " ".join((action.help or "").split()).partition(". ")[0].rstrip(".")
+        written = "".join(action.option_strings) or name
+        return f"{written} is needed: {meaning[:1].lower()}{meaning[1:]}"
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise ConfigError with jsonargparse's message in our words.
+
+        Raises:
+            ConfigError: Always.
+        """
+        surplus = message.removeprefix("unrecognized arguments: ")
+        if surplus != message and "data" in self._names and "data" not in given_options(self.args):
+            message += f"; did you mean --data {surplus}?"
+        raise ConfigError(reworded(message, self._hints)) from ex
+
+    def validate(self, *args: Any, **kwargs: Any) -> None:
+        """Check the values of all options.
+
+        Raises:
+            ConfigError: A value is not of its option's type.
+        """
+        try:
+            super().validate(*args, **kwargs)
+        except TypeError as error:
+            self.error(str(error), error)
 
     def _unknown(self, name: str, dashes: str = "") -> NoReturn:
-        like = nearest(name.lstrip("-"), self._names)
+        like = nearest(name, [known for known in self._names if known not in self._parts])
         page = "--help-all" if self._common else "--help"
         advice = f"{page} lists the options" if like is None else f"did you mean {dashes}{like}?"
         raise ConfigError(f"{name} is not an option; {advice}")
@@ -97,7 +138,9 @@ class CommandParser(ArgumentParser):
         return super().parse_args(list(self._spelled(args)), namespace, **kwargs)
 
     def _spelled(self, arguments: Iterable[str]) -> Iterator[str]:
-        """Yield arguments in jsonargparse's spelling: options with underscores, lists in brackets.
+        """Yield arguments in jsonargparse's spelling.
+
+        Options have underscores and a value, lists brackets.
 
         Raises:
             ConfigError: An option is unknown.
@@ -105,9 +148,11 @@ class CommandParser(ArgumentParser):
         option = ""  # whose value is the next argument
         for argument in arguments:
             if not _OPTION.match(argument):
-                yield _bracketed(argument) if option in self._lists else argument
+                yield self._value(option, argument)
                 option = ""
                 continue
+            if self._is(option, bool):
+                yield "true"
             name, equals, value = argument.partition("=")
             option = name
             if name.startswith("--") and name not in self._option_string_actions:
@@ -115,10 +160,21 @@ class CommandParser(ArgumentParser):
             if option not in self._option_string_actions:
                 self._unknown(name, "--")
             if equals:
-                yield f"{option}={_bracketed(value) if option in self._lists else value}"
+                yield f"{option}={self._value(option, value)}"
                 option = ""
             else:
                 yield option
+        if self._is(option, bool):
+            yield "true"
+
+    def _value(self, option: str, value: str) -> str:
+        """Return a value of an option in jsonargparse's spelling."""
+        return f"[{value}]" if self._is(option, tuple) and not value.startswith("[") else value
+
+    def _is(self, option: str, kind: type[Any]) -> bool:
+        """Return whether the values of an option, with its dashes, are of a type."""
+        hint = self._hints.get(option.removeprefix("--"))
+        return kind in (hint, get_origin(hint))
 
     def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
         """Parse a configuration file.
@@ -154,6 +210,9 @@ class CommandParser(ArgumentParser):
         if isinstance(values, dict):
             empty = {key for key in values if values[key] is None and key in self._parts}
             values = {key: value for key, value in values.items() if key not in empty}
+            for key in self._parts:
+                if not isinstance(values.get(key, {}), dict | str):  # a str is a file with them
+                    raise ConfigError(f"{key} must have options below it, got {values[key]}")
             for key, _ in flat(values):
                 if key not in self._names:
                     self._unknown(key)
@@ -239,14 +298,10 @@ def _underscored(option: str) -> str:
     return option.lstrip("-").replace("-", "_")
 
 
-def _lists(config: type[Any], prefix: str = "--") -> Iterator[str]:
-    """Yield the options of a dataclass whose values are tuples."""
+def _hints(config: type[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the options of a dataclass and their types."""
     for name, hint in get_type_hints(config).items():
-        if get_origin(hint) is tuple:
-            yield prefix + name
-        elif isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-            yield from _lists(hint, f"{prefix}{name}.")
-
-
-def _bracketed(value: str) -> str:
-    return value if value.startswith("[") else f"[{value}]"
+        if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
+            yield from _hints(hint, f"{prefix}{name}.")
+        else:
+            yield prefix + name, hint

@@ -30,7 +30,7 @@ class StudyConfig:
     """A study of the paper, on a data set.
 
     Attributes:
-        study: Its name.
+        study: Its name, one of those that `simclr-ext study --help` lists.
         data: Data set, as for `train`.
         data_root: Folder of the named data sets, such as cifar10, and of downloads.
         download: Whether to download the data set if it is missing.

@@ -105,8 +105,10 @@ def test_wrong_options(field: str, value: object, message: str) -> None:
 
 
 def test_unknown_device() -> None:
-    with pytest.raises(DeviceError, match="device 'gpu' cannot be used"):
+    with pytest.raises(DeviceError, match=r"such as cpu, cuda, cuda:1 or mps, got 'gpu'$"):
         run_bench(dataclasses.replace(TINY, device="gpu"))
+    with pytest.raises(DeviceError, match="device 'meta' cannot be used: "):
+        run_bench(dataclasses.replace(TINY, device="meta"))
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:

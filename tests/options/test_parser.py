@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from simclr_ext.options.errors import ConfigError
-from simclr_ext.options.parser import CommandParser, given_options, nearest, text_in
+from simclr_ext.options.parser import CommandParser, given_options, text_in
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,16 @@ class Cake:
     Attributes:
         name: Its name.
         egg_count: Eggs.
+        icing: Its color.
+        warm: Whether it is eaten warm.
         toppings: What lies on it.
         oven: The oven.
     """
 
     name: str
     egg_count: int = 3
+    icing: Literal["white", "dark"] | None = None
+    warm: bool = False
     toppings: tuple[str, ...] = ()
     oven: Oven = field(default_factory=Oven)
 
@@ -103,11 +107,36 @@ def test_a_misspelled_option_is_answered_with_the_nearest(
     assert str(error.value) == answer
 
 
-def test_nearest_is_one_of_the_known() -> None:
-    assert nearest("epocs", ["epochs", "seed"]) == "epochs"
-    assert nearest("lr", ["optim.lr"]) == "optim.lr"
-    assert nearest("x", ["epochs", "seed"]) is None
-    assert nearest("x", []) is None
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        ("--egg-count 3x", "egg_count must be an integer, got 3x"),
+        ("--egg-count=", "egg_count must be an integer, got ''"),
+        ("--oven.peak_heat hot", "oven.peak_heat must be a number, got hot"),
+        ("--oven.racks 1,x", "oven.racks must be a list of integers, got x"),
+        ("--icing drak", "icing must be one of white, dark or null, got drak; did you mean dark?"),
+        ("--warm maybe", "warm must be true or false, got maybe"),
+        ("--egg-count", "--egg_count needs a value"),
+        ("tart", "unrecognized arguments: tart"),
+        ("--config gone.yaml", "config: File does not exist: "),
+    ],
+)
+def test_a_wrong_value_is_told_in_the_words_of_the_checks(
+    parse: Parse, arguments: str, answer: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse("plain", *arguments.split())
+    assert str(error.value).startswith(answer)
+
+
+@pytest.mark.parametrize("arguments", ["plain --warm", "--warm --warm=true plain"])
+def test_a_switch_needs_no_value(parse: Parse, arguments: str) -> None:
+    assert parse(*arguments.split()) == {"warm": True}
+
+
+def test_what_follows_a_switch_is_its_value(parse: Parse) -> None:
+    with pytest.raises(ConfigError, match="warm must be true or false, got plain"):
+        parse("--warm", "plain")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +163,12 @@ def test_what_is_in_the_file_counts_beside_an_empty_section(parse: Parse, tmp_pa
         ("oven:\n  peek_heat: 3", "oven.peek_heat is not an option; did you mean oven.peak_heat?"),
         ("peak_heat: 3", "peak_heat is not an option; did you mean oven.peak_heat?"),
         ("{3: 4}", "3 is not an option; --help lists the options"),
+        ("egg_count: 3x", "egg_count must be an integer, got 3x"),
+        ("egg_count: [1]", "egg_count must be an integer, got [1]"),
+        ("icing: drak", "icing must be one of white, dark or null, got drak; did you mean dark?"),
+        ("oven:\n  racks: 3", "oven.racks must be a list of integers, got 3"),
+        ("oven: 3", "oven must have options below it, got 3"),
+        ("oven: [3]", "oven must have options below it, got [3]"),
     ],
 )
 def test_a_misspelled_option_of_a_file(

@@ -47,7 +47,7 @@ def test_the_configuration_of_a_larger_machine_can_be_read() -> None:
     assert TrainConfig(threads=1000).threads == 1000
 
 
-@pytest.mark.parametrize("command", ["train", "study tsne", "bench"])
+@pytest.mark.parametrize("command", ["train --data digits", "study tsne", "bench"])
 def test_a_thousand_threads_are_refused_before_any_work(
     command: str,
     capsys: pytest.CaptureFixture[str],

@@ -46,7 +46,7 @@ class CheckpointConfig:
     """The options of every command on a trained model.
 
     Attributes:
-        checkpoint: A checkpoint, or a run folder, of which checkpoint.pt is read.
+        checkpoint: A run folder, of which checkpoint.pt is read, or a checkpoint file.
         out: Folder of the results, created if needed; null: one beside the checkpoint.
     """
 

@@ -22,6 +22,7 @@ from simclr_ext.trainer.config import ResolvedConfig
 from simclr_ext.trainer.model.simclr import SimCLR, build_model, learned, not_finite
 from simclr_ext.trainer.model.untrusted import check_network, load_tensors
 
+_NAME = "checkpoint.pt"  # in a run folder
 _FORMAT = 4
 _CHUNK = 2**20  # bytes
 
@@ -78,7 +79,7 @@ def save_checkpoint(
 def checkpoint_path(path: str | Path) -> Path:
     """Return the checkpoint file of a path, which is that file or a run folder."""
     path = Path(path).expanduser()
-    return path / "checkpoint.pt" if path.is_dir() else path
+    return path / _NAME if path.is_dir() else path
 
 
 def load_checkpoint(path: str | Path, module: nn.Module | None = None) -> Checkpoint:
@@ -100,7 +101,8 @@ def load_checkpoint(path: str | Path, module: nn.Module | None = None) -> Checkp
             check_digest(file)
             contents = load_tensors(file)
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
+        kind = "checkpoint" if path.name == _NAME else "run folder or checkpoint"
+        raise CheckpointError(f"{path}: no such {kind}") from None
     except Exception as error:  # reading a damaged file may raise any exception
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error

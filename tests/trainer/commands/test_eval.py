@@ -116,9 +116,9 @@ def test_wrong_input(write_checkpoint: Callable[..., Path], write_npz: Callable[
     digits = write_checkpoint(data="digits")
     with pytest.raises(DataError, match="takes gray images, but images of tiny have 3 channels"):
         evaluate_checkpoint(EvalConfig(str(digits), data=str(write_npz())))
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match=r"gone.pt: no such run folder or checkpoint"):
         evaluate_checkpoint(EvalConfig(str(digits.parent / "gone.pt")))
-    with pytest.raises(DeviceError, match="device 'abacus' cannot be used"):
+    with pytest.raises(DeviceError, match=r"device must be .*, got 'abacus'"):
         evaluate_checkpoint(EvalConfig(str(digits), device="abacus"))
 
 

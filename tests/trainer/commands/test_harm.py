@@ -197,7 +197,7 @@ def test_an_output_path_that_is_a_file(
 ) -> None:
     out = tmp_path / "mine.txt"
     out.write_text("mine")
-    first = {"train": [], "study": ["projection-head"]}.get(command, [str(whole)])
+    first = {"train": ["--data=digits"], "study": ["projection-head"]}.get(command, [str(whole)])
     assert cli.main([command, *first, "--out", str(out)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("simclr-ext: error: out: ")

@@ -121,7 +121,8 @@ def test_without_initial_pt(second: TrainResult, tmp_path: Path) -> None:
 
 def test_errors_come_before_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    assert main(["train", "--init", str(tmp_path / "none.pt"), "--out", str(out)]) == 2
+    options = ["--data", "digits", "--out", str(out)]
+    assert main(["train", "--init", str(tmp_path / "none.pt"), *options]) == 2
     assert capsys.readouterr().err == (
         f"simclr-ext: error: init: {tmp_path}/none.pt: no such file\n"
     )

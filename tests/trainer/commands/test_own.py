@@ -123,7 +123,7 @@ def test_the_command_line_has_no_own_modules(
     out = str(tmp_path / "run")
     options = {"--model.encoder=custom": "encoder", "--augment.custom=true": "augment"}
     for option, name in options.items():
-        assert main(["train", "--out", out, option]) == 2
+        assert main(["train", "--data", "digits", "--out", out, option]) == 2
         assert f"from Python, as the argument `{name}`" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="init must be null for an own encoder"):
         train(dataclasses.replace(CONFIG, init="a.pt"), encoder=module())

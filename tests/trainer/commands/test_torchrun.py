@@ -201,7 +201,7 @@ def test_a_folder_of_another_run_is_refused_and_not_resumed(whole: Path, tmp_pat
     [
         (["--data", "nowhere"], "nowhere"),
         (["--batch_size", "0"], "batch_size must be at least 2, got 0"),
-        (["--batch_size", "2"], "batch_size must be at least 3, the number of processes, got 2"),
+        (["--data=digits", "--batch_size=2"], "at least 3, the number of processes, got 2"),
         (["--resume", "gone"], "gone: not a run that can be resumed"),
     ],
     ids=["no data", "options", "few images", "no run"],

@@ -80,7 +80,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_other_files_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
-    with pytest.raises(CheckpointError, match=r"x.pt: no such file"):
+    with pytest.raises(CheckpointError, match=r"x.pt: no such run folder or checkpoint"):
         load_checkpoint(path)
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match=r"x.pt: not a readable checkpoint"):

@@ -23,7 +23,7 @@ def test_a_run_folder_and_a_checkpoint(write_checkpoint: Callable[..., Path]) ->
 
 
 def test_what_holds_no_encoder(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"none: no such file"):
+    with pytest.raises(CheckpointError, match=r"none: no such run folder or checkpoint"):
         load_encoder(tmp_path / "none")
-    with pytest.raises(CheckpointError, match=r"checkpoint.pt: no such file"):
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt: no such checkpoint"):
         load_encoder(tmp_path)
