@@ -82,6 +82,8 @@ class SupConLoss(nn.Module):
             labels = labels.reshape(-1).to(features.device)
         elif mask is not None:
             labels = _labels_of(mask, len(features)).to(features.device)
+        else:  # the original's loss of a single view without labels is 0
+            labels = torch.arange(len(features), device=features.device)
         rows = sup_con_loss(
             features.flatten(2), labels, self.temperature, reduction="none", normalize=False
         )

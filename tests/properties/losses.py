@@ -83,11 +83,11 @@ def info_nce(draw: st.DrawFn) -> Case:
 
 @st.composite
 def sup_con(draw: st.DrawFn) -> Case:
-    """Draw one to three views of each image, with or without labels."""
+    """Draw one to three views of each image, with or, for two views or more, without labels."""
     n, views, temperature = draw(sizes), draw(st.integers(1, 3)), draw(temperatures)
     rows = draw(batches(*[n] * views, dim=draw(widths), dtype=draw(dtypes)))
     form = draw(st.sampled_from(["out", "in"]))
-    numbers = {"labels": draw(ids(n))} if draw(st.booleans()) else {}
+    numbers = {"labels": draw(ids(n))} if views == 1 or draw(st.booleans()) else {}
 
     def loss(*args: object, **options: object) -> Tensor:
         *features, t = args
