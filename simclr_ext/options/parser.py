@@ -21,7 +21,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader
 
 from simclr_ext.options.errors import ConfigError
 from simclr_ext.options.messages import nearest, not_among, reworded
-from simclr_ext.options.read_yaml import check_aliases, read_yaml
+from simclr_ext.options.read_yaml import RefusedYAMLError, carefully, read_yaml
 from simclr_ext.options.serialize import flat
 
 _OPTION = re.compile("--?[a-zA-Z]")  # a letter, so that negative numbers are values
@@ -195,17 +195,13 @@ class CommandParser(ArgumentParser):
             ConfigError: An option is unknown.
         """
         try:
-            values = get_loader("yaml")(content)
+            values = carefully(get_loader("yaml"), content)
             if isinstance(values, str):  # jsonargparse's loader reads "optim:" alone as a string
-                values = yaml.safe_load(content)
-        except RecursionError:
-            raise ConfigError("the file has too many brackets in each other") from None
+                values = read_yaml(content)
+        except RefusedYAMLError as error:
+            raise ConfigError(f"the file is not read: {error}") from None
         except yaml.YAMLError:
             values = content  # the parser itself reports it well
-        try:
-            check_aliases(values)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"the file is not read: {error}") from None
         values = {} if values is None else values
         if isinstance(values, dict):
             empty = {key for key in values if values[key] is None and key in self._parts}

@@ -6,6 +6,7 @@ than any memory holds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -17,26 +18,36 @@ def read_yaml(text: str) -> Any:
     """Return the plain values in a text.
 
     Raises:
-        yaml.YAMLError: It is not YAML, has tags that stand for objects of Python, or its aliases
-            stand for too much.
-        ValueError: A value is not what it looks like, such as the date 2020-99-99.
+        yaml.YAMLError: It is not YAML, has tags that stand for objects of Python, or is refused by
+            `carefully`.
 
     Example:
         >>> read_yaml("width: 8")
         {'width': 8}
     """
+    return carefully(yaml.safe_load, text)
+
+
+class RefusedYAMLError(yaml.YAMLError):  # type: ignore[misc]
+    """It may be YAML, and is refused."""
+
+
+def carefully(load: Callable[[str], Any], text: str) -> Any:
+    """Return what a function of PyYAML loads from a text.
+
+    Raises:
+        RefusedYAMLError: It has too many brackets in each other, its aliases stand for too much, or
+            a value is not what its form or its tag says, such as the date 2020-99-99.
+    """
     try:
-        values = yaml.safe_load(text)
-        check_aliases(values)
+        values = load(text)
+        if _written_out(values, {}) > _MOST:  # or without end
+            raise RefusedYAMLError(f"its aliases stand for more than {_MOST:,} values")
     except RecursionError:
-        raise yaml.YAMLError("too many brackets in each other") from None
+        raise RefusedYAMLError("it has too many brackets in each other") from None
+    except (AttributeError, LookupError, ValueError) as error:  # of `!!int` and nothing, 2020-99-99
+        raise RefusedYAMLError("a value is not what its form or its tag says") from error
     return values
-
-
-def check_aliases(values: Any) -> None:
-    """Raise YAMLError if values with their aliases written out are too many, or have no end."""
-    if _written_out(values, {}) > _MOST:
-        raise yaml.YAMLError(f"its aliases stand for more than {_MOST:,} values")
 
 
 def _written_out(value: Any, known: dict[int, int]) -> int:

@@ -18,6 +18,10 @@ HARM = {
     "text": (f"a: &a {'x' * 2000}\nb: [{', '.join(['*a'] * 1000)}]", "stand for more than"),
     "brackets": ("[" * 1500, "too many brackets"),
     "code": (CODE, "could not determine a constructor"),
+    **{
+        text: (text, "not what its form or its tag says")
+        for text in ("a: !!int", "a: !!float x", "a: !!bool x", "a: !!timestamp x", "a: 2020-99-99")
+    },
 }
 
 

@@ -142,7 +142,7 @@ def _classes(
     try:
         names = tuple(map(str, np.atleast_1d(given)))
         " ".join(names).encode()
-    except ValueError as error:  # an array may hold what is no text
+    except (SystemError, ValueError) as error:  # an array may hold numbers of no characters
         raise DataError(f"{path}: class_names are not text ({error})") from error
     if len(names) <= values[-1]:
         raise DataError(f"{path}: {len(names)} class_names for labels up to {values[-1]}")

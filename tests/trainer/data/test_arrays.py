@@ -58,6 +58,7 @@ def test_npz_gray_images_medmnist_labels_no_names(write_npz: Callable[..., Path]
         ({"test_labels": np.full(9, -1)}, "integers from 0, got -1"),
         ({"class_names": np.array(["ant", "bee"])}, "2 class_names for labels up to 2"),
         ({"class_names": np.array(["ant", None])}, "Object arrays"),
+        ({"class_names": np.array([0x110000] * 3, "<u4").view("<U1")}, "class_names are not text"),
     ],
 )
 def test_npz_error_names_the_file_and_what_is_wrong(
