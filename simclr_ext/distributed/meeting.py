@@ -205,8 +205,7 @@ class Home:
     def send(self, pair: Pair, found: Tensor) -> None:
         """Send what was found about the columns of the next pair."""
         if self._meeting.exchange != "ring":
-            # Else a copy of this part alone waits, not all that the pair has found.
-            self._found.append((pair.other, found if self._meeting.keeps else found.clone()))
+            self._found.append((pair.other, found.clone()))
             return
         ranks = self._meeting.ranks
         host, visit = self._visits[self._step]
@@ -227,11 +226,10 @@ class Home:
             sent[other] = len(found)
         for host, visit in self._visits:
             received[host] = visit.end - visit.begin
-        in_order = [found for _, found in sorted(self._found, key=lambda item: item[0])]
-        leaving = in_order[0] if len(in_order) == 1 else torch.cat(in_order)
+        in_order = torch.cat([found for _, found in sorted(self._found, key=lambda item: item[0])])
         self._found.clear()
-        arrived, work = ranks.exchange(leaving, sent, received)
-        self._on_the_way = leaving, split(arrived, received), work
+        arrived, work = ranks.exchange(in_order, sent, received)
+        self._on_the_way = in_order, split(arrived, received), work
 
     def finish(self) -> None:
         """Join all that has not come home yet."""

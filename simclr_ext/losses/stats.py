@@ -106,25 +106,33 @@ def nt_xent_loss_with_stats(
     loss, lse, *by_products = row_losses(
         z, None, options, shifts=shifts, label=label, ignored=ignored, with_stats=True
     )
-    images = torch.arange(len(z0), device=z0.device).repeat(2)
-    pairs = _count_negatives(numbers_of(images) if label is None else label, ignored)
+    pairs = _count_negatives(len(z), label, ignored)
     stats = _stats_of(loss, lse, tuple(by_products), options.temperature, pairs)
     return reduce_weighted(loss, reduction, weights), stats
 
 
-def _count_negatives(label: Tensor, ignored: Tensor | None) -> Tensor:
-    """Return how many pairs (i, j) are neither positive nor left out, 0-d.
+def _count_negatives(rows: int, label: Tensor | None, ignored: Tensor | None) -> int | Tensor:
+    """Return how many pairs (i, j) are neither positive nor left out.
 
     Args:
-        label: Of each row, from 0 to the number of rows: equal for positives and for a row itself.
-        ignored: Likewise, equal for pairs that are left out; None: none are.
+        rows: 2N.
+        label: Number of each row, from 0 to 2N - 1, equal for positives; None: those are the two
+            views of an image.
+        ignored: Likewise, equal for pairs that are left out, and so for the views of an image;
+            None: none are.
     """
-    rows = len(label)
-    pairs = rows**2 - sizes_of(label).square().sum()
+    if label is None:
+        return rows * (rows - 2) if ignored is None else rows**2 - _equal_pairs(ignored)
+    pairs = rows**2 - _equal_pairs(label)
     if ignored is not None:
         both = numbers_of(label.long() * rows + ignored)
-        pairs = pairs - sizes_of(ignored).square().sum() + sizes_of(both).square().sum()
+        pairs = pairs - _equal_pairs(ignored) + _equal_pairs(both)
     return pairs
+
+
+def _equal_pairs(numbers: Tensor) -> Tensor:
+    """Return how many pairs (i, j) have equal numbers, i = j among them, 0-d."""
+    return sizes_of(numbers).square().sum()
 
 
 @torch.no_grad()
@@ -133,12 +141,12 @@ def _stats_of(
     lse: Tensor,
     by_products: tuple[Tensor, ...],
     temperature: float | Tensor,
-    pairs: Tensor,
+    pairs: int | Tensor,
 ) -> ContrastiveStats:
     """Return the results of ``contrastive_stats`` as by-products of the loss, for so many pairs."""
     positive, hardest, index, mean, near = by_products
     t = temperature.to(lse) if isinstance(temperature, Tensor) else temperature
-    uniformity = torch.where(pairs > 0, (near.sum() / pairs).log(), torch.nan)
+    uniformity = (near.sum() / pairs).log()  # without pairs the logarithm of 0 / 0, NaN
     return ContrastiveStats(
         lse.to(loss.dtype),
         positive,

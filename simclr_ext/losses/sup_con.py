@@ -122,8 +122,8 @@ def sup_con_loss(
         if union is not None:
             labels = labels + union.rows_before.to(labels)
     ids = labels.repeat_interleave(views)
-    label, count = _numbered(ids) if union is None else union.numbers(ids)
-    rows = _losses(z, label, count - 1, form, options, union)
+    label, count = (numbers_of(ids), None) if union is None else union.numbers(ids)
+    rows = _losses(z, label, count, form, options, union)
     loss = reduce_weighted(rows, reduction, weights, union)
     return loss.view(features.shape[:-1]) if reduction == "none" else loss
 
@@ -142,7 +142,7 @@ def _rows_of(features: Tensor) -> tuple[int, int, Tensor]:
 def _losses(
     z: Tensor,
     label: Tensor,
-    positives: Tensor,
+    count: Tensor | None,  # how often each label is on all ranks of the union
     form: Form,
     options: Options,
     union: Union | None,
@@ -153,14 +153,11 @@ def _losses(
     _, positive_lse = row_losses(
         z, None, options, label=label, denominator="positives", union=union
     )
+    if count is None:
+        count = sizes_of(label)[label.long()]
+    positives = count - 1
     inside = lse - positive_lse + positives.to(lse.dtype).log()
     return torch.where(positives > 0, inside, 0).to(loss.dtype)
-
-
-def _numbered(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the number of each id, and how often it occurs."""
-    number = numbers_of(ids)
-    return number, sizes_of(number)[number.long()]
 
 
 class SupConLoss(ContrastiveLoss):
