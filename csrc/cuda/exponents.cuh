@@ -13,12 +13,16 @@ SIMCLR_DEVICE double value_of(const Scalar& scalar) {
   return scalar.address == nullptr ? scalar.value : *scalar.address;
 }
 
+// NaN if the value is not positive and finite.
+SIMCLR_DEVICE double positive_value_of(const Scalar& scalar) {
+  const double value = value_of(scalar);
+  return value > 0 && value < INFINITY ? value : NAN;
+}
+
 // By the first kernel of a pass.
 SIMCLR_DEVICE float compute_scale(const Exponents& exponents) {
   if (exponents.stored_scale == nullptr) return exponents.known_scale;
-  const double temperature = value_of(exponents.temperature);
-  const bool allowed = temperature > 0 && temperature < INFINITY;
-  return static_cast<float>(allowed ? std::numbers::log2e / temperature : NAN);
+  return static_cast<float>(std::numbers::log2e / positive_value_of(exponents.temperature));
 }
 SIMCLR_DEVICE void store_scale(const Exponents& exponents) {
   if (exponents.stored_scale != nullptr) *exponents.stored_scale = compute_scale(exponents);

@@ -12,9 +12,7 @@ struct SigmoidExponents {
 };
 
 SIMCLR_DEVICE SigmoidExponents sigmoid_exponents(const SigmoidScalars& scalars) {
-  const double scale = value_of(scalars.scale);
-  const bool allowed = scale > 0 && scale < INFINITY;
-  return {static_cast<float>(allowed ? scale / kLn2 : NAN),
+  return {static_cast<float>(positive_value_of(scalars.scale) / kLn2),
           static_cast<float>(value_of(scalars.bias) / kLn2)};
 }
 

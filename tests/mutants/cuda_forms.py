@@ -150,8 +150,8 @@ FORMS = [
     Fault(
         "sigmoid: a scale in device memory is not checked",
         "csrc/cuda/sigmoid.cuh",
-        "allowed ? scale / kLn2 : NAN",
-        "scale / kLn2",
+        "positive_value_of(scalars.scale)",
+        "value_of(scalars.scale)",
     ),
     Fault(
         "sigmoid: bias with the sign of a shift",
@@ -276,8 +276,8 @@ FORMS = [
     Fault(
         "temperature on the device: negative ones allowed",
         "csrc/cuda/exponents.cuh",
-        "temperature > 0 && temperature < INFINITY",
-        "temperature < INFINITY",
+        "value > 0 && value < INFINITY",
+        "value < INFINITY",
     ),
     Fault(
         "temperature on the device: weights with the shift of the other kind",
