@@ -89,13 +89,14 @@ void round_transposed(const float* from, int64_t rows, int64_t columns, int64_t 
   const int64_t whole_columns = columns - columns % kSide;
   for (int64_t r = 0; r < whole_rows; r += kSide) {
     for (int64_t c = 0; c < whole_columns; c += kSide) {
-      uint16_t turned[kSide * kSide];
+      Vec<float> square[kSide];
       for (int64_t i = 0; i < kSide; ++i) {
-        const Halves row = round_to_half(load(from + (r + i) * from_stride + c) * factor[r + i]);
-        for (int64_t k = 0; k < kSide; ++k) turned[k * kSide + i] = row[k];
+        square[i] = load(from + (r + i) * from_stride + c) * factor[r + i];
       }
+      transpose_square<float>(square);
       for (int64_t k = 0; k < kSide; ++k) {
-        __builtin_memcpy(to + (c + k) * to_stride + r, turned + k * kSide, sizeof(Halves));
+        const Halves column = round_to_half(square[k]);
+        __builtin_memcpy(to + (c + k) * to_stride + r, &column, sizeof(column));
       }
     }
   }

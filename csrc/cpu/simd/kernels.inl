@@ -1,6 +1,8 @@
 // The inner loops, written once. See kernels.h for what each computes and vec.inl for the vectors.
 
 #include "vec.inl"
+// After the vectors.
+#include "square.inl"
 
 namespace simclr::simd::SIMCLR_ISA {
 namespace {
@@ -191,8 +193,7 @@ void sigmoid_weights(TileData<T> tile, T scale, T bias, const T* row_weight) {
   }
 }
 
-// Square blocks with one row per vector lane are transposed in a buffer, so that memory is read
-// and written in whole vectors.
+// Square blocks with one row per vector lane are transposed in registers.
 template <bool kAdd, typename T>
 void transpose(const T* from, int64_t rows, int64_t columns, int64_t from_stride, T* to,
                int64_t to_stride) {
@@ -210,15 +211,12 @@ void transpose(const T* from, int64_t rows, int64_t columns, int64_t from_stride
         }
         continue;
       }
-      T turned[kSide * kSide];
-      for (int64_t i = 0; i < kSide; ++i) {
-        const Vec<T> row = load(from + (r + i) * from_stride + c);
-        for (int64_t k = 0; k < kSide; ++k) turned[k * kSide + i] = row[k];
-      }
+      Vec<T> square[kSide];
+      for (int64_t i = 0; i < kSide; ++i) square[i] = load(from + (r + i) * from_stride + c);
+      transpose_square<T>(square);
       for (int64_t k = 0; k < kSide; ++k) {
         T* target = to + (c + k) * to_stride + r;
-        const Vec<T> column = load(turned + k * kSide);
-        store(target, kAdd ? column + load(target) : column);
+        store(target, kAdd ? square[k] + load(target) : square[k]);
       }
     }
   }
