@@ -82,13 +82,17 @@ def check_name(name: str, value: str, allowed: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {tuple(allowed)}, got {value!r}")
 
 
-def check_label(label: Tensor | None, denominator: str, has_columns: bool) -> None:
-    """Raise ValueError if there are labels of columns, or terms are positives without labels.
+def check_label(
+    label: Tensor | None, shifts: Sequence[int], denominator: str, has_columns: bool
+) -> None:
+    """Raise ValueError if labels come with columns or shifts, or terms are positives without them.
 
     Pairs of two ranks are compared without their labels where there are shifts.
     """
     if label is not None and has_columns:
         raise ValueError("labels need columns that are the rows, got other columns")
+    if label is not None and list(shifts):
+        raise ValueError(f"labels need shifts = [], got {list(shifts)}")
     if label is None and denominator == "positives":
         raise ValueError("denominator 'positives' needs labels, got none")
 

@@ -112,7 +112,7 @@ def _contrastive_forward(
     check_rows(x, y)
     check_data(x=x, y=y)
     check_names(backend, exchange)
-    check_label(label, denominator, y is not None)
+    check_label(label, shifts, denominator, y is not None)
     ranks = Ranks.named(group)
     check_sizes(ranks, sizes, [len(x), len(x if y is None else y)])
     with torch.no_grad():
@@ -155,7 +155,7 @@ def _contrastive_backward(
     """
     check_contrastive_saved(grad_loss, loss, lse, z, inv_norm, dim, rows)
     check_names(backend, exchange)
-    check_label(label, denominator, rows < len(z))
+    check_label(label, shifts, denominator, rows < len(z))
     ranks, grads = Ranks.named(group), (grad_loss, grad_lse)
     check_sizes(ranks, sizes, [rows, len(z) - rows or rows])
     saved = Saved(loss, lse, z, inv_norm, visitors, visitors_inv_norm)

@@ -60,6 +60,12 @@ FORWARD, SIGMOID = "ranks_contrastive_forward", "ranks_sigmoid_forward"
             ValueError,
             "labels need columns that are the rows",
         ),
+        (
+            FORWARD,
+            {"y": None, "sizes": SIZES[:, [0, 0]], "label": torch.zeros(3, dtype=torch.int32)},
+            ValueError,
+            r"labels need shifts = \[\], got \[0\]",
+        ),
         (FORWARD, {"denominator": "positives"}, ValueError, "'positives' needs labels, got none"),
         # An argument without data: without a check, results would be random numbers.
         (
