@@ -68,10 +68,15 @@ inline double check_scalar(const char* name, const at::Tensor& scalar) {
   return value;
 }
 
+// A number, and its reciprocal, that the kernels can hold in float.
 inline double check_positive(const char* name, const at::Tensor& scalar) {
   const double value = read_scalar(name, scalar);
   TORCH_CHECK_VALUE(std::isfinite(value) && value > 0, name, " must be positive and finite, got ",
                     value);
+  constexpr double kSmallest = std::numeric_limits<float>::min();
+  constexpr double kLargest = 1 / kSmallest;
+  TORCH_CHECK_VALUE(kSmallest <= value && value <= kLargest, name, " must be from ", kSmallest,
+                    " to ", kLargest, ", got ", value);
   return value;
 }
 

@@ -89,6 +89,16 @@ Z = torch.randn(5, 3)
         ({"z0": Z.to("meta")}, ValueError, "z1 must be on the device of z0, meta, got cpu"),
         ({"temperature": -T}, ValueError, "temperature must be positive and finite, got -0.3"),
         ({"temperature": T / 0}, ValueError, "temperature must be positive and finite, got inf"),
+        (
+            {"temperature": T * 1e-38},
+            ValueError,
+            r"temperature must be from 1.17\d+e-38 to .*, got",
+        ),
+        (
+            {"temperature": T * 1e39},
+            ValueError,
+            r"temperature must be from .* to 8.5\d+e\+37, got 3e\+38",
+        ),
         ({"temperature": T.float()}, TypeError, "temperature must be float64, got .*float"),
         ({"temperature": T.long()}, TypeError, "temperature must be float64, got .*(long|int64)"),
         ({"temperature": T[None]}, ValueError, r"temperature must be 0-d, got shape \[1\]"),

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from simclr_ext._checks.tensors import check_dense, check_floating_dtype
 
-_SMALLEST_EPS = torch.finfo(torch.float32).tiny  # its reciprocal is still finite in float32
-_EPS_ALLOWED = f"at least {_SMALLEST_EPS:.1e} and finite"
+_SMALLEST = torch.finfo(torch.float32).tiny  # its reciprocal is still finite in float32
+_EPS_ALLOWED = f"at least {_SMALLEST:.1e} and finite"
 
 
 def as_number(value: Any) -> float:
@@ -37,7 +37,7 @@ def as_temperature(temperature: float | Tensor) -> float | Tensor:
     """
     scalar = as_scalar("temperature", temperature)
     if not isinstance(scalar, Tensor):
-        check_positive("temperature", scalar)
+        check_scale("temperature", scalar)
     return scalar
 
 
@@ -63,7 +63,7 @@ def as_scalar(name: str, scalar: float | Tensor) -> float | Tensor:
 def check_temperature_value(temperature: Tensor) -> float:
     """Return the value of a 0-d tensor; raise ValueError unless it is positive and finite."""
     value = temperature.item()
-    check_positive("temperature", value)
+    check_scale("temperature", value)
     return value
 
 
@@ -137,7 +137,7 @@ def check_max_scale(max_scale: float, temperature: float | Tensor) -> None:
 
 def check_eps(eps: float) -> None:
     """Raise ValueError unless both ``eps`` and its reciprocal are finite in float32."""
-    _check_number("eps", eps, _SMALLEST_EPS, _EPS_ALLOWED)
+    _check_number("eps", eps, _SMALLEST, _EPS_ALLOWED)
 
 
 def check_range(name: str, value: float, least: float, below: float = math.inf) -> None:
@@ -148,6 +148,13 @@ def check_range(name: str, value: float, least: float, below: float = math.inf) 
     if not least <= value < below:
         end = "finite" if below == math.inf else f"below {below:g}"
         raise ValueError(f"{name} must be at least {least:g} and {end}, got {value}")
+
+
+def check_scale(name: str, value: float) -> None:
+    """Raise ValueError unless a number is positive, and finite in float32 like its reciprocal."""
+    check_positive(name, value)
+    if not torch.compiler.is_compiling() and not _SMALLEST <= value <= 1 / _SMALLEST:
+        raise ValueError(f"{name} must be from {_SMALLEST:.5e} to {1 / _SMALLEST:.5e}, got {value}")
 
 
 def check_positive(name: str, value: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from simclr_ext._checks.pairs import EXCHANGES
+from simclr_ext._checks.pairs import EXCHANGES, check_row_numbers
 from simclr_ext._checks.tensors import check_data, check_dense
 from simclr_ext.distributed.meeting import KEEPING
 from simclr_ext.distributed.ranks import Ranks
@@ -82,19 +82,37 @@ def check_name(name: str, value: str, allowed: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {tuple(allowed)}, got {value!r}")
 
 
-def check_label(
-    label: Tensor | None, shifts: Sequence[int], denominator: str, has_columns: bool
+def check_pairing(
+    rows: int,
+    columns: int | None,
+    shifts: Sequence[int],
+    label: Tensor | None,
+    ignored: Tensor | None,
+    denominator: str,
+    device: torch.device,
 ) -> None:
-    """Raise ValueError if labels come with columns or shifts, or terms are positives without them.
+    """Raise TypeError or ValueError unless labels and numbers are those of this rank's rows.
 
-    Pairs of two ranks are compared without their labels where there are shifts.
+    Shifts are checked by the operators for the own block.
+
+    Args:
+        rows: R.
+        columns: C; None if the columns are the rows.
+        shifts: Of the positives in the own block: none with labels.
+        label: If the columns are the rows.
+        ignored: Numbers of the rows and columns.
+        denominator: Which pairs are terms; only with labels the positives.
+        device: Device of the rows.
     """
-    if label is not None and has_columns:
+    if label is not None and columns is not None:
         raise ValueError("labels need columns that are the rows, got other columns")
     if label is not None and list(shifts):
         raise ValueError(f"labels need shifts = [], got {list(shifts)}")
     if label is None and denominator == "positives":
         raise ValueError("denominator 'positives' needs labels, got none")
+    for name, numbers in (("label", label), ("ignored", ignored)):
+        if numbers is not None:
+            check_row_numbers(name, numbers, rows + (columns or 0), device)
 
 
 def check_integers(name: str, ids: Tensor) -> None:

@@ -18,9 +18,9 @@ from simclr_ext._torch_compat import OPERATOR_TAGS
 from simclr_ext.distributed import agreement, contrastive, fake, numbers
 from simclr_ext.distributed.arguments import (
     check_integers,
-    check_label,
     check_names,
     check_operation,
+    check_pairing,
     check_sizes,
     check_values,
 )
@@ -112,7 +112,8 @@ def _contrastive_forward(
     check_rows(x, y)
     check_data(x=x, y=y)
     check_names(backend, exchange)
-    check_label(label, shifts, denominator, y is not None)
+    columns = None if y is None else len(y)
+    check_pairing(len(x), columns, shifts, label, ignored, denominator, x.device)
     ranks = Ranks.named(group)
     check_sizes(ranks, sizes, [len(x), len(x if y is None else y)])
     with torch.no_grad():
@@ -155,9 +156,10 @@ def _contrastive_backward(
     """
     check_contrastive_saved(grad_loss, loss, lse, z, inv_norm, dim, rows)
     check_names(backend, exchange)
-    check_label(label, shifts, denominator, rows < len(z))
+    columns = len(z) - rows or None
+    check_pairing(rows, columns, shifts, label, ignored, denominator, z.device)
     ranks, grads = Ranks.named(group), (grad_loss, grad_lse)
-    check_sizes(ranks, sizes, [rows, len(z) - rows or rows])
+    check_sizes(ranks, sizes, [rows, columns or rows])
     saved = Saved(loss, lse, z, inv_norm, visitors, visitors_inv_norm)
     with torch.no_grad():
         if label is not None:

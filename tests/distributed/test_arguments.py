@@ -15,6 +15,7 @@ T = torch.tensor(0.3, dtype=torch.float64)
 X, Y = torch.randn(3, 2), torch.randn(4, 2)
 SIZES = torch.tensor([[3, 4]])
 IDS = torch.arange(3)
+IDS7 = torch.arange(7, dtype=torch.int32)
 
 
 def call(rank: int, group: Any, name: str, changes: dict[str, Any]) -> Any:
@@ -56,17 +57,20 @@ FORWARD, SIGMOID = "ranks_contrastive_forward", "ranks_sigmoid_forward"
         (FORWARD, {"x": X.to_sparse()}, TypeError, "x must be a dense tensor, got .*sparse_coo"),
         (
             FORWARD,
-            {"label": torch.zeros(7, dtype=torch.int32), "shifts": []},
+            {"label": IDS7, "shifts": []},
             ValueError,
             "labels need columns that are the rows",
         ),
         (
             FORWARD,
-            {"y": None, "sizes": SIZES[:, [0, 0]], "label": torch.zeros(3, dtype=torch.int32)},
+            {"y": None, "sizes": SIZES[:, [0, 0]], "label": IDS7[:3]},
             ValueError,
             r"labels need shifts = \[\], got \[0\]",
         ),
         (FORWARD, {"denominator": "positives"}, ValueError, "'positives' needs labels, got none"),
+        (FORWARD, {"ignored": IDS7[0]}, ValueError, r"ignored must be \[rows of z\] = \[7\]"),
+        (FORWARD, {"ignored": IDS7.long()}, TypeError, "ignored must be int32, got torch.int64"),
+        (FORWARD, {"ignored": IDS7.to("meta")}, ValueError, "ignored must be on cpu, got meta"),
         # An argument without data: without a check, results would be random numbers.
         (
             FORWARD,

@@ -462,6 +462,8 @@ class TestErrors:
             ({"temperature": -0.5}, ValueError, "got -0.5"),
             ({"temperature": math.nan}, ValueError, "got nan"),
             ({"temperature": math.inf}, ValueError, "got inf"),
+            ({"temperature": 1e-45}, ValueError, "temperature must be from .*, got 1e-45"),
+            ({"temperature": torch.tensor(1e38)}, ValueError, r"to 8.5\d+e\+37, got"),
             ({"temperature": torch.tensor(-2.0)}, ValueError, r"temperature .* got -2"),
             ({"temperature": torch.ones(2)}, ValueError, r"\(1,\).*, got .*\(2,\)"),
             ({"temperature": torch.ones(1, 1)}, ValueError, r"got a tensor of shape \(1, 1\)"),

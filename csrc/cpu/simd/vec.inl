@@ -89,6 +89,7 @@ struct Exp2<float> {  // relative error 2.0e-9
                                     0.00133988951359120315f,
                                     0.000153534202895269751f};
   static constexpr float kMin = -126.0f;  // below: 0, never a denormal
+  static constexpr float kLargest = __FLT_MAX__;
   // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits of the sum; this constant
   // also adds the exponent's bias.
   static constexpr float kRound = 12582912.0f + 127.0f;
@@ -110,6 +111,7 @@ struct Exp2<double> {  // relative error 3.4e-18
                                      7.07378505885796772e-9,
                                      4.43477368051350636e-10};
   static constexpr double kMin = -1022.0;
+  static constexpr double kLargest = __DBL_MAX__;
   static constexpr double kRound = 6755399441055744.0 + 1023.0;
   static constexpr int kMantissaBits = 52;
 };
@@ -120,7 +122,8 @@ struct Exp2<double> {  // relative error 3.4e-18
 template <typename T>
 class ScaledExp2 {
  public:
-  SIMCLR_INLINE explicit ScaledExp2(T scale) : scale_(scale), lowest_(E::kMin / scale) {}
+  SIMCLR_INLINE explicit ScaledExp2(T scale)
+      : scale_(scale), lowest_(E::kMin / scale > -E::kLargest ? E::kMin / scale : -E::kLargest) {}
 
   SIMCLR_INLINE Vec<T> operator()(Vec<T> x) const {
     constexpr int kDegree = sizeof(E::kPoly) / sizeof(T) - 1;

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from simclr_ext._checks.pairs import check_operands
 from simclr_ext._checks.saved import check_sigmoid_saved
-from simclr_ext._checks.scalars import check_eps, check_operator_scalar, check_positive
+from simclr_ext._checks.scalars import check_eps, check_operator_scalar, check_scale
 from simclr_ext._checks.tensors import check_data, check_rows
 from simclr_ext.backends.reference import compute_dtype
 from simclr_ext.backends.tiled.pairing import Pairing
@@ -137,7 +137,7 @@ def scalar_values(scale: Tensor, bias: Tensor) -> tuple[float, float]:
     for name, scalar in (("scale", scale), ("bias", bias)):
         check_operator_scalar(name, scalar)
     scale_value, bias_value = scale.item(), bias.item()
-    check_positive("scale", scale_value)
+    check_scale("scale", scale_value)
     if not math.isfinite(bias_value):
         raise ValueError(f"bias must be finite, got {bias_value}")
     return scale_value, bias_value
