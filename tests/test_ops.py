@@ -97,7 +97,7 @@ Z = torch.randn(5, 3)
         (
             {"temperature": T * 1e39},
             ValueError,
-            r"temperature must be from .* to 8.5\d+e\+37, got 3e\+38",
+            r"temperature must be from .* to 8.5\d+e\+37, got",
         ),
         ({"temperature": T.float()}, TypeError, "temperature must be float64, got .*float"),
         ({"temperature": T.long()}, TypeError, "temperature must be float64, got .*(long|int64)"),
