@@ -87,7 +87,9 @@ struct Tf32 {
   }
 };
 
-// x = high + low to 22 bits; products omit low times low.
+// x = high + low to 22 bits; products omit low times low. Nearly all instructions of the main loop
+// are those that split the rows' elements, so these round by adding half a unit to the bits: the
+// tensor cores ignore what is behind the point of rounding.
 struct Tf32x3 {
   using Storage = float;
   static constexpr int kAccumulatorsPerStep = 1;
@@ -101,33 +103,45 @@ struct Tf32x3 {
   };
 
   static SIMCLR_DEVICE float widen(float x) { return x; }
-  static SIMCLR_DEVICE float operand(float x) { return x; }
+  // The NaN of an operation has all bits set, and would become a zero when half a unit is added.
+  static SIMCLR_DEVICE float operand(float x) { return x == x ? x : bits_float(0x7fc00000u); }
   static SIMCLR_DEVICE float result(float x) { return x; }
-  static SIMCLR_DEVICE void split(float x, uint32_t& high, uint32_t& low) {
+  static SIMCLR_DEVICE void split_operand(uint32_t bits, uint32_t& high, uint32_t& low) {
+    high = bits + kHalfUnit;
+    low = float_bits(bits_float(bits) - bits_float(high & kUsedBits)) + kHalfUnit;
+  }
+  static SIMCLR_DEVICE void split_weight(float x, uint32_t& high, uint32_t& low) {
     high = round_tf32(x);
     low = round_tf32(x - bits_float(high));
   }
   static SIMCLR_DEVICE A a_from_memory(const uint32_t (&raw)[4]) {
     A a;
     SIMCLR_UNROLL
-    for (int i = 0; i < 4; ++i) split(bits_float(raw[i]), a.high[i], a.low[i]);
+    for (int i = 0; i < 4; ++i) split_operand(raw[i], a.high[i], a.low[i]);
     return a;
   }
   static SIMCLR_DEVICE B b_from_memory(uint32_t raw0, uint32_t raw1) {
     B b;
-    split(bits_float(raw0), b.high[0], b.low[0]);
-    split(bits_float(raw1), b.high[1], b.low[1]);
+    split_operand(raw0, b.high[0], b.low[0]);
+    split_operand(raw1, b.high[1], b.low[1]);
     return b;
   }
   static SIMCLR_DEVICE A a_from_weights(const float (*w)[4]) {
-    return a_from_memory(
-        {float_bits(w[0][0]), float_bits(w[0][2]), float_bits(w[0][1]), float_bits(w[0][3])});
+    const float weight[4] = {w[0][0], w[0][2], w[0][1], w[0][3]};
+    A a;
+    SIMCLR_UNROLL
+    for (int i = 0; i < 4; ++i) split_weight(weight[i], a.high[i], a.low[i]);
+    return a;
   }
   static SIMCLR_DEVICE void mma(float (&d)[4], const A& a, const B& b) {
     mma_tf32(d, a.low, b.high);
     mma_tf32(d, a.high, b.low);
     mma_tf32(d, a.high, b.high);
   }
+
+ private:
+  static constexpr uint32_t kUsedBits = 0xffffe000;  // of a float, by the tensor cores
+  static constexpr uint32_t kHalfUnit = 0x1000;      // of the last of them
 };
 
 }  // namespace simclr::fused

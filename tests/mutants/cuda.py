@@ -63,14 +63,26 @@ FAULTS = [
     Fault(
         "float weights: columns in the accumulators' order",
         "csrc/cuda/elements.cuh",
-        "{float_bits(w[0][0]), float_bits(w[0][2]), float_bits(w[0][1]), float_bits(w[0][3])}",
-        "{float_bits(w[0][0]), float_bits(w[0][1]), float_bits(w[0][2]), float_bits(w[0][3])}",
+        "{w[0][0], w[0][2], w[0][1], w[0][3]}",
+        "{w[0][0], w[0][1], w[0][2], w[0][3]}",
     ),
     Fault(
         "low part of 3xTF32 dropped",
         "csrc/cuda/elements.cuh",
         "    mma_tf32(d, a.low, b.high);\n",
         "",
+    ),
+    Fault(
+        "high part of 3xTF32 cut off where the low part expects it rounded",
+        "csrc/cuda/elements.cuh",
+        "high = bits + kHalfUnit;",
+        "high = bits;",
+    ),
+    Fault(
+        "a NaN of 3xTF32 becomes a zero",
+        "csrc/cuda/elements.cuh",
+        "return x == x ? x : bits_float(0x7fc00000u);",
+        "return x;",
     ),
     Fault(
         "units of a row not where they were stored",
@@ -147,8 +159,8 @@ FAULTS = [
     Fault(
         "column sums begin with what was there",
         "csrc/cuda/forward.cuh",
-        "first_row_ == first_strip_row_ ? sum : ",
-        "",
+        "      owned(total) = sum;\n",
+        "      add_to_owned(total, sum);\n",
     ),
     Fault(
         "columns exchanged between lanes",
