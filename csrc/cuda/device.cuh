@@ -77,6 +77,11 @@ SIMCLR_DEVICE void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+// owned(number) += x, in the order of this thread's program, which does not wait for the number.
+SIMCLR_DEVICE void add_to_owned(float* number, float x) {
+  asm volatile("red.global.add.f32 [%0], %1;" ::"l"(number), "f"(x) : "memory");
+}
+
 // ---- Tensor cores. The fragments' layouts are those of the PTX manual. ----
 
 // Loads four 8 x 8 matrices of 16-bit elements; lane l passes the offset of row l % 8 of matrix

@@ -6,8 +6,7 @@
 // Rows and columns are cut into strips, and a block visits the pairs of two strips, tile by tile:
 // its rows' sums stay in registers, its columns' sums are added to partial sums after each tile.
 // For a symmetric problem only strips a <= b are visited. So every pair is visited once, each
-// partial sum has one writer, and they are added in a fixed order: no atomics, and the same bits
-// every time.
+// partial sum has one writer, and they are added in a fixed order: the same bits every time.
 //
 // Without a shared shift, a block visits all pairs of two strips, and sums for its rows only.
 
@@ -218,7 +217,11 @@ class ForwardBlock {
     const int64_t place = int64_t{slot} * p_.problem.columns.size() + j - p_.problem.columns.begin;
     const float sum = Sums::column_sum(stage, column);
     float* total = p_.column_sum + place;
-    *total = first_row_ == first_strip_row_ ? sum : *total + sum;
+    if (first_row_ == first_strip_row_) {
+      owned(total) = sum;
+    } else {
+      add_to_owned(total, sum);
+    }
   }
 
   SIMCLR_DEVICE void store_row_sums() const {

@@ -49,6 +49,7 @@ T& owned(T* address) {
   simt::own(address);
   return *address;
 }
+inline void add_to_owned(float* number, float x) { owned(number) += x; }
 
 inline uint32_t shared_load_bits(int offset) {
   uint32_t bits;
