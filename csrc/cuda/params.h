@@ -37,7 +37,9 @@ struct Exponents {
   bool shared_shift = false;
   bool undecided = false;
 };
-constexpr float kLargestSharedScale = static_cast<float>(kSafeFloatRange) / 2;
+// So that sums of kMaxRows powers, up to 2^(96 + 30), and the weights that they become are normal
+// numbers.
+constexpr float kLargestSharedScale = 96;
 
 // The rows of both sides.
 struct Rows {
