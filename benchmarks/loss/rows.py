@@ -160,6 +160,16 @@ def last_of(plan: str) -> str | None:
     return next((name for name in reversed(runs) if runs[name]["plan"] == plan), None)
 
 
+def last_on_other_machines(plan: str) -> list[str]:
+    """Return the names of a plan's last runs, one for each machine but that of the full run."""
+    runs = read_runs()
+    full = last_of("full")
+    last = {run["machine"]: name for name, run in runs.items() if run["plan"] == plan}
+    return [
+        name for machine, name in last.items() if full is None or machine != runs[full]["machine"]
+    ]
+
+
 def with_those_measured_alone(measured: Iterable[Row], path: Path = SPEED) -> list[Row]:
     """Return rows in which times of later runs "alone" stand in for what was skipped."""
     runs = read_runs(path)
