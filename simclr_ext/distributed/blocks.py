@@ -40,6 +40,19 @@ class Blocks:
     denominator: str
     backend: str
 
+    def have_positives(self, rows: int, columns: int | None, device: torch.device) -> Tensor:
+        """Return which of the R + C or R rows of z have one; the loss of the others is 0."""
+        sides = [(rows, rows, 1)] if columns is None else [(rows, columns, 1), (columns, rows, -1)]
+        found = []
+        for count, others, sign in sides:
+            i = torch.arange(count, device=device)
+            has = torch.zeros_like(i, dtype=torch.bool)
+            for shift in self.shifts:
+                positive = i + sign * shift
+                has |= (positive >= 0) & (positive < others)
+            found.append(has)
+        return torch.cat(found)
+
     def own(
         self, x: Tensor, y: Tensor | None, ignored: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -67,7 +67,9 @@ def forward(
             kept.add(both_z[size:], both_norms[size:])
         del both_z, both_norms  # before the next columns arrive
     home.finish()
-    more = torch.where(lse == base, 0, lse - base)  # both are -inf where all terms are left out
+    # Both are -inf where all terms are left out.
+    grown = (lse != base) & blocks.have_positives(len(x), None if y is None else len(y), x.device)
+    more = torch.where(grown, lse - base, 0)
     loss = own_loss + more.to(own_loss.dtype)
     return Saved(loss, lse, z, inv_norm, kept.z, kept.inv_norm)
 
@@ -96,7 +98,10 @@ def backward(
     """
     loss, lse, z, inv_norm, *visitors = saved
     # A row's loss is relative to its lse: both gradients weigh the pairs of other blocks alike.
-    grad_lse = grads[0].to(lse.dtype) if grads[1] is None else grads[0] + grads[1]
+    counted = blocks.have_positives(rows, len(z) - rows or None, z.device)
+    grad_lse = torch.where(counted, grads[0].to(lse.dtype), 0)
+    if grads[1] is not None:
+        grad_lse += grads[1]
     numbers = torch.stack([lse, grad_lse], 1)
     stored = [z, *([inv_norm] if len(inv_norm) else [])]
     told = [numbers, *([] if ignored is None else [ignored])]
