@@ -68,25 +68,24 @@ inline double check_scalar(const char* name, const at::Tensor& scalar) {
   return value;
 }
 
-// A number, and its reciprocal, that the kernels can hold in float.
-inline double check_positive(const char* name, const at::Tensor& scalar) {
+// The smallest number whose reciprocal is finite in float.
+constexpr double kSmallest = std::numeric_limits<float>::min();
+
+// A number that is normal in float, like its reciprocal.
+inline double check_scale(const char* name, const at::Tensor& scalar) {
   const double value = read_scalar(name, scalar);
   TORCH_CHECK_VALUE(std::isfinite(value) && value > 0, name, " must be positive and finite, got ",
                     value);
-  constexpr double kSmallest = std::numeric_limits<float>::min();
-  constexpr double kLargest = 1 / kSmallest;
-  TORCH_CHECK_VALUE(kSmallest <= value && value <= kLargest, name, " must be from ", kSmallest,
-                    " to ", kLargest, ", got ", value);
+  TORCH_CHECK_VALUE(kSmallest <= value && value <= 1 / kSmallest, name, " must be from ", kSmallest,
+                    " to ", 1 / kSmallest, ", got ", value);
   return value;
 }
 
 inline double check_temperature(const at::Tensor& temperature) {
-  return check_positive("temperature", temperature);
+  return check_scale("temperature", temperature);
 }
 
 inline void check_eps(double eps) {
-  // The reciprocal of anything smaller overflows float.
-  constexpr double kSmallest = std::numeric_limits<float>::min();
   TORCH_CHECK_VALUE(std::isfinite(eps) && eps >= kSmallest, "eps must be at least ", kSmallest,
                     " and finite, got ", eps);
 }

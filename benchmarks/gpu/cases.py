@@ -14,6 +14,8 @@ from benchmarks.gpu.precision import PRECISIONS, Precision
 from benchmarks.gpu.sizes import Table
 from simclr_ext.testing import error_budget
 
+LARGEST_SHARED_SCALE = 96  # kLargestSharedScale of csrc/cuda/params.h
+
 NAMES = ("loss", "grad_z0", "grad_z1", "grad_temperature")
 
 
@@ -65,7 +67,7 @@ class Case:
     def configuration(self) -> str:
         """Name the kernels' configuration that the case uses."""
         width = next((c for c in (32, 64, 128, 256) if self.d <= c), "wide")
-        shared = self.normalize and 2 * math.log2(math.e) / self.temperature <= 115
+        shared = self.normalize and math.log2(math.e) / self.temperature <= LARGEST_SHARED_SCALE
         return f"{self.precision.name}, D class {width}, {'shared' if shared else 'own'} shift"
 
     def views(self, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -107,7 +107,7 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor
   check_sides(x, y);
   check_eps(eps);
   check_threads();
-  const double scale_value = check_positive("scale", scale);
+  const double scale_value = check_scale("scale", scale);
   const double bias_value = check_scalar("bias", bias);
   const PlainDispatch guard;
   const int64_t rows = x.size(0);
@@ -140,7 +140,7 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   check_unpadded(z, dim);
   check_eps(eps);
   check_threads();
-  const double scale_value = check_positive("scale", scale);
+  const double scale_value = check_scale("scale", scale);
   const double bias_value = check_scalar("bias", bias);
   const PlainDispatch guard;
   const int64_t rows = grad_loss.size(0);

@@ -43,6 +43,8 @@ struct Config {
   static constexpr int kSumsOffset = kStagesOffset + 2 * kStageBytes;
   static constexpr int kSharedBytes = kSumsOffset + 2 * kWarps * kColumns * 4;
 
+  // A thread adds the sums of the same columns for all tiles of rows.
+  static_assert(kRows % kColumns == 0);
   static_assert(kColumns % 16 == 0 && kColumns <= kThreads && kUnits % 4 == 0);
   static_assert(kSharedBytes <= 80 * 1024);
 };

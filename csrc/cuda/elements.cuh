@@ -87,9 +87,9 @@ struct Tf32 {
   }
 };
 
-// x = high + low to 22 bits; products omit low times low. Nearly all instructions of the main loop
-// are those that split the rows' elements, so these round by adding half a unit to the bits: the
-// tensor cores ignore what is behind the point of rounding.
+// x = high + low to 22 bits; products omit low times low. Most instructions of the main loop are
+// those that split the rows' elements, so these round by adding half a unit to the bits: the tensor
+// cores ignore what is behind the point of rounding. Weights are few, and may be any NaN.
 struct Tf32x3 {
   using Storage = float;
   static constexpr int kAccumulatorsPerStep = 1;
@@ -103,8 +103,11 @@ struct Tf32x3 {
   };
 
   static SIMCLR_DEVICE float widen(float x) { return x; }
-  // The NaN of an operation has all bits set, and would become a zero when half a unit is added.
-  static SIMCLR_DEVICE float operand(float x) { return x == x ? x : bits_float(0x7fc00000u); }
+  // The NaN of an operation has all bits set, and would become a zero when half a unit is added; so
+  // would the low part of an infinity.
+  static SIMCLR_DEVICE float operand(float x) {
+    return fabsf(x) < INFINITY ? x : bits_float(0x7fc00000u);
+  }
   static SIMCLR_DEVICE float result(float x) { return x; }
   static SIMCLR_DEVICE void split_operand(uint32_t bits, uint32_t& high, uint32_t& low) {
     high = bits + kHalfUnit;

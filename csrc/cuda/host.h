@@ -48,7 +48,7 @@ inline Scalar make_scalar(const char* name, const at::Tensor& scalar, const at::
 struct ExponentsOfPass {
   // may_share: whether the rows may share a shift, if the temperature allows it.
   ExponentsOfPass(const at::Tensor& temperature, const at::Tensor& z, bool may_share) {
-    value.temperature = make_scalar("temperature", temperature, z, check_positive);
+    value.temperature = make_scalar("temperature", temperature, z, check_scale);
     if (value.temperature.address == nullptr) {
       value.known_scale = static_cast<float>(std::numbers::log2e / value.temperature.value);
       value.shared_shift = may_share && value.known_scale <= kLargestSharedScale;

@@ -37,8 +37,9 @@ struct Exponents {
   bool shared_shift = false;
   bool undecided = false;
 };
-// So that sums of kMaxRows powers, up to 2^(96 + 30), and the weights that they become are normal
-// numbers.
+// So that sums of kMaxRows powers are finite, up to 2^(96 + 30), and the weights that they become
+// are normal numbers: for 4,096 pairs, those of rows whose gradient is 2^-24 of the largest or
+// more.
 constexpr float kLargestSharedScale = 96;
 
 // The rows of both sides.

@@ -17,7 +17,7 @@ namespace simclr::fused {
 namespace {
 
 SigmoidScalars make_scalars(const at::Tensor& scale, const at::Tensor& bias, const at::Tensor& z) {
-  return {make_scalar("scale", scale, z, check_positive),
+  return {make_scalar("scale", scale, z, check_scale),
           make_scalar("bias", bias, z, check_scalar)};
 }
 

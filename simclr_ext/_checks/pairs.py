@@ -44,7 +44,7 @@ def check_operands(
         raise ValueError(f"denominator must be one of {DENOMINATORS}, got {denominator!r}")
     for name, numbers in (("label", label), ("ignored", ignored)):
         if numbers is not None:
-            check_row_numbers(name, numbers, rows + (columns or 0), device)
+            _check_row_numbers(name, numbers, rows + (columns or 0), device)
     _check_owned(owned, rows, columns)
 
 
@@ -62,8 +62,7 @@ def _check_shifts(rows: int, columns: int | None, shifts: Sequence[int]) -> None
         raise ValueError(f"shifts must differ, got {shifts}")
 
 
-def check_row_numbers(name: str, numbers: Tensor, size: int, device: torch.device) -> None:
-    """Raise TypeError or ValueError unless these are int32, one of each row of z, on the device."""
+def _check_row_numbers(name: str, numbers: Tensor, size: int, device: torch.device) -> None:
     check_dense(name, numbers)
     if numbers.dtype != torch.int32:
         raise TypeError(f"{name} must be int32, got {numbers.dtype}")

@@ -30,14 +30,14 @@ def bool_of(name: str, value: Any) -> bool:
     return value
 
 
-def as_temperature(temperature: float | Tensor) -> float | Tensor:
-    """Return a positive number of Python, or a floating 0-d tensor; see :func:`as_scalar`.
+def as_temperature(temperature: float | Tensor, name: str = "temperature") -> float | Tensor:
+    """Return a number of Python in its range, or a floating 0-d tensor; see :func:`as_scalar`.
 
     The value of a tensor is not checked: reading it from another device would synchronize.
     """
-    scalar = as_scalar("temperature", temperature)
+    scalar = as_scalar(name, temperature)
     if not isinstance(scalar, Tensor):
-        check_scale("temperature", scalar)
+        check_scale(name, scalar)
     return scalar
 
 
@@ -61,7 +61,7 @@ def as_scalar(name: str, scalar: float | Tensor) -> float | Tensor:
 
 
 def check_temperature_value(temperature: Tensor) -> float:
-    """Return the value of a 0-d tensor; raise ValueError unless it is positive and finite."""
+    """Return the value of a 0-d tensor; raise ValueError unless it is in the range of a scale."""
     value = temperature.item()
     check_scale("temperature", value)
     return value
@@ -151,7 +151,7 @@ def check_range(name: str, value: float, least: float, below: float = math.inf) 
 
 
 def check_scale(name: str, value: float) -> None:
-    """Raise ValueError unless a number is positive, and finite in float32 like its reciprocal."""
+    """Raise ValueError unless a number and its reciprocal are normal numbers of float32."""
     check_positive(name, value)
     if not torch.compiler.is_compiling() and not _SMALLEST <= value <= 1 / _SMALLEST:
         raise ValueError(f"{name} must be from {_SMALLEST:.5e} to {1 / _SMALLEST:.5e}, got {value}")

@@ -9,6 +9,7 @@ from simclr_ext.options.checks import (
     check_at_least,
     check_null_or_at_least,
     check_positive,
+    check_scale,
     check_types,
 )
 
@@ -41,6 +42,6 @@ class BenchConfig:
         check_types(self)
         for name in ("n", "d"):
             check_at_least(name, getattr(self, name), 1)
-        check_positive("temperature", self.temperature)
+        check_scale("temperature", self.temperature)
         check_positive("seconds", self.seconds)
         check_null_or_at_least("threads", self.threads, 1)

@@ -83,7 +83,7 @@ class ClipLoss(nn.Module):
             logit_bias: One number for all logits; changes no softmax, so its gradient is 0.
             output_dict: Whether to return a dictionary.
         """
-        scale = torch.as_tensor(logit_scale)
+        scale = logit_scale if isinstance(logit_scale, Tensor) else torch.tensor(float(logit_scale))
         if self.world_size > 1 and self.local_loss and not self.gather_with_grad:
             total_loss = self._of_fixed_others(image_features, text_features, scale)
         else:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from simclr_ext._checks.scalars import check_positive
+from simclr_ext._checks.scalars import check_scale
 from simclr_ext.losses import sup_con_loss
 
 ContrastMode = Literal["all", "one"]
@@ -50,8 +50,8 @@ class SupConLoss(nn.Module):
         base_temperature: float = 0.07,
     ) -> None:
         super().__init__()
-        check_positive("temperature", temperature)
-        check_positive("base_temperature", base_temperature)
+        check_scale("temperature", temperature)
+        check_scale("base_temperature", base_temperature)
         if contrast_mode not in ("all", "one"):
             raise ValueError(f"contrast_mode must be 'all' or 'one', got {contrast_mode!r}")
         self.temperature = temperature

@@ -11,8 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from simclr_ext._checks.pairs import EXCHANGES, check_row_numbers
-from simclr_ext._checks.tensors import check_data, check_dense
+from simclr_ext._checks.pairs import EXCHANGES, check_operands
+from simclr_ext._checks.scalars import check_operator_temperature, check_temperature_value
+from simclr_ext._checks.tensors import (
+    check_data,
+    check_dense,
+    check_same_device,
+    check_same_dtype,
+)
 from simclr_ext.distributed.meeting import KEEPING
 from simclr_ext.distributed.ranks import Ranks
 
@@ -91,28 +97,55 @@ def check_pairing(
     denominator: str,
     device: torch.device,
 ) -> None:
-    """Raise TypeError or ValueError unless labels and numbers are those of this rank's rows.
-
-    Shifts are checked by the operators for the own block.
+    """Raise TypeError or ValueError unless these define the pairs of this rank's rows.
 
     Args:
         rows: R.
         columns: C; None if the columns are the rows.
-        shifts: Of the positives in the own block: none with labels.
-        label: If the columns are the rows.
+        shifts: Of the positives in the own block.
+        label: Instead, if the columns are the rows.
         ignored: Numbers of the rows and columns.
         denominator: Which pairs are terms; only with labels the positives.
         device: Device of the rows.
     """
     if label is not None and columns is not None:
         raise ValueError("labels need columns that are the rows, got other columns")
-    if label is not None and list(shifts):
-        raise ValueError(f"labels need shifts = [], got {list(shifts)}")
     if label is None and denominator == "positives":
         raise ValueError("denominator 'positives' needs labels, got none")
-    for name, numbers in (("label", label), ("ignored", ignored)):
-        if numbers is not None:
-            check_row_numbers(name, numbers, rows + (columns or 0), device)
+    check_operands(rows, columns, shifts, label, ignored, denominator, (), device)
+    check_data(label=label, ignored=ignored)
+
+
+def check_temperature(temperature: Tensor) -> None:
+    """Raise TypeError or ValueError unless it is a positive 0-d float64 tensor on the CPU."""
+    check_operator_temperature(temperature)
+    check_data(temperature=temperature)
+    check_temperature_value(temperature)
+
+
+def check_visitors(kept: bool, visitors: Tensor, norms: Tensor, z: Tensor) -> None:
+    """Raise TypeError or ValueError unless these may be rows of z of other ranks, and their norms.
+
+    How many are kept, their exchange knows.
+
+    Args:
+        kept: Whether there are any.
+        visitors: The rows.
+        norms: Their 1 / max(norm, eps), or [0].
+        z: The own rows.
+    """
+    for name, values, shape in (
+        ("visitors", visitors, z.shape[1:]),
+        ("visitors_inv_norm", norms, z.shape[:0]),
+    ):
+        check_dense(name, values)
+        if values.ndim == 0 or values.shape[1:] != shape or (len(values) and not kept):
+            count = "K" if kept else 0
+            sizes = ", ".join(map(str, [count, *shape]))
+            raise ValueError(f"{name} must be [{sizes}], got shape {list(values.shape)}")
+        check_same_device(name, values, "z", z)
+    check_same_dtype("visitors", visitors, "z", z)
+    check_data(visitors=visitors, visitors_inv_norm=norms)
 
 
 def check_integers(name: str, ids: Tensor) -> None:

@@ -12,9 +12,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from simclr_ext._checks.saved import check_contrastive_saved, check_sigmoid_saved
+from simclr_ext._checks.pairs import check_operands
+from simclr_ext._checks.saved import (
+    check_contrastive_saved,
+    check_saved_row,
+    check_sigmoid_saved,
+)
+from simclr_ext._checks.scalars import check_eps
 from simclr_ext._checks.tensors import check_data, check_rows
 from simclr_ext._torch_compat import OPERATOR_TAGS
+from simclr_ext.backends.tiled.sigmoid import scalar_values
 from simclr_ext.distributed import agreement, contrastive, fake, numbers
 from simclr_ext.distributed.arguments import (
     check_integers,
@@ -22,13 +29,15 @@ from simclr_ext.distributed.arguments import (
     check_operation,
     check_pairing,
     check_sizes,
+    check_temperature,
     check_values,
+    check_visitors,
 )
 from simclr_ext.distributed.blocks import Blocks
 from simclr_ext.distributed.contrastive import Saved
 from simclr_ext.distributed.fake import token
 from simclr_ext.distributed.labeled import Labeled
-from simclr_ext.distributed.meeting import Meeting
+from simclr_ext.distributed.meeting import KEEPING, Meeting
 from simclr_ext.distributed.ranks import Ranks
 from simclr_ext.distributed.sigmoid import Sigmoid
 
@@ -114,6 +123,8 @@ def _contrastive_forward(
     check_names(backend, exchange)
     columns = None if y is None else len(y)
     check_pairing(len(x), columns, shifts, label, ignored, denominator, x.device)
+    check_temperature(temperature)
+    check_eps(eps)
     ranks = Ranks.named(group)
     check_sizes(ranks, sizes, [len(x), len(x if y is None else y)])
     with torch.no_grad():
@@ -155,9 +166,15 @@ def _contrastive_backward(
     temperature's parts of all ranks add up to its gradient. The other arguments are as above.
     """
     check_contrastive_saved(grad_loss, loss, lse, z, inv_norm, dim, rows)
+    if grad_lse is not None:
+        check_saved_row("grad_lse", grad_lse, z)
+    check_data(grad_loss=grad_loss, grad_lse=grad_lse, loss=loss, lse=lse, z=z, inv_norm=inv_norm)
     check_names(backend, exchange)
+    check_visitors(exchange == KEEPING and label is None, visitors, visitors_inv_norm, z)
     columns = len(z) - rows or None
     check_pairing(rows, columns, shifts, label, ignored, denominator, z.device)
+    check_temperature(temperature)
+    check_eps(eps)
     ranks, grads = Ranks.named(group), (grad_loss, grad_lse)
     check_sizes(ranks, sizes, [rows, columns or rows])
     saved = Saved(loss, lse, z, inv_norm, visitors, visitors_inv_norm)
@@ -192,6 +209,9 @@ def _sigmoid_forward(
     check_rows(x, y)
     check_data(x=x, y=y)
     check_names(backend, exchange)
+    check_operands(len(x), len(y), shifts, None, None, "all", (), x.device)
+    scalar_values(scale, bias)
+    check_eps(eps)
     ranks = Ranks.named(group)
     check_sizes(ranks, sizes, [len(x), len(y)])
     meeting = _meeting(ranks, exchange, sizes, same=False)
@@ -220,9 +240,15 @@ def _sigmoid_backward(
 ) -> tuple[Tensor, ...]:
     """Return the gradient of [x; y], and this rank's part of that of the scale."""
     check_sigmoid_saved(grad_loss, z, inv_norm, dim)
+    check_data(grad_loss=grad_loss, z=z, inv_norm=inv_norm)
     check_names(backend, exchange)
+    check_visitors(exchange == KEEPING, visitors, visitors_inv_norm, z)
+    rows, columns = len(grad_loss), len(z) - len(grad_loss)
+    check_operands(rows, columns, shifts, None, None, "all", (), z.device)
+    scalar_values(scale, bias)
+    check_eps(eps)
     ranks = Ranks.named(group)
-    check_sizes(ranks, sizes, [len(grad_loss), len(z) - len(grad_loss)])
+    check_sizes(ranks, sizes, [rows, columns])
     meeting = _meeting(ranks, exchange, sizes, same=False)
     with torch.no_grad():
         sigmoid = Sigmoid(meeting, scale, bias, eps, shifts, backend)

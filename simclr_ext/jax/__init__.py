@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from simclr_ext._checks.scalars import as_number, check_eps, check_positive
+from simclr_ext._checks.scalars import as_number, check_eps, check_scale
 from simclr_ext.backends.reference import REDUCTIONS, Reduction
 from simclr_ext.options.extras import require
 
@@ -120,7 +120,7 @@ def _checked_temperature(temperature: Any) -> Any:
         number = as_number(temperature)
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise TypeError(f"{_TEMPERATURE}, got {type(number).__name__}")
-        check_positive("temperature", number)
+        check_scale("temperature", number)
         return number
     if temperature.shape not in ((), (1,)):
         raise ValueError(f"{_TEMPERATURE}, got an array of shape {temperature.shape}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from simclr_ext._checks.scalars import as_scalar, check_scale
+from simclr_ext._checks.scalars import as_temperature
 from simclr_ext._checks.tensors import check_columns, check_views
 from simclr_ext.backends.reference import Reduction, compute_dtype
 from simclr_ext.backends.selection import Backend
@@ -161,10 +161,7 @@ def _temperature(
         return 0.07 if temperature is None else temperature
     if temperature is not None:
         raise ValueError("temperature and logit_scale exclude each other, got both")
-    logit_scale = as_scalar("logit_scale", logit_scale)
-    if not isinstance(logit_scale, Tensor):
-        check_scale("logit_scale", logit_scale)
-    return 1 / logit_scale
+    return 1 / as_temperature(logit_scale, "logit_scale")
 
 
 def _losses(

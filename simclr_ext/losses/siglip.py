@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from simclr_ext._checks.scalars import as_number, as_scalar, check_positive
+from simclr_ext._checks.scalars import as_number, as_scalar, check_scale
 from simclr_ext._checks.tensors import check_columns, check_matrix
 from simclr_ext.backends.reference import Reduction
 from simclr_ext.backends.selection import Backend
@@ -155,7 +155,7 @@ class SigLIPLoss(nn.Module):
     ) -> None:
         super().__init__()
         init_logit_scale, init_logit_bias = as_number(init_logit_scale), as_number(init_logit_bias)
-        check_positive("init_logit_scale", init_logit_scale)
+        check_scale("init_logit_scale", init_logit_scale)
         check_exchange(exchange)
         options = Options.of(1.0, reduction, normalize, eps, backend)
         self.log_scale = nn.Parameter(torch.tensor(float(init_logit_scale)).log())

@@ -17,6 +17,7 @@ _VALUES: dict[Any, str] = {
     bool: "true or false",
     type(None): "null",
 }
+_SMALLEST_SCALE = 2.0**-126  # the smallest normal number of float32
 _ITEMS: dict[Any, str] = {int: "integers", float: "numbers", str: "strings"}
 
 
@@ -40,6 +41,13 @@ def check_null_or_at_least(name: str, value: float | None, least: float) -> None
 def check_positive(name: str, value: float) -> None:
     """Raise ConfigError unless 0 < value < infinity."""
     check(0 < value < math.inf, name, value, "positive and finite")
+
+
+def check_scale(name: str, value: float) -> None:
+    """Raise ConfigError unless the losses take it as a temperature."""
+    check_positive(name, value)
+    allowed = f"from {_SMALLEST_SCALE:.5e} to {1 / _SMALLEST_SCALE:.5e}"
+    check(_SMALLEST_SCALE <= value <= 1 / _SMALLEST_SCALE, name, value, allowed)
 
 
 def check_probability(name: str, value: float) -> None:

@@ -120,7 +120,8 @@ def test_arguments_of_the_call() -> None:
     gradients = torch.autograd.grad(found["contrastive_loss"], [scale, bias])
     torch.testing.assert_close(gradients[0], torch.autograd.grad(expected, scale)[0])
     assert gradients[1].item() == 0  # not None: DDP counts on a gradient for each parameter
-    torch.testing.assert_close(ours.ClipLoss()(image, text, 5.0), expected)
+    for scale in (5.0, 5):
+        torch.testing.assert_close(ours.ClipLoss()(image, text, scale), expected)
 
 
 RANKS, PAIRS = 3, 4  # of each rank

@@ -91,7 +91,7 @@ void check(const Precision& precision, const Case& c) {
 }
 
 // At 0.01 every row has a shift of its own.
-constexpr double kTemperatures[] = {0.5, 0.01};
+constexpr double kTemperatures[] = {0.5, 0.0151, 0.01};  // of both shifts, and next to the bound
 
 void test_rectangles(const Precision& precision) {
   for (const double temperature : kTemperatures) {

@@ -275,6 +275,11 @@ WRONG: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         ValueError,
         "temperature must be positive and finite, got -1.0",
     ),
+    "large temperature": (
+        lambda: nt_xent_loss(Z, Z, 1e38),
+        ValueError,
+        "temperature must be from 1.17549e-38 to 8.50706e+37, got 1e+38",
+    ),
     "temperatures": (
         lambda: nt_xent_loss(Z, Z, np.ones(4)),
         ValueError,

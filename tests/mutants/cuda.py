@@ -73,15 +73,15 @@ FAULTS = [
         "",
     ),
     Fault(
-        "high part of 3xTF32 cut off where the low part expects it rounded",
+        "low part of 3xTF32 relative to a high part that is cut off",
         "csrc/cuda/elements.cuh",
-        "high = bits + kHalfUnit;",
-        "high = bits;",
+        "bits_float(high & kUsedBits)",
+        "bits_float(bits & kUsedBits)",
     ),
     Fault(
         "a NaN of 3xTF32 becomes a zero",
         "csrc/cuda/elements.cuh",
-        "return x == x ? x : bits_float(0x7fc00000u);",
+        "return fabsf(x) < INFINITY ? x : bits_float(0x7fc00000u);",
         "return x;",
     ),
     Fault(

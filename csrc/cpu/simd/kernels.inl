@@ -1,7 +1,7 @@
 // The inner loops, written once. See kernels.h for what each computes and vec.inl for the vectors.
 
 #include "vec.inl"
-// After the vectors.
+// Uses the vectors.
 #include "square.inl"
 
 namespace simclr::simd::SIMCLR_ISA {

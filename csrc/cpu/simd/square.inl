@@ -3,7 +3,7 @@
 namespace simclr::simd::SIMCLR_ISA {
 namespace {
 
-// 0, 1, ..., kCount - 1, as constants.
+// 0, 1, ..., kCount - 1, as constants; without the standard library, as vec.inl says.
 template <int... kNumbers>
 struct Numbers {};
 template <int kCount, int... kNumbers>

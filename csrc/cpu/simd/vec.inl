@@ -122,6 +122,7 @@ struct Exp2<double> {  // relative error 3.4e-18
 template <typename T>
 class ScaledExp2 {
  public:
+  // Pairs that do not count, -infinity, are below the lowest for the smallest scale, too.
   SIMCLR_INLINE explicit ScaledExp2(T scale)
       : scale_(scale), lowest_(E::kMin / scale > -E::kLargest ? E::kMin / scale : -E::kLargest) {}
 

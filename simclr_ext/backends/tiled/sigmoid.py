@@ -57,7 +57,7 @@ def sigmoid_forward(
     check_eps(eps)
     check_operands(len(x), len(y), shifts, None, None, "all", (), x.device)
     scale_value, bias_value = scalar_values(scale, bias)
-    check_data(x=x, y=y, scale=scale, bias=bias)
+    check_data(x=x, y=y)
     with torch.no_grad(), no_autocast(x.device):
         z, inv_norm = join_rows([x, y], normalize, eps)
         tiles = _Tiles(stored_rows(z, inv_norm), len(x), shifts, scale_value, bias_value)
@@ -136,6 +136,7 @@ def scalar_values(scale: Tensor, bias: Tensor) -> tuple[float, float]:
     """Return both; raise TypeError or ValueError unless they are as the operators take them."""
     for name, scalar in (("scale", scale), ("bias", bias)):
         check_operator_scalar(name, scalar)
+    check_data(scale=scale, bias=bias)
     scale_value, bias_value = scale.item(), bias.item()
     check_scale("scale", scale_value)
     if not math.isfinite(bias_value):

@@ -10,6 +10,7 @@ from simclr_ext.options.checks import (
     check_at_least,
     check_null_or_at_least,
     check_positive,
+    check_scale,
     check_types,
 )
 
@@ -144,7 +145,7 @@ class EvalConfig(SeededConfig):
         ok = len(self.probes) > 0 and len(set(self.probes)) == len(self.probes)
         check(ok, "probes", self.probes, "one or more, each once")
         check_at_least("neighbors", self.neighbors, 1)
-        check_positive("temperature", self.temperature)
+        check_scale("temperature", self.temperature)
         check(len(self.c) > 0, "c", self.c, "one or more numbers")
         for c in self.c:
             check_positive("c", c)

@@ -11,7 +11,7 @@ from simclr_ext.options.checks import (
     check,
     check_at_least,
     check_null_or_at_least,
-    check_positive,
+    check_scale,
     check_types,
 )
 from simclr_ext.options.serialize import from_plain, to_plain
@@ -119,7 +119,7 @@ class TrainConfig:
         ok = chunk is None or (chunk >= 2 and self.batch_size % chunk == 0)
         allowed = f"null or a divisor of batch_size = {self.batch_size}, at least 2"
         check(ok, "micro_batch", chunk, allowed)
-        check_positive("temperature", self.temperature)
+        check_scale("temperature", self.temperature)
         check(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
         check_null_or_at_least("threads", self.threads, 1)
         warmup = self.optim.warmup_epochs
