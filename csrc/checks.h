@@ -10,6 +10,8 @@
 #include <optional>
 #include <utility>
 
+#include "common/limits.h"
+
 namespace simclr {
 
 // The dtype to compute the loss in: float for half types.
@@ -68,16 +70,12 @@ inline double check_scalar(const char* name, const at::Tensor& scalar) {
   return value;
 }
 
-// The smallest number whose reciprocal is finite in float.
-constexpr double kSmallest = std::numeric_limits<float>::min();
-
-// A number that is normal in float, like its reciprocal.
 inline double check_scale(const char* name, const at::Tensor& scalar) {
   const double value = read_scalar(name, scalar);
   TORCH_CHECK_VALUE(std::isfinite(value) && value > 0, name, " must be positive and finite, got ",
                     value);
-  TORCH_CHECK_VALUE(kSmallest <= value && value <= 1 / kSmallest, name, " must be from ", kSmallest,
-                    " to ", 1 / kSmallest, ", got ", value);
+  TORCH_CHECK_VALUE(kSmallestScale <= value && value <= kLargestScale, name, " must be from ",
+                    kSmallestScale, " to ", kLargestScale, ", got ", value);
   return value;
 }
 
@@ -86,6 +84,8 @@ inline double check_temperature(const at::Tensor& temperature) {
 }
 
 inline void check_eps(double eps) {
+  // The reciprocal of anything smaller overflows float.
+  constexpr double kSmallest = std::numeric_limits<float>::min();
   TORCH_CHECK_VALUE(std::isfinite(eps) && eps >= kSmallest, "eps must be at least ", kSmallest,
                     " and finite, got ", eps);
 }

@@ -22,9 +22,9 @@ namespace simclr {
 using ForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 //   z0, z1       [N, D] views of one floating dtype; half types are computed in float
-//   temperature  0-d, double, positive; on the CPU, of which a CUDA graph records the value, or for
-//                views on CUDA on their device, which the host then does not wait for: there one
-//                that is not positive and finite makes all results NaN
+//   temperature  0-d, double, from 2^-126 to 2^126; on the CPU, of which a CUDA graph records the
+//                value, or for views on CUDA on their device, which the host then does not wait
+//                for: there one that is out of range makes all results NaN
 //   normalize    divide each row by max(|row|, eps) first: s_ij is the cosine similarity
 ForwardResult nt_xent_forward(const at::Tensor& z0, const at::Tensor& z1,
                               const at::Tensor& temperature, bool normalize, double eps);
@@ -95,8 +95,8 @@ std::tuple<at::Tensor, at::Tensor> contrastive_backward(
 //   loss_i = sum_j log(1 + e^u_ij) over the columns that are not positive
 //          + sum_j log(1 + e^-u_ij) over those that are
 //
-// `scale` (positive) and `bias` are 0-d, double, on the CPU, or for rows on CUDA on their device,
-// where a scale that is not positive and finite makes all results NaN; the rest as in
+// `scale` (in the range of a temperature) and `bias` are 0-d, double, on the CPU, or for rows on
+// CUDA on their device, where a scale that is out of range makes all results NaN; the rest as in
 // contrastive_forward. bias_grad [R], double, is the derivative of each loss by the bias.
 ForwardResult sigmoid_forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor& scale,
                               const at::Tensor& bias, bool normalize, double eps,

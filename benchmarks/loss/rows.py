@@ -162,12 +162,11 @@ def last_of(plan: str) -> str | None:
 
 def last_on_other_machines(plan: str) -> list[str]:
     """Return the names of a plan's last runs, one for each machine but that of the full run."""
-    runs = read_runs()
+    runs = read_runs() if SPEED.exists() else {}
     full = last_of("full")
+    measured = None if full is None else runs[full]["machine"]
     last = {run["machine"]: name for name, run in runs.items() if run["plan"] == plan}
-    return [
-        name for machine, name in last.items() if full is None or machine != runs[full]["machine"]
-    ]
+    return [name for machine, name in last.items() if machine != measured]
 
 
 def with_those_measured_alone(measured: Iterable[Row], path: Path = SPEED) -> list[Row]:

@@ -6,8 +6,13 @@
 
 namespace simclr {
 
-// How many powers of two the exponentials of all pairs may span with one shared shift, so that none
-// underflows: floats go down to 2^-126, doubles to 2^-1022.
+// A temperature or a scale, and its reciprocal, are normal numbers of float.
+constexpr double kSmallestScale = 0x1p-126;
+constexpr double kLargestScale = 0x1p126;
+
+// How many powers of two the exponentials of all pairs may span on the CPU, and in the tiled
+// backend, with one shared shift, so that none underflows: floats go down to 2^-126, doubles to
+// 2^-1022.
 constexpr double kSafeFloatRange = 115;
 constexpr double kSafeDoubleRange = 1000;
 

@@ -13,16 +13,16 @@ SIMCLR_DEVICE double value_of(const Scalar& scalar) {
   return scalar.address == nullptr ? scalar.value : *scalar.address;
 }
 
-// NaN if the value is not positive and finite.
-SIMCLR_DEVICE double positive_value_of(const Scalar& scalar) {
+// NaN if the value is out of range.
+SIMCLR_DEVICE double checked_value_of(const Scalar& scalar) {
   const double value = value_of(scalar);
-  return value > 0 && value < INFINITY ? value : NAN;
+  return value >= kSmallestScale && value <= kLargestScale ? value : NAN;
 }
 
 // By the first kernel of a pass.
 SIMCLR_DEVICE float compute_scale(const Exponents& exponents) {
   if (exponents.stored_scale == nullptr) return exponents.known_scale;
-  return static_cast<float>(std::numbers::log2e / positive_value_of(exponents.temperature));
+  return static_cast<float>(std::numbers::log2e / checked_value_of(exponents.temperature));
 }
 SIMCLR_DEVICE void store_scale(const Exponents& exponents) {
   if (exponents.stored_scale != nullptr) *exponents.stored_scale = compute_scale(exponents);

@@ -25,7 +25,7 @@ struct Scalar {
 
 // Similarities become base-2 logits, x_ij = scale s_ij with scale = log2(e) / T. Where a
 // temperature is in device memory, the first kernel of a pass stores its scale for the others; one
-// that is not positive and finite makes all results NaN.
+// that is out of range makes all results NaN.
 //
 // If no x_ij is far from 0, 2^x needs no shift, which all rows then share (`shared_shift`); else
 // each row has its own. The host cannot tell for a temperature that it does not know: it launches

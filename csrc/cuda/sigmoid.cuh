@@ -12,7 +12,7 @@ struct SigmoidExponents {
 };
 
 SIMCLR_DEVICE SigmoidExponents sigmoid_exponents(const SigmoidScalars& scalars) {
-  return {static_cast<float>(positive_value_of(scalars.scale) / kLn2),
+  return {static_cast<float>(checked_value_of(scalars.scale) / kLn2),
           static_cast<float>(value_of(scalars.bias) / kLn2)};
 }
 

@@ -53,8 +53,8 @@ def contrastive(
 
     Raises:
         BackendUnavailableError: If ``backend`` is "fused" and its operators are unavailable.
-        ValueError: If the temperature is on a third device, or not positive and finite as far as
-            the host knows.
+        ValueError: If the temperature is on a third device, or out of range as far as the host
+            knows.
     """
     value = operator_temperature(temperature, x.device, backend)
     if backend == "reference":

@@ -48,8 +48,8 @@ def nt_xent(
 
     Raises:
         BackendUnavailableError: If ``backend`` is "fused" and its operators are unavailable.
-        ValueError: If the temperature is on a third device, or not positive and finite as far as
-            the host knows.
+        ValueError: If the temperature is on a third device, or out of range as far as the host
+            knows.
     """
     if backend == "fused":
         register()

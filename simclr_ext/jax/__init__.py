@@ -60,7 +60,7 @@ def nt_xent_loss(
         TypeError: If an argument has the wrong type, or a view has the wrong dtype.
         ValueError: If a shape, eps or name is not as above, or a temperature that is a number.
         jax.errors.JaxRuntimeError: When the loss is computed, if the temperature is an array whose
-            value is not positive and finite.
+            value is out of range.
         BackendUnavailableError: If the kernels or their handlers cannot be compiled.
 
     Example:

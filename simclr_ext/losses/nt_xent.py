@@ -66,10 +66,11 @@ def nt_xent_loss(
         z1: Embeddings of the second views, of the shape and device of ``z0``; row i is the
             positive of row i of ``z0``. Views of two dtypes are promoted as ``torch.cat`` does.
             Required: without it the error says how to split ``z0``.
-        temperature: T > 0; a number, or a floating tensor of shape [] or [1], which receives a
-            gradient if it requires one; or [N]: one for each image, for both of its rows (twice
-            the work: S / T is not symmetric). The value of a tensor on CUDA is not checked, so that
-            the host need not wait for it: one that is not positive gives NaN.
+        temperature: T > 0, normal in float32 like 1 / T (1.2e-38 to 8.5e37); a number, or a
+            floating tensor of shape [] or [1], which receives a gradient if it requires one; or
+            [N]: one for each image, for both of its rows (twice the work: S / T is not symmetric).
+            The value of a tensor on CUDA is not checked, so that the host need not wait for it: one
+            that is out of range gives NaN.
         positive_ids: [N] integers: all views of images with equal ids are positives of each other,
             and a row's loss is the mean over its positives, as in :func:`sup_con_loss`.
         ignore_ids: [N] integers: other images with the same id (duplicates, the same patient) are

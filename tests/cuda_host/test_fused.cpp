@@ -119,7 +119,8 @@ void test_temperature_in_device_memory(const Checker& checker) {
     }
   }
   const simclr::fused::NumbersInDeviceMemory guard;
-  for (const double bad : {0.0, -0.5, static_cast<double>(INFINITY), static_cast<double>(NAN)}) {
+  for (const double bad :
+       {0.0, -0.5, 1e-39, 1e38, static_cast<double>(INFINITY), static_cast<double>(NAN)}) {
     const at::Tensor z0 = torch::randn({40, 9}).to(checker.dtype());
     const Result ours = fused(z0, -z0, {40, 9, bad});
     EXPECT(ours.loss.isnan().all().item<bool>(), bad, ours.loss);

@@ -150,7 +150,7 @@ FORMS = [
     Fault(
         "sigmoid: a scale in device memory is not checked",
         "csrc/cuda/sigmoid.cuh",
-        "positive_value_of(scalars.scale)",
+        "checked_value_of(scalars.scale)",
         "value_of(scalars.scale)",
     ),
     Fault(
@@ -276,8 +276,8 @@ FORMS = [
     Fault(
         "temperature on the device: negative ones allowed",
         "csrc/cuda/exponents.cuh",
-        "value > 0 && value < INFINITY",
-        "value < INFINITY",
+        "value >= kSmallestScale && value <= kLargestScale",
+        "value <= kLargestScale",
     ),
     Fault(
         "temperature on the device: weights with the shift of the other kind",
