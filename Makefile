@@ -114,7 +114,7 @@ lock: $(READY)
 	{ sed '/^#/!d' constraints.txt; \
 	  { $(BIN)/pip freeze --all --exclude-editable --exclude pip; \
 	    $(BIN)/pip freeze --path $(CUTE); } | sort -fu | \
-	    sed -E '/^(torch|torchvision|nvidia-.*)==/! s/$$/ ; python_version >= "3.11"/'; \
+	    sed -E '/^(torch|torchvision|nvidia-.*)==/! s/$$/ ; python_full_version >= "3.11.5"/'; \
 	} > $(VENV)/constraints.txt
 	mv $(VENV)/constraints.txt constraints.txt
 

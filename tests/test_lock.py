@@ -22,9 +22,10 @@ def normal(name: str) -> str:
 
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    found = [re.match(r"([\w.-]+)==([\w.+]+)( ; python_version >= \"3.11\")?$", x) for x in lines]
-    assert [x for x, pin in zip(lines, found, strict=True) if not pin and x[0] != "#"] == []
-    return {normal(pin[1]): pin[2] for pin in found if pin}
+    pin = re.compile(r"([\w.-]+)==([\w.+]+)( ; python_full_version >= \"3.11.5\")?$")
+    found = [pin.match(line) for line in lines]
+    assert [x for x, name in zip(lines, found, strict=True) if not name and x[0] != "#"] == []
+    return {normal(name[1]): name[2] for name in found if name}
 
 
 def test_every_requirement_of_development_is_pinned() -> None:
