@@ -17,8 +17,7 @@ namespace simclr::fused {
 namespace {
 
 SigmoidScalars make_scalars(const at::Tensor& scale, const at::Tensor& bias, const at::Tensor& z) {
-  return {make_scalar("scale", scale, z, check_scale),
-          make_scalar("bias", bias, z, check_scalar)};
+  return {make_scalar("scale", scale, z, check_scale), make_scalar("bias", bias, z, check_scalar)};
 }
 
 Operands sigmoid_operands(int64_t rows, int64_t columns, at::IntArrayRef shifts) {
