@@ -16,18 +16,18 @@
 
 namespace simclr::fused {
 
-// What is added to w_i 2^.. + w_j 2^.. at a positive, or replaces it.
+// What is added to w_i 2^.. + w_j 2^.. at a positive, or replaces it. Where positives are no terms
+// of the lse, that sum is cleared.
 struct PositiveWeight {
   bool replaces;
   float value;  // without gain
 };
 SIMCLR_DEVICE PositiveWeight positive_weight(const BackwardParams& p, int i, int j) {
   const Terms& terms = p.terms;
-  const bool summed = p.pairing.sums_positives();
-  if (summed && terms.positives[i] == 1 && terms.positives[j] == 1) {
+  if (p.pairing.sums_positives() && terms.positives[i] == 1 && terms.positives[j] == 1) {
     return {true, terms.single[i] + terms.single[j]};
   }
-  return {!summed, -(terms.share[i] + terms.share[j])};
+  return {false, -(terms.share[i] + terms.share[j])};
 }
 
 // The positives by shifts.

@@ -48,8 +48,8 @@ FORMS = [
     Fault(
         "pairing: pairs with other positives weigh as the only one",
         "csrc/cuda/pair_weights.cuh",
-        "if (summed && terms.positives[i] == 1 && terms.positives[j] == 1) {",
-        "if (summed && (terms.positives[i] == 1 || terms.positives[j] == 1)) {",
+        "&& terms.positives[i] == 1 && terms.positives[j] == 1)",
+        "&& (terms.positives[i] == 1 || terms.positives[j] == 1))",
     ),
     Fault(
         "terms: pairs that are left out stay in the sum",
@@ -62,12 +62,6 @@ FORMS = [
         "csrc/cuda/pair_weights.cuh",
         "    if (p_.pairing.leaves_out()) clear_left_out(w, first_column);\n",
         "",
-    ),
-    Fault(
-        "terms: a positive left out of the denominator keeps its softmax",
-        "csrc/cuda/pair_weights.cuh",
-        "return {!summed, -(terms.share[i] + terms.share[j])};",
-        "return {false, -(terms.share[i] + terms.share[j])};",
     ),
     Fault(
         "terms: gradient of the lse not in the weights",
