@@ -58,13 +58,16 @@ class BackwardBlock {
   // From the accumulators, in which four lanes have 32 adjacent bytes of a row.
   SIMCLR_DEVICE void store_gradient(int strip) const {
     const int stride = p_.rows.stride;
-    const int first = first_row_ - to_int(p_.problem.rows.begin);
+    // So that no row's number is kept during the loop.
+    const int first_row = opaque(first_row_);
+    const int thread = opaque(thread_id());
+    const int first = first_row - to_int(p_.problem.rows.begin);
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const int row = row_of<C>(m, 2 * half);
-        if (first_row_ + row >= end_row_) continue;
+        const int row = row_of<C>(m, 2 * half, thread);
+        if (first_row + row >= end_row_) continue;
         const int64_t place = strip * p_.problem.rows.size() + first + row;
         float* partial = p_.partial + place * stride;
         SIMCLR_UNROLL

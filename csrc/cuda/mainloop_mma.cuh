@@ -17,8 +17,8 @@ namespace simclr::fused {
 
 // Row of the block and column of the tile that an accumulator's element belongs to.
 template <typename C>
-SIMCLR_DEVICE int row_of(int m, int e) {
-  return warp_id() * C::kWarpRows + 16 * m + lane_id() / 4 + 8 * (e / 2);
+SIMCLR_DEVICE int row_of(int m, int e, unsigned thread = thread_id()) {
+  return thread / 32 * C::kWarpRows + 16 * m + thread % 32 / 4 + 8 * (e / 2);
 }
 SIMCLR_DEVICE int column_of(int n, int e) { return 8 * n + 2 * (lane_id() % 4) + e % 2; }
 

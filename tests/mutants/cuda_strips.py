@@ -32,7 +32,7 @@ STRIPS = [
     Fault(
         "strips: partial gradients of rows past the last",
         "csrc/cuda/backward.cuh",
-        "        if (first_row_ + row >= end_row_) continue;\n",
+        "        if (first_row + row >= end_row_) continue;\n",
         "",
     ),
     Fault(
