@@ -1,7 +1,7 @@
 """Runs Python with kernels that are compiled under AddressSanitizer and UndefinedBehaviorSanitizer.
 
     python -m tests.sanitized -m pytest tests/test_accuracy.py
-    python -m tests.sanitized -m tests.guarded 0 4500
+    python -m tests.sanitized -m tests.guarded 0 5000
 
 The kernels are kept in build/sanitize, apart from others. An error ends the program.
 """
