@@ -17,8 +17,8 @@ _VALUES: dict[Any, str] = {
     bool: "true or false",
     type(None): "null",
 }
-_SMALLEST_SCALE = 2.0**-126  # the smallest normal number of float32
 _ITEMS: dict[Any, str] = {int: "integers", float: "numbers", str: "strings"}
+_SMALLEST_SCALE = 2.0**-126  # the smallest normal number of float32
 
 
 def check(ok: bool, name: str, value: object, allowed: str) -> None:
