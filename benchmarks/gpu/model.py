@@ -28,7 +28,7 @@ SIZES = (256, 512, 1024, 2048, 4096, 16_384, 65_536, 131_072)
 STEPS = (256, 1024, 4096, 65_536)  # values of N whose kernels docs/cuda.md shows
 # As in csrc/cuda: threads of a block of the kernels over rows, and of those that reduce; loads that
 # a loop over partial results does not wait for; blocks of gradient_kernel on a multiprocessor.
-ROW_THREADS, REDUCE_THREADS, AT_ONCE, GRADIENT_BLOCKS = 128, 512, 8, 8
+ROW_THREADS, REDUCE_THREADS, AT_ONCE, GRADIENT_BLOCKS = 128, 512, 8, 6
 Row = dict[str, str]
 
 
@@ -232,6 +232,8 @@ def step(kernels: dict[str, Row], gpu: Gpu, m: int, busy: float) -> list[Launch]
     rows_at_once = GRADIENT_BLOCKS * ROW_THREADS // 32 * gpu.multiprocessors
     # Partial gradients; then number and weight of positives, and the norm.
     of_a_row = (batches(strips) + 3) * load + reduction
+    # In the last block: all blocks are counted, and the radial parts of all rows added.
+    radial_sum = (2 + batches(m / ROW_THREADS)) * load + 2 * reduction + function
     return [
         over_rows("prepare", "forward", ROW_THREADS // 32,
                   gpu.memory_latency + 2 * reduction + function, 2 * stored),
@@ -242,8 +244,7 @@ def step(kernels: dict[str, Row], gpu: Gpu, m: int, busy: float) -> list[Launch]
                   reduced + 2 * load + 2 * function, 4 * m * math.ceil(m / REDUCE_THREADS)),
         backward(row, gpu, m, busy),
         over_rows("gradient", "backward", ROW_THREADS // 32,
-                  math.ceil(m / rows_at_once) * of_a_row, partial + 3 * stored),
-        Launch("sum", "backward", 1, reduced + function),
+                  math.ceil(m / rows_at_once) * of_a_row + radial_sum, partial + 3 * stored),
     ]  # fmt: skip
 
 

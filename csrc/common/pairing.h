@@ -54,8 +54,8 @@ struct Pairing {
   constexpr bool positive(int64_t i, int64_t j) const {
     if (!counts(i, j)) return false;
     if (label != nullptr) return label[i] == label[j];
-    for (int k = 0; k < shifts; ++k) {
-      if (j == i + shift[k]) return true;
+    for (int k = 0; k < kMaxShifts; ++k) {
+      if (k < shifts && j == i + shift[k]) return true;
     }
     return false;
   }
@@ -74,7 +74,7 @@ struct Pairing {
   // The pairing of the transposed problem.
   constexpr Pairing transposed() const {
     Pairing other = *this;
-    for (int k = 0; k < shifts; ++k) other.shift[k] = -shift[k];
+    for (int k = 0; k < kMaxShifts; ++k) other.shift[k] = -shift[k];
     return other;
   }
   // The rows of a tile whose positive of the k-th shift is one of its columns.

@@ -19,7 +19,8 @@ class SavedTerms {
              const Exponents& exponents, Stream stream)
       : floats_(at::empty({5, loss.size(0)}, loss.options())),
         positives_(count_label_positives(operands)),
-        max_grad_(at::empty({1}, loss.options())) {
+        max_grad_(at::empty({1}, loss.options())),
+        blocks_done_(at::empty({1}, loss.options().dtype(at::kInt))) {
     const int64_t count = loss.size(0);
     if (!positives_.defined()) {
       positives_ = at::empty({count}, loss.options().dtype(at::kInt));
@@ -39,6 +40,7 @@ class SavedTerms {
           .count = static_cast<int>(count),
           .exponents = exponents,
           .positives = positives_.mutable_data_ptr<int32_t>(),
+          .blocks_done = blocks_done_.mutable_data_ptr<int32_t>(),
           .max_grad = max_grad_.mutable_data_ptr<float>(),
           .factor = floats,
           .weight = floats + count,
@@ -49,6 +51,7 @@ class SavedTerms {
   }
 
   const float* factor() const { return p_.factor; }
+  int* blocks_done() const { return p_.blocks_done; }
   Terms terms() const {
     return {p_.max_grad, p_.weight, p_.row_shift, p_.single, p_.share, p_.positives};
   }
@@ -57,6 +60,7 @@ class SavedTerms {
   at::Tensor floats_;
   at::Tensor positives_;
   at::Tensor max_grad_;
+  at::Tensor blocks_done_;
   TermsParams p_;
 };
 
@@ -86,29 +90,32 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
   const SavedTerms terms(grad_loss.to(at::kFloat), double_grad_lse, loss.contiguous(),
                          lse.contiguous(), inv_norm, operands, exponents.value, guard.stream());
   const at::Tensor radial = at::empty({wanted.size()}, loss.options());
-  const BackwardParams p{.rows = make_rows(z, dim, terms.factor()),
-                         .problem = operands.problem(),
-                         .pairing = operands.pairing(),
-                         .terms = terms.terms(),
-                         .inv_norm = normalized ? inv_norm.const_data_ptr<float>() : nullptr,
-                         .inv_eps = inverse(eps),
-                         .exponents = exponents.value};
-  compute_gradient(
-      p, z, dim, wanted, kernels, grad_z, radial,
-      [&](const BackwardParams& of_side) { kernels.backward(of_side, guard.stream()); },
-      [&](const WideWeightsParams& tile) { kernels.wide_weights(tile, guard.stream()); },
-      [&](const WideGradientParams& sums) { kernels.wide_gradient(sums, guard.stream()); });
-  if (!needs_temperature) return {grad_z, at::empty({0}, doubles)};
+  const at::Tensor grad_temperature =
+      needs_temperature ? at::empty({}, doubles) : at::empty({0}, doubles);
   const Problem& problem = operands.problem();
   const Range rows = intersect(problem.rows, wanted);
   const double times = problem.same() ? 2 : 1;  // how often a pair is in the sum
-  const at::Tensor grad_temperature = at::empty({}, doubles);
-  sum({.value = radial.const_data_ptr<float>() + rows.begin - wanted.begin,
-       .count = static_cast<int>(rows.size()),
-       .divisor = exponents.value.temperature,
-       .result = grad_temperature.mutable_data_ptr<double>(),
-       .factor = -1 / times},
-      guard.stream());
+  BackwardParams p{.rows = make_rows(z, dim, terms.factor()),
+                   .problem = problem,
+                   .pairing = operands.pairing(),
+                   .wanted = wanted,
+                   .terms = terms.terms(),
+                   .inv_norm = normalized ? inv_norm.const_data_ptr<float>() : nullptr,
+                   .inv_eps = inverse(eps),
+                   .exponents = exponents.value};
+  if (needs_temperature) {
+    p.sum = {.radial = radial.const_data_ptr<float>() + rows.begin - wanted.begin,
+             .count = static_cast<int>(rows.size()),
+             .divisor = exponents.value.temperature,
+             .factor = -1 / times,
+             .result = grad_temperature.mutable_data_ptr<double>(),
+             .blocks_done = terms.blocks_done()};
+  }
+  compute_gradient(
+      p, z, kernels, grad_z, radial,
+      [&](const BackwardParams& both) { kernels.backward(both, guard.stream()); },
+      [&](const WideWeightsParams& tile) { kernels.wide_weights(tile, guard.stream()); },
+      [&](const WideGradientParams& sums) { kernels.wide_gradient(sums, guard.stream()); });
   return {grad_z, grad_temperature};
 }
 

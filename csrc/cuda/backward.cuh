@@ -4,7 +4,7 @@
 // A block owns kRows rows and a strip of columns, which it visits tile by tile. The rows' partial
 // gradient stays in its registers, and is stored once: no atomics, and every partial gradient has
 // one writer. gradient.cuh adds those of the strips. Columns get their gradient as the rows of the
-// transposed problem.
+// transposed problem, whose blocks follow.
 
 #pragma once
 
@@ -14,6 +14,29 @@
 
 namespace simclr::fused {
 
+// How many blocks have rows of a side.
+template <typename C>
+constexpr int64_t backward_blocks(const BackwardParams& p, bool transposed) {
+  const int strips = (transposed ? p.of_columns : p.of_rows).strips.count;
+  return divide_up(p.wanted_of(transposed).size(), C::kRows) * strips;
+}
+
+// The rows of a block, from first_row on, and the strip of the columns that it visits.
+struct BackwardPlace {
+  bool transposed;
+  int first_row;
+  int strip;
+};
+template <typename C>
+SIMCLR_DEVICE BackwardPlace backward_place(const BackwardParams& p, int block) {
+  const int blocks = to_int(backward_blocks<C>(p, false));
+  const bool transposed = block >= blocks;
+  if (transposed) block -= blocks;
+  const int strips = transposed ? p.of_columns.strips.count : p.of_rows.strips.count;
+  const int first_row = to_int(p.wanted_of(transposed).begin) + block / strips * C::kRows;
+  return {transposed, first_row, block % strips};
+}
+
 // Weights: PairWeights or SigmoidWeights.
 template <typename C, typename Weights>
 class BackwardBlock {
@@ -21,18 +44,19 @@ class BackwardBlock {
   template <typename... Arguments>
   explicit SIMCLR_DEVICE BackwardBlock(const BackwardParams& p, const Arguments&... of_weights)
       : p_(p),
+        place_(backward_place<C>(p, block_id())),
         weights_(p, of_weights...),
-        first_row_(to_int(p.problem.rows.begin) + block_id() / p.strips.count * C::kRows),
-        end_row_(to_int(p.problem.rows.end)) {}
+        end_row_(to_int(p.wanted_of(place_.transposed).end)) {}
 
   SIMCLR_DEVICE void run() {
-    const int end = to_int(p_.problem.columns.end);
-    const int strip = block_id() % p_.strips.count;
-    const int first_column = to_int(p_.problem.columns.begin) + strip * p_.strips.size;
-    const int end_column = first_column + p_.strips.size;
+    const Range columns = problem_of_side(p_.problem, place_.transposed).columns;
+    const int size = place_.transposed ? p_.of_columns.strips.size : p_.of_rows.strips.size;
+    const int first_column = to_int(columns.begin) + place_.strip * size;
+    const int end_column = first_column + size;
+    const int end = to_int(columns.end);
     const auto loop = weights_.main_loop(first_column, end_column < end ? end_column : end);
-    loop.start(first_row_, end_row_);
-    weights_.load_rows(first_row_, end_row_);
+    loop.start(place_.first_row, end_row_);
+    weights_.load_rows(place_.first_row, end_row_);
     clear_gradient();
     loop.for_each_column_tile([&](int stage, int column) {
       float w[C::kRowTiles][C::kColumnTiles][4];
@@ -40,7 +64,7 @@ class BackwardBlock {
       weights_.apply(w, stage, column);
       multiply_weights<C>(grad_, w, stage_tile<C>(stage));
     });
-    store_gradient(opaque(block_id()) % p_.strips.count);  // the loop has no register for the strip
+    store_gradient();
   }
 
  private:
@@ -56,20 +80,21 @@ class BackwardBlock {
   }
 
   // From the accumulators, in which four lanes have 32 adjacent bytes of a row.
-  SIMCLR_DEVICE void store_gradient(int strip) const {
-    const int stride = p_.rows.stride;
-    // So that no row's number is kept during the loop.
-    const int first_row = opaque(first_row_);
+  SIMCLR_DEVICE void store_gradient() const {
+    // Computed anew, since the loop has no registers to keep it.
+    const auto [transposed, first_row, strip] = backward_place<C>(p_, opaque(block_id()));
     const int thread = opaque(thread_id());
-    const int first = first_row - to_int(p_.problem.rows.begin);
+    const Range rows = p_.wanted_of(transposed);
+    float* partials = transposed ? p_.of_columns.partial : p_.of_rows.partial;
+    const int stride = p_.rows.stride;
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int row = row_of<C>(m, 2 * half, thread);
-        if (first_row + row >= end_row_) continue;
-        const int64_t place = strip * p_.problem.rows.size() + first + row;
-        float* partial = p_.partial + place * stride;
+        if (first_row + row >= to_int(rows.end)) continue;
+        const int64_t place = strip * rows.size() + first_row - rows.begin + row;
+        float* partial = partials + place * stride;
         SIMCLR_UNROLL
         for (int d = 0; d < C::kDim / 8; ++d) {
           if (column_of(d, 0) >= stride) continue;
@@ -81,8 +106,8 @@ class BackwardBlock {
   }
 
   const BackwardParams& p_;
+  BackwardPlace place_;
   Weights weights_;
-  int first_row_;
   int end_row_;
   float grad_[C::kRowTiles][C::kDim / 8][4];
 };

@@ -17,10 +17,10 @@ SIMCLR_DEVICE void shared_store(int array, int index, float value) {
   shared_store_bits(array + 4 * index, float_bits(value));
 }
 
-// The threads of a kernel that reduces, and its shared memory: a double per warp.
+// The threads of the kernels that look for the largest gradient, and their shared memory.
 constexpr int kReduceThreads = 512;
 constexpr int kReduceWarps = kReduceThreads / 32;
-constexpr int kReduceBytes = 8 * kReduceWarps;
+constexpr int kReduceBytes = 4 * kReduceWarps;
 
 // The largest value of all threads; in all of them. Used once per kernel.
 SIMCLR_DEVICE float block_max(float value) {
@@ -31,7 +31,9 @@ SIMCLR_DEVICE float block_max(float value) {
   return value;
 }
 
-// The sum over all threads; in all of them. Used once per kernel.
+// The sum over all threads of a block; in all of them. Used once per kernel, which has a double per
+// warp of shared memory.
+template <int kThreads>
 SIMCLR_DEVICE double block_sum(double value) {
   for (int lanes = 16; lanes >= 1; lanes /= 2) value += shuffle_xor(value, lanes);
   if (lane_id() == 0) {
@@ -41,7 +43,7 @@ SIMCLR_DEVICE double block_sum(double value) {
   }
   sync_threads();
   double sum = 0;
-  for (int warp = 0; warp < kReduceWarps; ++warp) {
+  for (int warp = 0; warp < kThreads / 32; ++warp) {
     const uint64_t high = shared_load_bits(8 * warp + 4);
     sum += bits_double(high << 32 | shared_load_bits(8 * warp));
   }

@@ -40,6 +40,22 @@ SIMCLR_DEVICE T& owned(T* address) {
   return *address;
 }
 
+// Whether all other blocks of the launch have been here before: what they have written until then
+// is visible to `load_of_others`. `blocks_done` is 0 before the launch.
+SIMCLR_DEVICE bool is_last_block(int* blocks_done) {
+  __syncthreads();
+  bool last = false;
+  if (thread_id() == 0) {
+    __threadfence();  // of what the block's other threads have written, too: they were at the
+                      // barrier
+    last = atomicAdd(blocks_done, 1) == static_cast<int>(gridDim.x) - 1;
+    __threadfence();
+  }
+  return __syncthreads_or(last);
+}
+// Past the L1 cache, which may have an older value.
+SIMCLR_DEVICE float load_of_others(const float* address) { return __ldcg(address); }
+
 // ---- Shared memory, addressed by the offset in bytes from its beginning: 32 bits where a pointer
 // takes 64, since the kernels are short of registers. The compiler knows no object there; the
 // memory clobbers keep accesses, copies and barriers in program order. ----

@@ -2,8 +2,8 @@
 //
 // Memory beyond inputs and results, for R rows and C columns: the partial sums of at most 65
 // strips, 65 R floats if the rows are the columns and share a shift, else 64 (R + C), or
-// 2 x 64 (R + C) without a shared shift, and 3 x 64 (R + C) with labels; and one float per row and
-// shift. If the host does not know the temperature, the larger of what it may need.
+// 2 x 64 (R + C) without a shared shift, and 3 x 64 (R + C) with labels; and one float per row of z
+// and shift. If the host does not know the temperature, the larger of what it may need.
 
 #include <ATen/ops/empty.h>
 
@@ -14,44 +14,48 @@
 namespace simclr::fused {
 namespace {
 
-// Runs the forward kernel over a problem, and writes the losses of its rows; with a shared shift
-// also those of its columns, if they have any. stats: by-products, too, or null.
-void run_pass(const Rows& z, const Problem& problem, Pairing pairing, const Exponents& exponents,
-              const Kernels& kernels, const Losses& losses, const Stats* stats, Stream stream) {
-  const bool shared = exponents.shared_shift;
-  const bool triangle = shared && problem.symmetric();
+// Runs the forward kernels over a problem, and writes the losses of its rows and, if they have any,
+// of its columns. stats: by-products, too, or null.
+void run_pass(const Rows& z, const Problem& problem, const Pairing& pairing,
+              const Exponents& exponents, const Kernels& kernels, const Losses& losses,
+              const Stats* stats, Stream stream) {
+  const bool may_share = exponents.shared_shift || exponents.undecided;
+  const bool may_own = !exponents.shared_shift;
+  const bool triangle = may_share && problem.symmetric();
   const bool labels = pairing.label != nullptr;
-  if (triangle && pairing.shifts > 0) pairing.shifts = 1;  // k stands for both k and -k
   const TileShape tile = kernels.tile(z.dim);
   const Strips row_strips = forward_strips(problem.rows, tile, kGrid);
   const Strips column_strips = forward_strips(problem.columns, tile, kGrid);
 
   const auto floats = losses.loss.options();
-  const Sums rows(problem.rows, column_strips.count + triangle, !shared, labels, floats);
+  const Sums rows(problem.rows, column_strips.count + triangle, may_own, labels, floats);
   const Sums columns =
-      triangle ? rows : Sums(problem.columns, shared ? row_strips.count : 0, false, false, floats);
-  const at::Tensor positive = at::empty({pairing.shifts, problem.rows.size()}, floats);
-  const ForwardParams p{.rows = z,
-                        .problem = problem,
-                        .pairing = pairing,
-                        .exponents = exponents,
-                        .row_strips = row_strips,
-                        .column_strips = column_strips,
-                        .row_sum = rows.sum.mutable_data_ptr<float>(),
-                        .row_max = rows.max.mutable_data_ptr<float>(),
-                        .column_sum = columns.sum.mutable_data_ptr<float>(),
-                        .row_positive = rows.positive.mutable_data_ptr<float>(),
-                        .positive = positive.mutable_data_ptr<float>()};
-  const FinishParams of_rows = losses.of_side(p, rows, problem.counted_columns(), shared);
+      problem.same() ? Sums() : Sums(problem.columns, row_strips.count, may_own, labels, floats);
+  const at::Tensor positive = at::empty({pairing.shifts, problem.count()}, floats);
+  ForwardParams p{.rows = z,
+                  .problem = problem,
+                  .pairing = pairing,
+                  .exponents = exponents,
+                  .row_strips = row_strips,
+                  .column_strips = column_strips,
+                  .row_sums = rows.from(0),
+                  .column_sums = columns.from(0),
+                  .positive = positive.mutable_data_ptr<float>()};
+  FinishSide of_rows = rows.finish(problem.counted_columns());
+  of_rows.slots = column_strips.count;  // pairs within a strip have a slot in a triangle alone
+  const FinishParams of_pass =
+      losses.finish(p, /*once=*/false, of_rows, columns.finish(problem.counted_rows()));
   if (stats != nullptr) {
-    const SumsOfStats sums(of_rows, *stats);
-    kernels.stats_forward({p, sums.pointers()}, stream);
-    return sums.finish(of_rows, *stats, stream);
+    const SumsOfStats row_stats(rows, floats);
+    const SumsOfStats column_stats(columns, floats);
+    kernels.stats_forward({p, row_stats.pointers(), column_stats.pointers()}, stream);
+    return finish_stats(finish_of_stats(of_pass, row_stats, column_stats, *stats), stream);
   }
-  kernels.forward(p, stream);
-  finish(of_rows, stream);
-  if (!shared || triangle) return;
-  finish(losses.of_side(p, columns, problem.counted_rows(), shared), stream);
+  for_each_shift(exponents, [&](const Exponents& of_shift) {
+    p.exponents = of_shift;
+    kernels.forward(p, stream);
+  });
+  finish(of_pass, stream);
 }
 
 ForwardResult run_forward(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
@@ -73,20 +77,13 @@ ForwardResult run_forward(const at::Tensor& x, const at::Tensor& y, const Operan
   const Losses losses{count_label_positives(operands), at::empty({problem.count()}, floats),
                       at::empty({problem.count()}, floats.dtype(at::kDouble))};
   const Rows rows = make_rows(z, dim, factor.const_data_ptr<float>());
-  for_each_shift(exponents.value, [&](const Exponents& of_shift) {
-    const auto run = [&](const Problem& part, const Pairing& pairing) {
-      if (is_wide(dim)) {
-        run_wide_pass(z, rows, part, pairing, of_shift, losses, stats, guard.stream());
-      } else {
-        run_pass(rows, part, pairing, of_shift, kernels, losses, stats, guard.stream());
-      }
-    };
-    run(problem, operands.pairing());
-    const bool both_sides = is_wide(dim) ? stats == nullptr : of_shift.shared_shift;
-    if (!problem.same() && !both_sides) {
-      run(problem.transposed(), operands.pairing().transposed());
-    }
-  });
+  if (is_wide(dim)) {
+    run_wide_pass(z, rows, problem, operands.pairing(), exponents.value, losses, stats,
+                  guard.stream());
+  } else {
+    run_pass(rows, problem, operands.pairing(), exponents.value, kernels, losses, stats,
+             guard.stream());
+  }
   return {operands.results(losses.loss), operands.results(losses.lse), z, inv_norm};
 }
 

@@ -8,7 +8,8 @@
 // For a symmetric problem only strips a <= b are visited. So every pair is visited once, each
 // partial sum has one writer, and they are added in a fixed order: the same bits every time.
 //
-// Without a shared shift, a block visits all pairs of two strips, and sums for its rows only.
+// Without a shared shift, a block visits all pairs of two strips, and sums for its rows only. If
+// the columns have sums too, as many blocks more visit the pairs of the transposed problem.
 
 #pragma once
 
@@ -20,16 +21,25 @@
 namespace simclr::fused {
 
 // The strips of a block: a of rows, b of columns. Blocks are numbered along the rows of the matrix
-// of strips, or of its upper triangle, a <= b.
+// of strips, or of its upper triangle, a <= b; those of the transposed problem follow.
 struct StripPair {
   int a;
   int b;
+  bool transposed;
 };
-SIMCLR_DEVICE StripPair strip_pair(int block, int columns, bool triangle) {
-  if (!triangle) return {block / columns, block % columns};
-  int a = 0;
-  for (int row = columns; block >= row; --row, ++a) block -= row;
-  return {a, a + block};
+template <bool kSharedShift>
+SIMCLR_DEVICE StripPair strip_pair(const ForwardParams& p) {
+  int block = block_id();
+  const int rows = p.row_strips.count;
+  const int columns = p.column_strips.count;
+  if (kSharedShift && p.problem.symmetric()) {
+    int a = 0;
+    for (int row = columns; block >= row; --row, ++a) block -= row;
+    return {a, a + block, false};
+  }
+  if (kSharedShift || block < rows * columns) return {block / columns, block % columns, false};
+  block -= rows * columns;
+  return {block / rows, block % rows, true};
 }
 
 // Sums: what is summed, RowSums, RowStats or SigmoidSums.
@@ -41,13 +51,16 @@ class ForwardBlock {
   explicit SIMCLR_DEVICE ForwardBlock(const ForwardParams& p, const Arguments&... of_sums)
       : p_(p),
         triangle_(kSharedShift && p.problem.symmetric()),
-        strips_(strip_pair(block_id(), p.column_strips.count, triangle_)),
-        first_strip_row_(to_int(p.problem.rows.begin) + strips_.a * p.row_strips.size),
-        end_row_(min_of(first_strip_row_ + p.row_strips.size, to_int(p.problem.rows.end))),
-        first_strip_column_(to_int(p.problem.columns.begin) + strips_.b * p.column_strips.size),
-        end_column_(
-            min_of(first_strip_column_ + p.column_strips.size, to_int(p.problem.columns.end))),
-        sums_(of_sums...) {}
+        strips_(strip_pair<kSharedShift>(p)),
+        sums_(of_sums...) {
+    const auto [rows, columns] = problem_of_side(p.problem, strips_.transposed);
+    const int row_size = strips_.transposed ? p.column_strips.size : p.row_strips.size;
+    const int column_size = strips_.transposed ? p.row_strips.size : p.column_strips.size;
+    first_strip_row_ = to_int(rows.begin) + strips_.a * row_size;
+    end_row_ = min_of(first_strip_row_ + row_size, to_int(rows.end));
+    first_strip_column_ = to_int(columns.begin) + strips_.b * column_size;
+    end_column_ = min_of(first_strip_column_ + column_size, to_int(columns.end));
+  }
 
   SIMCLR_DEVICE void run() {
     for (int row = first_strip_row_; row < end_row_; row += C::kRows) visit_row_tile(row);
@@ -129,7 +142,7 @@ class ForwardBlock {
   // Whether the tile has positives by a shift, or pairs that do not count.
   SIMCLR_DEVICE bool is_special(int first_column) const {
     const bool edge = first_row_ + C::kRows > end_row_ || first_column + C::kColumns > end_column_;
-    return edge || meets_special<C>(p_.pairing, first_row_, first_column);
+    return edge || meets_special<C>(pairing(), first_row_, first_column);
   }
 
   // Calls visit(x, i, j) for the tile's elements, in a rare case. The loop has no registers to
@@ -156,7 +169,7 @@ class ForwardBlock {
   }
 
   SIMCLR_DEVICE bool summed(int i, int j) const {
-    return counts(i, j) && (Sums::kSumsPositives || !p_.pairing.positive(i, j));
+    return counts(i, j) && (Sums::kSumsPositives || !pairing().positive(i, j));
   }
 
   // Stores the positives' exponents, then masks pairs that are not summed. In two passes: otherwise
@@ -173,32 +186,33 @@ class ForwardBlock {
 
   // Adds the exponents of pairs with equal labels to the sums of the rows' positives.
   SIMCLR_DEVICE void add_positives(const Tile& x, int first_column) const {
+    float* positive = strips_.transposed ? p_.column_sums.positive : p_.row_sums.positive;
     RowSums<C, false>::add_positives(x, p_.pairing.label + first_row_, end_row_ - first_row_,
                                      p_.pairing.label + first_column, end_column_ - first_column,
-                                     p_.row_positive + row_place(strips_.b, first_row_));
+                                     positive + row_place(strips_.b, first_row_));
   }
 
   // Masks pairs that are not terms of the log-sum-exp.
   SIMCLR_DEVICE void leave_out(Tile& x, int first_column) const {
     for_each_rarely(x, first_column, [&](float& value, int i, int j) {
       const bool inside = i < end_row_ && j < end_column_;
-      if (inside && !p_.pairing.summed(i, j)) value = -INFINITY;
+      if (inside && !pairing().summed(i, j)) value = -INFINITY;
     });
   }
 
   SIMCLR_DEVICE void leave_out_positives(Tile& x, int first_column) const {
     for_each_rarely(x, first_column, [&](float& value, int i, int j) {
       const bool inside = i < end_row_ && j < end_column_;
-      if (inside && p_.pairing.positive(i, j)) value = -INFINITY;
+      if (inside && pairing().positive(i, j)) value = -INFINITY;
     });
   }
 
   SIMCLR_DEVICE void store_positive(int i, int j, float x) const {
-    const int rows = to_int(p_.problem.rows.size());
+    const Pairing pairing = this->pairing();
     SIMCLR_UNROLL
     for (int k = 0; k < Pairing::kMaxShifts; ++k) {
-      if (k >= p_.pairing.shifts || j != i + to_int(p_.pairing.shift[k])) continue;
-      p_.positive[int64_t{k} * rows + i - to_int(p_.problem.rows.begin)] = x;
+      if (k >= pairing.shifts || j != i + to_int(pairing.shift[k])) continue;
+      p_.positive[k * p_.problem.count() + i] = x;
     }
   }
 
@@ -216,7 +230,7 @@ class ForwardBlock {
     const int slot = own_pairs ? p_.row_strips.count : strips_.a;
     const int64_t place = int64_t{slot} * p_.problem.columns.size() + j - p_.problem.columns.begin;
     const float sum = Sums::column_sum(stage, column);
-    float* total = p_.column_sum + place;
+    float* total = (triangle_ ? p_.row_sums.sum : p_.column_sums.sum) + place;
     if (first_row_ == first_strip_row_) {
       owned(total) = sum;
     } else {
@@ -225,13 +239,16 @@ class ForwardBlock {
   }
 
   SIMCLR_DEVICE void store_row_sums() const {
-    sums_.store(p_, row_place(strips_.b, first_row_), end_row_ - first_row_);
+    sums_.store(p_, strips_.transposed, row_place(strips_.b, first_row_), end_row_ - first_row_);
   }
 
   // The place of the partial sum of row i over the columns of a strip.
   SIMCLR_DEVICE int64_t row_place(int strip, int i) const {
-    return int64_t{strip} * p_.problem.rows.size() + i - p_.problem.rows.begin;
+    const Range rows = problem_of_side(p_.problem, strips_.transposed).rows;
+    return int64_t{strip} * rows.size() + i - rows.begin;
   }
+
+  SIMCLR_DEVICE Pairing pairing() const { return pairing_of_side(p_.pairing, strips_.transposed); }
 
   const ForwardParams& p_;
   bool triangle_;

@@ -4,12 +4,12 @@
 // They are added in the order of the strips: the same bits every time. Positives by shifts, the
 // largest terms, are added in float. Then the normalization is undone and the temperature's
 // gradient computed: dL/dT = -1/T sum_i z_i . dL/dz_i over the rows, and half of that if the rows
-// are also columns.
+// are also columns. The block that ends last adds these parts, in a fixed order too.
 
 #pragma once
 
-#include "cuda/block.cuh"
 #include "cuda/pair_weights.cuh"
+#include "cuda/radial_sum.cuh"
 #include "cuda/sigmoid_weights.cuh"
 #include "cuda/vectors.cuh"
 
@@ -30,9 +30,9 @@ class RowGradient {
       : p_(p),
         positives_(p, of_positives...),
         place_(block_id() * kGradientRows<kDim> + thread_id() / kLanes),
-        inside_(place_ < p.problem.rows.size()) {
+        inside_(place_ < p.wanted.size()) {
     if (!inside_) place_ = 0;  // so that its lanes take part in the sums over others'
-    i_ = to_int(p.problem.rows.begin) + place_;
+    i_ = to_int(p.wanted.begin) + place_;
   }
 
   SIMCLR_DEVICE void run() {
@@ -78,10 +78,14 @@ class RowGradient {
       SIMCLR_UNROLL
       for (int e = 0; e < 4; ++e) sum[v][e] = 0.0f;
     }
-    const float* partial = p_.partial + int64_t{place_} * p_.rows.stride;
-    const int64_t next = p_.problem.rows.size() * p_.rows.stride;
+    const bool transposed = is_transposed(p_.problem, i_);
+    const Range side = p_.wanted_of(transposed);
+    const int strips = transposed ? p_.of_columns.strips.count : p_.of_rows.strips.count;
+    const float* partial = transposed ? p_.of_columns.partial : p_.of_rows.partial;
+    partial += (i_ - side.begin) * p_.rows.stride;
+    const int64_t next = side.size() * p_.rows.stride;
     SIMCLR_UNROLL_8  // loads that do not wait for each other
-        for (int strip = 0; strip < p_.strips.count; ++strip) {
+        for (int strip = 0; strip < strips; ++strip) {
       SIMCLR_UNROLL
       for (int v = 0; v < kVectors; ++v) {
         if (column(v) >= p_.rows.stride) continue;
@@ -101,8 +105,9 @@ class RowGradient {
   // Adds the missing part of the weight of row i's positive by a shift, over `scale`. Lanes of a
   // row that lacks it do the same with weight 0: other rows of the warp may have theirs.
   SIMCLR_DEVICE void add_positive(Part& sum, const Part& row, int k) const {
-    const int64_t j = i_ + p_.pairing.shift[k];
-    const bool there = p_.problem.columns.contains(j);
+    const bool transposed = is_transposed(p_.problem, i_);
+    const int64_t j = i_ + pairing_of_side(p_.pairing, transposed).shift[k];
+    const bool there = problem_of_side(p_.problem, transposed).columns.contains(j);
     const int positive = there ? to_int(j) : i_;
     Part other;
     load_row(other, positive);
@@ -171,26 +176,28 @@ class RowGradient {
 
   const BackwardParams& p_;
   Positives positives_;
-  int place_;  // of the row among those of the problem
+  int place_;  // of the row among those that are wanted
   bool inside_;
   int i_;  // the row of z
 };
 
-// Blocks on a multiprocessor: many, since they wait for memory.
+// Blocks on a multiprocessor: many, since they wait for memory, but each has registers for eight
+// strips at once and, for the sigmoid loss, for the weights of positives.
 template <int kDim>
-constexpr int kGradientBlocks = kDim <= 128 ? 8 : 6;
+constexpr int kGradientBlocks = kDim <= 128 ? 6 : 4;
 
 template <typename Element, int kDim>
 SIMCLR_KERNEL(kRowThreads, kGradientBlocks<kDim>)
 void gradient_kernel(const BackwardParams p) {
   RowGradient<Element, kDim, PairPositives>(p).run();
+  sum_radial_parts(p.sum);
 }
 
-// Fewer: it computes the weights of positives, for which sm_100 has no registers with so many.
 template <typename Element, int kDim>
-SIMCLR_KERNEL(kRowThreads, kGradientBlocks<kDim> - 2)
+SIMCLR_KERNEL(kRowThreads, kGradientBlocks<kDim>)
 void sigmoid_gradient_kernel(const SigmoidBackwardParams p) {
   RowGradient<Element, kDim, SigmoidPositives>(p.pass, p.scalars).run();
+  sum_radial_parts(p.pass.sum);
 }
 
 }  // namespace simclr::fused

@@ -9,47 +9,46 @@
 
 namespace simclr::fused {
 
-// Computes the gradient of the rows of z, and z_i . dL/dz_i, by the problem's rows and, if they are
-// others, by its columns.
+// The strips of a side, and memory for its partial gradients.
+struct SideGradients {
+  SideGradients(const BackwardParams& p, bool transposed, TileShape tile,
+                const at::TensorOptions& floats) {
+    if (transposed && p.problem.same()) return;
+    const Problem problem = transposed ? p.problem.transposed() : p.problem;
+    // For all rows, so that the bits of those that are wanted do not depend on the others.
+    params.strips = backward_strips(problem.rows, problem.columns, tile, kGrid);
+    memory =
+        at::empty({params.strips.count, p.wanted_of(transposed).size(), p.rows.stride}, floats);
+    params.partial = memory.mutable_data_ptr<float>();
+  }
+  PartialGradients params;
+  at::Tensor memory;
+};
+
+// Computes the gradient of the wanted rows of z, and z_i . dL/dz_i.
 //
-// p: all but what differs between rows and columns.
+// p: all but the results and the partial gradients.
 // grad_z, radial: of the rows that are wanted.
 // add(p): launches the partial gradients of rows that are not wide, and their sum.
 // weigh(p), finish(p): of wide rows, turn a tile of S into weights, and sums into gradients.
 template <typename Add, typename Weigh, typename Finish>
-void compute_gradient(BackwardParams p, const at::Tensor& z, int64_t dim, Range wanted,
-                      const Kernels& kernels, const at::Tensor& grad_z, const at::Tensor& radial,
-                      const Add& add, const Weigh& weigh, const Finish& finish) {
-  at::Tensor weighted;  // sums of the weighted columns, of wide rows
-  if (is_wide(dim)) {
-    weighted = add_weighted_rows(z, p.problem, wanted, [&](const WideTile& part, void* w) {
-      weigh(WideWeightsParams{p, part, w});
-    });
+void compute_gradient(BackwardParams p, const at::Tensor& z, const Kernels& kernels,
+                      const at::Tensor& grad_z, const at::Tensor& radial, const Add& add,
+                      const Weigh& weigh, const Finish& finish) {
+  p.grad = grad_z.mutable_data_ptr();
+  p.radial = radial.mutable_data_ptr<float>();
+  if (is_wide(p.rows.dim)) {
+    const at::Tensor weighted = add_weighted_rows(
+        z, p.problem, p.wanted,
+        [&](const WideTile& tile, void* w) { weigh(WideWeightsParams{p, tile, w}); });
+    return finish(WideGradientParams{p, weighted.mutable_data_ptr<float>()});
   }
-  const auto run = [&](Problem problem, const Pairing& pairing) {
-    const Range all = problem.rows;
-    problem.rows = intersect(all, wanted);
-    if (problem.rows.size() == 0) return;
-    const int64_t place = problem.rows.begin - wanted.begin;
-    p.problem = problem;
-    p.pairing = pairing;
-    p.grad = grad_z.select(0, place).mutable_data_ptr();
-    p.radial = radial.mutable_data_ptr<float>() + place;
-    if (is_wide(dim)) {
-      finish(WideGradientParams{p, weighted.select(0, place).mutable_data_ptr<float>()});
-      return;
-    }
-    // For all rows, so that the bits of those that are wanted do not depend on the others.
-    p.strips = backward_strips(all, problem.columns, kernels.tile(dim), kGrid);
-    const at::Tensor partial =
-        at::empty({p.strips.count, problem.rows.size(), z.size(1)}, radial.options());
-    p.partial = partial.mutable_data_ptr<float>();
-    add(p);
-  };
-  const Problem problem = p.problem;
-  const Pairing pairing = p.pairing;
-  run(problem, pairing);
-  if (!problem.same()) run(problem.transposed(), pairing.transposed());
+  const TileShape tile = kernels.tile(p.rows.dim);
+  const SideGradients of_rows(p, false, tile, radial.options());
+  const SideGradients of_columns(p, true, tile, radial.options());
+  p.of_rows = of_rows.params;
+  p.of_columns = of_columns.params;
+  add(p);
 }
 
 }  // namespace simclr::fused

@@ -27,12 +27,19 @@ TileShape tile(int64_t dim) {
   return shape;
 }
 
-template <typename Element>
-void launch_forward(const ForwardParams& p, Stream stream) {
+// Blocks of a forward pass whose columns have sums too, if they are not rows.
+inline int64_t forward_blocks(const ForwardParams& p) {
   const int64_t rows = p.row_strips.count;
   const bool shared = p.exponents.shared_shift;
-  const bool triangle = shared && p.problem.symmetric();
-  const int64_t blocks = triangle ? rows * (rows + 1) / 2 : rows * p.column_strips.count;
+  if (shared && p.problem.symmetric()) return rows * (rows + 1) / 2;
+  const bool transposed_too = !shared && !p.problem.same();
+  return rows * p.column_strips.count * (transposed_too ? 2 : 1);
+}
+
+template <typename Element>
+void launch_forward(const ForwardParams& p, Stream stream) {
+  const bool shared = p.exponents.shared_shift;
+  const int64_t blocks = forward_blocks(p);
   dispatch_dim<Element>(p.rows.dim, [&](auto config) {
     using C = decltype(config);
     const auto kernel = shared            ? forward_kernel<C, true, false>
@@ -44,21 +51,21 @@ void launch_forward(const ForwardParams& p, Stream stream) {
 
 template <typename Element>
 void launch_stats_forward(const StatsForwardParams& p, Stream stream) {
-  const int64_t blocks = int64_t{p.pass.row_strips.count} * p.pass.column_strips.count;
   dispatch_dim<Element>(p.pass.rows.dim, [&](auto config) {
     using C = decltype(config);
-    launch(stats_forward_kernel<C>, blocks, C::kThreads, C::kSharedBytes, stream, p);
+    launch(stats_forward_kernel<C>, forward_blocks(p.pass), C::kThreads, C::kSharedBytes, stream,
+           p);
   });
 }
 
 // Blocks of the two kernels of a backward pass.
 template <typename C>
 int64_t backward_blocks(const BackwardParams& p) {
-  return divide_up(p.problem.rows.size(), C::kRows) * p.strips.count;
+  return backward_blocks<C>(p, false) + backward_blocks<C>(p, true);
 }
 template <typename C>
 int64_t gradient_blocks(const BackwardParams& p) {
-  return divide_up(p.problem.rows.size(), kGradientRows<C::kDim>);
+  return divide_up(p.wanted.size(), kGradientRows<C::kDim>);
 }
 
 template <typename C>
@@ -84,7 +91,7 @@ void launch_backward(const BackwardParams& p, Stream stream) {
       launch_partial_gradients<C>(of_shift, stream);
     });
     const auto kernel = gradient_kernel<Element, C::kDim>;
-    launch(kernel, gradient_blocks<C>(p), kRowThreads, 0, stream, p);
+    launch(kernel, gradient_blocks<C>(p), kRowThreads, kRadialSumBytes, stream, p);
   });
 }
 
@@ -104,7 +111,7 @@ void launch_sigmoid_backward(const SigmoidBackwardParams& p, Stream stream) {
     launch(sigmoid_backward_kernel<C>, backward_blocks<C>(p.pass), C::kThreads, C::kSharedBytes,
            stream, p);
     const auto kernel = sigmoid_gradient_kernel<Element, C::kDim>;
-    launch(kernel, gradient_blocks<C>(p.pass), kRowThreads, 0, stream, p);
+    launch(kernel, gradient_blocks<C>(p.pass), kRowThreads, kRadialSumBytes, stream, p);
   });
 }
 

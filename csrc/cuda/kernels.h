@@ -58,7 +58,6 @@ void finish_stats(const StatsFinishParams&, Stream);
 void make_terms(const TermsParams&, Stream);
 void sigmoid_finish(const SigmoidFinishParams&, Stream);
 void make_sigmoid_terms(const SigmoidTermsParams&, Stream);
-void sum(const SumParams&, Stream);
 void wide_forward(const WideForwardParams&, Stream);
 void wide_stats_forward(const WideStatsForwardParams&, Stream);
 void wide_sigmoid_forward(const WideSigmoidForwardParams&, Stream);

@@ -1,5 +1,5 @@
-// Kernels over rows that do not depend on the precision: a row's loss from its partial sums, its
-// terms of the gradient's weights, and the sum of the rows' radial parts.
+// Kernels over rows that do not depend on the precision: a row's loss from its partial sums, and
+// its terms of the gradient's weights.
 
 #include "cuda/block.cuh"
 #include "cuda/kernels.h"
@@ -10,32 +10,55 @@
 namespace simclr::fused {
 namespace {
 
+// A row whose loss is computed, with its partial sums.
+struct FinishRow {
+  int i;        // of z
+  bool column;  // whether it is one of the problem's columns
+  FinishSide of;
+  int64_t place;  // in its side
+  int slots;
+  SIMCLR_DEVICE int64_t place_of(int slot) const { return slot * of.side.size() + place; }
+};
+// Calls visit(row) with the row of this thread, if it has one.
+template <typename Visit>
+SIMCLR_DEVICE void finish_row(const FinishParams& p, bool shared, const Visit& visit) {
+  int64_t place = block_id() * int64_t{kRowThreads} + thread_id();
+  const bool column = place >= p.rows.side.size();
+  const FinishSide of = column ? p.columns : p.rows;
+  if (column) place -= p.rows.side.size();
+  if (place >= of.side.size()) return;
+  const int i = static_cast<int>(of.side.begin + place);
+  visit(FinishRow{i, column, of, place, shared ? of.shared_slots : of.slots});
+}
+
 // The sum of x_ij over the positives of row i of z, and the number of positives.
 struct Positives {
   double sum;
   int count;
 };
-SIMCLR_DEVICE Positives positives_of_label(const FinishParams& p, int i) {
+SIMCLR_DEVICE Positives positives_of_label(const FinishParams& p, const FinishRow& row) {
   double sum = 0;
-  for (int slot = 0; slot < p.slots; ++slot) {
-    sum += p.positive_sum[int64_t{slot} * p.side.size() + i - p.side.begin];
+  for (int slot = 0; slot < row.slots; ++slot) {
+    sum += row.of.sums.positive[row.place_of(slot)];
   }
-  return {sum, p.positives[i]};
+  return {sum, p.positives[row.i]};
 }
-// Without a shared shift, (i, j) and (j, i) are both computed, possibly rounded differently; each
-// row then uses its own.
-SIMCLR_DEVICE Positives positives_of_shifts(const FinishParams& p, int i) {
+// Where (i, j) and (j, i) are both computed, possibly rounded differently, each row uses its own.
+SIMCLR_DEVICE Positives positives_of_shifts(const FinishParams& p, bool shared, int i) {
   const Problem& problem = p.problem;
+  const bool once = p.once || shared;
   Positives positives{0, 0};
   const auto add = [&](int k, int64_t row) {
-    positives.sum += p.positive[k * problem.rows.size() + row - problem.rows.begin];
+    positives.sum += p.positive[k * problem.count() + row];
     ++positives.count;
   };
   for (int k = 0; k < p.pairing.shifts; ++k) {
     const int64_t shift = p.pairing.shift[k];
+    if (once && problem.symmetric() && shift < 0) continue;  // that of -shift stands for both
     if (problem.rows.contains(i) && problem.columns.contains(i + shift)) add(k, i);
-    const bool column = p.both_sides && problem.columns.contains(i);
-    if (column && problem.rows.contains(i - shift)) add(k, i - shift);
+    const bool columns = once ? problem.has_column_results() : !problem.same();
+    if (!columns || !problem.columns.contains(i)) continue;
+    if (problem.rows.contains(i - shift)) add(k, once ? i - shift : i);
   }
   return positives;
 }
@@ -45,80 +68,82 @@ struct PowerSum {
   double sum;
   double shift;
 };
-SIMCLR_DEVICE PowerSum power_sum(const FinishParams& p, int64_t row) {
+SIMCLR_DEVICE PowerSum power_sum(const FinishRow& row, bool shared) {
+  const SideSums& sums = row.of.sums;
   double sum = 0;
-  if (p.max == nullptr) {
+  if (shared) {
     SIMCLR_UNROLL_8  // loads that do not wait for each other
-        for (int slot = 0; slot < p.slots; ++slot) sum += p.sum[slot * p.side.size() + row];
+        for (int slot = 0; slot < row.slots; ++slot) sum += sums.sum[row.place_of(slot)];
     return {sum, 0};
   }
-  float largest = p.max[row];
+  float largest = sums.max[row.place];
   SIMCLR_UNROLL_8
-  for (int slot = 1; slot < p.slots; ++slot) {
-    largest = fmaxf(largest, p.max[slot * p.side.size() + row]);
+  for (int slot = 1; slot < row.slots; ++slot) {
+    largest = fmaxf(largest, sums.max[row.place_of(slot)]);
   }
   SIMCLR_UNROLL_8
-  for (int slot = 0; slot < p.slots; ++slot) {
-    const int64_t place = slot * p.side.size() + row;
-    sum += p.sum[place] * exp2(static_cast<double>(p.max[place]) - largest);
+  for (int slot = 0; slot < row.slots; ++slot) {
+    const int64_t place = row.place_of(slot);
+    sum += sums.sum[place] * exp2(static_cast<double>(sums.max[place]) - largest);
   }
   return {sum, largest};
 }
 
-SIMCLR_DEVICE Positives positives_of(const FinishParams& p, int i) {
-  return p.positives != nullptr ? positives_of_label(p, i) : positives_of_shifts(p, i);
+SIMCLR_DEVICE Positives positives_of(const FinishParams& p, const FinishRow& row, bool shared) {
+  return p.positives != nullptr ? positives_of_label(p, row)
+                                : positives_of_shifts(p, shared, row.i);
 }
 
 // Computes a row's loss from its partial sums.
 SIMCLR_KERNEL(kRowThreads, 1)
 void finish_kernel(const FinishParams p) {
-  const int64_t row = block_id() * kRowThreads + thread_id();
-  if (row >= p.side.size() || !is_chosen(p.exponents)) return;
-  const int i = static_cast<int>(p.side.begin + row);
-  const auto [sum, shift] = power_sum(p, row);
-  const Positives positives = positives_of(p, i);
-  // Relative to the shift, like the sum, so that both cancel where the positive dominates.
-  const double positive = positives.sum / positives.count - shift;
-  // If the positive is the only term, its exponent is the exact logarithm of the sum.
-  const bool alone = p.counted == 1 || p.pairing.denominator == Denominator::kPositives;
-  const bool whole = positives.count == 1 && alone && p.pairing.sums_positives();
-  const double log_sum = whole ? positive : log2(sum);
-  p.lse[i] = kLn2 * (log_sum + shift);
-  const double loss = kLn2 * (log_sum - positive);
-  // Positives that are terms of the sum cannot exceed it: a negative loss is rounding.
-  const bool rounding = loss < 0 && p.pairing.sums_positives();
-  p.loss[i] = positives.count == 0 || rounding ? 0.0f : static_cast<float>(loss);
+  const bool shared = shares_shift(p.exponents, scale_of(p.exponents));
+  finish_row(p, shared, [&](const FinishRow& row) {
+    const auto [sum, shift] = power_sum(row, shared);
+    const Positives positives = positives_of(p, row, shared);
+    // Relative to the shift, like the sum, so that both cancel where the positive dominates.
+    const double positive = positives.sum / positives.count - shift;
+    // If the positive is the only term, its exponent is the exact logarithm of the sum.
+    const bool alone = row.of.counted == 1 || p.pairing.denominator == Denominator::kPositives;
+    const bool whole = positives.count == 1 && alone && p.pairing.sums_positives();
+    const double log_sum = whole ? positive : log2(sum);
+    p.lse[row.i] = kLn2 * (log_sum + shift);
+    const double loss = kLn2 * (log_sum - positive);
+    // Positives that are terms of the sum cannot exceed it: a negative loss is rounding.
+    const bool rounding = loss < 0 && p.pairing.sums_positives();
+    p.loss[row.i] = positives.count == 0 || rounding ? 0.0f : static_cast<float>(loss);
+  });
 }
 
 // Computes a row's by-products from its partial sums, which are relative to their own shifts.
 SIMCLR_KERNEL(kRowThreads, 1)
 void finish_stats_kernel(const StatsFinishParams p) {
-  const int64_t row = block_id() * kRowThreads + thread_id();
   const FinishParams& pass = p.pass;
-  if (row >= pass.side.size()) return;
-  const int i = static_cast<int>(pass.side.begin + row);
-  const auto [sum, shift] = power_sum(pass, row);
-  double weighted = 0;
-  double near = 0;
-  float hardest = -INFINITY;
-  int index = -1;
-  for (int slot = 0; slot < pass.slots; ++slot) {
-    const int64_t place = slot * pass.side.size() + row;
-    weighted += p.sums.weighted[place] * exp2(pass.max[place] - shift);
-    near += p.sums.near[place];
-    const float value = p.sums.hardest[place];
-    const int column = p.sums.hardest_index[place];
-    if (!(value > hardest || (value == hardest && column < index))) continue;
-    hardest = value;
-    index = column;
-  }
-  const Positives positives = positives_of(pass, i);
-  const float scale = scale_of(pass.exponents);
-  p.positive[i] = static_cast<float>(positives.sum / positives.count / scale);
-  p.hardest[i] = hardest / scale;
-  p.hardest_index[i] = index;
-  p.mean[i] = weighted / sum / scale;
-  p.near[i] = near;
+  finish_row(pass, false, [&](const FinishRow& row) {
+    const StatsSums sums = row.column ? p.column_sums : p.row_sums;
+    const auto [sum, shift] = power_sum(row, false);
+    double weighted = 0;
+    double near = 0;
+    float hardest = -INFINITY;
+    int index = -1;
+    for (int slot = 0; slot < row.slots; ++slot) {
+      const int64_t place = row.place_of(slot);
+      weighted += sums.weighted[place] * exp2(row.of.sums.max[place] - shift);
+      near += sums.near[place];
+      const float value = sums.hardest[place];
+      const int at = sums.hardest_index[place];
+      if (!(value > hardest || (value == hardest && at < index))) continue;
+      hardest = value;
+      index = at;
+    }
+    const Positives positives = positives_of(pass, row, false);
+    const float scale = scale_of(pass.exponents);
+    p.positive[row.i] = static_cast<float>(positives.sum / positives.count / scale);
+    p.hardest[row.i] = hardest / scale;
+    p.hardest_index[row.i] = index;
+    p.mean[row.i] = weighted / sum / scale;
+    p.near[row.i] = near;
+  });
 }
 
 SIMCLR_DEVICE int positives_of_row(const TermsParams& p, int i) {
@@ -153,6 +178,7 @@ void terms_kernel(const TermsParams p) {
   const int i = block_id() * kReduceThreads + thread_id();
   if (i == 0) {
     *p.max_grad = max_grad;
+    *p.blocks_done = 0;
     store_scale(p.exponents);
   }
   if (i >= p.count) return;
@@ -177,35 +203,24 @@ void terms_kernel(const TermsParams p) {
   p.share[i] = positives > 0 ? static_cast<float>(grad / positives) : 0.0f;
 }
 
-// One block adds all numbers.
-SIMCLR_KERNEL(kReduceThreads, 1)
-void sum_kernel(const SumParams p) {
-  double part = 0;
-  SIMCLR_UNROLL_8  // loads that do not wait for each other
-      for (int i = thread_id(); i < p.count; i += kReduceThreads) part += p.value[i];
-  const double sum = block_sum(part);
-  if (thread_id() == 0) *p.result = p.factor * sum / value_of(p.divisor);
+int64_t finish_blocks(const FinishParams& p) {
+  return divide_up(p.rows.side.size() + p.columns.side.size(), kRowThreads);
 }
 
 }  // namespace
 
 void finish(const FinishParams& p, Stream stream) {
-  launch(finish_kernel, divide_up(p.side.size(), kRowThreads), kRowThreads, 0, stream, p);
+  launch(finish_kernel, finish_blocks(p), kRowThreads, 0, stream, p);
 }
 
 void finish_stats(const StatsFinishParams& p, Stream stream) {
   finish(p.pass, stream);
-  const int64_t blocks = divide_up(p.pass.side.size(), kRowThreads);
-  launch(finish_stats_kernel, blocks, kRowThreads, 0, stream, p);
+  launch(finish_stats_kernel, finish_blocks(p.pass), kRowThreads, 0, stream, p);
 }
 
 void make_terms(const TermsParams& p, Stream stream) {
   const int64_t blocks = divide_up(p.count, kReduceThreads);
   launch(terms_kernel, blocks, kReduceThreads, kReduceBytes, stream, p);
-}
-
-void sum(const SumParams& p, Stream stream) {
-  launch(sum_kernel, 1, kReduceThreads, kReduceBytes, stream, p);
 }
 
 }  // namespace simclr::fused

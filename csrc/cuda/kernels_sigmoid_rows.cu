@@ -25,7 +25,7 @@ void sigmoid_finish_kernel(const SigmoidFinishParams p) {
   double loss = kLn2 * sum;
   for (int k = 0; k < p.pairing.shifts; ++k) {
     if (!p.problem.columns.contains(p.problem.rows.begin + row + p.pairing.shift[k])) continue;
-    const double u = kLn2 * p.positive[k * rows + row];
+    const double u = kLn2 * p.positive[k * p.problem.count() + row];
     loss += fmax(-u, 0.0) + log1p(exp(-fabs(u)));  // not NaN for an infinite u
     bias_grad -= 1 / (1 + exp(u));
   }
@@ -50,7 +50,10 @@ SIMCLR_KERNEL(kReduceThreads, 1)
 void sigmoid_terms_kernel(const SigmoidTermsParams p) {
   const float max_grad = largest_gradient(p);
   const int i = block_id() * kReduceThreads + thread_id();
-  if (i == 0) *p.max_grad = max_grad;
+  if (i == 0) {
+    *p.max_grad = max_grad;
+    *p.blocks_done = 0;
+  }
   if (i >= p.count) return;
   const float inv_norm = p.inv_norm == nullptr ? 1.0f : p.inv_norm[i];
   p.factor[i] = inv_norm / largest_power_of_two(inv_norm);

@@ -26,8 +26,8 @@ void launch_wide_weights(const WideWeightsParams& p, Stream stream) {
 
 template <typename Element>
 void launch_wide_gradient(const WideGradientParams& p, Stream stream) {
-  launch(wide_gradient_kernel<Element>, divide_up(p.pass.problem.rows.size(), kWideRowsPerBlock),
-         kRowThreads, 0, stream, p);
+  launch(wide_gradient_kernel<Element>, divide_up(p.pass.wanted.size(), kWideRowsPerBlock),
+         kRowThreads, kRadialSumBytes, stream, p);
 }
 
 template <typename Element>
@@ -39,7 +39,8 @@ void launch_wide_sigmoid_weights(const WideSigmoidWeightsParams& p, Stream strea
 template <typename Element>
 void launch_wide_sigmoid_gradient(const WideSigmoidGradientParams& p, Stream stream) {
   launch(wide_sigmoid_gradient_kernel<Element>,
-         divide_up(p.pass.pass.problem.rows.size(), kWideRowsPerBlock), kRowThreads, 0, stream, p);
+         divide_up(p.pass.pass.wanted.size(), kWideRowsPerBlock), kRowThreads, kRadialSumBytes,
+         stream, p);
 }
 
 #define SIMCLR_INSTANTIATE(Element)                                                            \

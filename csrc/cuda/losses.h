@@ -10,28 +10,43 @@
 
 namespace simclr::fused {
 
-// The partial sums of a side.
+// Memory for the partial sums of a side.
 struct Sums {
+  Sums() = default;
   Sums(Range side_, int slots_, bool has_max, bool has_positive, const at::TensorOptions& floats)
       : side(side_), slots(slots_) {
     const int64_t size = slots * side.size();
     sum = at::empty({size}, floats);
-    max = at::empty({has_max ? size : 0}, floats);
-    positive = has_positive ? at::zeros({size}, floats) : at::empty({0}, floats);
+    if (has_max) max = at::empty({size}, floats);
+    if (has_positive) positive = at::zeros({size}, floats);
   }
-  Range side;
-  int slots;
+
+  // The sums from a slot on.
+  SideSums from(int64_t slot) const {
+    const auto numbers = [&](const at::Tensor& all) {
+      return all.defined() ? all.mutable_data_ptr<float>() + slot * side.size() : nullptr;
+    };
+    return {numbers(sum), numbers(max), numbers(positive)};
+  }
+  // counted: the number of pairs of each row.
+  FinishSide finish(int64_t counted) const {
+    return {
+        .side = side, .counted = counted, .slots = slots, .shared_slots = slots, .sums = from(0)};
+  }
+
+  Range side = {0, 0};
+  int slots = 0;
   at::Tensor sum;
   at::Tensor max;
   at::Tensor positive;
 };
 
-// The partial sums of by-products, like those of `losses`, and how they are finished.
+// The same for the by-products of a side.
 struct SumsOfStats {
-  SumsOfStats(const FinishParams& losses, const Stats& stats)
-      : size(losses.slots * losses.side.size()),
-        floats(at::empty({3, size}, stats.hardest.options())),
-        index(at::empty({size}, stats.hardest.options().dtype(at::kInt))) {}
+  SumsOfStats(const Sums& sums, const at::TensorOptions& floats_)
+      : size(sums.slots * sums.side.size()),
+        floats(at::empty({3, size}, floats_)),
+        index(at::empty({size}, floats_.dtype(at::kInt))) {}
 
   StatsSums pointers() const {
     auto* first = floats.mutable_data_ptr<float>();
@@ -40,41 +55,39 @@ struct SumsOfStats {
             .hardest = first + 2 * size,
             .hardest_index = index.mutable_data_ptr<int32_t>()};
   }
-  void finish(const FinishParams& losses, const Stats& stats, Stream stream) const {
-    finish_stats({.pass = losses,
-                  .sums = pointers(),
-                  .positive = stats.positive.mutable_data_ptr<float>(),
-                  .hardest = stats.hardest.mutable_data_ptr<float>(),
-                  .hardest_index = stats.hardest_index.mutable_data_ptr<int64_t>(),
-                  .mean = stats.mean_similarity.mutable_data_ptr<double>(),
-                  .near = stats.near.mutable_data_ptr<double>()},
-                 stream);
-  }
 
   int64_t size;
   at::Tensor floats;
   at::Tensor index;
 };
 
-// The losses of all rows of z, and what they are computed from.
+inline StatsFinishParams finish_of_stats(const FinishParams& pass, const SumsOfStats& rows,
+                                         const SumsOfStats& columns, const Stats& stats) {
+  return {.pass = pass,
+          .row_sums = rows.pointers(),
+          .column_sums = columns.pointers(),
+          .positive = stats.positive.mutable_data_ptr<float>(),
+          .hardest = stats.hardest.mutable_data_ptr<float>(),
+          .hardest_index = stats.hardest_index.mutable_data_ptr<int64_t>(),
+          .mean = stats.mean_similarity.mutable_data_ptr<double>(),
+          .near = stats.near.mutable_data_ptr<double>()};
+}
+
+// The losses of all rows of z.
 struct Losses {
   at::Tensor positives;  // [count] by labels, or undefined
   at::Tensor loss;
   at::Tensor lse;
 
-  // How the losses of a side are computed; both_sides: whether the pass sums for the other one too.
-  FinishParams of_side(const ForwardParams& p, const Sums& sums, int64_t counted,
-                       bool both_sides) const {
+  // How they are computed; once: see FinishParams.
+  FinishParams finish(const ForwardParams& p, bool once, const FinishSide& rows,
+                      const FinishSide& columns) const {
     return {.problem = p.problem,
             .pairing = p.pairing,
-            .both_sides = both_sides,
             .exponents = p.exponents,
-            .side = sums.side,
-            .counted = counted,
-            .slots = sums.slots,
-            .sum = sums.sum.const_data_ptr<float>(),
-            .max = p.exponents.shared_shift ? nullptr : sums.max.const_data_ptr<float>(),
-            .positive_sum = sums.positive.const_data_ptr<float>(),
+            .once = once,
+            .rows = rows,
+            .columns = columns,
             .positive = p.positive,
             .positives = positives.defined() ? positives.const_data_ptr<int32_t>() : nullptr,
             .loss = loss.mutable_data_ptr<float>(),

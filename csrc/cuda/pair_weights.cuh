@@ -96,7 +96,7 @@ class PairWeights {
     for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
     if (p_.pairing.leaves_out()) clear_left_out(w, first_column);
     if constexpr (kLabels) weigh_positives(w, stage, first_column);
-    if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_special(w, first_column);
+    if (meets_special<C>(pairing(), first_row_, first_column)) clear_special(w, first_column);
   }
 
  private:
@@ -131,7 +131,7 @@ class PairWeights {
 
   // For pairs with equal labels; the pairs (i, i) are cleared after this.
   SIMCLR_DEVICE void weigh_positives(Tile& w, int stage, int first_column) const {
-    const int end_column = to_int(p_.problem.columns.end);
+    const int end_column = this->end_column();
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) {
       const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
@@ -155,7 +155,7 @@ class PairWeights {
 
   // Clears pairs that are not terms of the lse.
   SIMCLR_DEVICE void clear_left_out(Tile& w, int first_column) const {
-    const int end_column = to_int(p_.problem.columns.end);
+    const int end_column = this->end_column();
     const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
@@ -166,7 +166,7 @@ class PairWeights {
           const int i = first_row + row_of<C>(m, e);
           const int j = first_column + column_of(n, e);
           const bool inside = i < end_row_ && j < end_column;
-          if (inside && !p_.pairing.summed(i, j)) w[m][n][e] = 0.0f;
+          if (inside && !pairing().summed(i, j)) w[m][n][e] = 0.0f;
         }
       }
     }
@@ -188,14 +188,21 @@ class PairWeights {
     }
   }
   SIMCLR_DEVICE bool clears(int i, int j) const {
-    bool clear = p_.pairing.skip_self && i == j;
+    const Pairing pairing = this->pairing();
+    bool clear = pairing.skip_self && i == j;
     SIMCLR_UNROLL
     for (int k = 0; k < Pairing::kMaxShifts; ++k) {
-      if (k >= p_.pairing.shifts || j != i + to_int(p_.pairing.shift[k])) continue;
-      const bool inside = i < end_row_ && j < to_int(p_.problem.columns.end);
+      if (k >= pairing.shifts || j != i + to_int(pairing.shift[k])) continue;
+      const bool inside = i < end_row_ && j < end_column();
       clear |= inside && positive_weight(p_, i, j).replaces;
     }
     return clear;
+  }
+
+  SIMCLR_DEVICE bool transposed() const { return is_transposed(p_.problem, first_row_); }
+  SIMCLR_DEVICE Pairing pairing() const { return pairing_of_side(p_.pairing, transposed()); }
+  SIMCLR_DEVICE int end_column() const {
+    return to_int(problem_of_side(p_.problem, transposed()).columns.end);
   }
 
   const BackwardParams& p_;

@@ -9,6 +9,19 @@ namespace simclr::fused {
 
 SIMCLR_DEVICE int to_int(int64_t row) { return static_cast<int>(row); }
 
+// Whether the results of a row of z are those of the problem's columns, as the rows of the
+// transposed problem.
+SIMCLR_DEVICE bool is_transposed(const Problem& problem, int row) {
+  return row < to_int(problem.rows.begin) || row >= to_int(problem.rows.end);
+}
+// The problem and the pairing of such rows, or of others.
+SIMCLR_DEVICE Problem problem_of_side(const Problem& problem, bool transposed) {
+  return transposed ? problem.transposed() : problem;
+}
+SIMCLR_DEVICE Pairing pairing_of_side(const Pairing& pairing, bool transposed) {
+  return transposed ? pairing.transposed() : pairing;
+}
+
 // Whether the tile of kRows x kColumns pairs from (row, column) on has one with j = i + distance.
 template <typename C>
 SIMCLR_DEVICE bool meets(int row, int column, int distance) {

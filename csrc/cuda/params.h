@@ -75,9 +75,16 @@ struct Strips {
   int count;
 };
 
+// Sums of a side, its rows or its columns.
+struct SideSums {
+  float* sum = nullptr;       // [slots, side]; null: the side has no sums in this pass
+  float* max = nullptr;       // likewise; null with a shared shift
+  float* positive = nullptr;  // the sums of x_ij over the positives by labels; null without
+};
+
 // With a shared shift every pair is visited once: its 2^x is added to its row and to its column.
 // Otherwise, and with labels, each row has its own shift, a running maximum, and columns get their
-// sums as the rows of the transposed problem.
+// sums as the rows of the transposed problem, in blocks of the same launch.
 //
 // Sums of a strip's rows over the columns of strip b are at [b, i], those of its columns over the
 // rows of strip a at [a, j]; i and j count from the beginning of their side. For a symmetric
@@ -86,17 +93,14 @@ struct Strips {
 struct ForwardParams {
   Rows rows;
   Problem problem;
-  Pairing pairing;  // for a symmetric problem with a shared shift only k of the shifts k, -k
+  Pairing pairing;
   Exponents exponents = {};
   Strips row_strips = {};
   Strips column_strips = {};
-  float* row_sum = nullptr;
-  float* row_max = nullptr;     // like row_sum; null with a shared shift
-  float* column_sum = nullptr;  // null without a shared shift
-  // Like row_sum, the sums of x_ij over the positives by labels; initially zero. With labels there
-  // is no shared shift.
-  float* row_positive = nullptr;
-  // x_ij of the positive j = i + shift[k] at [k, i]; null with labels.
+  SideSums row_sums = {};
+  SideSums column_sums = {};  // where they are not those of rows
+  // x_ij of row i's positive of shift k at [k, i], for the rows i of z whose sums have the pair; if
+  // a pair is visited once, for the problem's row, and in a triangle for the smaller one.
   float* positive;
 };
 
@@ -109,9 +113,9 @@ struct SigmoidScalars {
 
 // The sigmoid loss sums for rows only, as without a shared shift.
 struct SigmoidForwardParams {
-  ForwardParams pass;  // row_sum: of log2(1 + e^u) over the pairs that are not positive
+  ForwardParams pass;  // row_sums: of log2(1 + e^u) over the pairs that are not positive
   SigmoidScalars scalars;
-  float* sigmoid_sum = nullptr;  // like row_sum, of the sigmoids
+  float* sigmoid_sum = nullptr;  // like the rows' sums, of the sigmoids
 };
 
 // Computes losses and their derivatives by the bias from the sums.
@@ -121,12 +125,12 @@ struct SigmoidFinishParams {
   int slots;                 // partial sums per row: sums are [slots, rows]
   const float* sum;          // of log2(1 + e^u)
   const float* sigmoid_sum;  // of the sigmoids
-  const float* positive;     // [shifts, rows] u of the positives in base 2
+  const float* positive;     // [shifts, count] u of the positives in base 2
   float* loss;               // [rows]
   double* bias_grad;         // [rows]
 };
 
-// Partial sums of by-products, like row_sum: see row_stats.cuh.
+// Partial sums of a side's by-products, like its sums: see row_stats.cuh.
 struct StatsSums {
   float* weighted;
   float* near;
@@ -137,25 +141,31 @@ struct StatsSums {
 // The forward pass with by-products, without a shared shift.
 struct StatsForwardParams {
   ForwardParams pass;
-  StatsSums sums;
+  StatsSums row_sums;
+  StatsSums column_sums;
 };
 
-// Computes losses from the sums of one side: the rows of the problem, or its columns.
+// A side whose losses are computed from its partial sums, [slots, side].
+struct FinishSide {
+  Range side = {0, 0};  // of z
+  int64_t counted = 0;  // the number of pairs of each of its rows
+  int slots = 0;
+  int shared_slots = 0;  // with a shared shift
+  SideSums sums = {};
+};
+
+// Computes losses from the sums of both sides.
 struct FinishParams {
   Problem problem;
   Pairing pairing;
-  bool both_sides;  // whether the pass had sums of columns too: their positives are those of rows
   Exponents exponents;
-  Range side;       // of z
-  int64_t counted;  // the number of pairs of each of its rows
-  int slots;        // partial sums per row: sums are [slots, side]
-  const float* sum;
-  const float* max;           // null with a shared shift
-  const float* positive_sum;  // [slots, side], or null
-  const float* positive;      // [shifts, rows], or null
-  const int32_t* positives;   // [count] the number of positives by labels; null without labels
-  float* loss;                // [count]
-  double* lse;                // [count]
+  bool once;  // whether each pair is visited once, whatever its shift
+  FinishSide rows;
+  FinishSide columns;        // empty where they have no losses, or are the rows
+  const float* positive;     // [shifts, count], as in ForwardParams
+  const int32_t* positives;  // [count] the number of positives by labels; null without labels
+  float* loss;               // [count]
+  double* lse;               // [count]
 };
 
 // Terms of the weights of pairs, of all rows of z. See pair_weights.cuh.
@@ -171,6 +181,7 @@ struct TermsParams {
   int count;
   Exponents exponents;
   int32_t* positives;  // [count] the number of positives: input with labels, else output
+  int* blocks_done;    // set to 0, for RadialSum
   float* max_grad;     // the largest |gradient| of a row
   float* factor;       // [count]
   float* weight;       // [count] w_i, times the gain of `gain_exponent`
@@ -189,10 +200,11 @@ struct Terms {
   const int32_t* positives = nullptr;
 };
 
-// Computes by-products, too, of the rows of the problem.
+// Computes by-products, too.
 struct StatsFinishParams {
   FinishParams pass;
-  StatsSums sums;
+  StatsSums row_sums;
+  StatsSums column_sums;
   float* positive;         // [count] the mean similarity of the positives
   float* hardest;          // [count] the largest similarity of a negative
   int64_t* hardest_index;  // [count] its row of z
@@ -207,35 +219,51 @@ struct SigmoidTermsParams {
   int rows;
   int count;
   const float* inv_norm;  // [count], or null: the rows are not normalized
+  int* blocks_done;       // set to 0, for RadialSum
   float* max_grad;        // the largest |gradient| of a row
   float* factor;          // [count]
   float* weight;          // [count] the gradient of a row's loss, times the gain of `gain_exponent`
   float* share;           // [count] the same without gain
 };
 
-// Partial gradients of the rows, one for each strip of columns; and those of the raw rows, which
-// they become.
-struct BackwardParams {
-  Rows rows;
-  Problem problem;  // its rows are those whose gradient is computed
-  Pairing pairing;
-  Terms terms;
-  Strips strips = {};        // of columns; wide rows have no strips
-  float* partial = nullptr;  // [strips, rows of the problem, stride of the rows] times the gain
-  const float* inv_norm;     // [count], or null: the rows are not normalized
-  float inv_eps;             // the inv_norm of rows that were divided by eps
-  Exponents exponents = {};
-  void* grad = nullptr;     // [rows of the problem, D], of the type of x
-  float* radial = nullptr;  // [rows of the problem] z_i . dL/dz_i
+// The partial gradients of a side's rows, one for each strip of the columns that they meet.
+struct PartialGradients {
+  Strips strips = {};        // wide rows have none
+  float* partial = nullptr;  // [strips, wanted rows of the side, stride of the rows] times the gain
 };
 
-// Adds numbers in double.
-struct SumParams {
-  const float* value;  // [count]
+// The sum of the radial parts of some rows: the gradient of the temperature, or of the scale.
+struct RadialSum {
+  const float* radial;  // [count]
   int count;
   Scalar divisor;
-  double* result;  // the sum, times the factor, over the divisor
-  double factor = 1;
+  double factor;
+  double* result = nullptr;  // the sum, times the factor, over the divisor; null: not needed
+  int* blocks_done;          // how many blocks have stored their radial parts; the last one adds
+};
+
+// Partial gradients of the rows, and those of the raw rows, which they become. The columns, if they
+// are others, have theirs as the rows of the transposed problem, in blocks of the same launches.
+struct BackwardParams {
+  Rows rows;
+  Problem problem;
+  Pairing pairing;
+  Range wanted;  // the rows of z whose gradient is computed
+  Terms terms;
+  PartialGradients of_rows = {};
+  PartialGradients of_columns = {};
+  const float* inv_norm;  // [count], or null: the rows are not normalized
+  float inv_eps;          // the inv_norm of rows that were divided by eps
+  Exponents exponents = {};
+  void* grad = nullptr;     // [wanted, D], of the type of x
+  float* radial = nullptr;  // [wanted] z_i . dL/dz_i
+  RadialSum sum = {};
+
+  // The wanted rows of the problem, or of the transposed one.
+  constexpr Range wanted_of(bool transposed) const {
+    if (transposed && problem.same()) return {0, 0};
+    return intersect(transposed ? problem.columns : problem.rows, wanted);
+  }
 };
 
 struct SigmoidBackwardParams {

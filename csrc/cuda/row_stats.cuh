@@ -78,7 +78,7 @@ class RowStats {
   using Tile = float[C::kRowTiles][C::kColumnTiles][4];
 
   explicit SIMCLR_DEVICE RowStats(const StatsForwardParams& p)
-      : sums_(p.sums), near_scale_(kNearShift / scale_of(p.pass.exponents)) {}
+      : p_(p), near_scale_(kNearShift / scale_of(p.pass.exponents)) {}
 
   static SIMCLR_DEVICE float scale(const ForwardParams& p) { return scale_of(p.exponents); }
   static SIMCLR_DEVICE float shift(const ForwardParams&) { return 0.0f; }
@@ -126,8 +126,11 @@ class RowStats {
     }
   }
 
-  // Stores the sums of the rows, up to `rows` of the block's, from `place` on.
-  SIMCLR_DEVICE void store(const ForwardParams& p, int64_t place, int rows) const {
+  // Stores the sums of the rows, up to `rows` of the block's, from `place` of their side's on.
+  SIMCLR_DEVICE void store(const ForwardParams& p, bool transposed, int64_t place, int rows) const {
+    float* side_sum = transposed ? p.column_sums.sum : p.row_sums.sum;
+    float* side_max = transposed ? p.column_sums.max : p.row_sums.max;
+    const StatsSums sums = transposed ? p_.column_sums : p_.row_sums;
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
@@ -135,13 +138,13 @@ class RowStats {
         RowParts parts = row_[m][half];
         for (int lanes = 1; lanes <= 2; lanes *= 2) parts.join(parts.of_lane(lanes));
         const int row = row_of<C>(m, 2 * half);
-        if (lane_id() % 4 == 0 && row < rows) parts.store(p.row_sum, p.row_max, sums_, place + row);
+        if (lane_id() % 4 == 0 && row < rows) parts.store(side_sum, side_max, sums, place + row);
       }
     }
   }
 
  private:
-  StatsSums sums_;
+  const StatsForwardParams& p_;
   float near_scale_;
   RowParts row_[C::kRowTiles][2];
 };

@@ -81,12 +81,14 @@ class RowSums {
     return sum;
   }
 
-  // Stores the sums of the rows, up to `rows` of the block's, from `place` on.
-  SIMCLR_DEVICE void store(const ForwardParams& p, int64_t place, int rows) const {
+  // Stores the sums of the rows, up to `rows` of the block's, from `place` of their side's on.
+  SIMCLR_DEVICE void store(const ForwardParams& p, bool transposed, int64_t place, int rows) const {
+    float* side_sum = transposed ? p.column_sums.sum : p.row_sums.sum;
+    float* side_max = transposed ? p.column_sums.max : p.row_sums.max;
     finish_rows([&](int row, float sum, float max) {
       if (row >= rows) return;
-      p.row_sum[place + row] = sum;
-      if constexpr (!kSharedShift) p.row_max[place + row] = max;
+      side_sum[place + row] = sum;
+      if constexpr (!kSharedShift) side_max[place + row] = max;
     });
   }
 

@@ -2,8 +2,8 @@
 // bias may be in device memory: nothing waits for the device.
 //
 // Memory beyond inputs and results, for R rows and C columns: forward, the partial sums of at most
-// 64 strips, 2 x 64 R floats, and one float per row and shift; backward, 3 numbers per row of both
-// sides, and per row of the gradient as in backward.cpp.
+// 64 strips, 2 x 64 R floats, and one float per row of z and shift; backward, 3 numbers per row of
+// both sides, and per row of the gradient as in backward.cpp.
 
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
@@ -33,7 +33,7 @@ at::Tensor sum_pairs(SigmoidForwardParams p, const Kernels& kernels,
   p.pass.row_strips = forward_strips(problem.rows, tile, kGrid);
   p.pass.column_strips = forward_strips(problem.columns, tile, kGrid);
   const at::Tensor sums = at::empty({2, p.pass.column_strips.count, problem.rows.size()}, floats);
-  p.pass.row_sum = sums.mutable_data_ptr<float>();
+  p.pass.row_sums.sum = sums.mutable_data_ptr<float>();
   p.sigmoid_sum = sums.select(0, 1).mutable_data_ptr<float>();
   kernels.sigmoid_forward(p, stream);
   return sums;
@@ -45,7 +45,7 @@ void run_forward(const at::Tensor& z, const Rows& rows, const Operands& operands
                  const at::Tensor& bias_grad, Stream stream) {
   const Problem& problem = operands.problem();
   const auto floats = loss.options();
-  const at::Tensor positive = at::empty({operands.pairing().shifts, problem.rows.size()}, floats);
+  const at::Tensor positive = at::empty({operands.pairing().shifts, problem.count()}, floats);
   const SigmoidForwardParams p{.pass = {.rows = rows,
                                         .problem = problem,
                                         .pairing = operands.pairing(),
@@ -87,7 +87,8 @@ struct SavedSigmoidTerms {
   SavedSigmoidTerms(const at::Tensor& grad_loss, const at::Tensor& inv_norm, int64_t count,
                     Stream stream)
       : floats(at::empty({3, count}, grad_loss.options())),
-        max_grad(at::empty({1}, grad_loss.options())) {
+        max_grad(at::empty({1}, grad_loss.options())),
+        blocks_done(at::empty({1}, grad_loss.options().dtype(at::kInt))) {
     auto* first = floats.mutable_data_ptr<float>();
     auto* largest = max_grad.mutable_data_ptr<float>();
     factor = first;
@@ -98,6 +99,7 @@ struct SavedSigmoidTerms {
          .rows = static_cast<int>(grad_loss.size(0)),
          .count = static_cast<int>(count),
          .inv_norm = inv_norm.numel() > 0 ? inv_norm.const_data_ptr<float>() : nullptr,
+         .blocks_done = blocks_done.mutable_data_ptr<int32_t>(),
          .max_grad = largest,
          .factor = first,
          .weight = first + count,
@@ -106,6 +108,7 @@ struct SavedSigmoidTerms {
   }
   at::Tensor floats;
   at::Tensor max_grad;
+  at::Tensor blocks_done;
   const float* factor;
   Terms terms;
 };
@@ -132,17 +135,27 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
 
   const SavedSigmoidTerms saved(grad_loss.to(at::kFloat), inv_norm, z.size(0), guard.stream());
   const at::Tensor radial = at::empty({wanted.size()}, z.options().dtype(at::kFloat));
-  const BackwardParams p{
-      .rows = make_rows(z, dim, saved.factor),
-      .problem = operands.problem(),
-      .pairing = operands.pairing(),
-      .terms = saved.terms,
-      .inv_norm = inv_norm.numel() > 0 ? inv_norm.const_data_ptr<float>() : nullptr,
-      .inv_eps = inverse(eps)};
+  const at::Tensor grad_scale = needs_grad[2] ? at::empty({}, doubles) : at::empty({0}, doubles);
+  BackwardParams p{.rows = make_rows(z, dim, saved.factor),
+                   .problem = operands.problem(),
+                   .pairing = operands.pairing(),
+                   .wanted = wanted,
+                   .terms = saved.terms,
+                   .inv_norm = inv_norm.numel() > 0 ? inv_norm.const_data_ptr<float>() : nullptr,
+                   .inv_eps = inverse(eps)};
+  if (needs_grad[2]) {
+    // s_ij is multiplied by the scale alone: dL/dscale = 1/scale sum_i x_i . dL/dx_i.
+    p.sum = {.radial = radial.const_data_ptr<float>(),
+             .count = static_cast<int>(rows),
+             .divisor = scalars.scale,
+             .factor = 1,
+             .result = grad_scale.mutable_data_ptr<double>(),
+             .blocks_done = saved.blocks_done.mutable_data_ptr<int32_t>()};
+  }
   compute_gradient(
-      p, z, dim, wanted, kernels, grad_z, radial,
-      [&](const BackwardParams& side) {
-        kernels.sigmoid_backward({side, scalars}, guard.stream());
+      p, z, kernels, grad_z, radial,
+      [&](const BackwardParams& both) {
+        kernels.sigmoid_backward({both, scalars}, guard.stream());
       },
       [&](const WideWeightsParams& tile) {
         kernels.wide_sigmoid_weights({tile, scalars}, guard.stream());
@@ -150,14 +163,6 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
       [&](const WideGradientParams& sums) {
         kernels.wide_sigmoid_gradient({sums, scalars}, guard.stream());
       });
-  if (!needs_grad[2]) return {grad_z, at::empty({0}, doubles)};
-  // s_ij is multiplied by the scale alone: dL/dscale = 1/scale sum_i x_i . dL/dx_i.
-  const at::Tensor grad_scale = at::empty({}, doubles);
-  sum({.value = radial.const_data_ptr<float>(),
-       .count = static_cast<int>(rows),
-       .divisor = scalars.scale,
-       .result = grad_scale.mutable_data_ptr<double>()},
-      guard.stream());
   return {grad_z, grad_scale};
 }
 

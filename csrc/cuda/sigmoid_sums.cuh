@@ -46,7 +46,8 @@ class SigmoidSums {
   }
 
   // Stores the sums of the rows, up to `rows` of the block's, from `place` on.
-  SIMCLR_DEVICE void store(const ForwardParams& p, int64_t place, int rows) const {
+  SIMCLR_DEVICE void store(const ForwardParams& p, bool /*transposed*/, int64_t place,
+                           int rows) const {
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
@@ -59,7 +60,7 @@ class SigmoidSums {
         }
         const int row = row_of<C>(m, 2 * half);
         if (lane_id() % 4 != 0 || row >= rows) continue;
-        p.row_sum[place + row] = sum.loss;
+        p.row_sums.sum[place + row] = sum.loss;
         sigmoid_sum_[place + row] = sum.sigmoid;
       }
     }

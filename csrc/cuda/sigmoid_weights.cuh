@@ -68,7 +68,7 @@ class SigmoidWeights {
   SIMCLR_DEVICE void apply(Tile& w, int stage, int first_column) const {
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
-    if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_positives(w, first_column);
+    if (meets_special<C>(pairing(), first_row_, first_column)) clear_positives(w, first_column);
   }
 
  private:
@@ -99,10 +99,14 @@ class SigmoidWeights {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
           const int i = first_row + row_of<C>(m, e);
-          if (p_.pairing.positive(i, first_column + column_of(n, e))) w[m][n][e] = 0.0f;
+          if (pairing().positive(i, first_column + column_of(n, e))) w[m][n][e] = 0.0f;
         }
       }
     }
+  }
+
+  SIMCLR_DEVICE Pairing pairing() const {
+    return pairing_of_side(p_.pairing, is_transposed(p_.problem, first_row_));
   }
 
   const BackwardParams& p_;

@@ -102,10 +102,10 @@ class WideTiles {
 };
 
 // Runs the forward pass over a problem, and writes the losses of its rows and, if they have any, of
-// its columns. stats: by-products, too, and for rows only; or null.
-void run_wide_pass(const at::Tensor& z, const Rows& rows, const Problem& problem, Pairing pairing,
-                   const Exponents& exponents, const Losses& losses, const Stats* stats,
-                   Stream stream);
+// its columns. stats: by-products, too, or null.
+void run_wide_pass(const at::Tensor& z, const Rows& rows, const Problem& problem,
+                   const Pairing& pairing, const Exponents& exponents, const Losses& losses,
+                   const Stats* stats, Stream stream);
 
 // Runs the forward pass of the sigmoid loss, all but its strips and sums being given. Returns the
 // partial sums of the losses and of the sigmoids of all pairs that are not positive, [2, slots, R].

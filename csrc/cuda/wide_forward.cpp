@@ -2,15 +2,13 @@
 //
 // Memory beyond inputs and results: a tile of S, and the sums of at most 32 slots per row and 64
 // per column, which are both if the rows are the columns: 96 floats per row of z. Twice that
-// without a shared shift, and as much again with labels; and one float per row and shift.
+// without a shared shift, and as much again with labels; and one float per row of z and shift.
 //
 // If the host does not know the temperature, each row has its own shift: it costs memory and few
 // operations, while a second kernel for each tile would cost a launch.
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-
-#include <optional>
 
 #include "common/plain_dispatch.h"
 #include "cuda/wide.h"
@@ -21,7 +19,7 @@ namespace {
 // Blocks add to what earlier tiles left.
 void clear(const Sums& sums) {
   sums.sum.zero_();
-  sums.max.fill_(kLeastExponent);
+  if (sums.max.defined()) sums.max.fill_(kLeastExponent);
 }
 
 void clear(const SumsOfStats& sums) {
@@ -31,67 +29,81 @@ void clear(const SumsOfStats& sums) {
   sums.index.fill_(-1);
 }
 
-// The totals from a slot on; null where there are none.
-WideSums totals(const Sums& sums, int64_t slot) {
-  const int64_t place = slot * sums.side.size();
-  const auto from = [&](const at::Tensor& numbers) {
-    return numbers.numel() == 0 ? nullptr : numbers.mutable_data_ptr<float>() + place;
-  };
-  return {from(sums.sum), from(sums.max), from(sums.positive)};
+// What both kinds of passes need.
+struct WidePass {
+  WidePass(const Rows& rows, const Problem& problem, const Pairing& pairing,
+           const Exponents& exponents, const at::TensorOptions& floats)
+      : positive(at::empty({pairing.shifts, problem.count()}, floats)),
+        params{.rows = rows,
+               .problem = problem,
+               .pairing = pairing,
+               .exponents = exponents,
+               .positive = positive.mutable_data_ptr<float>()} {}
+  at::Tensor positive;
+  ForwardParams params;
+};
+
+// With by-products, which are sums of rows alone.
+void run_pass_with_stats(const at::Tensor& z, const WidePass& pass, const Losses& losses,
+                         const Stats& stats, Stream stream) {
+  const Problem& problem = pass.params.problem;
+  const auto floats = losses.loss.options();
+  const WideTiles tiles(z, problem, /*triangle=*/false);
+  const bool labels = pass.params.pairing.label != nullptr;
+  const Sums rows(problem.rows, divide_up(tiles.max_columns(), kWideColumns), true, labels, floats);
+  const SumsOfStats of_stats(rows, floats);
+  clear(rows);
+  clear(of_stats);
+  for (const Tile& place : tiles.places()) {
+    const WideForwardParams p{
+        .pass = pass.params, .tile = tiles.multiply(place), .rows = rows.from(0)};
+    wide_stats_forward({p, of_stats.pointers()}, stream);
+  }
+  const FinishParams of_rows = losses.finish(pass.params, /*once=*/false,
+                                             rows.finish(problem.counted_columns()), FinishSide{});
+  finish_stats(finish_of_stats(of_rows, of_stats, SumsOfStats(Sums(), floats), stats), stream);
+}
+
+void run_pass(const at::Tensor& z, const WidePass& pass, const Losses& losses, Stream stream) {
+  const Problem& problem = pass.params.problem;
+  const auto floats = losses.loss.options();
+  const bool triangle = problem.symmetric();
+  const bool both = problem.has_column_results() && !triangle;
+  const bool own = !pass.params.exponents.shared_shift;
+  const bool labels = pass.params.pairing.label != nullptr;
+  const WideTiles tiles(z, problem, triangle);
+  const int64_t row_slots = divide_up(tiles.max_columns(), kWideColumns);
+  const int64_t column_slots = divide_up(tiles.max_rows(), kWideRows);
+  const Sums rows(problem.rows, row_slots + (triangle ? column_slots : 0), own, labels, floats);
+  const Sums columns = both ? Sums(problem.columns, column_slots, own, labels, floats) : Sums();
+  clear(rows);
+  if (both) clear(columns);
+  for (const Tile& place : tiles.places()) {
+    wide_forward({.pass = pass.params,
+                  .tile = tiles.multiply(place),
+                  .rows = rows.from(0),
+                  .columns = triangle ? rows.from(row_slots) : columns.from(0)},
+                 stream);
+  }
+  finish(losses.finish(pass.params, /*once=*/true, rows.finish(problem.counted_columns()),
+                       columns.finish(problem.counted_rows())),
+         stream);
 }
 
 }  // namespace
 
-void run_wide_pass(const at::Tensor& z, const Rows& rows, const Problem& problem, Pairing pairing,
-                   const Exponents& exponents, const Losses& losses, const Stats* stats,
-                   Stream stream) {
+void run_wide_pass(const at::Tensor& z, const Rows& rows, const Problem& problem,
+                   const Pairing& pairing, const Exponents& exponents, const Losses& losses,
+                   const Stats* stats, Stream stream) {
   const PlainDispatch guard;
-  // By-products are sums of rows alone.
-  const bool both = problem.has_column_results() && stats == nullptr;
-  const bool triangle = both && problem.symmetric();
-  const bool own = !exponents.shared_shift;
-  const bool labels = pairing.label != nullptr;
-  if (triangle && pairing.shifts > 0) pairing.shifts = 1;  // k stands for both k and -k
-  const WideTiles tiles(z, problem, triangle);
-  const int64_t row_slots = divide_up(tiles.max_columns(), kWideColumns);
-  const int64_t column_slots = divide_up(tiles.max_rows(), kWideRows);
-
   const auto floats = losses.loss.options();
-  const Sums of_rows(problem.rows, row_slots + (triangle ? column_slots : 0), own, labels, floats);
-  const Sums of_columns = triangle ? of_rows
-                                   : Sums(problem.columns, both ? column_slots : 0, own && both,
-                                          labels && both, floats);
-  clear(of_rows);
-  if (!triangle) clear(of_columns);
-  const at::Tensor positive = at::empty({pairing.shifts, problem.rows.size()}, floats);
-  const ForwardParams pass{.rows = rows,
-                           .problem = problem,
-                           .pairing = pairing,
-                           .exponents = exponents,
-                           .positive = positive.mutable_data_ptr<float>()};
-  const FinishParams losses_of_rows =
-      losses.of_side(pass, of_rows, problem.counted_columns(), both);
-  std::optional<SumsOfStats> of_stats;
-  if (stats != nullptr) {
-    of_stats.emplace(losses_of_rows, *stats);
-    clear(*of_stats);
-  }
-  for (const Tile& place : tiles.places()) {
-    const WideForwardParams p{.pass = pass,
-                              .tile = tiles.multiply(place),
-                              .rows = totals(of_rows, 0),
-                              .columns = totals(of_columns, triangle ? row_slots : 0)};
-    if (of_stats) {
-      wide_stats_forward({p, of_stats->pointers()}, stream);
-    } else {
-      wide_forward(p, stream);
-    }
-  }
-  if (of_stats) return of_stats->finish(losses_of_rows, *stats, stream);
-  finish(losses_of_rows, stream);
-  if (both && !triangle) {
-    finish(losses.of_side(pass, of_columns, problem.counted_rows(), both), stream);
-  }
+  const auto of = [&](const Problem& part, const Pairing& of_part) {
+    return WidePass(rows, part, of_part, exponents, floats);
+  };
+  if (stats == nullptr) return run_pass(z, of(problem, pairing), losses, stream);
+  run_pass_with_stats(z, of(problem, pairing), losses, *stats, stream);
+  if (problem.same()) return;
+  run_pass_with_stats(z, of(problem.transposed(), pairing.transposed()), losses, *stats, stream);
 }
 
 at::Tensor sum_wide_pairs(const at::Tensor& z, const SigmoidForwardParams& pass, Stream stream) {

@@ -80,11 +80,10 @@ class WideForward : WideShape {
   }
 
   SIMCLR_DEVICE void store_positive(int i, int j, float x) const {
-    const Range rows = p_.problem.rows;
     SIMCLR_UNROLL
     for (int k = 0; k < Pairing::kMaxShifts; ++k) {
       if (k >= p_.pairing.shifts || j != i + to_int(p_.pairing.shift[k])) continue;
-      p_.positive[k * rows.size() + i - rows.begin] = x;
+      p_.positive[k * p_.problem.count() + i] = x;
     }
   }
 

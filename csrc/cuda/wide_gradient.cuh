@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda/pair_weights.cuh"
+#include "cuda/radial_sum.cuh"
 #include "cuda/sigmoid_weights.cuh"
 #include "cuda/wide_rows.cuh"
 
@@ -17,11 +18,12 @@ class WideGradient {
       : p_(params.pass),
         positives_(positives),
         place_(block_id() * kWideRowsPerBlock + warp_id()),
-        i_(to_int(p_.problem.rows.begin) + place_),
+        i_(to_int(p_.wanted.begin) + place_),
+        transposed_(is_transposed(p_.problem, i_)),
         sum_(params.sum + int64_t{place_} * p_.rows.stride) {}
 
   SIMCLR_DEVICE void run() {
-    if (place_ >= p_.problem.rows.size()) return;
+    if (place_ >= p_.wanted.size()) return;
     float radial = complete_sum();
     for (int lanes = 16; lanes >= 1; lanes /= 2) radial += shuffle_xor(radial, lanes);
     const float inv_norm = p_.inv_norm == nullptr ? 1.0f : p_.inv_norm[i_];
@@ -49,8 +51,8 @@ class WideGradient {
   };
   SIMCLR_DEVICE Positive positive_of(int k) const {
     if (k >= p_.pairing.shifts) return {row(i_), 0.0f};
-    const int64_t j = i_ + p_.pairing.shift[k];
-    if (!p_.problem.columns.contains(j)) return {row(i_), 0.0f};
+    const int64_t j = i_ + pairing_of_side(p_.pairing, transposed_).shift[k];
+    if (!problem_of_side(p_.problem, transposed_).columns.contains(j)) return {row(i_), 0.0f};
     const int column = to_int(j);
     float similarity = 0.0f;
     if constexpr (Positives::kTakesSimilarity) similarity = similarity_to(column);
@@ -86,8 +88,9 @@ class WideGradient {
 
   const BackwardParams& p_;
   const Positives& positives_;
-  int place_;  // among the problem's rows
+  int place_;  // among the wanted rows
   int i_;
+  bool transposed_;
   float* sum_;
 };
 
@@ -95,6 +98,7 @@ template <typename Element>
 SIMCLR_KERNEL(kRowThreads, 4)
 void wide_gradient_kernel(const WideGradientParams p) {
   WideGradient<Element, PairPositives>(p, PairPositives(p.pass)).run();
+  sum_radial_parts(p.pass.sum);
 }
 
 template <typename Element>
@@ -102,6 +106,7 @@ SIMCLR_KERNEL(kRowThreads, 4)
 void wide_sigmoid_gradient_kernel(const WideSigmoidGradientParams p) {
   const SigmoidPositives positives(p.pass.pass, p.scalars);
   WideGradient<Element, SigmoidPositives>(p.pass, positives).run();
+  sum_radial_parts(p.pass.pass.sum);
 }
 
 }  // namespace simclr::fused

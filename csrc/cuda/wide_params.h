@@ -18,30 +18,24 @@ struct WideTile {
   int64_t stride;  // of its rows, a multiple of 4 elements
 };
 
-// Sums of a side so far. Blocks of a tile that share rows have a slot each, so that every number
-// has one writer per tile.
-struct WideSums {
-  float* sum = nullptr;       // [slots, side]; null: the side has no sums in this pass
-  float* max = nullptr;       // likewise; null with a shared shift
-  float* positive = nullptr;  // sums of x_ij over the positives by labels; null without
-};
-
+// Sums so far. Blocks of a tile that share rows have a slot each, so that every number has one
+// writer per tile.
 struct WideForwardParams {
   ForwardParams pass;  // without strips and sums
   WideTile tile;
-  WideSums rows;          // a slot for each block of the tile's columns
-  WideSums columns = {};  // a slot for each block of its rows
+  SideSums rows;          // a slot for each block of the tile's columns
+  SideSums columns = {};  // a slot for each block of its rows
 };
 
 struct WideStatsForwardParams {
   WideForwardParams pass;  // of the rows
-  StatsSums sums;          // like row_sum
+  StatsSums sums;          // like those
 };
 
 struct WideSigmoidForwardParams {
   WideForwardParams pass;  // of the rows
   SigmoidScalars scalars;
-  float* sigmoid_sum;  // like row_sum
+  float* sigmoid_sum;  // like their sum
 };
 
 // Turns a tile into weights, in the type of the rows and with the strides of the tile.
@@ -56,10 +50,10 @@ struct WideSigmoidWeightsParams {
   SigmoidScalars scalars;
 };
 
-// Computes the gradient of the problem's rows from the sum of the weighted columns.
+// Computes the gradient of the wanted rows from the sum of the weighted columns.
 struct WideGradientParams {
   BackwardParams pass;
-  float* sum;  // [rows of the problem, stride] sum_j W_ij row_j; overwritten
+  float* sum;  // [wanted, stride] sum_j W_ij row_j; overwritten
 };
 
 struct WideSigmoidGradientParams {

@@ -12,7 +12,7 @@
 namespace simclr::fused {
 
 // A sum, and where its totals are.
-template <float* WideSums::* kTotals>
+template <float* SideSums::* kTotals>
 struct WidePlainSum {
   static constexpr int kNumbers = 1;
   float sum;
@@ -32,13 +32,13 @@ struct WidePlainSum {
   static SIMCLR_DEVICE WidePlainSum shared(int array, int index) {
     return {bits_float(shared_load_bits(array + 4 * index))};
   }
-  SIMCLR_DEVICE void add_to(const WideSums& totals, int64_t place) const {
+  SIMCLR_DEVICE void add_to(const SideSums& totals, int64_t place) const {
     owned(totals.*kTotals + place) += sum;
   }
 };
 
-using WideSharedShiftSum = WidePlainSum<&WideSums::sum>;
-using WidePositiveSum = WidePlainSum<&WideSums::positive>;
+using WideSharedShiftSum = WidePlainSum<&SideSums::sum>;
+using WidePositiveSum = WidePlainSum<&SideSums::positive>;
 
 // A sum of powers relative to the largest exponent, rescaled when that rises.
 struct WideOwnShiftSum {
@@ -71,7 +71,7 @@ struct WideOwnShiftSum {
     return {bits_float(shared_load_bits(array + 8 * index)),
             bits_float(shared_load_bits(array + 8 * index + 4))};
   }
-  SIMCLR_DEVICE void add_to(const WideSums& totals, int64_t place) const {
+  SIMCLR_DEVICE void add_to(const SideSums& totals, int64_t place) const {
     WideOwnShiftSum total{owned(totals.sum + place), totals.max[place]};
     total.join(*this);
     totals.sum[place] = total.sum;
@@ -98,7 +98,7 @@ SIMCLR_DEVICE void select_positives(WidePairs& terms, const WidePairs& x, const 
 
 // Adds to the totals of the rows.
 template <typename Sum>
-SIMCLR_DEVICE void add_to_rows(const WidePairs& terms, const WideSums& totals,
+SIMCLR_DEVICE void add_to_rows(const WidePairs& terms, const SideSums& totals,
                                const Problem& problem, const WideBlock& block) {
   if (!block.has_row(block.row(0))) return;
   Sum rows[WideShape::kWarpRows];

@@ -181,7 +181,8 @@ class Block {
   std::exception_ptr error_;
 };
 
-Block* block = nullptr;                       // the one that runs
+Block* block = nullptr;  // the one that runs
+int64_t blocks_of_launch = 0;
 std::unordered_map<const void*, int> owners;  // blocks of the launch, by address
 
 Thread& self() { return block->thread(block->running()); }
@@ -285,6 +286,7 @@ int64_t launches() { return launch_count; }
 
 void launch(int64_t blocks, int threads, int shared_bytes, const std::function<void()>& kernel) {
   ++launch_count;
+  blocks_of_launch = blocks;
   if (threads % kWarpSize != 0) fail("a block of ", threads, " threads is not made of warps");
   std::vector<int> order(blocks);
   std::iota(order.begin(), order.end(), 0);
@@ -299,6 +301,7 @@ void launch(int64_t blocks, int threads, int shared_bytes, const std::function<v
 }
 
 int block_id() { return block->id(); }
+int64_t blocks() { return blocks_of_launch; }
 int thread_id() { return block->running(); }
 
 void own(const void* address) {

@@ -38,6 +38,7 @@ int64_t launches();
 // ---- For the thread that runs. ----
 
 int block_id();
+int64_t blocks();
 int thread_id();
 void sync_threads();
 

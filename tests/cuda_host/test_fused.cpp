@@ -227,8 +227,7 @@ void test_stored_offsets_beyond_32_bits(const Checker& checker) {
                      .exponents = {.known_scale = 1, .shared_shift = true},
                      .row_strips = strips,
                      .column_strips = strips,
-                     .row_sum = sum,
-                     .column_sum = sum,
+                     .row_sums = {.sum = sum},
                      .positive = sum + 2 * kRows},
                     nullptr);
     const at::Tensor grad = torch::zeros({kRows, FarRows::kDim}, checker.dtype());
@@ -236,10 +235,10 @@ void test_stored_offsets_beyond_32_bits(const Checker& checker) {
     kernels.backward({.rows = rows,
                       .problem = problem,
                       .pairing = pairing,
+                      .wanted = problem.rows,
                       .terms = {number(1), number(2), number(2), number(3), number(4),
                                 positives.const_data_ptr<int32_t>()},
-                      .strips = strips,
-                      .partial = partial,
+                      .of_rows = {strips, partial},
                       .inv_norm = nullptr,
                       .inv_eps = 1,
                       .exponents = {.known_scale = 1, .shared_shift = true},

@@ -65,35 +65,45 @@ void test_launches_of_nt_xent() {
   };
   // Terms of the weights, partial gradients, gradients.
   expect_launches("backward", 3, [&] { backward(false); });
-  expect_launches("backward with the temperature's", 4, [&] { backward(true); });
+  expect_launches("backward with the temperature's", 3, [&] { backward(true); });
   // If the host does not know the temperature, it launches the kernels of shared shifts and those
-  // of own ones: sums and losses of both; partial gradients of both.
+  // of own ones: sums of both; partial gradients of both.
   const simclr::fused::NumbersInDeviceMemory guard;
-  expect_launches("forward, temperature in device memory", 5,
+  expect_launches("forward, temperature in device memory", 4,
                   [&] { saved = simclr::nt_xent_forward(z0, z1, temperature, true, 1e-12); });
-  expect_launches("backward, temperature in device memory", 5, [&] { backward(true); });
+  expect_launches("backward, temperature in device memory", 4, [&] { backward(true); });
 }
 
 void test_launches_of_rectangles() {
   const at::Tensor x = torch::randn({50, 12}).to(torch::kBFloat16);
   const at::Tensor y = torch::randn({70, 12}).to(torch::kBFloat16);
   const at::Tensor number = torch::scalar_tensor(0.5, torch::kDouble);
-  simclr::ForwardResult saved;
-  expect_launches("forward", 4, [&] {  // losses of both sides
-    saved = simclr::contrastive_forward(x, y, number, true, 1e-12, {0}, {}, {}, "all", {});
-  });
   const at::Tensor of_mean = torch::ones({}).expand({120});
-  expect_launches("backward", 6, [&] {  // gradients of both sides
+  simclr::ForwardResult saved;
+  const auto forward = [&](bool normalize) {
+    saved = simclr::contrastive_forward(x, y, number, normalize, 1e-12, {0}, {}, {}, "all", {});
+  };
+  const auto backward = [&] {
     simclr::contrastive_backward(of_mean, {}, std::get<0>(saved), std::get<1>(saved),
                                  std::get<2>(saved), std::get<3>(saved), 12, 50, number, 1e-12, {0},
                                  {}, {}, "all", {}, {true, true, true});
-  });
+  };
+  // Each kernel has blocks for the rows and blocks for the columns.
+  expect_launches("forward", 3, [&] { forward(true); });
+  expect_launches("backward", 3, backward);
+  expect_launches("forward, dot products", 3, [&] { forward(false); });
+  expect_launches("backward, dot products", 3, backward);
   expect_launches("forward of the sigmoid loss", 3,
                   [&] { saved = simclr::sigmoid_forward(x, y, number, number, true, 1e-12, {0}); });
-  expect_launches("backward of the sigmoid loss", 6, [&] {
+  expect_launches("backward of the sigmoid loss", 3, [&] {
     simclr::sigmoid_backward(of_mean.narrow(0, 0, 50), std::get<2>(saved), std::get<3>(saved), 12,
                              number, number, 1e-12, {0}, {true, true, true});
   });
+  expect_launches("forward with by-products", 4,
+                  [&] { simclr::contrastive_stats(x, y, number, true, 1e-12, {0}, {}, {}); });
+  const simclr::fused::NumbersInDeviceMemory guard;
+  expect_launches("forward, temperature in device memory", 4, [&] { forward(true); });
+  expect_launches("backward, temperature in device memory", 4, backward);
 }
 
 // Of bf16 and D = 128.

@@ -189,14 +189,14 @@ FAULTS = [
     Fault(
         "strips' own pairs count once",
         "csrc/cuda/kernels_rows.cu",
-        "for (int slot = 0; slot < p.slots; ++slot) sum += p.sum",
-        "for (int slot = 0; slot < p.slots - 1; ++slot) sum += p.sum",
+        "for (int slot = 0; slot < row.slots; ++slot) sum += sums.sum",
+        "for (int slot = 0; slot < row.slots - 1; ++slot) sum += sums.sum",
     ),
     Fault(
         "positive one row off",
         "csrc/cuda/gradient.cuh",
-        "i_ + p_.pairing.shift[k];",
-        "i_ + p_.pairing.shift[k] - 1;",
+        "i_ + pairing_of_side(p_.pairing, transposed).shift[k];",
+        "i_ + pairing_of_side(p_.pairing, transposed).shift[k] - 1;",
     ),
     Fault(
         "positive counts as a negative too",

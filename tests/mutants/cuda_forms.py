@@ -78,14 +78,14 @@ FORMS = [
     Fault(
         "grid: strips of columns counted as those of rows",
         "csrc/cuda/forward.cuh",
-        "strip_pair(block_id(), p.column_strips.count, triangle_)",
-        "strip_pair(block_id(), p.row_strips.count, triangle_)",
+        "return {block / columns, block % columns, false};",
+        "return {block / rows, block % rows, false};",
     ),
     Fault(
         "grid: columns begin with the first row",
         "csrc/cuda/forward.cuh",
-        "to_int(p.problem.columns.begin) + strips_.b",
-        "to_int(p.problem.rows.begin) + strips_.b",
+        "to_int(columns.begin) + strips_.b",
+        "to_int(rows.begin) + strips_.b",
     ),
     Fault(
         "grid: sums of columns as long as those of rows",
@@ -94,22 +94,77 @@ FORMS = [
         "int64_t{slot} * p_.problem.rows.size()",
     ),
     Fault(
-        "grid: columns have no losses of their own with shifts per row",
-        "csrc/cuda/forward.cpp",
-        "    run(problem.transposed(), operands.pairing().transposed());",
-        "    run(problem.transposed(), operands.pairing());",
+        "sides: columns meet columns",
+        "csrc/cuda/pairing.cuh",
+        "transposed ? problem.transposed() : problem",
+        "transposed ? Problem{problem.columns, problem.columns} : problem",
     ),
     Fault(
-        "transposed gradient: of the rows again",
-        "csrc/cuda/gradients.h",
-        "if (!problem.same()) run(problem.transposed(), pairing.transposed());",
-        "if (!problem.same()) run({problem.columns, problem.columns}, pairing);",
+        "sides: columns have the shifts of rows",
+        "csrc/cuda/pairing.cuh",
+        "transposed ? pairing.transposed() : pairing",
+        "pairing",
     ),
     Fault(
-        "transposed gradient: written to the rows'",
-        "csrc/cuda/gradients.h",
-        "const int64_t place = problem.rows.begin - wanted.begin;",
-        "const int64_t place = 0 * problem.rows.begin;",
+        "sides: columns have the strips of rows, forward",
+        "csrc/cuda/forward.cuh",
+        "return {block / rows, block % rows, true};",
+        "return {block / columns, block % columns, true};",
+    ),
+    Fault(
+        "sides: sums of columns stored as those of rows",
+        "csrc/cuda/row_sums.cuh",
+        "float* side_sum = transposed ? p.column_sums.sum : p.row_sums.sum;",
+        "float* side_sum = p.row_sums.sum;",
+    ),
+    Fault(
+        "sides: a pair that is visited once is sought at its column",
+        "csrc/cuda/kernels_rows.cu",
+        "once ? i - shift : i",
+        "i",
+    ),
+    Fault(
+        "sides: losses of columns from the sums of rows",
+        "csrc/cuda/kernels_rows.cu",
+        "column ? p.columns : p.rows;",
+        "column ? FinishSide{p.columns.side, p.columns.counted, p.rows.slots, p.rows.shared_slots, "
+        "p.rows.sums} : p.rows;",
+    ),
+    Fault(
+        "sides: blocks of columns counted with those of rows, backward",
+        "csrc/cuda/backward.cuh",
+        "  if (transposed) block -= blocks;\n",
+        "",
+    ),
+    Fault(
+        "sides: gradient of columns with the strips of rows",
+        "csrc/cuda/gradient.cuh",
+        "transposed ? p_.of_columns.strips.count : p_.of_rows.strips.count",
+        "p_.of_rows.strips.count",
+    ),
+    Fault(
+        "sides: partial gradients of columns over those of rows",
+        "csrc/cuda/backward.cuh",
+        "transposed ? p_.of_columns.partial : p_.of_rows.partial",
+        "p_.of_rows.partial",
+    ),
+    Fault(
+        "sides: the gradients of columns begin with the rows",
+        "csrc/cuda/params.h",
+        "intersect(transposed ? problem.columns : problem.rows, wanted)",
+        "intersect(transposed ? Range{0, problem.columns.end} : problem.rows, wanted)",
+    ),
+    Fault(
+        "radial sum: by the first block that comes",
+        "csrc/cuda/radial_sum.cuh",
+        "!is_last_block(p.blocks_done)",
+        "(is_last_block(p.blocks_done), block_id() != 0)",
+    ),
+    Fault(
+        "radial sum: blocks of the last step stay counted",
+        "csrc/cuda/kernels_rows.cu",
+        "    *p.blocks_done = 0;\n",
+        "",
     ),
     Fault(
         "transposed gradient: its radial part is the temperature's, too",
@@ -126,7 +181,7 @@ FORMS = [
     Fault(
         "sigmoid: positives stay in the sums",
         "csrc/cuda/forward.cuh",
-        "counts(i, j) && (Sums::kSumsPositives || !p_.pairing.positive(i, j))",
+        "counts(i, j) && (Sums::kSumsPositives || !pairing().positive(i, j))",
         "counts(i, j)",
     ),
     Fault(
@@ -168,7 +223,7 @@ FORMS = [
     Fault(
         "sigmoid: positives weigh twice",
         "csrc/cuda/sigmoid_weights.cuh",
-        "    if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_pos",
+        "    if (meets_special<C>(pairing(), first_row_, first_column)) clear_pos",
         "    if (false) clear_pos",
     ),
     Fault(
@@ -198,8 +253,8 @@ FORMS = [
     Fault(
         "sigmoid: the scale's gradient has the columns' part, too",
         "csrc/cuda/sigmoid.cpp",
-        ".count = static_cast<int>(rows),\n       .divisor",
-        ".count = static_cast<int>(radial.size(0)),\n       .divisor",
+        ".count = static_cast<int>(rows),\n             .divisor",
+        ".count = static_cast<int>(radial.size(0)),\n             .divisor",
     ),
     Fault(
         "stats: of equal negatives the last",
@@ -216,13 +271,13 @@ FORMS = [
     Fault(
         "stats: of equal negatives in two strips the last",
         "csrc/cuda/kernels_rows.cu",
-        "(value == hardest && column < index)",
-        "(value == hardest && column > index)",
+        "(value == hardest && at < index)",
+        "(value == hardest && at > index)",
     ),
     Fault(
         "stats: positives are negatives, too",
         "csrc/cuda/forward.cuh",
-        "if (inside && p_.pairing.positive(i, j)) value = -INFINITY;",
+        "if (inside && pairing().positive(i, j)) value = -INFINITY;",
         "(void)inside;",
     ),
     Fault(
@@ -234,8 +289,8 @@ FORMS = [
     Fault(
         "stats: weighted sums of strips relative to their own shifts",
         "csrc/cuda/kernels_rows.cu",
-        "p.sums.weighted[place] * exp2(pass.max[place] - shift)",
-        "p.sums.weighted[place]",
+        "sums.weighted[place] * exp2(row.of.sums.max[place] - shift)",
+        "sums.weighted[place]",
     ),
     Fault(
         "stats: infinity of pairs that do not count",
@@ -277,6 +332,12 @@ FORMS = [
         "temperature on the device: weights with the shift of the other kind",
         "csrc/cuda/kernels_rows.cu",
         "shares_shift(p.exponents, compute_scale(p.exponents))",
+        "p.exponents.shared_shift",
+    ),
+    Fault(
+        "temperature on the device: losses from the sums of the other kind",
+        "csrc/cuda/kernels_rows.cu",
+        "shares_shift(p.exponents, scale_of(p.exponents))",
         "p.exponents.shared_shift",
     ),
 ]

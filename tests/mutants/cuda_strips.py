@@ -8,14 +8,14 @@ STRIPS = [
     Fault(
         "strips: one place for the partial gradients of all",
         "csrc/cuda/backward.cuh",
-        "strip * p_.problem.rows.size() + first + row",
-        "first + row",
+        "strip * rows.size() + first_row - rows.begin + row",
+        "first_row - rows.begin + row",
     ),
     Fault(
         "strips: with the columns of the next one",
         "csrc/cuda/backward.cuh",
-        "first_column + p_.strips.size;",
-        "first_column + 2 * p_.strips.size;",
+        "first_column + size;",
+        "first_column + 2 * size;",
     ),
     Fault(
         "strips: columns past the last",
@@ -26,13 +26,13 @@ STRIPS = [
     Fault(
         "strips: a tile of rows for every block",
         "csrc/cuda/backward.cuh",
-        "block_id() / p.strips.count * C::kRows",
-        "block_id() * C::kRows",
+        "block / strips * C::kRows",
+        "block * C::kRows",
     ),
     Fault(
         "strips: partial gradients of rows past the last",
         "csrc/cuda/backward.cuh",
-        "        if (first_row + row >= end_row_) continue;\n",
+        "        if (first_row + row >= to_int(rows.end)) continue;\n",
         "",
     ),
     Fault(
@@ -44,8 +44,8 @@ STRIPS = [
     Fault(
         "strips: 32-bit offset of a partial gradient",
         "csrc/cuda/backward.cuh",
-        "partial = p_.partial + place * stride;",
-        "partial = p_.partial + static_cast<int>(place) * stride;",
+        "partial = partials + place * stride;",
+        "partial = partials + static_cast<int>(place) * stride;",
     ),
     Fault(
         "strips: the last is empty",
@@ -62,8 +62,8 @@ STRIPS = [
     Fault(
         "gradient: the last partial one not added",
         "csrc/cuda/gradient.cuh",
-        "strip < p_.strips.count; ++strip",
-        "strip < p_.strips.count - 1; ++strip",
+        "strip < strips; ++strip",
+        "strip < strips - 1; ++strip",
     ),
     Fault(
         "gradient: half of a row's lanes not summed",

@@ -92,8 +92,8 @@ WIDE = [
     Fault(
         "wide: columns of a rank's share have sums",
         "csrc/cuda/wide_forward.cpp",
-        "const bool both = problem.has_column_results() && stats == nullptr;",
-        "const bool both = stats == nullptr;",
+        "const bool both = problem.has_column_results() && !triangle;",
+        "const bool both = !triangle;",
     ),
     Fault(
         "wide: columns of a rank's share have gradients",

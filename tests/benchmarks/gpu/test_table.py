@@ -106,7 +106,7 @@ def test_predictions_are_those_of_the_model() -> None:
     assert forward == pytest.approx(
         1e3 * sum(clocks[name] for name in ("prepare", "forward", "finish")) / gpu.clock + 3 * gap
     )
-    assert backward == pytest.approx(1e3 * sum(clocks.values()) / gpu.clock - forward + 7 * gap)
+    assert backward == pytest.approx(1e3 * sum(clocks.values()) / gpu.clock - forward + 6 * gap)
     assert prediction.milliseconds("NVIDIA H200", "float32", 4096, 100)["forward"] == forward
     assert prediction.milliseconds("NVIDIA L4", "float32", 4096, 100) == {}
     assert prediction.milliseconds(H100, "float32", 4096, 300) == {}

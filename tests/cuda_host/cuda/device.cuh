@@ -51,6 +51,16 @@ T& owned(T* address) {
 }
 inline void add_to_owned(float* number, float x) { owned(number) += x; }
 
+// Blocks run one after the other.
+inline bool is_last_block(int* blocks_done) {
+  static bool last;
+  simt::sync_threads();
+  if (thread_id() == 0) last = ++*blocks_done == simt::blocks();
+  simt::sync_threads();
+  return last;
+}
+inline float load_of_others(const float* address) { return *address; }
+
 inline uint32_t shared_load_bits(int offset) {
   uint32_t bits;
   std::memcpy(&bits, simt::shared_read(offset, 4, thread_id() % 32), 4);
