@@ -56,6 +56,7 @@ _SIGMOID = {
     "sizes": tuple((n, k, d) for d in (33, 128, 256) for n, k in ((1, 1), (33, 150), (1000, 1000))),
     "scalars": ((10.0, -10.0), (100.0, -20.0), (1.0, 3.0)),
 }
+_RECTANGLE = {"dims": (33, 128, 256), "sizes": (1, 33, 1000), "temperatures": (0.01, 0.5)}
 _BY_PRODUCTS = {"dims": (33, 128, 256), "sizes": (2, 33, 1000), "temperatures": (0.01, 0.5)}
 
 _SMALL = (("bfloat16", 40, 16), ("float32", 40, 16))
@@ -91,6 +92,7 @@ FULL = (
     ),
     _cases("cases", 90, _CASES, _FUSED),
     Step("sigmoid", f"{_HERE}.sigmoid", 45, {"precisions": _FUSED, **_SIGMOID}),
+    Step("rectangle", f"{_HERE}.rectangle", 45, {"precisions": _FUSED, **_RECTANGLE}),
     Step("by-products", f"{_HERE}.by_products", 45, {"precisions": _FUSED, **_BY_PRODUCTS}),
     Step(
         "repeats",
@@ -175,6 +177,12 @@ SMALL = (
         f"{_HERE}.sigmoid",
         60,
         {"precisions": ("float32",), "sizes": ((33, 40, 24),), "scalars": ((10.0, -10.0),)},
+    ),
+    Step(
+        "rectangle",
+        f"{_HERE}.rectangle",
+        60,
+        {"precisions": ("float32",), "dims": (24,), "sizes": (33,), "temperatures": (0.5,)},
     ),
     Step(
         "by-products",

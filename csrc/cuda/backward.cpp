@@ -1,7 +1,8 @@
 // The backward operators on CUDA tensors: allocations and kernel launches.
 //
 // Memory beyond inputs and results: 6 numbers per row of both sides; per row of the gradient, one
-// more, and D floats for each strip of columns, of which large problems have one.
+// more, and D floats for each strip of columns. Large problems have one strip; several take at most
+// 64 MiB for the rows, and as much for the columns.
 
 #include <ATen/ops/empty.h>
 

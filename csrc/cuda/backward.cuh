@@ -17,7 +17,7 @@ namespace simclr::fused {
 // How many blocks have rows of a side.
 template <typename C>
 constexpr int64_t backward_blocks(const BackwardParams& p, bool transposed) {
-  const int strips = (transposed ? p.of_columns : p.of_rows).strips.count;
+  const int strips = p.gradients_of(transposed).strips.count;
   return divide_up(p.wanted_of(transposed).size(), C::kRows) * strips;
 }
 
@@ -32,7 +32,7 @@ SIMCLR_DEVICE BackwardPlace backward_place(const BackwardParams& p, int block) {
   const int blocks = to_int(backward_blocks<C>(p, false));
   const bool transposed = block >= blocks;
   if (transposed) block -= blocks;
-  const int strips = transposed ? p.of_columns.strips.count : p.of_rows.strips.count;
+  const int strips = p.gradients_of(transposed).strips.count;
   const int first_row = to_int(p.wanted_of(transposed).begin) + block / strips * C::kRows;
   return {transposed, first_row, block % strips};
 }
@@ -43,20 +43,19 @@ class BackwardBlock {
  public:
   template <typename... Arguments>
   explicit SIMCLR_DEVICE BackwardBlock(const BackwardParams& p, const Arguments&... of_weights)
-      : p_(p),
-        place_(backward_place<C>(p, block_id())),
-        weights_(p, of_weights...),
-        end_row_(to_int(p.wanted_of(place_.transposed).end)) {}
+      : p_(p), weights_(p, of_weights...) {}
 
   SIMCLR_DEVICE void run() {
-    const Range columns = problem_of_side(p_.problem, place_.transposed).columns;
-    const int size = place_.transposed ? p_.of_columns.strips.size : p_.of_rows.strips.size;
-    const int first_column = to_int(columns.begin) + place_.strip * size;
+    const auto [transposed, first_row, strip] = backward_place<C>(p_, block_id());
+    const Range columns = problem_of_side(p_.problem, transposed).columns;
+    const int size = p_.gradients_of(transposed).strips.size;
+    const int first_column = to_int(columns.begin) + strip * size;
     const int end_column = first_column + size;
     const int end = to_int(columns.end);
     const auto loop = weights_.main_loop(first_column, end_column < end ? end_column : end);
-    loop.start(place_.first_row, end_row_);
-    weights_.load_rows(place_.first_row, end_row_);
+    const int end_row = to_int(p_.wanted_of(transposed).end);
+    loop.start(first_row, end_row);
+    weights_.load_rows(first_row, end_row);
     clear_gradient();
     loop.for_each_column_tile([&](int stage, int column) {
       float w[C::kRowTiles][C::kColumnTiles][4];
@@ -85,7 +84,7 @@ class BackwardBlock {
     const auto [transposed, first_row, strip] = backward_place<C>(p_, opaque(block_id()));
     const int thread = opaque(thread_id());
     const Range rows = p_.wanted_of(transposed);
-    float* partials = transposed ? p_.of_columns.partial : p_.of_rows.partial;
+    float* partials = p_.gradients_of(transposed).partial;
     const int stride = p_.rows.stride;
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
@@ -106,9 +105,7 @@ class BackwardBlock {
   }
 
   const BackwardParams& p_;
-  BackwardPlace place_;
   Weights weights_;
-  int end_row_;
   float grad_[C::kRowTiles][C::kDim / 8][4];
 };
 

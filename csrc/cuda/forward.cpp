@@ -1,9 +1,9 @@
 // The forward operators on CUDA tensors: allocations and kernel launches.
 //
-// Memory beyond inputs and results, for R rows and C columns: the partial sums of at most 65
-// strips, 65 R floats if the rows are the columns and share a shift, else 64 (R + C), or
-// 2 x 64 (R + C) without a shared shift, and 3 x 64 (R + C) with labels; and one float per row of z
-// and shift. If the host does not know the temperature, the larger of what it may need.
+// Memory beyond inputs and results: the partial sums of at most 65 strips, 64 floats for each row
+// that has a loss, 65 if the rows are the columns and share a shift; twice that without a shared
+// shift, three times with labels, and 4 x 64 more with by-products; and one float per row of z and
+// shift. If the host does not know the temperature, what either kind of shift needs.
 
 #include <ATen/ops/empty.h>
 
@@ -44,7 +44,7 @@ void run_pass(const Rows& z, const Problem& problem, const Pairing& pairing,
   FinishSide of_rows = rows.finish(problem.counted_columns());
   of_rows.slots = column_strips.count;  // pairs within a strip have a slot in a triangle alone
   const FinishParams of_pass =
-      losses.finish(p, /*once=*/false, of_rows, columns.finish(problem.counted_rows()));
+      losses.finish(p, /*visited_once=*/false, of_rows, columns.finish(problem.counted_rows()));
   if (stats != nullptr) {
     const SumsOfStats row_stats(rows, floats);
     const SumsOfStats column_stats(columns, floats);

@@ -9,7 +9,7 @@
 // partial sum has one writer, and they are added in a fixed order: the same bits every time.
 //
 // Without a shared shift, a block visits all pairs of two strips, and sums for its rows only. If
-// the columns have sums too, as many blocks more visit the pairs of the transposed problem.
+// the columns have sums too, the same number of further blocks visits the transposed problem.
 
 #pragma once
 
@@ -54,8 +54,8 @@ class ForwardBlock {
         strips_(strip_pair<kSharedShift>(p)),
         sums_(of_sums...) {
     const auto [rows, columns] = problem_of_side(p.problem, strips_.transposed);
-    const int row_size = strips_.transposed ? p.column_strips.size : p.row_strips.size;
-    const int column_size = strips_.transposed ? p.row_strips.size : p.column_strips.size;
+    const int row_size = p.strips_of(strips_.transposed).size;
+    const int column_size = p.strips_of(!strips_.transposed).size;
     first_strip_row_ = to_int(rows.begin) + strips_.a * row_size;
     end_row_ = min_of(first_strip_row_ + row_size, to_int(rows.end));
     first_strip_column_ = to_int(columns.begin) + strips_.b * column_size;
@@ -142,7 +142,7 @@ class ForwardBlock {
   // Whether the tile has positives by a shift, or pairs that do not count.
   SIMCLR_DEVICE bool is_special(int first_column) const {
     const bool edge = first_row_ + C::kRows > end_row_ || first_column + C::kColumns > end_column_;
-    return edge || meets_special<C>(pairing(), first_row_, first_column);
+    return edge || meets_special<C>(p_.pairing, first_row_, first_column);
   }
 
   // Calls visit(x, i, j) for the tile's elements, in a rare case. The loop has no registers to
@@ -186,7 +186,7 @@ class ForwardBlock {
 
   // Adds the exponents of pairs with equal labels to the sums of the rows' positives.
   SIMCLR_DEVICE void add_positives(const Tile& x, int first_column) const {
-    float* positive = strips_.transposed ? p_.column_sums.positive : p_.row_sums.positive;
+    float* positive = p_.sums_of(strips_.transposed).positive;
     RowSums<C, false>::add_positives(x, p_.pairing.label + first_row_, end_row_ - first_row_,
                                      p_.pairing.label + first_column, end_column_ - first_column,
                                      positive + row_place(strips_.b, first_row_));
@@ -230,7 +230,7 @@ class ForwardBlock {
     const int slot = own_pairs ? p_.row_strips.count : strips_.a;
     const int64_t place = int64_t{slot} * p_.problem.columns.size() + j - p_.problem.columns.begin;
     const float sum = Sums::column_sum(stage, column);
-    float* total = (triangle_ ? p_.row_sums.sum : p_.column_sums.sum) + place;
+    float* total = p_.sums_of(!triangle_).sum + place;
     if (first_row_ == first_strip_row_) {
       owned(total) = sum;
     } else {

@@ -80,9 +80,8 @@ class RowGradient {
     }
     const bool transposed = is_transposed(p_.problem, i_);
     const Range side = p_.wanted_of(transposed);
-    const int strips = transposed ? p_.of_columns.strips.count : p_.of_rows.strips.count;
-    const float* partial = transposed ? p_.of_columns.partial : p_.of_rows.partial;
-    partial += (i_ - side.begin) * p_.rows.stride;
+    const int strips = p_.gradients_of(transposed).strips.count;
+    const float* partial = p_.gradients_of(transposed).partial + (i_ - side.begin) * p_.rows.stride;
     const int64_t next = side.size() * p_.rows.stride;
     SIMCLR_UNROLL_8  // loads that do not wait for each other
         for (int strip = 0; strip < strips; ++strip) {

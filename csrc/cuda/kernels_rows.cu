@@ -14,21 +14,21 @@ namespace {
 struct FinishRow {
   int i;        // of z
   bool column;  // whether it is one of the problem's columns
-  FinishSide of;
+  FinishSide side;
   int64_t place;  // in its side
   int slots;
-  SIMCLR_DEVICE int64_t place_of(int slot) const { return slot * of.side.size() + place; }
+  SIMCLR_DEVICE int64_t place_of(int slot) const { return slot * side.range.size() + place; }
 };
 // Calls visit(row) with the row of this thread, if it has one.
 template <typename Visit>
 SIMCLR_DEVICE void finish_row(const FinishParams& p, bool shared, const Visit& visit) {
   int64_t place = block_id() * int64_t{kRowThreads} + thread_id();
-  const bool column = place >= p.rows.side.size();
-  const FinishSide of = column ? p.columns : p.rows;
-  if (column) place -= p.rows.side.size();
-  if (place >= of.side.size()) return;
-  const int i = static_cast<int>(of.side.begin + place);
-  visit(FinishRow{i, column, of, place, shared ? of.shared_slots : of.slots});
+  const bool column = place >= p.rows.range.size();
+  const FinishSide side = column ? p.columns : p.rows;
+  if (column) place -= p.rows.range.size();
+  if (place >= side.range.size()) return;
+  const int i = static_cast<int>(side.range.begin + place);
+  visit(FinishRow{i, column, side, place, shared ? side.shared_slots : side.slots});
 }
 
 // The sum of x_ij over the positives of row i of z, and the number of positives.
@@ -39,14 +39,14 @@ struct Positives {
 SIMCLR_DEVICE Positives positives_of_label(const FinishParams& p, const FinishRow& row) {
   double sum = 0;
   for (int slot = 0; slot < row.slots; ++slot) {
-    sum += row.of.sums.positive[row.place_of(slot)];
+    sum += row.side.sums.positive[row.place_of(slot)];
   }
   return {sum, p.positives[row.i]};
 }
 // Where (i, j) and (j, i) are both computed, possibly rounded differently, each row uses its own.
 SIMCLR_DEVICE Positives positives_of_shifts(const FinishParams& p, bool shared, int i) {
   const Problem& problem = p.problem;
-  const bool once = p.once || shared;
+  const bool once = p.visited_once || shared;
   Positives positives{0, 0};
   const auto add = [&](int k, int64_t row) {
     positives.sum += p.positive[k * problem.count() + row];
@@ -69,7 +69,7 @@ struct PowerSum {
   double shift;
 };
 SIMCLR_DEVICE PowerSum power_sum(const FinishRow& row, bool shared) {
-  const SideSums& sums = row.of.sums;
+  const SideSums& sums = row.side.sums;
   double sum = 0;
   if (shared) {
     SIMCLR_UNROLL_8  // loads that do not wait for each other
@@ -104,7 +104,7 @@ void finish_kernel(const FinishParams p) {
     // Relative to the shift, like the sum, so that both cancel where the positive dominates.
     const double positive = positives.sum / positives.count - shift;
     // If the positive is the only term, its exponent is the exact logarithm of the sum.
-    const bool alone = row.of.counted == 1 || p.pairing.denominator == Denominator::kPositives;
+    const bool alone = row.side.counted == 1 || p.pairing.denominator == Denominator::kPositives;
     const bool whole = positives.count == 1 && alone && p.pairing.sums_positives();
     const double log_sum = whole ? positive : log2(sum);
     p.lse[row.i] = kLn2 * (log_sum + shift);
@@ -128,13 +128,13 @@ void finish_stats_kernel(const StatsFinishParams p) {
     int index = -1;
     for (int slot = 0; slot < row.slots; ++slot) {
       const int64_t place = row.place_of(slot);
-      weighted += sums.weighted[place] * exp2(row.of.sums.max[place] - shift);
+      weighted += sums.weighted[place] * exp2(row.side.sums.max[place] - shift);
       near += sums.near[place];
       const float value = sums.hardest[place];
-      const int at = sums.hardest_index[place];
-      if (!(value > hardest || (value == hardest && at < index))) continue;
+      const int its_index = sums.hardest_index[place];
+      if (!(value > hardest || (value == hardest && its_index < index))) continue;
       hardest = value;
-      index = at;
+      index = its_index;
     }
     const Positives positives = positives_of(pass, row, false);
     const float scale = scale_of(pass.exponents);
@@ -204,7 +204,7 @@ void terms_kernel(const TermsParams p) {
 }
 
 int64_t finish_blocks(const FinishParams& p) {
-  return divide_up(p.rows.side.size() + p.columns.side.size(), kRowThreads);
+  return divide_up(p.rows.range.size() + p.columns.range.size(), kRowThreads);
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ void sigmoid_finish_kernel(const SigmoidFinishParams p) {
   double loss = kLn2 * sum;
   for (int k = 0; k < p.pairing.shifts; ++k) {
     if (!p.problem.columns.contains(p.problem.rows.begin + row + p.pairing.shift[k])) continue;
-    const double u = kLn2 * p.positive[k * p.problem.count() + row];
+    const double u = kLn2 * p.positive[k * p.problem.count() + p.problem.rows.begin + row];
     loss += fmax(-u, 0.0) + log1p(exp(-fabs(u)));  // not NaN for an infinite u
     bias_grad -= 1 / (1 + exp(u));
   }

@@ -13,8 +13,9 @@ namespace simclr::fused {
 // Memory for the partial sums of a side.
 struct Sums {
   Sums() = default;
-  Sums(Range side_, int slots_, bool has_max, bool has_positive, const at::TensorOptions& floats)
-      : side(side_), slots(slots_) {
+  Sums(Range rows, int slots_of_row, bool has_max, bool has_positive,
+       const at::TensorOptions& floats)
+      : side(rows), slots(slots_of_row) {
     const int64_t size = slots * side.size();
     sum = at::empty({size}, floats);
     if (has_max) max = at::empty({size}, floats);
@@ -31,7 +32,7 @@ struct Sums {
   // counted: the number of pairs of each row.
   FinishSide finish(int64_t counted) const {
     return {
-        .side = side, .counted = counted, .slots = slots, .shared_slots = slots, .sums = from(0)};
+        .range = side, .counted = counted, .slots = slots, .shared_slots = slots, .sums = from(0)};
   }
 
   Range side = {0, 0};
@@ -43,10 +44,10 @@ struct Sums {
 
 // The same for the by-products of a side.
 struct SumsOfStats {
-  SumsOfStats(const Sums& sums, const at::TensorOptions& floats_)
+  SumsOfStats(const Sums& sums, const at::TensorOptions& options)
       : size(sums.slots * sums.side.size()),
-        floats(at::empty({3, size}, floats_)),
-        index(at::empty({size}, floats_.dtype(at::kInt))) {}
+        floats(at::empty({3, size}, options)),
+        index(at::empty({size}, options.dtype(at::kInt))) {}
 
   StatsSums pointers() const {
     auto* first = floats.mutable_data_ptr<float>();
@@ -79,13 +80,13 @@ struct Losses {
   at::Tensor loss;
   at::Tensor lse;
 
-  // How they are computed; once: see FinishParams.
-  FinishParams finish(const ForwardParams& p, bool once, const FinishSide& rows,
+  // How they are computed; visited_once: see FinishParams.
+  FinishParams finish(const ForwardParams& p, bool visited_once, const FinishSide& rows,
                       const FinishSide& columns) const {
     return {.problem = p.problem,
             .pairing = p.pairing,
             .exponents = p.exponents,
-            .once = once,
+            .visited_once = visited_once,
             .rows = rows,
             .columns = columns,
             .positive = p.positive,

@@ -73,7 +73,6 @@ class PairWeights {
 
   SIMCLR_DEVICE void load_rows(int first_row, int end_row) {
     first_row_ = first_row;
-    end_row_ = end_row;
     const float scale = scale_of(p_.exponents);
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
@@ -96,10 +95,16 @@ class PairWeights {
     for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
     if (p_.pairing.leaves_out()) clear_left_out(w, first_column);
     if constexpr (kLabels) weigh_positives(w, stage, first_column);
-    if (meets_special<C>(pairing(), first_row_, first_column)) clear_special(w, first_column);
+    if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_special(w, first_column);
   }
 
  private:
+  struct Ends {
+    int row;
+    int column;
+    SIMCLR_DEVICE bool after(int i, int j) const { return i < row && j < column; }
+  };
+
   SIMCLR_DEVICE void weigh_columns(Tile& w, int stage, int n) const {
     float factor[2];
     float weight[2];
@@ -131,7 +136,7 @@ class PairWeights {
 
   // For pairs with equal labels; the pairs (i, i) are cleared after this.
   SIMCLR_DEVICE void weigh_positives(Tile& w, int stage, int first_column) const {
-    const int end_column = this->end_column();
+    const Ends end = ends();
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) {
       const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
@@ -141,8 +146,7 @@ class PairWeights {
         for (int e = 0; e < 4; ++e) {
           const int i = first_row + row_of<C>(m, e);
           const int j = first_column + column_of(n, e);
-          const bool inside = i < end_row_ && j < end_column;
-          if (!inside || p_.pairing.label[i] != p_.pairing.label[j]) continue;
+          if (!end.after(i, j) || p_.pairing.label[i] != p_.pairing.label[j]) continue;
           const PositiveWeight positive = positive_weight(p_, i, j);
           const float factor = shared_load(stage_terms<C>(stage, 0), column_of(n, e % 2));
           const float gain = exp2i(gain_exponent(*p_.terms.max_grad));
@@ -155,7 +159,8 @@ class PairWeights {
 
   // Clears pairs that are not terms of the lse.
   SIMCLR_DEVICE void clear_left_out(Tile& w, int first_column) const {
-    const int end_column = this->end_column();
+    const Ends end = ends();
+    const Pairing pairing = this->pairing();
     const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
@@ -165,15 +170,31 @@ class PairWeights {
         for (int e = 0; e < 4; ++e) {
           const int i = first_row + row_of<C>(m, e);
           const int j = first_column + column_of(n, e);
-          const bool inside = i < end_row_ && j < end_column;
-          if (inside && !pairing().summed(i, j)) w[m][n][e] = 0.0f;
+          if (end.after(i, j) && !pairing.summed(i, j)) w[m][n][e] = 0.0f;
         }
       }
     }
   }
 
-  // Clears rows that meet themselves, and positives by shifts whose whole weight is added later.
+  // Clears rows that meet themselves, and positives by shifts whose whole weight is added later:
+  // one kind after the other and, as in `meets_special`, without a choice of the side, for which
+  // there are no registers.
   SIMCLR_DEVICE void clear_special(Tile& w, int first_column) const {
+    if (p_.pairing.skip_self) {
+      clear_where(w, first_column, 0, [](int, int) { return true; });
+    }
+    SIMCLR_UNROLL
+    for (int k = 0; k < Pairing::kMaxShifts; ++k) {
+      if (k >= p_.pairing.shifts) continue;
+      const int count = to_int(p_.problem.columns.end);  // of rows of z
+      clear_where(w, first_column, to_int(p_.pairing.shift[k]), [&](int i, int j) {
+        return i < count && j < count && positive_weight(p_, i, j).replaces;
+      });
+    }
+  }
+  // Clears the pairs whose rows of z are `distance` apart, and for which test(i, j).
+  template <typename Test>
+  SIMCLR_DEVICE void clear_where(Tile& w, int first_column, int distance, const Test& test) const {
     const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
@@ -182,32 +203,24 @@ class PairWeights {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
           const int i = first_row + row_of<C>(m, e);
-          if (clears(i, first_column + column_of(n, e))) w[m][n][e] = 0.0f;
+          const int j = first_column + column_of(n, e);
+          if ((j == i + distance || i == j + distance) && test(i, j)) w[m][n][e] = 0.0f;
         }
       }
     }
   }
-  SIMCLR_DEVICE bool clears(int i, int j) const {
-    const Pairing pairing = this->pairing();
-    bool clear = pairing.skip_self && i == j;
-    SIMCLR_UNROLL
-    for (int k = 0; k < Pairing::kMaxShifts; ++k) {
-      if (k >= pairing.shifts || j != i + to_int(pairing.shift[k])) continue;
-      const bool inside = i < end_row_ && j < end_column();
-      clear |= inside && positive_weight(p_, i, j).replaces;
-    }
-    return clear;
-  }
 
-  SIMCLR_DEVICE bool transposed() const { return is_transposed(p_.problem, first_row_); }
+  // Of the side of the block's rows: computed for each tile that needs it, not kept in registers.
+  SIMCLR_DEVICE bool transposed() const { return is_transposed(p_.problem, opaque(first_row_)); }
   SIMCLR_DEVICE Pairing pairing() const { return pairing_of_side(p_.pairing, transposed()); }
-  SIMCLR_DEVICE int end_column() const {
-    return to_int(problem_of_side(p_.problem, transposed()).columns.end);
+  SIMCLR_DEVICE Ends ends() const {
+    const bool transposed = this->transposed();
+    return {to_int(p_.wanted_of(transposed).end),
+            to_int(problem_of_side(p_.problem, transposed).columns.end)};
   }
 
   const BackwardParams& p_;
   int first_row_;
-  int end_row_;
   float scale_[C::kRowTiles][2];
   float weight_[C::kRowTiles][2];
   float shift_[C::kRowTiles][2];  // only where it is not shared

@@ -28,13 +28,16 @@ SIMCLR_DEVICE bool meets(int row, int column, int distance) {
   return column < row + distance + C::kRows && row + distance < column + C::kColumns;
 }
 
-// Whether the tile has a pair (i, i) or a positive by a shift.
+// Whether the tile has a pair (i, i) or a positive by a shift. It looks for the shifts of both
+// sides, since the loops have no registers to choose: those of the other side are out of its reach.
 template <typename C>
 SIMCLR_DEVICE bool meets_special(const Pairing& pairing, int row, int column) {
   bool special = pairing.skip_self && meets<C>(row, column, 0);
   SIMCLR_UNROLL
   for (int k = 0; k < Pairing::kMaxShifts; ++k) {
-    special |= k < pairing.shifts && meets<C>(row, column, to_int(pairing.shift[k]));
+    const int shift = to_int(pairing.shift[k]);
+    special |=
+        k < pairing.shifts && (meets<C>(row, column, shift) || meets<C>(row, column, -shift));
   }
   return special;
 }

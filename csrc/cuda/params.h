@@ -102,6 +102,12 @@ struct ForwardParams {
   // x_ij of row i's positive of shift k at [k, i], for the rows i of z whose sums have the pair; if
   // a pair is visited once, for the problem's row, and in a triangle for the smaller one.
   float* positive;
+
+  // Of the rows, or of the columns as those of the transposed problem.
+  constexpr const Strips& strips_of(bool columns) const {
+    return columns ? column_strips : row_strips;
+  }
+  constexpr const SideSums& sums_of(bool columns) const { return columns ? column_sums : row_sums; }
 };
 
 // Of the sigmoid loss, u_ij = scale s_ij + bias. A scale in device memory that is not positive and
@@ -143,12 +149,15 @@ struct StatsForwardParams {
   ForwardParams pass;
   StatsSums row_sums;
   StatsSums column_sums;
+  constexpr const StatsSums& sums_of(bool columns) const {
+    return columns ? column_sums : row_sums;
+  }
 };
 
 // A side whose losses are computed from its partial sums, [slots, side].
 struct FinishSide {
-  Range side = {0, 0};  // of z
-  int64_t counted = 0;  // the number of pairs of each of its rows
+  Range range = {0, 0};  // of z
+  int64_t counted = 0;   // the number of pairs of each of its rows
   int slots = 0;
   int shared_slots = 0;  // with a shared shift
   SideSums sums = {};
@@ -159,7 +168,7 @@ struct FinishParams {
   Problem problem;
   Pairing pairing;
   Exponents exponents;
-  bool once;  // whether each pair is visited once, whatever its shift
+  bool visited_once;  // whether each pair is, whatever its shift
   FinishSide rows;
   FinishSide columns;        // empty where they have no losses, or are the rows
   const float* positive;     // [shifts, count], as in ForwardParams
@@ -263,6 +272,9 @@ struct BackwardParams {
   constexpr Range wanted_of(bool transposed) const {
     if (transposed && problem.same()) return {0, 0};
     return intersect(transposed ? problem.columns : problem.rows, wanted);
+  }
+  constexpr const PartialGradients& gradients_of(bool transposed) const {
+    return transposed ? of_columns : of_rows;
   }
 };
 

@@ -128,9 +128,8 @@ class RowStats {
 
   // Stores the sums of the rows, up to `rows` of the block's, from `place` of their side's on.
   SIMCLR_DEVICE void store(const ForwardParams& p, bool transposed, int64_t place, int rows) const {
-    float* side_sum = transposed ? p.column_sums.sum : p.row_sums.sum;
-    float* side_max = transposed ? p.column_sums.max : p.row_sums.max;
-    const StatsSums sums = transposed ? p_.column_sums : p_.row_sums;
+    const auto [side_sum, side_max, _] = p.sums_of(transposed);
+    const StatsSums sums = p_.sums_of(transposed);
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL

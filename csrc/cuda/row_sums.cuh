@@ -83,12 +83,11 @@ class RowSums {
 
   // Stores the sums of the rows, up to `rows` of the block's, from `place` of their side's on.
   SIMCLR_DEVICE void store(const ForwardParams& p, bool transposed, int64_t place, int rows) const {
-    float* side_sum = transposed ? p.column_sums.sum : p.row_sums.sum;
-    float* side_max = transposed ? p.column_sums.max : p.row_sums.max;
+    const SideSums sums = p.sums_of(transposed);
     finish_rows([&](int row, float sum, float max) {
       if (row >= rows) return;
-      side_sum[place + row] = sum;
-      if constexpr (!kSharedShift) side_max[place + row] = max;
+      sums.sum[place + row] = sum;
+      if constexpr (!kSharedShift) sums.max[place + row] = max;
     });
   }
 

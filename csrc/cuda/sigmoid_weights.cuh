@@ -49,7 +49,6 @@ class SigmoidWeights {
 
   SIMCLR_DEVICE void load_rows(int first_row, int end_row) {
     first_row_ = first_row;
-    end_row_ = end_row;
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
@@ -68,7 +67,7 @@ class SigmoidWeights {
   SIMCLR_DEVICE void apply(Tile& w, int stage, int first_column) const {
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
-    if (meets_special<C>(pairing(), first_row_, first_column)) clear_positives(w, first_column);
+    if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_positives(w, first_column);
   }
 
  private:
@@ -112,7 +111,6 @@ class SigmoidWeights {
   const BackwardParams& p_;
   SigmoidExponents exponents_;
   int first_row_;
-  int end_row_;
   float scale_[C::kRowTiles][2];
   float weight_[C::kRowTiles][2];
 };

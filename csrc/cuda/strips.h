@@ -37,8 +37,8 @@ inline Strips forward_strips(Range side, TileShape tile, const Grid& grid) {
 }
 
 // The strips of the columns in the backward pass, which has a block for each tile of rows and each
-// strip: their number with the shortest estimated time. Partial gradients of several strips take a
-// limited amount of memory: their blocks are at most four waves.
+// strip: their number with the shortest estimated time, as if no other side had blocks. Partial
+// gradients of several strips take a limited amount of memory: their blocks are at most four waves.
 inline Strips backward_strips(Range rows, Range columns, TileShape tile, const Grid& grid) {
   // In thirds of a tile's time where two blocks share a multiprocessor. One that is alone waits for
   // its own exponentials.

@@ -2,7 +2,9 @@
 //
 // Memory beyond inputs and results: a tile of S, and the sums of at most 32 slots per row and 64
 // per column, which are both if the rows are the columns: 96 floats per row of z. Twice that
-// without a shared shift, and as much again with labels; and one float per row of z and shift.
+// without a shared shift, and as much again with labels; and one float per row of z and shift. With
+// by-products, 4 x 32 floats more per row, of one side at a time; of the sigmoid loss, 2 x 32 per
+// row.
 //
 // If the host does not know the temperature, each row has its own shift: it costs memory and few
 // operations, while a second kernel for each tile would cost a launch.
@@ -59,7 +61,7 @@ void run_pass_with_stats(const at::Tensor& z, const WidePass& pass, const Losses
         .pass = pass.params, .tile = tiles.multiply(place), .rows = rows.from(0)};
     wide_stats_forward({p, of_stats.pointers()}, stream);
   }
-  const FinishParams of_rows = losses.finish(pass.params, /*once=*/false,
+  const FinishParams of_rows = losses.finish(pass.params, /*visited_once=*/false,
                                              rows.finish(problem.counted_columns()), FinishSide{});
   finish_stats(finish_of_stats(of_rows, of_stats, SumsOfStats(Sums(), floats), stats), stream);
 }
@@ -85,7 +87,7 @@ void run_pass(const at::Tensor& z, const WidePass& pass, const Losses& losses, S
                   .columns = triangle ? rows.from(row_slots) : columns.from(0)},
                  stream);
   }
-  finish(losses.finish(pass.params, /*once=*/true, rows.finish(problem.counted_columns()),
+  finish(losses.finish(pass.params, /*visited_once=*/true, rows.finish(problem.counted_columns()),
                        columns.finish(problem.counted_rows())),
          stream);
 }
@@ -97,13 +99,12 @@ void run_wide_pass(const at::Tensor& z, const Rows& rows, const Problem& problem
                    const Stats* stats, Stream stream) {
   const PlainDispatch guard;
   const auto floats = losses.loss.options();
-  const auto of = [&](const Problem& part, const Pairing& of_part) {
-    return WidePass(rows, part, of_part, exponents, floats);
-  };
-  if (stats == nullptr) return run_pass(z, of(problem, pairing), losses, stream);
-  run_pass_with_stats(z, of(problem, pairing), losses, *stats, stream);
+  const WidePass pass(rows, problem, pairing, exponents, floats);
+  if (stats == nullptr) return run_pass(z, pass, losses, stream);
+  run_pass_with_stats(z, pass, losses, *stats, stream);
   if (problem.same()) return;
-  run_pass_with_stats(z, of(problem.transposed(), pairing.transposed()), losses, *stats, stream);
+  const WidePass transposed(rows, problem.transposed(), pairing.transposed(), exponents, floats);
+  run_pass_with_stats(z, transposed, losses, *stats, stream);
 }
 
 at::Tensor sum_wide_pairs(const at::Tensor& z, const SigmoidForwardParams& pass, Stream stream) {

@@ -29,13 +29,13 @@ struct WideForwardParams {
 
 struct WideStatsForwardParams {
   WideForwardParams pass;  // of the rows
-  StatsSums sums;          // like those
+  StatsSums sums;          // [slots, rows], like pass.rows.sum
 };
 
 struct WideSigmoidForwardParams {
   WideForwardParams pass;  // of the rows
   SigmoidScalars scalars;
-  float* sigmoid_sum;  // like their sum
+  float* sigmoid_sum;  // [slots, rows], like pass.rows.sum
 };
 
 // Turns a tile into weights, in the type of the rows and with the strides of the tile.

@@ -210,17 +210,24 @@ void test_owned_rows(const Precision& precision) {
 }
 
 // Gradients that are not asked for are not computed, and do not change the others.
-void test_wanted_rows(const Precision& precision) {
-  const Inputs in({70, 41, 14, {0}}, precision.dtype);
+void expect_wanted_rows(const Precision& precision, const Case& c) {
+  const Inputs in(c, precision.dtype);
   const Saved saved = forward(in);
   const Result both = backward(in, saved);
   const Result x = backward(in, saved, {}, {true, false, false});
   const Result y = backward(in, saved, {}, {false, true, false});
   const Result temperature = backward(in, saved, {}, {false, false, true});
-  EXPECT(torch::equal(x.grad_z, both.grad_z.narrow(0, 0, 70)), x.grad_z.sizes());
-  EXPECT(torch::equal(y.grad_z, both.grad_z.narrow(0, 70, 41)), y.grad_z.sizes());
-  EXPECT(torch::equal(temperature.grad_temperature, both.grad_temperature), precision.name);
-  EXPECT(x.grad_temperature.numel() == 0 && y.grad_temperature.numel() == 0, precision.name);
+  EXPECT(torch::equal(x.grad_z, both.grad_z.narrow(0, 0, c.rows)), c);
+  EXPECT(torch::equal(y.grad_z, both.grad_z.narrow(0, c.rows, c.columns)), c);
+  EXPECT(torch::equal(temperature.grad_temperature, both.grad_temperature), c);
+  EXPECT(x.grad_temperature.numel() == 0 && y.grad_temperature.numel() == 0, c);
+}
+void test_wanted_rows(const Precision& precision) {
+  for (const double temperature : kTemperatures) {
+    expect_wanted_rows(precision, {70, 41, 14, {0}, 0, temperature});
+    expect_wanted_rows(precision, {70, 41, 14, {}, 9, temperature});
+    expect_wanted_rows(precision, {140, 41, 100, {3}, 0, temperature});
+  }
 }
 
 // NT-Xent is a case of the primitive.
@@ -239,17 +246,19 @@ void test_temperature_in_device_memory(const Precision& precision) {
   const simclr::fused::NumbersInDeviceMemory guard;
   test_terms(precision);
   test_owned_rows(precision);
+  test_wanted_rows(precision);
 }
 
 // The order of blocks and threads is the machine's own business.
 void test_same_bits_in_any_order(const Precision& precision) {
-  for (const Case& c : {Case{210, 150, 14, {}, 9}, {210, 0, 14, {}, 9}}) {
+  for (const Case& c : {Case{210, 150, 14, {}, 9}, {210, 0, 14, {}, 9}, {210, 150, 14, {0}}}) {
     const Inputs in(c, precision.dtype);
     const Result first = backward(in, forward(in));
     simt::set_seed(12345);
     const Result second = backward(in, forward(in));
     EXPECT(torch::equal(first.loss, second.loss), c);
     EXPECT(torch::equal(first.grad_z, second.grad_z), c);
+    EXPECT(torch::equal(first.grad_temperature, second.grad_temperature), c);
   }
 }
 

@@ -358,6 +358,7 @@ void test_same_bits_in_any_order(const Checker& checker) {
   const Result second = fused(z0, z1, {205, 14});
   EXPECT(torch::equal(first.loss, second.loss), checker.dtype());
   EXPECT(torch::equal(first.grad_z, second.grad_z), checker.dtype());
+  EXPECT(torch::equal(first.grad_temperature, second.grad_temperature), checker.dtype());
 }
 
 }  // namespace

@@ -104,6 +104,12 @@ void test_launches_of_rectangles() {
   const simclr::fused::NumbersInDeviceMemory guard;
   expect_launches("forward, temperature in device memory", 4, [&] { forward(true); });
   expect_launches("backward, temperature in device memory", 4, backward);
+  // Their rows never share a shift.
+  expect_launches("forward, dot products, temperature in device memory", 3,
+                  [&] { forward(false); });
+  expect_launches("backward, dot products, temperature in device memory", 3, backward);
+  expect_launches("forward of the sigmoid loss, scale in device memory", 3,
+                  [&] { simclr::sigmoid_forward(x, y, number, number, true, 1e-12, {0}); });
 }
 
 // Of bf16 and D = 128.

@@ -201,8 +201,8 @@ FAULTS = [
     Fault(
         "positive counts as a negative too",
         "csrc/cuda/pair_weights.cuh",
-        "      clear |= inside && positive_weight(p_, i, j).replaces;\n",
-        "      (void)inside;\n",
+        "return i < count && j < count && positive_weight(p_, i, j).replaces;",
+        "return i < count && j < count && false;",
     ),
     Fault(
         "gradient of the column's loss left out",

@@ -42,8 +42,8 @@ FORMS = [
     Fault(
         "pairing: positives past the last column",
         "csrc/cuda/pair_weights.cuh",
-        "          if (!inside || p_.pairing.label[i]",
-        "          if (i >= end_row_ || p_.pairing.label[i]",
+        "          if (!end.after(i, j) || p_.pairing.label[i]",
+        "          if (i >= end.row || p_.pairing.label[i]",
     ),
     Fault(
         "pairing: pairs with other positives weigh as the only one",
@@ -114,8 +114,8 @@ FORMS = [
     Fault(
         "sides: sums of columns stored as those of rows",
         "csrc/cuda/row_sums.cuh",
-        "float* side_sum = transposed ? p.column_sums.sum : p.row_sums.sum;",
-        "float* side_sum = p.row_sums.sum;",
+        "const SideSums sums = p.sums_of(transposed);",
+        "const SideSums sums = p.sums_of(false);",
     ),
     Fault(
         "sides: a pair that is visited once is sought at its column",
@@ -127,7 +127,7 @@ FORMS = [
         "sides: losses of columns from the sums of rows",
         "csrc/cuda/kernels_rows.cu",
         "column ? p.columns : p.rows;",
-        "column ? FinishSide{p.columns.side, p.columns.counted, p.rows.slots, p.rows.shared_slots, "
+        "column ? FinishSide{p.columns.range, p.columns.counted, p.rows.slots, p.rows.slots, "
         "p.rows.sums} : p.rows;",
     ),
     Fault(
@@ -139,14 +139,20 @@ FORMS = [
     Fault(
         "sides: gradient of columns with the strips of rows",
         "csrc/cuda/gradient.cuh",
-        "transposed ? p_.of_columns.strips.count : p_.of_rows.strips.count",
-        "p_.of_rows.strips.count",
+        "p_.gradients_of(transposed).strips.count",
+        "p_.gradients_of(false).strips.count",
     ),
     Fault(
         "sides: partial gradients of columns over those of rows",
         "csrc/cuda/backward.cuh",
-        "transposed ? p_.of_columns.partial : p_.of_rows.partial",
-        "p_.of_rows.partial",
+        "p_.gradients_of(transposed).partial;",
+        "p_.gradients_of(false).partial;",
+    ),
+    Fault(
+        "sides: positives of columns keep the weight of a negative",
+        "csrc/cuda/pair_weights.cuh",
+        "(j == i + distance || i == j + distance)",
+        "(j == i + distance)",
     ),
     Fault(
         "sides: the gradients of columns begin with the rows",
@@ -163,6 +169,12 @@ FORMS = [
     Fault(
         "radial sum: blocks of the last step stay counted",
         "csrc/cuda/kernels_rows.cu",
+        "    *p.blocks_done = 0;\n",
+        "",
+    ),
+    Fault(
+        "radial sum: blocks of the last step stay counted, sigmoid loss",
+        "csrc/cuda/kernels_sigmoid_rows.cu",
         "    *p.blocks_done = 0;\n",
         "",
     ),
@@ -223,7 +235,7 @@ FORMS = [
     Fault(
         "sigmoid: positives weigh twice",
         "csrc/cuda/sigmoid_weights.cuh",
-        "    if (meets_special<C>(pairing(), first_row_, first_column)) clear_pos",
+        "    if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_pos",
         "    if (false) clear_pos",
     ),
     Fault(
@@ -271,8 +283,8 @@ FORMS = [
     Fault(
         "stats: of equal negatives in two strips the last",
         "csrc/cuda/kernels_rows.cu",
-        "(value == hardest && at < index)",
-        "(value == hardest && at > index)",
+        "(value == hardest && its_index < index)",
+        "(value == hardest && its_index > index)",
     ),
     Fault(
         "stats: positives are negatives, too",
@@ -289,7 +301,7 @@ FORMS = [
     Fault(
         "stats: weighted sums of strips relative to their own shifts",
         "csrc/cuda/kernels_rows.cu",
-        "sums.weighted[place] * exp2(row.of.sums.max[place] - shift)",
+        "sums.weighted[place] * exp2(row.side.sums.max[place] - shift)",
         "sums.weighted[place]",
     ),
     Fault(

@@ -1,4 +1,4 @@
-"""Checks of the sigmoid loss and of by-products: right kernels pass them, wrong ones do not."""
+"""Checks of other losses and of by-products: right kernels pass them, wrong ones do not."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import by_products, sentences, sigmoid
+from benchmarks.gpu import by_products, rectangle, sentences, sigmoid
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.precision import BFLOAT16, FLOAT16, FLOAT32
-from simclr_ext import nt_xent_loss_with_stats, siglip_loss
+from simclr_ext import info_nce_loss, nt_xent_loss_with_stats, siglip_loss
 
 CPU = torch.device("cpu")
 KINDS = [FLOAT32, BFLOAT16, FLOAT16]
@@ -29,6 +29,15 @@ def test_the_sigmoid_loss_passes(scale: float, bias: float, precision: Any) -> N
 
 @PRECISIONS
 @pytest.mark.parametrize("temperature", [0.01, 0.5])
+def test_the_rectangle_passes(temperature: float, precision: Any) -> None:
+    for n in (1, 70):
+        row = rectangle.check(rectangle.Case(precision, n, 24, temperature), CPU)
+        assert row["status"] == "ok", sentences.of_job(row)
+        assert set(row["budget_used"]) == set(rectangle.NAMES)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("temperature", [0.01, 0.5])
 def test_by_products_pass(temperature: float, precision: Any) -> None:
     for n in (2, 70):
         row = by_products.check(Case("fused", precision, n, 24, temperature), CPU)
@@ -36,20 +45,35 @@ def test_by_products_pass(temperature: float, precision: Any) -> None:
         assert len(row["budget_used"]) == 7
 
 
+def wrong_loss(right: Any, place: int) -> Any:
+    """Return a loss whose fused value is wrong, or the gradient of its argument at a place."""
+
+    def wrong(*args: Any, backend: Any, **options: Any) -> Tensor:
+        given = list(args)
+        factor = 1.0
+        if backend == "fused" and place >= 0:
+            given[place] = given[place].detach() + (given[place] - given[place].detach()) * 1.1
+        elif backend == "fused":
+            factor = 1.001
+        loss: Tensor = right(*given, backend=backend, **options)
+        return loss * factor
+
+    return wrong
+
+
 @pytest.mark.parametrize("fault", sigmoid.NAMES)
 def test_wrong_sigmoid_losses_fail(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place = sigmoid.NAMES.index(fault) - 1  # of the argument whose gradient is wrong
-
-    def wrong(*args: Any, backend: Any, **options: Any) -> Tensor:
-        if backend != "fused":
-            return siglip_loss(*args, backend=backend, **options)
-        given = list(args)
-        if place >= 0:
-            given[place] = given[place].detach() + (given[place] - given[place].detach()) * 1.1
-        return siglip_loss(*given, backend=backend, **options) * (1.001 if place < 0 else 1)
-
-    monkeypatch.setattr(sigmoid, "siglip_loss", wrong)
+    monkeypatch.setattr(sigmoid, "siglip_loss", wrong_loss(siglip_loss, place))
     row = sigmoid.check(sigmoid.Case(FLOAT32, 33, 150, 24), CPU)
+    assert fault in {found["quantity"] for found in row["faults"]}
+
+
+@pytest.mark.parametrize("fault", rectangle.NAMES)
+def test_wrong_rectangles_fail(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = rectangle.NAMES.index(fault) - 1
+    monkeypatch.setattr(rectangle, "info_nce_loss", wrong_loss(info_nce_loss, place))
+    row = rectangle.check(rectangle.Case(FLOAT32, 70, 24, 0.5), CPU)
     assert fault in {found["quantity"] for found in row["faults"]}
 
 
