@@ -90,7 +90,10 @@ class SigmoidWeights {
   }
 
   SIMCLR_DEVICE void clear_positives(Tile& w, int first_column) const {
-    const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
+    // So that nothing of this is kept in registers.
+    const int first_row = opaque(first_row_);
+    const int column = opaque(first_column);
+    const Pairing pairing = this->pairing();
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
@@ -98,7 +101,7 @@ class SigmoidWeights {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
           const int i = first_row + row_of<C>(m, e);
-          if (pairing().positive(i, first_column + column_of(n, e))) w[m][n][e] = 0.0f;
+          if (pairing.positive(i, column + column_of(n, e))) w[m][n][e] = 0.0f;
         }
       }
     }
