@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
 import torch
 from torch import Tensor
 
 from benchmarks.gpu.job import Row
+from simclr_ext.testing.budget import error_norm
 
 TILE_ROWS, TILE_COLUMNS = 128, 64  # of the largest configuration: periods of a faulty pattern
 _LISTED = 16
@@ -44,6 +47,33 @@ class Comparison:
         """Return the result of the case."""
         status = "failed" if self.faults else "ok"
         return {"status": status, "faults": self.faults, "budget_used": self.used}
+
+
+def compare(
+    configuration: str,
+    names: Sequence[str],
+    run: Callable[[str, torch.dtype], Sequence[Tensor]],
+    dtype: torch.dtype,
+    allowed: Mapping[str, Callable[[Tensor], float]],
+) -> Row:
+    """Compute quantities twice by the fused kernels, and compare them with float64.
+
+    Args:
+        configuration: The kernels' configuration.
+        names: Of the quantities.
+        run: Computes them by a backend, in a dtype.
+        dtype: Of the fused kernels' inputs.
+        allowed: What roundings may add to each quantity's error, beside twice that of float32,
+            given its exact value.
+    """
+    ours, again = (run("fused", dtype) for _ in range(2))
+    truth, eager = (run("reference", wide) for wide in (torch.float64, torch.float32))
+    comparison = Comparison(configuration)
+    for name, value, repeated, exact, other in zip(names, ours, again, truth, eager, strict=True):
+        comparison.add(name, value, exact, 2 * error_norm(other, exact) + allowed[name](exact))
+        if not torch.equal(value, repeated):
+            comparison.fault(name, problem="other bits in a second run")
+    return comparison.row()
 
 
 def where(found: Tensor, exact: Tensor, budget: float) -> Row:

@@ -11,14 +11,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.faults import Comparison
+from benchmarks.gpu.faults import compare
 from benchmarks.gpu.job import Context, Job, Jobs, Row
 from benchmarks.gpu.precision import PRECISIONS, Precision, fp32_precision
 from benchmarks.gpu.staged import row_weights
 from simclr_ext import siglip_loss
 from simclr_ext.backends.selection import Backend
 from simclr_ext.testing import ROUNDINGS
-from simclr_ext.testing.budget import error_norm
 
 NAMES = ("loss", "grad_queries", "grad_keys", "grad_scale", "grad_bias")
 _FLOAT = 2.0**-23
@@ -78,17 +77,13 @@ def jobs(
 def check(case: Case, device: torch.device) -> Row:
     """Compute a case twice and compare with float64."""
     rows = case.rows(device)
-    run = functools.partial(loss_and_grads, case, rows)
-    ours, again = (run("fused", case.precision.dtype) for _ in range(2))
-    truth, eager = (run("reference", dtype) for dtype in (torch.float64, torch.float32))
-    allowed = budgets(case, rows)
-    comparison = Comparison(f"sigmoid loss, {case.precision.name}")
-    for name, value, repeated, exact, other in zip(NAMES, ours, again, truth, eager, strict=True):
-        budget = 2 * error_norm(other, exact) + allowed[name](exact)
-        comparison.add(name, value, exact, budget)
-        if not torch.equal(value, repeated):
-            comparison.fault(name, problem="other bits in a second run")
-    return comparison.row()
+    return compare(
+        f"sigmoid loss, {case.precision.name}",
+        NAMES,
+        functools.partial(loss_and_grads, case, rows),
+        case.precision.dtype,
+        budgets(case, rows),
+    )
 
 
 def loss_and_grads(
