@@ -31,7 +31,7 @@ def test_the_sigmoid_loss_passes(scale: float, bias: float, precision: Any) -> N
 @pytest.mark.parametrize("temperature", [0.01, 0.5])
 def test_the_rectangle_passes(temperature: float, precision: Any) -> None:
     for n in (1, 70):
-        row = rectangle.check(rectangle.Case(precision, n, 24, temperature), CPU)
+        row = rectangle.check(Case("fused", precision, n, 24, temperature), CPU)
         assert row["status"] == "ok", sentences.of_job(row)
         assert set(row["budget_used"]) == set(rectangle.NAMES)
 
@@ -69,11 +69,14 @@ def test_wrong_sigmoid_losses_fail(fault: str, monkeypatch: pytest.MonkeyPatch) 
     assert fault in {found["quantity"] for found in row["faults"]}
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.5])
 @pytest.mark.parametrize("fault", rectangle.NAMES)
-def test_wrong_rectangles_fail(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_rectangles_fail(
+    fault: str, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = rectangle.NAMES.index(fault) - 1
     monkeypatch.setattr(rectangle, "info_nce_loss", wrong_loss(info_nce_loss, place))
-    row = rectangle.check(rectangle.Case(FLOAT32, 70, 24, 0.5), CPU)
+    row = rectangle.check(Case("fused", FLOAT32, 70, 128, temperature), CPU)
     assert fault in {found["quantity"] for found in row["faults"]}
 
 
