@@ -48,8 +48,9 @@ void run_pass(const Rows& z, const Problem& problem, const Pairing& pairing,
   if (stats != nullptr) {
     const SumsOfStats row_stats(rows, floats);
     const SumsOfStats column_stats(columns, floats);
-    kernels.stats_forward({p, row_stats.pointers(), column_stats.pointers()}, stream);
-    return finish_stats(finish_of_stats(of_pass, row_stats, column_stats, *stats), stream);
+    const StatsOfSides sums{row_stats.pointers(), column_stats.pointers()};
+    kernels.stats_forward({p, sums}, stream);
+    return finish_stats(finish_of_stats(of_pass, sums, *stats), stream);
   }
   for_each_shift(exponents, [&](const Exponents& of_shift) {
     p.exponents = of_shift;

@@ -120,7 +120,7 @@ SIMCLR_KERNEL(kRowThreads, 1)
 void finish_stats_kernel(const StatsFinishParams p) {
   const FinishParams& pass = p.pass;
   finish_row(pass, false, [&](const FinishRow& row) {
-    const StatsSums sums = row.column ? p.column_sums : p.row_sums;
+    const StatsSums sums = p.sums.of(row.column);
     const auto [sum, shift] = power_sum(row, false);
     double weighted = 0;
     double near = 0;

@@ -62,11 +62,10 @@ struct SumsOfStats {
   at::Tensor index;
 };
 
-inline StatsFinishParams finish_of_stats(const FinishParams& pass, const SumsOfStats& rows,
-                                         const SumsOfStats& columns, const Stats& stats) {
+inline StatsFinishParams finish_of_stats(const FinishParams& pass, const StatsOfSides& sums,
+                                         const Stats& stats) {
   return {.pass = pass,
-          .row_sums = rows.pointers(),
-          .column_sums = columns.pointers(),
+          .sums = sums,
           .positive = stats.positive.mutable_data_ptr<float>(),
           .hardest = stats.hardest.mutable_data_ptr<float>(),
           .hardest_index = stats.hardest_index.mutable_data_ptr<int64_t>(),

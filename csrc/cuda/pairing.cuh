@@ -29,7 +29,8 @@ SIMCLR_DEVICE bool meets(int row, int column, int distance) {
 }
 
 // Whether the tile has a pair (i, i) or a positive by a shift. It looks for the shifts of both
-// sides, since the loops have no registers to choose: those of the other side are out of its reach.
+// sides, since the loops have no registers to choose; rows and columns of a side have no pair of
+// the other one's.
 template <typename C>
 SIMCLR_DEVICE bool meets_special(const Pairing& pairing, int row, int column) {
   bool special = pairing.skip_self && meets<C>(row, column, 0);

@@ -138,20 +138,22 @@ struct SigmoidFinishParams {
 
 // Partial sums of a side's by-products, like its sums: see row_stats.cuh.
 struct StatsSums {
-  float* weighted;
-  float* near;
-  float* hardest;
-  int32_t* hardest_index;
+  float* weighted = nullptr;
+  float* near = nullptr;
+  float* hardest = nullptr;
+  int32_t* hardest_index = nullptr;
+};
+
+struct StatsOfSides {
+  StatsSums rows = {};
+  StatsSums columns = {};  // empty where they have no by-products, or are the rows
+  constexpr const StatsSums& of(bool of_columns) const { return of_columns ? columns : rows; }
 };
 
 // The forward pass with by-products, without a shared shift.
 struct StatsForwardParams {
   ForwardParams pass;
-  StatsSums row_sums;
-  StatsSums column_sums;
-  constexpr const StatsSums& sums_of(bool columns) const {
-    return columns ? column_sums : row_sums;
-  }
+  StatsOfSides sums;
 };
 
 // A side whose losses are computed from its partial sums, [slots, side].
@@ -212,8 +214,7 @@ struct Terms {
 // Computes by-products, too.
 struct StatsFinishParams {
   FinishParams pass;
-  StatsSums row_sums;
-  StatsSums column_sums;
+  StatsOfSides sums;
   float* positive;         // [count] the mean similarity of the positives
   float* hardest;          // [count] the largest similarity of a negative
   int64_t* hardest_index;  // [count] its row of z

@@ -129,7 +129,7 @@ class RowStats {
   // Stores the sums of the rows, up to `rows` of the block's, from `place` of their side's on.
   SIMCLR_DEVICE void store(const ForwardParams& p, bool transposed, int64_t place, int rows) const {
     const auto [side_sum, side_max, _] = p.sums_of(transposed);
-    const StatsSums sums = p_.sums_of(transposed);
+    const StatsSums sums = p_.sums.of(transposed);
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL

@@ -63,7 +63,7 @@ void run_pass_with_stats(const at::Tensor& z, const WidePass& pass, const Losses
   }
   const FinishParams of_rows = losses.finish(pass.params, /*visited_once=*/false,
                                              rows.finish(problem.counted_columns()), FinishSide{});
-  finish_stats(finish_of_stats(of_rows, of_stats, SumsOfStats(Sums(), floats), stats), stream);
+  finish_stats(finish_of_stats(of_rows, {.rows = of_stats.pointers()}, stats), stream);
 }
 
 void run_pass(const at::Tensor& z, const WidePass& pass, const Losses& losses, Stream stream) {
