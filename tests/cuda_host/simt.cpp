@@ -1,8 +1,10 @@
 #include "simt.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <exception>
@@ -129,7 +131,11 @@ struct Copy {
 enum class State { kReady, kAtBarrier, kInWarp, kDone };
 
 struct Thread {
-  ucontext_t context;
+  ucontext_t begin;
+  // Where it goes on. swapcontext would save the signal mask, too: its system calls took most of
+  // the time of these tests.
+  jmp_buf place;
+  bool begun = false;
   unsigned char* stack = nullptr;
   State state = State::kReady;
   int epoch = 0;
@@ -142,11 +148,17 @@ struct Thread {
 class Block {
  public:
   Block(int id, int threads, int shared_bytes, const std::function<void()>& kernel)
-      : id_(id), kernel_(kernel), shared_(shared_bytes), threads_(threads) {}
+      : id_(id),
+        kernel_(kernel),
+        shared_(shared_bytes),
+        threads_(threads),
+        in_warp_(threads / kWarpSize) {}
 
   void run();
   void wait(State state);
+  bool all_at_barrier() { return ++at_barrier_ == size(); }
   void finish_barrier();
+  bool all_of_warp(int warp) { return ++in_warp_[warp] == kWarpSize; }
   void finish_collective(int warp, void (*operate)(void* const (&operands)[32]));
 
   int id() const { return id_; }
@@ -154,15 +166,16 @@ class Block {
   int size() const { return static_cast<int>(threads_.size()); }
   Thread& thread(int index) { return threads_[index]; }
   SharedMemory& shared() { return shared_; }
-  bool all_in(State state, int first, int count) const {
-    return std::all_of(threads_.begin() + first, threads_.begin() + first + count,
-                       [&](const Thread& thread) { return thread.state == state; });
+  int count(State state) const {
+    return std::count_if(threads_.begin(), threads_.end(),
+                         [&](const Thread& thread) { return thread.state == state; });
   }
 
  private:
   static void prepare(Thread& thread);
   static void enter();
   void switch_to_thread(int index);
+  [[noreturn]] static void go_on(Thread& thread);
   void switch_to_scheduler(bool for_ever);
   void make_ready(int index) {
     threads_[index].state = State::kReady;
@@ -174,8 +187,10 @@ class Block {
   SharedMemory shared_;
   std::vector<Thread> threads_;
   std::vector<int> ready_;
+  int at_barrier_ = 0;        // how many threads wait there
+  std::vector<int> in_warp_;  // and for the others of their warp
   int running_ = 0;
-  ucontext_t scheduler_;
+  jmp_buf scheduler_;
   const void* scheduler_stack_ = nullptr;
   size_t scheduler_stack_bytes_ = 0;
   std::exception_ptr error_;
@@ -200,11 +215,7 @@ void Block::run() {
     switch_to_thread(next);
   }
   if (error_) std::rethrow_exception(error_);
-  if (all_in(State::kDone, 0, size())) return;
-  const auto count = [&](State state) {
-    return std::count_if(threads_.begin(), threads_.end(),
-                         [&](const Thread& thread) { return thread.state == state; });
-  };
+  if (count(State::kDone) == size()) return;
   fail("block ", id_, ": ", count(State::kAtBarrier), " threads wait at a barrier and ",
        count(State::kInWarp), " for their warps, for ever; ", count(State::kDone), " are done");
 }
@@ -212,11 +223,18 @@ void Block::run() {
 void Block::prepare(Thread& thread) {
   // Fibers never return from their first function, whose frame stays guarded.
   __asan_unpoison_memory_region(thread.stack, kStackBytes);
-  getcontext(&thread.context);
-  thread.context.uc_stack.ss_sp = thread.stack;
-  thread.context.uc_stack.ss_size = kStackBytes;
-  thread.context.uc_link = nullptr;
-  makecontext(&thread.context, enter, 0);
+  getcontext(&thread.begin);
+  thread.begin.uc_stack.ss_sp = thread.stack;
+  thread.begin.uc_stack.ss_size = kStackBytes;
+  thread.begin.uc_link = nullptr;
+  makecontext(&thread.begin, enter, 0);
+}
+
+void Block::go_on(Thread& thread) {
+  if (thread.begun) _longjmp(thread.place, 1);
+  thread.begun = true;
+  setcontext(&thread.begin);
+  std::abort();  // setcontext does not return
 }
 
 void Block::enter() {
@@ -238,7 +256,7 @@ void Block::switch_to_thread(int index) {
   running_ = index;
   void* fake_stack = nullptr;
   __sanitizer_start_switch_fiber(&fake_stack, threads_[index].stack, kStackBytes);
-  swapcontext(&scheduler_, &threads_[index].context);
+  if (_setjmp(scheduler_) == 0) go_on(threads_[index]);
   __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
 }
 
@@ -246,7 +264,7 @@ void Block::switch_to_scheduler(bool for_ever) {
   void* fake_stack = nullptr;
   __sanitizer_start_switch_fiber(for_ever ? nullptr : &fake_stack, scheduler_stack_,
                                  scheduler_stack_bytes_);
-  swapcontext(&threads_[running_].context, &scheduler_);
+  if (_setjmp(threads_[running_].place) == 0) _longjmp(scheduler_, 1);
   __sanitizer_finish_switch_fiber(fake_stack, &scheduler_stack_, &scheduler_stack_bytes_);
 }
 
@@ -256,6 +274,7 @@ void Block::wait(State state) {
 }
 
 void Block::finish_barrier() {
+  at_barrier_ = 0;
   for (int i = 0; i < size(); ++i) {
     ++threads_[i].epoch;
     if (i != running_) make_ready(i);
@@ -263,6 +282,7 @@ void Block::finish_barrier() {
 }
 
 void Block::finish_collective(int warp, void (*operate)(void* const (&operands)[32])) {
+  in_warp_[warp] = 0;
   const int first = warp * kWarpSize;
   void* operands[kWarpSize];
   for (int lane = 0; lane < kWarpSize; ++lane) {
@@ -311,9 +331,7 @@ void own(const void* address) {
 }
 
 void sync_threads() {
-  self().state = State::kAtBarrier;
-  if (block->all_in(State::kAtBarrier, 0, block->size())) {
-    self().state = State::kReady;
+  if (block->all_at_barrier()) {
     block->finish_barrier();
   } else {
     block->wait(State::kAtBarrier);
@@ -325,9 +343,7 @@ void warp_collective(const char* name, void* operand,
   const int warp = thread_id() / kWarpSize;
   self().collective = name;
   self().operand = operand;
-  self().state = State::kInWarp;
-  if (block->all_in(State::kInWarp, warp * kWarpSize, kWarpSize)) {
-    self().state = State::kReady;
+  if (block->all_of_warp(warp)) {
     block->finish_collective(warp, operate);
   } else {
     block->wait(State::kInWarp);
