@@ -17,8 +17,8 @@ namespace simclr::fused {
 // How many blocks have rows of a side.
 template <typename C>
 constexpr int64_t backward_blocks(const BackwardParams& p, bool transposed) {
-  const int strips = p.gradients_of(transposed).strips.count;
-  return divide_up(p.wanted_of(transposed).size(), C::kRows) * strips;
+  const PartialGradients& side = p.gradients_of(transposed);
+  return divide_up(side.rows.size(), C::kRows) * side.strips.count;
 }
 
 // The rows of a block, from first_row on, and the strip of the columns that it visits.
@@ -32,8 +32,9 @@ SIMCLR_DEVICE BackwardPlace backward_place(const BackwardParams& p, int block) {
   const int blocks = to_int(backward_blocks<C>(p, false));
   const bool transposed = block >= blocks;
   if (transposed) block -= blocks;
-  const int strips = p.gradients_of(transposed).strips.count;
-  const int first_row = to_int(p.wanted_of(transposed).begin) + block / strips * C::kRows;
+  const PartialGradients& side = p.gradients_of(transposed);
+  const int strips = side.strips.count;
+  const int first_row = to_int(side.rows.begin) + block / strips * C::kRows;
   return {transposed, first_row, block % strips};
 }
 
@@ -53,7 +54,7 @@ class BackwardBlock {
     const int end_column = first_column + size;
     const int end = to_int(columns.end);
     const auto loop = weights_.main_loop(first_column, end_column < end ? end_column : end);
-    const int end_row = to_int(p_.wanted_of(transposed).end);
+    const int end_row = to_int(p_.gradients_of(transposed).rows.end);
     loop.start(first_row, end_row);
     weights_.load_rows(first_row, end_row);
     clear_gradient();
@@ -83,8 +84,8 @@ class BackwardBlock {
     // Computed anew, since the loop has no registers to keep it.
     const auto [transposed, first_row, strip] = backward_place<C>(p_, opaque(block_id()));
     const int thread = opaque(thread_id());
-    const Range rows = p_.wanted_of(transposed);
-    float* partials = p_.gradients_of(transposed).partial;
+    const PartialGradients& side = p_.gradients_of(transposed);
+    const Range rows = side.rows;
     const int stride = p_.rows.stride;
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
@@ -93,7 +94,7 @@ class BackwardBlock {
         const int row = row_of<C>(m, 2 * half, thread);
         if (first_row + row >= to_int(rows.end)) continue;
         const int64_t place = strip * rows.size() + first_row - rows.begin + row;
-        float* partial = partials + place * stride;
+        float* partial = side.partial + place * stride;
         SIMCLR_UNROLL
         for (int d = 0; d < C::kDim / 8; ++d) {
           if (column_of(d, 0) >= stride) continue;

@@ -13,10 +13,10 @@
 
 #pragma once
 
-#include "cuda/pairing.cuh"
 #include "cuda/row_stats.cuh"
 #include "cuda/row_sums.cuh"
 #include "cuda/sigmoid_sums.cuh"
+#include "cuda/tile_bits.cuh"
 
 namespace simclr::fused {
 
@@ -112,14 +112,18 @@ class ForwardBlock {
     scale(x, stage_terms<C>(stage, 0));
     if (is_special(first_column)) treat_special(x, first_column);
     if constexpr (kLabels) {
-      if (!Sums::kStats || has_labels()) add_positives(x, first_column);
+      if (has_labels()) add_positives(x, first_column);
     }
     if constexpr (Sums::kSumsPositives) {
-      if (p_.pairing.leaves_out()) leave_out(x, first_column);
+      if (p_.pairing.leaves_out()) {
+        left_out<C, kLabels>(pairing(), place(first_column)).fill(x, -INFINITY);
+      }
     }
     sums_.add(x, stage);
     if constexpr (Sums::kStats) {
-      if (has_labels() || is_special(first_column)) leave_out_positives(x, first_column);
+      if (has_labels() || is_special(first_column)) {
+        positives<C, kLabels>(pairing(), place(first_column)).fill(x, -INFINITY);
+      }
       sums_.add_negatives(x, first_column);
     }
   }
@@ -145,75 +149,73 @@ class ForwardBlock {
     return edge || meets_special<C>(p_.pairing, first_row_, first_column);
   }
 
-  // Calls visit(x, i, j) for the tile's elements, in a rare case. The loop has no registers to
-  // spare for it: the compiler must not hoist anything of it.
-  template <typename Visit>
-  SIMCLR_DEVICE void for_each_rarely(Tile& x, int first_column, const Visit& visit) const {
-    const int first_row = opaque(first_row_);
+  // Where a tile is. Its first row is hidden from the compiler, which must not hoist what is
+  // computed from it: the loop has no registers to spare.
+  SIMCLR_DEVICE TilePlace place(int first_column) const {
+    return {opaque(first_row_), end_row_, first_column, end_column_};
+  }
+
+  // Stores the positives' exponents, then masks pairs that are not summed.
+  SIMCLR_DEVICE void treat_special(Tile& x, int first_column) const {
+    const TilePlace tile = place(first_column);
+    store_positives(x, tile);
+    mask(x, tile);
+  }
+
+  SIMCLR_DEVICE void store_positives(const Tile& x, const TilePlace& tile) const {
+    const Pairing pairing = this->pairing();
     SIMCLR_UNROLL
-    for (int m = 0; m < C::kRowTiles; ++m) {
+    for (int k = 0; k < Pairing::kMaxShifts; ++k) {
+      if (k >= pairing.shifts) continue;
+      const int shift = to_int(pairing.shift[k]);
+      float* positive = p_.positive + k * p_.problem.count();
       SIMCLR_UNROLL
-      for (int n = 0; n < C::kColumnTiles; ++n) {
+      for (int m = 0; m < C::kRowTiles; ++m) {
         SIMCLR_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          visit(x[m][n][e], first_row + row_of<C>(m, e), first_column + column_of(n, e));
+        for (int half = 0; half < 2; ++half) {
+          const int i = tile.first_row + row_of<C>(m, 2 * half);
+          const int j = i + shift;
+          // In a triangle, the pair (i, j) with i < j counts for both rows.
+          const bool counts = i < tile.end_row && j < tile.end_column && (!triangle_ || i < j);
+          const uint32_t bit = element_bit<C>(half, j - tile.first_column);
+          if (counts && bit != 0) positive[i] = element<C>(x[m], half, bit);
         }
       }
     }
   }
 
-  // In a triangle, the pair (i, j) with i < j counts for both rows.
-  SIMCLR_DEVICE bool counts(int i, int j) const {
-    const bool inside = i < end_row_ && j < end_column_;
-    return inside && (triangle_ ? i < j : !(p_.pairing.skip_self && i == j));
-  }
-
-  SIMCLR_DEVICE bool summed(int i, int j) const {
-    return counts(i, j) && (Sums::kSumsPositives || !pairing().positive(i, j));
-  }
-
-  // Stores the positives' exponents, then masks pairs that are not summed. In two passes: otherwise
-  // the branches of the first would move all elements to other registers.
-  SIMCLR_DEVICE void treat_special(Tile& x, int first_column) const {
-    for_each_rarely(x, first_column, [&](float value, int i, int j) {
-      if (counts(i, j)) store_positive(i, j, value);
-    });
-    for_each_rarely(x, first_column,
-                    [&](float& value, int i, int j) { value = summed(i, j) ? value : -INFINITY; });
+  SIMCLR_DEVICE void mask(Tile& x, const TilePlace& tile) const {
+    TileBits<C> out;
+    if constexpr (!Sums::kSumsPositives) out = positives<C, false>(pairing(), tile);
+    if (p_.pairing.skip_self) out.add_shift(tile, 0);
+    SIMCLR_UNROLL
+    for (int m = 0; m < C::kRowTiles; ++m) {
+      SIMCLR_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const int i = tile.first_row + row_of<C>(m, 2 * half);
+        const int first = triangle_ ? i : tile.first_column;
+        const int end = i < tile.end_row ? tile.end_column : tile.first_column;
+        SIMCLR_UNROLL
+        for (int n = 0; n < C::kColumnTiles; ++n) {
+          SIMCLR_UNROLL
+          for (int e = 2 * half; e < 2 * half + 2; ++e) {
+            const int j = tile.first_column + column_of(n, e);
+            if (j < first || j >= end || out.has(m, n, e)) x[m][n][e] = -INFINITY;
+          }
+        }
+      }
+    }
   }
 
   SIMCLR_DEVICE bool has_labels() const { return p_.pairing.label != nullptr; }
 
   // Adds the exponents of pairs with equal labels to the sums of the rows' positives.
   SIMCLR_DEVICE void add_positives(const Tile& x, int first_column) const {
-    float* positive = p_.sums_of(strips_.transposed).positive;
-    RowSums<C, false>::add_positives(x, p_.pairing.label + first_row_, end_row_ - first_row_,
-                                     p_.pairing.label + first_column, end_column_ - first_column,
-                                     positive + row_place(strips_.b, first_row_));
-  }
-
-  // Masks pairs that are not terms of the log-sum-exp.
-  SIMCLR_DEVICE void leave_out(Tile& x, int first_column) const {
-    for_each_rarely(x, first_column, [&](float& value, int i, int j) {
-      const bool inside = i < end_row_ && j < end_column_;
-      if (inside && !pairing().summed(i, j)) value = -INFINITY;
-    });
-  }
-
-  SIMCLR_DEVICE void leave_out_positives(Tile& x, int first_column) const {
-    for_each_rarely(x, first_column, [&](float& value, int i, int j) {
-      const bool inside = i < end_row_ && j < end_column_;
-      if (inside && pairing().positive(i, j)) value = -INFINITY;
-    });
-  }
-
-  SIMCLR_DEVICE void store_positive(int i, int j, float x) const {
-    const Pairing pairing = this->pairing();
-    SIMCLR_UNROLL
-    for (int k = 0; k < Pairing::kMaxShifts; ++k) {
-      if (k >= pairing.shifts || j != i + to_int(pairing.shift[k])) continue;
-      p_.positive[k * p_.problem.count() + i] = x;
-    }
+    TileBits<C> positive;
+    positive.add_equal(place(first_column), p_.pairing.label);
+    float* row_positive =
+        p_.sums_of(strips_.transposed).positive + row_place(strips_.b, first_row_);
+    RowSums<C, false>::add_positives(x, positive, end_row_ - first_row_, row_positive);
   }
 
   // Adds the warps' sums of a tile's columns to those of the previous tiles of rows.

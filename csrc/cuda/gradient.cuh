@@ -79,10 +79,10 @@ class RowGradient {
       for (int e = 0; e < 4; ++e) sum[v][e] = 0.0f;
     }
     const bool transposed = is_transposed(p_.problem, i_);
-    const Range side = p_.wanted_of(transposed);
-    const int strips = p_.gradients_of(transposed).strips.count;
-    const float* partial = p_.gradients_of(transposed).partial + (i_ - side.begin) * p_.rows.stride;
-    const int64_t next = side.size() * p_.rows.stride;
+    const PartialGradients& side = p_.gradients_of(transposed);
+    const int strips = side.strips.count;
+    const float* partial = side.partial + (i_ - side.rows.begin) * p_.rows.stride;
+    const int64_t next = side.rows.size() * p_.rows.stride;
     SIMCLR_UNROLL_8  // loads that do not wait for each other
         for (int strip = 0; strip < strips; ++strip) {
       SIMCLR_UNROLL

@@ -17,8 +17,8 @@ struct SideGradients {
     const Problem problem = transposed ? p.problem.transposed() : p.problem;
     // For all rows, so that the bits of those that are wanted do not depend on the others.
     params.strips = backward_strips(problem.rows, problem.columns, tile, kGrid);
-    memory =
-        at::empty({params.strips.count, p.wanted_of(transposed).size(), p.rows.stride}, floats);
+    params.rows = intersect(problem.rows, p.wanted);
+    memory = at::empty({params.strips.count, params.rows.size(), p.rows.stride}, floats);
     params.partial = memory.mutable_data_ptr<float>();
   }
   PartialGradients params;

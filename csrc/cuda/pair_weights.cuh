@@ -10,9 +10,8 @@
 
 #pragma once
 
-#include "cuda/mainloop_mma.cuh"
-#include "cuda/pairing.cuh"
 #include "cuda/rows.cuh"
+#include "cuda/tile_bits.cuh"
 
 namespace simclr::fused {
 
@@ -93,18 +92,16 @@ class PairWeights {
   SIMCLR_DEVICE void apply(Tile& w, int stage, int first_column) const {
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; ++n) weigh_columns(w, stage, n);
-    if (p_.pairing.leaves_out()) clear_left_out(w, first_column);
+    if (p_.pairing.leaves_out()) {
+      left_out<C, kLabels>(pairing(), place(first_column)).fill(w, 0.0f);
+    }
     if constexpr (kLabels) weigh_positives(w, stage, first_column);
-    if (meets_special<C>(p_.pairing, first_row_, first_column)) clear_special(w, first_column);
+    if (meets_special<C>(p_.pairing, first_row_, first_column)) {
+      special_pairs(place(first_column)).fill(w, 0.0f);
+    }
   }
 
  private:
-  struct Ends {
-    int row;
-    int column;
-    SIMCLR_DEVICE bool after(int i, int j) const { return i < row && j < column; }
-  };
-
   SIMCLR_DEVICE void weigh_columns(Tile& w, int stage, int n) const {
     float factor[2];
     float weight[2];
@@ -136,76 +133,51 @@ class PairWeights {
 
   // For pairs with equal labels; the pairs (i, i) are cleared after this.
   SIMCLR_DEVICE void weigh_positives(Tile& w, int stage, int first_column) const {
-    const Ends end = ends();
-    SIMCLR_UNROLL
-    for (int n = 0; n < C::kColumnTiles; ++n) {
-      const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
-      SIMCLR_UNROLL
-      for (int m = 0; m < C::kRowTiles; ++m) {
-        SIMCLR_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          const int i = first_row + row_of<C>(m, e);
-          const int j = first_column + column_of(n, e);
-          if (!end.after(i, j) || p_.pairing.label[i] != p_.pairing.label[j]) continue;
-          const PositiveWeight positive = positive_weight(p_, i, j);
-          const float factor = shared_load(stage_terms<C>(stage, 0), column_of(n, e % 2));
-          const float gain = exp2i(gain_exponent(*p_.terms.max_grad));
-          const float rest = positive.replaces ? 0.0f : w[m][n][e];
-          w[m][n][e] = rest + positive.value * gain * factor;
-        }
-      }
-    }
-  }
-
-  // Clears pairs that are not terms of the lse.
-  SIMCLR_DEVICE void clear_left_out(Tile& w, int first_column) const {
-    const Ends end = ends();
-    const Pairing pairing = this->pairing();
-    const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
+    const TilePlace tile = place(first_column);
+    TileBits<C> positive;
+    positive.add_equal(tile, p_.pairing.label);
+    const float gain = exp2i(gain_exponent(*p_.terms.max_grad));
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
       for (int n = 0; n < C::kColumnTiles; ++n) {
         SIMCLR_UNROLL
         for (int e = 0; e < 4; ++e) {
-          const int i = first_row + row_of<C>(m, e);
-          const int j = first_column + column_of(n, e);
-          if (end.after(i, j) && !pairing.summed(i, j)) w[m][n][e] = 0.0f;
+          if (!positive.has(m, n, e)) continue;
+          const int i = tile.first_row + row_of<C>(m, e);
+          const PositiveWeight weight = positive_weight(p_, i, first_column + column_of(n, e));
+          const float factor = shared_load(stage_terms<C>(stage, 0), column_of(n, e % 2));
+          const float rest = weight.replaces ? 0.0f : w[m][n][e];
+          w[m][n][e] = rest + weight.value * gain * factor;
         }
       }
     }
   }
 
-  // Clears rows that meet themselves, and positives by shifts whose whole weight is added later:
-  // one kind after the other and, as in `meets_special`, without a choice of the side, for which
-  // there are no registers.
-  SIMCLR_DEVICE void clear_special(Tile& w, int first_column) const {
-    if (p_.pairing.skip_self) {
-      clear_where(w, first_column, 0, [](int, int) { return true; });
-    }
+  // Rows that meet themselves, and positives by shifts whose whole weight is added later: as in
+  // `meets_special`, those of both sides. The tile's ends are not used.
+  SIMCLR_DEVICE TileBits<C> special_pairs(const TilePlace& tile) const {
+    TileBits<C> special;
+    if (p_.pairing.skip_self) special.add_shift(tile, 0);
     SIMCLR_UNROLL
     for (int k = 0; k < Pairing::kMaxShifts; ++k) {
       if (k >= p_.pairing.shifts) continue;
-      const int count = to_int(p_.problem.columns.end);  // of rows of z
-      clear_where(w, first_column, to_int(p_.pairing.shift[k]), [&](int i, int j) {
-        return i < count && j < count && positive_weight(p_, i, j).replaces;
-      });
+      add_replaced(special, tile, to_int(p_.pairing.shift[k]));
+      add_replaced(special, tile, -to_int(p_.pairing.shift[k]));
     }
+    return special;
   }
-  // Clears the pairs whose rows of z are `distance` apart, and for which test(i, j).
-  template <typename Test>
-  SIMCLR_DEVICE void clear_where(Tile& w, int first_column, int distance, const Test& test) const {
-    const int first_row = opaque(first_row_);  // so that nothing of this is kept in registers
+  SIMCLR_DEVICE void add_replaced(TileBits<C>& special, const TilePlace& tile, int shift) const {
+    const int count = to_int(p_.problem.columns.end);  // of rows of z
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
-      for (int n = 0; n < C::kColumnTiles; ++n) {
-        SIMCLR_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          const int i = first_row + row_of<C>(m, e);
-          const int j = first_column + column_of(n, e);
-          if ((j == i + distance || i == j + distance) && test(i, j)) w[m][n][e] = 0.0f;
-        }
+      for (int half = 0; half < 2; ++half) {
+        const int i = tile.first_row + row_of<C>(m, 2 * half);
+        const int j = i + shift;
+        const uint32_t bit = element_bit<C>(half, j - tile.first_column);
+        if (bit == 0 || i >= count || j >= count) continue;
+        if (positive_weight(p_, i, j).replaces) special.bits[m] |= bit;
       }
     }
   }
@@ -213,10 +185,12 @@ class PairWeights {
   // Of the side of the block's rows: computed for each tile that needs it, not kept in registers.
   SIMCLR_DEVICE bool transposed() const { return is_transposed(p_.problem, opaque(first_row_)); }
   SIMCLR_DEVICE Pairing pairing() const { return pairing_of_side(p_.pairing, transposed()); }
-  SIMCLR_DEVICE Ends ends() const {
+  SIMCLR_DEVICE TilePlace place(int first_column) const {
     const bool transposed = this->transposed();
-    return {to_int(p_.wanted_of(transposed).end),
-            to_int(problem_of_side(p_.problem, transposed).columns.end)};
+    return {.first_row = opaque(first_row_),
+            .end_row = to_int(p_.gradients_of(transposed).rows.end),
+            .first_column = first_column,
+            .end_column = to_int(problem_of_side(p_.problem, transposed).columns.end)};
   }
 
   const BackwardParams& p_;

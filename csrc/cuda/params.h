@@ -236,10 +236,12 @@ struct SigmoidTermsParams {
   float* share;           // [count] the same without gain
 };
 
-// The partial gradients of a side's rows, one for each strip of the columns that they meet.
+// The partial gradients of a side's rows, one for each strip of the columns that they meet. Wide
+// rows have none.
 struct PartialGradients {
-  Strips strips = {};        // wide rows have none
-  float* partial = nullptr;  // [strips, wanted rows of the side, stride of the rows] times the gain
+  Range rows = {};  // those of the side that are wanted
+  Strips strips = {};
+  float* partial = nullptr;  // [strips, rows, stride of the rows] times the gain
 };
 
 // The sum of the radial parts of some rows: the gradient of the temperature, or of the scale.
@@ -269,11 +271,6 @@ struct BackwardParams {
   float* radial = nullptr;  // [wanted] z_i . dL/dz_i
   RadialSum sum = {};
 
-  // The wanted rows of the problem, or of the transposed one.
-  constexpr Range wanted_of(bool transposed) const {
-    if (transposed && problem.same()) return {0, 0};
-    return intersect(transposed ? problem.columns : problem.rows, wanted);
-  }
   constexpr const PartialGradients& gradients_of(bool transposed) const {
     return transposed ? of_columns : of_rows;
   }

@@ -9,6 +9,7 @@
 
 #include "cuda/exponents.cuh"
 #include "cuda/mainloop_mma.cuh"
+#include "cuda/tile_bits.cuh"
 
 namespace simclr::fused {
 
@@ -44,28 +45,25 @@ class RowSums {
     }
   }
 
-  // Adds the exponents of pairs with equal labels to the sums of the rows' positives. All pointers
-  // are to the tile's first row or column.
-  static SIMCLR_DEVICE void add_positives(const Tile& x, const int32_t* row_label, int rows,
-                                          const int32_t* column_label, int columns,
+  // Adds the exponents of the positives, as far as they count, to the rows' sums of them, of which
+  // there are `rows` from `row_positive` on.
+  static SIMCLR_DEVICE void add_positives(const Tile& x, const TileBits<C>& positive, int rows,
                                           float* row_positive) {
     SIMCLR_UNROLL
     for (int m = 0; m < C::kRowTiles; ++m) {
       SIMCLR_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const int row = row_of<C>(m, 2 * half);
-        const int32_t label = row < rows ? row_label[row] : 0;
         float sum = 0.0f;
         SIMCLR_UNROLL
         for (int n = 0; n < C::kColumnTiles; ++n) {
           SIMCLR_UNROLL
           for (int e = 2 * half; e < 2 * half + 2; ++e) {
-            const int column = column_of(n, e);
-            const bool counts = column < columns && x[m][n][e] > -INFINITY;
-            if (counts && column_label[column] == label) sum += x[m][n][e];
+            const bool counts = positive.has(m, n, e) && x[m][n][e] > -INFINITY;
+            sum += counts ? x[m][n][e] : 0.0f;
           }
         }
         for (int lanes = 1; lanes <= 2; lanes *= 2) sum += shuffle_xor(sum, lanes);
+        const int row = row_of<C>(m, 2 * half);
         if (lane_id() % 4 == 0 && row < rows) row_positive[row] += sum;
       }
     }

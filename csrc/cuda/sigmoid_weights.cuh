@@ -89,6 +89,7 @@ class SigmoidWeights {
     }
   }
 
+  // One pair after the other: with TileBits, the loop would lack a register on some GPUs.
   SIMCLR_DEVICE void clear_positives(Tile& w, int first_column) const {
     // So that nothing of this is kept in registers.
     const int first_row = opaque(first_row_);

@@ -1,3 +1,6 @@
+// Fibers jump to other stacks, which fortified functions take for a mistake.
+#undef _FORTIFY_SOURCE
+
 #include "simt.h"
 
 #include <setjmp.h>
@@ -156,9 +159,10 @@ class Block {
 
   void run();
   void wait(State state);
-  bool all_at_barrier() { return ++at_barrier_ == size(); }
+  // Returns whether the running thread is the last one to arrive.
+  bool arrive_at_barrier() { return ++at_barrier_ == size(); }
   void finish_barrier();
-  bool all_of_warp(int warp) { return ++in_warp_[warp] == kWarpSize; }
+  bool arrive_in_warp(int warp) { return ++in_warp_[warp] == kWarpSize; }
   void finish_collective(int warp, void (*operate)(void* const (&operands)[32]));
 
   int id() const { return id_; }
@@ -331,7 +335,7 @@ void own(const void* address) {
 }
 
 void sync_threads() {
-  if (block->all_at_barrier()) {
+  if (block->arrive_at_barrier()) {
     block->finish_barrier();
   } else {
     block->wait(State::kAtBarrier);
@@ -343,7 +347,7 @@ void warp_collective(const char* name, void* operand,
   const int warp = thread_id() / kWarpSize;
   self().collective = name;
   self().operand = operand;
-  if (block->all_of_warp(warp)) {
+  if (block->arrive_in_warp(warp)) {
     block->finish_collective(warp, operate);
   } else {
     block->wait(State::kInWarp);

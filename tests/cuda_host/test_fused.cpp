@@ -238,7 +238,7 @@ void test_stored_offsets_beyond_32_bits(const Checker& checker) {
                       .wanted = problem.rows,
                       .terms = {number(1), number(2), number(2), number(3), number(4),
                                 positives.const_data_ptr<int32_t>()},
-                      .of_rows = {strips, partial},
+                      .of_rows = {problem.rows, strips, partial},
                       .inv_norm = nullptr,
                       .inv_eps = 1,
                       .exponents = {.known_scale = 1, .shared_shift = true},

@@ -129,14 +129,32 @@ FAULTS = [
     Fault(
         "row meets itself",
         "csrc/cuda/forward.cuh",
-        "? i < j : !(p_.pairing.skip_self && i == j)",
-        "? i <= j : true",
+        "    if (p_.pairing.skip_self) out.add_shift(tile, 0);\n",
+        "",
+    ),
+    Fault(
+        "pairs below the diagonal count",
+        "csrc/cuda/forward.cuh",
+        "triangle_ ? i : tile.first_column",
+        "tile.first_column",
     ),
     Fault(
         "columns past the last count",
         "csrc/cuda/forward.cuh",
-        "const bool inside = i < end_row_ && j < end_column_;\n    return",
-        "const bool inside = i < end_row_;\n    return",
+        "if (j < first || j >= end || out.has(m, n, e))",
+        "if (j < first || end == tile.first_column || out.has(m, n, e))",
+    ),
+    Fault(
+        "a lane's bits are those of its other row",
+        "csrc/cuda/tile_bits.cuh",
+        "c / 8 * 4 + 2 * half + c % 2",
+        "c / 8 * 4 + 2 * (1 - half) + c % 2",
+    ),
+    Fault(
+        "a lane has the columns of its neighbours",
+        "csrc/cuda/tile_bits.cuh",
+        "c < C::kColumns && c / 2 % 4 == static_cast<unsigned>(lane_id()) % 4",
+        "c < C::kColumns",
     ),
     Fault(
         "edge not seen",
@@ -201,8 +219,8 @@ FAULTS = [
     Fault(
         "positive counts as a negative too",
         "csrc/cuda/pair_weights.cuh",
-        "return i < count && j < count && positive_weight(p_, i, j).replaces;",
-        "return i < count && j < count && false;",
+        "if (positive_weight(p_, i, j).replaces) special.bits[m] |= bit;",
+        "",
     ),
     Fault(
         "gradient of the column's loss left out",

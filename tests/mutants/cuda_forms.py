@@ -35,15 +35,15 @@ FORMS = [
     ),
     Fault(
         "pairing: labels compared as floats",
-        "csrc/cuda/row_sums.cuh",
-        "column_label[column] == label",
-        "float(column_label[column]) == float(label)",
+        "csrc/cuda/tile_bits.cuh",
+        "own[m][half] == other",
+        "float(own[m][half]) == float(other)",
     ),
     Fault(
         "pairing: positives past the last column",
-        "csrc/cuda/pair_weights.cuh",
-        "          if (!end.after(i, j) || p_.pairing.label[i]",
-        "          if (i >= end.row || p_.pairing.label[i]",
+        "csrc/cuda/tile_bits.cuh",
+        "const bool column_inside = j < tile.end_column;",
+        "const bool column_inside = true;",
     ),
     Fault(
         "pairing: pairs with other positives weigh as the only one",
@@ -54,14 +54,20 @@ FORMS = [
     Fault(
         "terms: pairs that are left out stay in the sum",
         "csrc/cuda/forward.cuh",
-        "      if (p_.pairing.leaves_out()) leave_out(x, first_column);\n",
-        "",
+        "if (p_.pairing.leaves_out()) {",
+        "if (false) {",
     ),
     Fault(
         "terms: weights of pairs that are left out",
         "csrc/cuda/pair_weights.cuh",
-        "    if (p_.pairing.leaves_out()) clear_left_out(w, first_column);\n",
-        "",
+        "if (p_.pairing.leaves_out()) {",
+        "if (false) {",
+    ),
+    Fault(
+        "terms: positives of equal id are left out",
+        "csrc/cuda/tile_bits.cuh",
+        "~out.bits[m] & (no_negatives ? ~0u : equal.bits[m])",
+        "no_negatives ? ~out.bits[m] : equal.bits[m]",
     ),
     Fault(
         "terms: gradient of the lse not in the weights",
@@ -139,26 +145,26 @@ FORMS = [
     Fault(
         "sides: gradient of columns with the strips of rows",
         "csrc/cuda/gradient.cuh",
-        "p_.gradients_of(transposed).strips.count",
-        "p_.gradients_of(false).strips.count",
+        "const int strips = side.strips.count;",
+        "const int strips = p_.gradients_of(false).strips.count;",
     ),
     Fault(
         "sides: partial gradients of columns over those of rows",
         "csrc/cuda/backward.cuh",
-        "p_.gradients_of(transposed).partial;",
-        "p_.gradients_of(false).partial;",
+        "partial = side.partial + place * stride;",
+        "partial = p_.gradients_of(false).partial + place * stride;",
     ),
     Fault(
         "sides: positives of columns keep the weight of a negative",
         "csrc/cuda/pair_weights.cuh",
-        "(j == i + distance || i == j + distance)",
-        "(j == i + distance)",
+        "      add_replaced(special, tile, -to_int(p_.pairing.shift[k]));\n",
+        "",
     ),
     Fault(
         "sides: the gradients of columns begin with the rows",
-        "csrc/cuda/params.h",
-        "intersect(transposed ? problem.columns : problem.rows, wanted)",
-        "intersect(transposed ? Range{0, problem.columns.end} : problem.rows, wanted)",
+        "csrc/cuda/gradients.h",
+        "intersect(problem.rows, p.wanted)",
+        "intersect(transposed ? Range{0, problem.rows.end} : problem.rows, p.wanted)",
     ),
     Fault(
         "radial sum: by the first block that comes",
@@ -193,8 +199,8 @@ FORMS = [
     Fault(
         "sigmoid: positives stay in the sums",
         "csrc/cuda/forward.cuh",
-        "counts(i, j) && (Sums::kSumsPositives || !pairing().positive(i, j))",
-        "counts(i, j)",
+        "    if constexpr (!Sums::kSumsPositives) out = positives<C, false>(pairing(), tile);\n",
+        "",
     ),
     Fault(
         "sigmoid: small powers are lost beside 1",
@@ -289,8 +295,8 @@ FORMS = [
     Fault(
         "stats: positives are negatives, too",
         "csrc/cuda/forward.cuh",
-        "if (inside && pairing().positive(i, j)) value = -INFINITY;",
-        "(void)inside;",
+        "        positives<C, kLabels>(pairing(), place(first_column)).fill(x, -INFINITY);\n",
+        "",
     ),
     Fault(
         "stats: weighted sum not rescaled when the shift rises",

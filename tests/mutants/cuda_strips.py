@@ -44,8 +44,8 @@ STRIPS = [
     Fault(
         "strips: 32-bit offset of a partial gradient",
         "csrc/cuda/backward.cuh",
-        "partial = partials + place * stride;",
-        "partial = partials + static_cast<int>(place) * stride;",
+        "partial = side.partial + place * stride;",
+        "partial = side.partial + static_cast<int>(place) * stride;",
     ),
     Fault(
         "strips: the last is empty",
