@@ -7,6 +7,7 @@
 #include <torch/library.h>
 
 #include <optional>
+#include <tuple>
 
 #include "checks.h"
 #include "simclr_ext.h"
@@ -41,6 +42,31 @@ class GradsOnce : public torch::autograd::Function<GradsOnce> {
   }
 };
 
+// Turns the gradients of the rows, [2N, D], or [N, D] of the one view that needs them, and of the
+// temperature, which may be undefined, into those of the inputs of NTXent and NTXentAtOnce.
+// grad_loss is what they depend on.
+variable_list grads_of_inputs(AutogradContext* ctx, at::Tensor grad_z, at::Tensor grad_temperature,
+                              const at::Tensor& z0, const at::Tensor& z1,
+                              const at::Tensor& temperature, const at::Tensor& grad_loss) {
+  if (at::GradMode::is_enabled()) {  // the gradient's own graph is recorded (create_graph)
+    const at::Tensor& learned = temperature.defined() ? temperature : z0;
+    const variable_list once =
+        GradsOnce::apply(z0, z1, learned, grad_loss, grad_z, grad_temperature);
+    grad_z = once[0];
+    grad_temperature = once[1];
+  }
+  const int64_t n = z0.size(0);
+  variable_list results(7);
+  if (ctx->needs_input_grad(0)) results[0] = grad_z.narrow(0, 0, n).to(z0.scalar_type());
+  if (ctx->needs_input_grad(1)) {
+    results[1] = grad_z.narrow(0, grad_z.size(0) - n, n).to(z1.scalar_type());
+  }
+  if (temperature.defined() && ctx->needs_input_grad(2)) {
+    results[2] = grad_temperature.to(temperature.device(), temperature.scalar_type());
+  }
+  return results;
+}
+
 // temperature: T as the user's tensor, which receives a gradient; value: as the operators take it.
 class NTXent : public torch::autograd::Function<NTXent> {
  public:
@@ -64,33 +90,58 @@ class NTXent : public torch::autograd::Function<NTXent> {
     const at::Tensor& z0 = saved[5];
     const at::Tensor& z1 = saved[6];
     const at::Tensor& temperature = saved[7];
-    const bool needs_z0 = ctx->needs_input_grad(0);
-    const bool needs_z1 = ctx->needs_input_grad(1);
     const bool needs_temperature = temperature.defined() && ctx->needs_input_grad(2);
     const int64_t rows = losses.size(0);
     at::Tensor grad_loss = grads[0];
     if (ctx->saved_data["reduction"].toInt() == kMean) grad_loss = grad_loss.div(rows);
-    auto [grad_z, grad_temperature] = [&] {
+    const auto [grad_z, grad_temperature] = [&] {
       const at::AutoDispatchBelowADInplaceOrView below_autograd;
-      return nt_xent_backward(grad_loss.expand({rows}), losses, saved[1], saved[2], saved[3],
-                              z0.size(1), saved[4], ctx->saved_data["eps"].toDouble(),
-                              {needs_z0, needs_z1, needs_temperature});
+      return nt_xent_backward(
+          grad_loss.expand({rows}), losses, saved[1], saved[2], saved[3], z0.size(1), saved[4],
+          ctx->saved_data["eps"].toDouble(),
+          {ctx->needs_input_grad(0), ctx->needs_input_grad(1), needs_temperature});
     }();
-    if (at::GradMode::is_enabled()) {  // the gradient's own graph is recorded (create_graph)
-      const at::Tensor& learned = temperature.defined() ? temperature : z0;
-      const variable_list once =
-          GradsOnce::apply(z0, z1, learned, grad_loss, grad_z, grad_temperature);
-      grad_z = once[0];
-      grad_temperature = once[1];
-    }
-    const int64_t n = rows / 2;  // grad_z is [2N, D], or [N, D] if only one view needs it
-    variable_list results(7);
-    if (needs_z0) results[0] = grad_z.narrow(0, 0, n).to(z0.scalar_type());
-    if (needs_z1) results[1] = grad_z.narrow(0, grad_z.size(0) - n, n).to(z1.scalar_type());
-    if (needs_temperature) {
-      results[2] = grad_temperature.to(temperature.device(), temperature.scalar_type());
-    }
-    return results;
+    return grads_of_inputs(ctx, grad_z, grad_temperature, z0, z1, temperature, grad_loss);
+  }
+};
+
+// The same for small batches on the CPU and a reduced loss, whose gradients are computed with it.
+// The backward pass multiplies them.
+class NTXentAtOnce : public torch::autograd::Function<NTXentAtOnce> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& z0, const at::Tensor& z1,
+                            const std::optional<at::Tensor>& temperature, const at::Tensor& value,
+                            int64_t reduction, bool normalize, double eps) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    const double grad_loss = reduction == kMean ? 1.0 / (2 * z0.size(0)) : 1;
+    const bool needs_temperature = temperature && temperature->requires_grad();
+    const auto [losses, grad_z, grad_temperature] =
+        nt_xent_value_and_grad(z0, z1, value, normalize, eps, grad_loss,
+                               {z0.requires_grad(), z1.requires_grad(), needs_temperature});
+    ctx->save_for_backward({grad_z, grad_temperature, z0, z1, temperature.value_or(at::Tensor())});
+    return reduce(losses, reduction);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor& grad_loss = grads[0];
+    const at::Tensor& temperature = saved[4];
+    const auto [grad_z, grad_temperature] = [&] {
+      const at::AutoDispatchBelowADInplaceOrView below_autograd;
+      return std::tuple{saved[0].mul(grad_loss),
+                        temperature.defined() ? saved[1].mul(grad_loss) : saved[1]};
+    }();
+    return grads_of_inputs(ctx, grad_z, grad_temperature, saved[2], saved[3], temperature,
+                           grad_loss);
+  }
+
+  // Whether it takes these inputs and something needs a gradient.
+  static bool serves(const at::Tensor& z0, const at::Tensor& z1,
+                     const std::optional<at::Tensor>& temperature, int64_t reduction) {
+    if (!at::GradMode::is_enabled() || reduction == kNone) return false;
+    const bool learned = temperature && temperature->requires_grad();
+    if (!z0.requires_grad() && !z1.requires_grad() && !learned) return false;
+    return z0.is_cpu() && z0.dim() == 2 && z0.size(0) <= kMaxValueAndGrad;
   }
 };
 
@@ -103,6 +154,9 @@ at::Tensor nt_xent(const at::Tensor& z0, const at::Tensor& z1,
     check_dtype("temperature", *temperature);
     TORCH_CHECK_VALUE(temperature->dim() == 0, "temperature must be 0-d, got shape ",
                       temperature->sizes());
+  }
+  if (NTXentAtOnce::serves(z0, z1, temperature, reduction)) {
+    return NTXentAtOnce::apply(z0, z1, temperature, value, reduction, normalize, eps);
   }
   return NTXent::apply(z0, z1, temperature, value, reduction, normalize, eps);
 }

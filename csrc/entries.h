@@ -56,6 +56,13 @@ ForwardResult nt_xent_forward_entry(const at::Tensor& z0, const at::Tensor& z1,
   return forward(z0, z1, Operands::nt_xent(z0.size(0)), temperature, normalize, eps);
 }
 
+// The rows of both views, N each, whose gradient is computed, given whether z0, z1 and the
+// temperature need one.
+inline Range wanted_views(int64_t n, std::array<bool, 3> needs_grad) {
+  const auto [needs_z0, needs_z1, needs_temperature] = needs_grad;
+  return {needs_z0 || needs_temperature ? 0 : n, needs_z1 || needs_temperature ? 2 * n : n};
+}
+
 template <BackwardPass& backward>
 Gradients nt_xent_backward_entry(const at::Tensor& grad_loss, const at::Tensor& loss,
                                  const at::Tensor& lse, const at::Tensor& z,
@@ -64,12 +71,9 @@ Gradients nt_xent_backward_entry(const at::Tensor& grad_loss, const at::Tensor& 
                                  std::array<bool, 3> needs_grad) {
   check_pairs(z);
   check_saved(grad_loss, loss, lse, z, inv_norm, dim, "2N");
-  const auto [needs_z0, needs_z1, needs_temperature] = needs_grad;
   const int64_t n = z.size(0) / 2;
-  const Range wanted{needs_z0 || needs_temperature ? 0 : n,
-                     needs_z1 || needs_temperature ? 2 * n : n};
   return backward(grad_loss, at::Tensor(), loss, lse, z, inv_norm, dim, Operands::nt_xent(n),
-                  temperature, eps, wanted, needs_temperature);
+                  temperature, eps, wanted_views(n, needs_grad), needs_grad[2]);
 }
 
 template <ForwardPass& forward>

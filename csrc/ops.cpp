@@ -18,6 +18,10 @@ TORCH_LIBRARY(simclr_ext, m) {
       " SymInt dim, Tensor temperature, float eps, bool[3] needs_grad)"
       " -> (Tensor grad_z, Tensor grad_temperature)");
   m.def(
+      "nt_xent_value_and_grad(Tensor z0, Tensor z1, Tensor temperature, bool normalize, float eps,"
+      " float grad_loss, bool[3] needs_grad)"
+      " -> (Tensor loss, Tensor grad_z, Tensor grad_temperature)");
+  m.def(
       "contrastive_forward(Tensor x, Tensor? y, Tensor temperature, bool normalize, float eps,"
       " int[] shifts, Tensor? label, Tensor? ignored, str denominator, int[] owned)"
       " -> (Tensor loss, Tensor lse, Tensor z, Tensor inv_norm)");
@@ -66,6 +70,14 @@ std::tuple<at::Tensor, at::Tensor> nt_xent_backward(const at::Tensor& grad_loss,
       c10::SymInt, const at::Tensor&, double, std::array<bool, 3>);
   static const auto op = find_operator<Backward>("simclr_ext::nt_xent_backward");
   return op.call(grad_loss, loss, lse, z, inv_norm, dim, temperature, eps, needs_grad);
+}
+
+ValueAndGrad nt_xent_value_and_grad(const at::Tensor& z0, const at::Tensor& z1,
+                                    const at::Tensor& temperature, bool normalize, double eps,
+                                    double grad_loss, std::array<bool, 3> needs_grad) {
+  static const auto op =
+      find_operator<decltype(nt_xent_value_and_grad)>("simclr_ext::nt_xent_value_and_grad");
+  return op.call(z0, z1, temperature, normalize, eps, grad_loss, needs_grad);
 }
 
 ForwardResult contrastive_forward(const at::Tensor& x, const std::optional<at::Tensor>& y,

@@ -24,27 +24,29 @@ INPUTS = {
 }
 
 
-def inputs(needed: tuple[bool, bool, bool], dtype: torch.dtype) -> list[Tensor]:
+def inputs(needed: tuple[bool, bool, bool], dtype: torch.dtype, n: int = 9) -> list[Tensor]:
     """Return views and a temperature, of which some need gradients."""
-    tensors = [torch.randn(9, 5).to(dtype), torch.randn(9, 5).to(dtype), torch.tensor(0.3)]
+    tensors = [torch.randn(n, 5).to(dtype), torch.randn(n, 5).to(dtype), torch.tensor(0.3)]
     return [x.requires_grad_(needs) for x, needs in zip(tensors, needed, strict=True)]
 
 
-def results(tensors: list[Tensor], reduction: Reduction) -> list[Tensor]:
+def results(tensors: list[Tensor], reduction: Reduction, scale: float = 1) -> list[Tensor]:
     """Return the loss, and the gradients of those that need one."""
     loss = nt_xent_loss(*tensors, reduction=reduction)
     wanted = [x for x in tensors if x.requires_grad]
-    grads = torch.autograd.grad(loss, wanted, torch.arange(loss.numel()).view_as(loss) + 1.0)
+    weights = scale * (torch.arange(loss.numel()).view_as(loss) + 1.0)
+    grads = torch.autograd.grad(loss, wanted, weights)
     return [loss.detach(), *grads]
 
 
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("n", [9, 101, 256, 257])  # up to 256 loss and gradients are one operator
 def test_same_bits_as_in_python(
-    name: str, reduction: Reduction, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    n: int, name: str, reduction: Reduction, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tensors = inputs(INPUTS[name], dtype)
+    tensors = inputs(INPUTS[name], dtype, n)
     found = results(tensors, reduction)
     assert "CppNode" in nt_xent_loss(*tensors).grad_fn.name()
     monkeypatch.setattr(ops, "is_plain_eager", lambda: False)
@@ -52,6 +54,35 @@ def test_same_bits_as_in_python(
     for value, expected in zip(found, results(tensors, reduction), strict=True):
         assert value.dtype == expected.dtype
         assert torch.equal(value, expected)
+
+
+@pytest.mark.parametrize(("reduction", "at_once"), [("mean", True), ("sum", True), ("none", False)])
+@pytest.mark.parametrize("n", [1, 256, 257])
+def test_loss_and_gradients_of_small_batches_are_one_operator(
+    n: int, reduction: Reduction, at_once: bool
+) -> None:
+    loss = nt_xent_loss(*inputs((True, False, False), torch.float32, n), reduction=reduction)
+    assert ("AtOnce" in loss.grad_fn.name()) == (at_once and n <= 256)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_loss_may_be_scaled(reduction: Reduction, dtype: torch.dtype) -> None:
+    tensors = inputs((True, True, True), dtype)
+    loss, *grads = results(tensors, reduction)
+    scaled_loss, *scaled = results(tensors, reduction, scale=2.0**16)  # as a GradScaler does
+    assert torch.equal(scaled_loss, loss)
+    for value, expected in zip(scaled, grads, strict=True):
+        assert torch.equal(value, expected * 2.0**16)
+
+
+def test_gradients_belong_to_who_receives_them() -> None:
+    z0, z1, t = inputs((True, True, False), torch.float32)
+    loss = nt_xent_loss(z0, z1, t)
+    (first,) = torch.autograd.grad(loss, z0, retain_graph=True)
+    expected = first.clone()
+    first.zero_()
+    assert torch.equal(*torch.autograd.grad(loss, z0), expected)
 
 
 def test_nothing_is_recorded_without_need() -> None:
@@ -161,7 +192,7 @@ def saved_on_the_way(run: Callable[[], Tensor]) -> int:
 
 def test_hooks_of_saved_tensors_see_what_is_saved() -> None:
     tensors = inputs((True, True, True), torch.float32)
-    assert saved_on_the_way(lambda: nt_xent_loss(*tensors)) >= 4  # loss, lse, z, inv_norm
+    assert saved_on_the_way(lambda: nt_xent_loss(*tensors)) >= 4
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])

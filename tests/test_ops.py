@@ -55,6 +55,19 @@ def test_opcheck_backward(needs: tuple[int, int, int], dtype: torch.dtype, backe
     torch.library.opcheck(backward, args)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("needs", [(1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)], ids=str)
+def test_opcheck_value_and_grad(needs: tuple[int, int, int], dtype: torch.dtype) -> None:
+    args = (*forward_args(dtype=dtype), 0.1, list(map(bool, needs)))
+    torch.library.opcheck(torch.ops.simclr_ext.nt_xent_value_and_grad, args)
+
+
+def test_value_and_grad_are_of_small_batches() -> None:
+    z = torch.ones(257, 3)
+    with pytest.raises(ValueError, match="z0 must have at most 256 rows here, got 257"):
+        torch.ops.simclr_ext.nt_xent_value_and_grad(z, z, T, True, 1e-6, 1.0, [True] * 3)
+
+
 @BACKENDS
 def test_gradient_of_one_view_is_all_that_is_computed_for_it(backend: str) -> None:
     forward, backward = operators(backend)

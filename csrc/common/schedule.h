@@ -42,6 +42,11 @@ class Blocks {
     const int64_t size = rows_.size();
     return {rows_.begin + b * size / count_, rows_.begin + (b + 1) * size / count_};
   }
+  // The block that begins with this row.
+  int64_t find(int64_t begin) const {
+    const int64_t size = rows_.size();
+    return ((begin - rows_.begin) * count_ + size - 1) / size;
+  }
 
  private:
   Range rows_;

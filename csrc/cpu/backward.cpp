@@ -7,16 +7,12 @@
 // half of that where rows and columns are the same.
 
 #include <ATen/Dispatch.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/scalar_tensor.h>
-#include <ATen/ops/zeros.h>
 
 #include <vector>
 
 #include "common/positives.h"
+#include "cpu/gradients.h"
 #include "cpu/pair_weights.h"
-#include "cpu/parallel.h"
-#include "cpu/rows.h"
 #include "cpu/similarities.h"
 #include "entries.h"
 
@@ -34,31 +30,6 @@ std::vector<double> to_doubles(const at::Tensor& rows, int64_t count) {
   return values;
 }
 
-// Adds dL/dZ of the rows `wanted` to `grad_z` [wanted, D], which must be zero.
-template <typename T>
-void accumulate_grad(Similarities<T>& s, const PairWeights<T>& weights, Range wanted,
-                     const at::Tensor& grad_z) {
-  const auto grad_of = [&](Range part) {
-    return grad_z.narrow(0, part.begin - wanted.begin, part.size());
-  };
-  visit_tiles(s.schedule(), s.workers(), [&](const Tile& tile, int64_t worker) {
-    const Range rows = intersect(tile.rows, wanted);
-    const bool of_columns = s.problem().has_column_results() && !tile.diagonal;
-    const Range columns = of_columns ? intersect(tile.columns, wanted) : Range{0, 0};
-    if (rows.size() + columns.size() == 0) return;
-    weights.apply(s.compute(tile, worker), tile);
-    const at::Tensor w = s.matrix(tile, worker);
-    if (rows.size() > 0) {
-      const at::Tensor part = w.narrow(0, rows.begin - tile.rows.begin, rows.size());
-      s.products().add_rows(part, tile.columns, grad_of(rows), worker);
-    }
-    if (columns.size() > 0) {
-      const at::Tensor part = w.narrow(1, columns.begin - tile.columns.begin, columns.size());
-      s.products().add_columns(part, tile.rows, grad_of(columns), worker);
-    }
-  });
-}
-
 // wanted: the rows of z whose gradient is returned.
 Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, const at::Tensor& loss,
                    const at::Tensor& lse, const at::Tensor& z, const at::Tensor& inv_norm,
@@ -71,11 +42,7 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
   const double temperature_value = check_temperature(temperature);
   const PlainDispatch guard;
   const Problem& problem = operands.problem();
-  const auto doubles = z.options().dtype(at::kDouble);
-  const at::Tensor grad_z = at::zeros({wanted.size(), z.size(1)}, loss.options());
-  if (wanted.size() == 0) return {grad_z.to(z.scalar_type()), at::empty({0}, doubles)};
-  double radial = 0;
-  AT_DISPATCH_FLOATING_TYPES(loss.scalar_type(), "backward", [&] {
+  return AT_DISPATCH_FLOATING_TYPES(loss.scalar_type(), "backward", [&]() -> Gradients {
     const Rows rows{z.contiguous(), inv_norm.contiguous()};
     Similarities<scalar_t> s(rows, problem, operands.pairing(), temperature_value,
                              /*gradients=*/true);
@@ -83,14 +50,11 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
     const PairWeights<scalar_t> weights(s, doubles_of(grad_loss), doubles_of(grad_lse),
                                         doubles_of(loss), doubles_of(lse),
                                         count_positives(problem, operands.pairing()));
-    accumulate_grad(s, weights, wanted, grad_z);
-    radial = undo_normalization<scalar_t>(rows, eps, s.blocks(), wanted, problem.rows, grad_z);
+    const auto tile_of = [&](const Tile& tile, int64_t worker) { return s.compute(tile, worker); };
+    const auto [grad_z, grad_temperature] =
+        gradients_of(s, tile_of, weights, rows, eps, wanted, temperature_value, needs_temperature);
+    return {grad_z.to(z.scalar_type()), grad_temperature};
   });
-  const double times = problem.same() ? 2 : 1;  // how often a pair is in the sum
-  at::Tensor grad_temperature =
-      needs_temperature ? at::scalar_tensor(-radial / (times * temperature_value), doubles)
-                        : at::empty({0}, doubles);
-  return {grad_z.to(z.scalar_type()), grad_temperature};
 }
 
 }  // namespace

@@ -123,48 +123,47 @@ std::vector<HalfProducts::Part> HalfProducts::parts(Range range) const {
   return found;
 }
 
-void HalfProducts::similarities(const Tile& place, at::Tensor tile) const {
+void HalfProducts::similarities(const Tile& place, Matrix<float> tile) const {
   const Half* rows = z_.const_data_ptr<Half>() + place.rows.begin * dim();
-  float* s = tile.mutable_data_ptr<float>();
   for (const Part& part : parts(place.columns)) {
     const Half* columns = as_columns_.const_data_ptr<Half>() + part.as_columns;
-    float* out = s + part.rows.begin - place.columns.begin;
+    float* out = tile.data + part.rows.begin - place.columns.begin;
     for (int64_t d = 0; d < dim(); d += kDepth) {
-      multiply(tile.size(0), part.rows.size(), std::min(kDepth, dim() - d), rows + d, dim(),
-               columns + d * kPanel, dim() * kPanel, out, tile.stride(0), d > 0);
+      multiply(tile.rows, part.rows.size(), std::min(kDepth, dim() - d), rows + d, dim(),
+               columns + d * kPanel, dim() * kPanel, out, tile.stride, d > 0);
     }
   }
-  simd::half_kernels().scale(s, tile.size(0), tile.size(1), tile.stride(0),
+  simd::half_kernels().scale(tile.data, tile.rows, tile.columns, tile.stride,
                              factor(place.rows.begin), factor(place.columns.begin));
 }
 
-void HalfProducts::add_rows(const at::Tensor& w, Range columns, at::Tensor grad, int64_t worker) {
+void HalfProducts::add_rows(Matrix<float> w, Range columns, Matrix<float> grad, int64_t worker) {
   Half* weights = weights_.mutable_data_ptr<Half>() + worker * weights_.stride(0);
   for (const Part& part : parts(columns)) {
     const int64_t stride = even(part.rows.size());
-    simd::half_kernels().round_rows(w.const_data_ptr<float>() + part.rows.begin - columns.begin,
-                                    w.size(0), part.rows.size(), w.stride(0),
-                                    factor(part.rows.begin), bits(weights), stride);
-    add_weighted(weights, w.size(0), stride, part, grad);
+    simd::half_kernels().round_rows(w.data + part.rows.begin - columns.begin, w.rows,
+                                    part.rows.size(), w.stride, factor(part.rows.begin),
+                                    bits(weights), stride);
+    add_weighted(weights, stride, part, grad);
   }
 }
 
-void HalfProducts::add_columns(const at::Tensor& w, Range rows, at::Tensor grad, int64_t worker) {
+void HalfProducts::add_columns(Matrix<float> w, Range rows, Matrix<float> grad, int64_t worker) {
   Half* weights = weights_.mutable_data_ptr<Half>() + worker * weights_.stride(0);
   for (const Part& part : parts(rows)) {
     const int64_t stride = even(part.rows.size());
-    simd::half_kernels().round_transposed(
-        w.const_data_ptr<float>() + (part.rows.begin - rows.begin) * w.stride(0), part.rows.size(),
-        w.size(1), w.stride(0), factor(part.rows.begin), bits(weights), stride);
-    add_weighted(weights, w.size(1), stride, part, grad);
+    simd::half_kernels().round_transposed(w.data + (part.rows.begin - rows.begin) * w.stride,
+                                          part.rows.size(), w.columns, w.stride,
+                                          factor(part.rows.begin), bits(weights), stride);
+    add_weighted(weights, stride, part, grad);
   }
 }
 
-void HalfProducts::add_weighted(const Half* weights, int64_t rows, int64_t weight_stride,
-                                const Part& part, at::Tensor& grad) const {
-  multiply(rows, dim(), weight_stride, weights, weight_stride,
-           as_rows_.const_data_ptr<Half>() + part.as_rows, weight_stride * kPanel,
-           grad.mutable_data_ptr<float>(), grad.stride(0), true);
+void HalfProducts::add_weighted(const Half* weights, int64_t weight_stride, const Part& part,
+                                Matrix<float> grad) const {
+  multiply(grad.rows, dim(), weight_stride, weights, weight_stride,
+           as_rows_.const_data_ptr<Half>() + part.as_rows, weight_stride * kPanel, grad.data,
+           grad.stride, true);
 }
 
 }  // namespace simclr

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/schedule.h"
+#include "cpu/matrix.h"
 
 namespace simclr {
 
@@ -26,9 +27,9 @@ class HalfProducts {
                const std::vector<Range>& blocks, bool gradients);
 
   // The same as in Products.
-  void similarities(const Tile& place, at::Tensor tile) const;
-  void add_rows(const at::Tensor& w, Range columns, at::Tensor grad, int64_t worker);
-  void add_columns(const at::Tensor& w, Range rows, at::Tensor grad, int64_t worker);
+  void similarities(const Tile& place, Matrix<float> tile) const;
+  void add_rows(Matrix<float> w, Range columns, Matrix<float> grad, int64_t worker);
+  void add_columns(Matrix<float> w, Range rows, Matrix<float> grad, int64_t worker);
 
  private:
   // Rows that are packed together: a block, or half of a block whose diagonal is cut.
@@ -43,9 +44,9 @@ class HalfProducts {
   void pack(const Part& part, bool gradients);
   // The parts of a block or of half a block.
   std::vector<Part> parts(Range range) const;
-  // grad [rows, D] += weights Z_part; weights: [rows, weight_stride], zero beyond the part's rows.
-  void add_weighted(const at::BFloat16* weights, int64_t rows, int64_t weight_stride,
-                    const Part& part, at::Tensor& grad) const;
+  // grad += weights Z_part; weights: [rows of grad, weight_stride], zero beyond the part's rows.
+  void add_weighted(const at::BFloat16* weights, int64_t weight_stride, const Part& part,
+                    Matrix<float> grad) const;
 
   at::Tensor z_;
   at::Tensor factor_;

@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/native/CPUBlas.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
 
@@ -17,30 +18,22 @@
 namespace simclr {
 namespace {
 
-// A matrix in memory; its rows are contiguous.
-template <typename T>
-struct Matrix {
-  T* data;
-  int64_t stride;
-};
-
-// out [m, n] (+)= a [m, k] b [k, n]
-void micro_kernel(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b,
-                  Matrix<float> out, bool add) {
-  at::native::cpublas::brgemm(m, n, k, a.stride, b.stride, out.stride, add, a.data, b.data,
-                              out.data);
+// out [m, n] (+)= a [m, k] b [k, n]; the numbers after pointers are strides of rows.
+void micro_kernel(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_stride, const float* b,
+                  int64_t b_stride, float* out, int64_t out_stride, bool add) {
+  at::native::cpublas::brgemm(m, n, k, a_stride, b_stride, out_stride, add, a, b, out);
 }
 
 // Doubles have no micro-kernel; never called.
-void micro_kernel(int64_t, int64_t, int64_t, Matrix<const double>, Matrix<const double>,
-                  Matrix<double>, bool) {}
+void micro_kernel(int64_t, int64_t, int64_t, const double*, int64_t, const double*, int64_t,
+                  double*, int64_t, bool) {}
 
 // torch has no query for this, so try it.
 bool probe_micro_kernel() {
   const float one = 1;
   float result = 0;
   try {
-    micro_kernel(1, 1, 1, {&one, 1}, {&one, 1}, {&result, 1}, false);
+    micro_kernel(1, 1, 1, &one, 1, &one, 1, &result, 1, false);
   } catch (const c10::Error&) {
     return false;
   }
@@ -94,59 +87,62 @@ std::pair<const T*, int64_t> Products<T>::transposed(Range rows, int64_t d) cons
 }
 
 template <typename T>
-void Products<T>::similarities(const Tile& place, at::Tensor tile) const {
-  if (halves_) {
-    halves_->similarities(place, tile);
-    return;
+at::Tensor Products<T>::as_tensor(Matrix<T> matrix) const {
+  return at::from_blob(matrix.data, {matrix.rows, matrix.columns}, {matrix.stride, 1},
+                       z_.options());
+}
+
+template <typename T>
+void Products<T>::similarities(const Tile& place, Matrix<T> tile) const {
+  if constexpr (std::is_same_v<T, float>) {
+    if (halves_) return halves_->similarities(place, tile);
   }
   if (!micro_) {
-    at::mm_out(tile, rows(place.rows), rows(place.columns).t());
+    at::Tensor out = as_tensor(tile);
+    at::mm_out(out, rows(place.rows), rows(place.columns).t());
     return;
   }
   const T* z = z_.template const_data_ptr<T>() + place.rows.begin * dim();
   for_panels([&](Range d) {
     const auto [columns, stride] = transposed(place.columns, d.begin);
-    micro_kernel(tile.size(0), tile.size(1), d.size(), {z + d.begin, dim()}, {columns, stride},
-                 {tile.template mutable_data_ptr<T>(), tile.stride(0)}, d.begin > 0);
+    micro_kernel(tile.rows, tile.columns, d.size(), z + d.begin, dim(), columns, stride, tile.data,
+                 tile.stride, d.begin > 0);
   });
 }
 
 template <typename T>
-void Products<T>::add_rows(const at::Tensor& w, Range columns, at::Tensor grad, int64_t worker) {
-  if (halves_) {
-    halves_->add_rows(w, columns, grad, worker);
-    return;
+void Products<T>::add_rows(Matrix<T> w, Range columns, Matrix<T> grad, int64_t worker) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (halves_) return halves_->add_rows(w, columns, grad, worker);
   }
   if (!micro_) {
-    grad.addmm_(w, rows(columns));
+    as_tensor(grad).addmm_(as_tensor(w), rows(columns));
     return;
   }
   const T* z = z_.template const_data_ptr<T>() + columns.begin * dim();
   for_panels([&](Range d) {
-    micro_kernel(w.size(0), d.size(), w.size(1), {w.template const_data_ptr<T>(), w.stride(0)},
-                 {z + d.begin, dim()}, {grad.template mutable_data_ptr<T>() + d.begin, dim()},
-                 true);
+    micro_kernel(w.rows, d.size(), w.columns, w.data, w.stride, z + d.begin, dim(),
+                 grad.data + d.begin, grad.stride, true);
   });
 }
 
 template <typename T>
-void Products<T>::add_columns(const at::Tensor& w, Range rows, at::Tensor grad, int64_t worker) {
-  if (halves_) {
-    halves_->add_columns(w, rows, grad, worker);
-    return;
+void Products<T>::add_columns(Matrix<T> w, Range rows, Matrix<T> grad, int64_t worker) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (halves_) return halves_->add_columns(w, rows, grad, worker);
   }
   if (!micro_) {
-    grad.addmm_(w.t(), this->rows(rows));
+    as_tensor(grad).addmm_(as_tensor(w).t(), this->rows(rows));
     return;
   }
   // (W^T Z)^T = Z^T W, one panel at a time, which stays in L2 until it is added.
   T* turned = turned_.template mutable_data_ptr<T>() + worker * turned_.stride(0);
   for_panels([&](Range d) {
     const auto [z, stride] = transposed(rows, d.begin);
-    micro_kernel(d.size(), w.size(1), w.size(0), {z, stride},
-                 {w.template const_data_ptr<T>(), w.stride(0)}, {turned, w.size(1)}, false);
-    simd::kernels<T>().add_transposed(turned, d.size(), w.size(1), w.size(1),
-                                      grad.template mutable_data_ptr<T>() + d.begin, dim());
+    micro_kernel(d.size(), w.columns, w.rows, z, stride, w.data, w.stride, turned, w.columns,
+                 false);
+    simd::kernels<T>().add_transposed(turned, d.size(), w.columns, w.columns, grad.data + d.begin,
+                                      grad.stride);
   });
 }
 

@@ -18,6 +18,7 @@
 
 #include "common/schedule.h"
 #include "cpu/half_products.h"
+#include "cpu/matrix.h"
 #include "cpu/rows.h"
 
 namespace simclr {
@@ -30,19 +31,21 @@ class Products {
            bool gradients);
 
   // tile [rows, columns] = Z_rows Z_columns^T
-  void similarities(const Tile& place, at::Tensor tile) const;
-  // grad [rows of w, D] += w Z_columns; rows of w and of grad are contiguous.
-  void add_rows(const at::Tensor& w, Range columns, at::Tensor grad, int64_t worker);
+  void similarities(const Tile& place, Matrix<T> tile) const;
+  // grad [rows of w, D] += w Z_columns
+  void add_rows(Matrix<T> w, Range columns, Matrix<T> grad, int64_t worker);
   // grad [columns of w, D] += w^T Z_rows, for the rows of a block or of half a block.
-  void add_columns(const at::Tensor& w, Range rows, at::Tensor grad, int64_t worker);
+  void add_columns(Matrix<T> w, Range rows, Matrix<T> grad, int64_t worker);
 
  private:
   // Columns of Z that are multiplied at a time: the operand that a product reads repeatedly, this
   // many rows of 512 floats or as many columns, stays in L2.
   static constexpr int64_t kPanel = 256;
 
-  at::Tensor rows(Range range) const { return z_.narrow(0, range.begin, range.size()); }
   int64_t dim() const { return z_.size(1); }
+  at::Tensor rows(Range range) const { return z_.narrow(0, range.begin, range.size()); }
+  // The same memory, for BLAS.
+  at::Tensor as_tensor(Matrix<T> matrix) const;
   // Calls visit(d) for every range of columns of Z that is multiplied at a time.
   template <typename Visit>
   void for_panels(const Visit& visit) const;

@@ -8,7 +8,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>
-#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -16,6 +15,7 @@
 
 #include "checks.h"
 #include "cpu/parallel.h"
+#include "cpu/row_gradients.h"
 #include "cpu/rows.h"
 #include "cpu/similarities.h"
 #include "operands.h"
@@ -55,11 +55,8 @@ class PairSigmoids {
     });
   }
 
-  // Adds dL/dZ of the rows `wanted` to `grad_z`, for weights scale g_i of the rows.
-  void add_gradients(const std::vector<T>& weight, Range wanted, const at::Tensor& grad_z) const {
-    const auto grad_of = [&](Range part) {
-      return grad_z.narrow(0, part.begin - wanted.begin, part.size());
-    };
+  // Adds to the gradients of rows, for weights scale g_i.
+  void add_gradients(const std::vector<T>& weight, const RowGradients<T>& grads) const {
     visit_tiles(s_.schedule(), s_.workers(), [&](const Tile& tile, int64_t worker) {
       const simd::TileData<T> data = s_.compute(tile, worker);
       std::vector<Positive> positives;
@@ -69,12 +66,12 @@ class PairSigmoids {
       simd::kernels<T>().sigmoid_weights(data, static_cast<T>(scale_), static_cast<T>(bias_),
                                          &weight[tile.rows.begin]);
       for (const auto& [i, j, value] : positives) element(data, tile, i, j) = value;
-      const at::Tensor w = s_.matrix(tile, worker);
-      if (wanted.contains(tile.rows.begin)) {
-        s_.products().add_rows(w, tile.columns, grad_of(tile.rows), worker);
+      const Matrix<T> w = s_.matrix(tile, worker);
+      if (grads.wanted.contains(tile.rows.begin)) {
+        s_.products().add_rows(w, tile.columns, grads.of(tile.rows), worker);
       }
-      if (wanted.contains(tile.columns.begin)) {
-        s_.products().add_columns(w, tile.rows, grad_of(tile.columns), worker);
+      if (grads.wanted.contains(tile.columns.begin)) {
+        s_.products().add_columns(w, tile.rows, grads.of(tile.columns), worker);
       }
     });
   }
@@ -148,10 +145,10 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   const Range wanted = operands.wanted(needs_grad);
   const auto doubles = z.options().dtype(at::kDouble);
   check_stored(z, inv_norm.scalar_type());
-  const at::Tensor grad_z = at::zeros({wanted.size(), dim}, inv_norm.options());
-  if (wanted.size() == 0) return {grad_z.to(z.scalar_type()), at::empty({0}, doubles)};
-  double radial = 0;
-  AT_DISPATCH_FLOATING_TYPES(inv_norm.scalar_type(), "sigmoid_backward", [&] {
+  using Gradients = std::tuple<at::Tensor, at::Tensor>;
+  return AT_DISPATCH_FLOATING_TYPES(inv_norm.scalar_type(), "sigmoid_backward", [&]() -> Gradients {
+    const RowGradients<scalar_t> grads(wanted, dim, inv_norm.options());
+    if (wanted.size() == 0) return {grads.grad_z.to(z.scalar_type()), at::empty({0}, doubles)};
     const Rows stored{z.contiguous(), inv_norm.contiguous()};
     Similarities<scalar_t> s(stored, operands.problem(), operands.pairing(), 1 / scale_value,
                              /*gradients=*/true);
@@ -159,14 +156,14 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
         grad_loss.to(at::kDouble).mul(scale_value).to(inv_norm.scalar_type()).contiguous();
     const auto* first = weight_tensor.const_data_ptr<scalar_t>();
     const std::vector<scalar_t> weight(first, first + rows);
-    PairSigmoids<scalar_t>(s, scale_value, bias_value).add_gradients(weight, wanted, grad_z);
-    radial = undo_normalization<scalar_t>(stored, eps, s.blocks(), wanted, operands.problem().rows,
-                                          grad_z);
+    PairSigmoids<scalar_t>(s, scale_value, bias_value).add_gradients(weight, grads);
+    const double radial = undo_normalization<scalar_t>(stored, eps, s.blocks(), wanted,
+                                                       operands.problem().rows, grads.grad_z);
+    const at::Tensor grad_z = grads.grad_z.to(z.scalar_type());
+    if (!needs_grad[2]) return {grad_z, at::empty({0}, doubles)};
+    // s_ij is multiplied by the scale alone: dL/dscale = 1/scale sum_i x_i . dL/dx_i.
+    return {grad_z, at::scalar_tensor(radial / scale_value, doubles)};
   });
-  // s_ij is multiplied by the scale alone: dL/dscale = 1/scale sum_i x_i . dL/dx_i.
-  return {grad_z.to(z.scalar_type()), needs_grad[2]
-                                          ? at::scalar_tensor(radial / scale_value, doubles)
-                                          : at::empty({0}, doubles)};
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ Exponents<T>::Exponents(const Rows& rows, double temperature)
 
 template <typename T>
 Similarities<T>::Similarities(const Rows& rows, const Problem& problem, const Pairing& pairing,
-                              double temperature, bool gradients)
+                              double temperature, bool gradients, Tiles tiles)
     : problem_(problem),
       pairing_(pairing),
       schedule_(problem),
@@ -46,24 +46,39 @@ Similarities<T>::Similarities(const Rows& rows, const Problem& problem, const Pa
       blocks_(schedule_.all()),
       products_(rows, schedule_, workers_, blocks_, gradients),
       exponents_(rows, temperature),
-      scratch_(at::empty({workers_, schedule_.max_rows(), pad(schedule_.max_columns())},
-                         rows.inv_norm.options())) {}
+      tiles_(tiles) {
+  const int64_t all = schedule_.rows().count() * schedule_.columns().count();
+  const int64_t slots = tiles == Tiles::kKept ? all : workers_;
+  scratch_ = at::empty({slots, schedule_.max_rows(), pad(schedule_.max_columns())},
+                       rows.inv_norm.options());
+}
 
 template <typename T>
-at::Tensor Similarities<T>::matrix(const Tile& tile, int64_t worker) const {
-  return scratch_.as_strided({tile.rows.size(), tile.columns.size()}, {scratch_.stride(1), 1},
-                             worker * scratch_.stride(0));
+int64_t Similarities<T>::slot(const Tile& tile, int64_t worker) const {
+  if (tiles_ == Tiles::kOnePerWorker) return worker;
+  const Blocks& columns = schedule_.columns();
+  return schedule_.rows().find(tile.rows.begin) * columns.count() +
+         columns.find(tile.columns.begin);
+}
+
+template <typename T>
+Matrix<T> Similarities<T>::matrix(const Tile& tile, int64_t worker) const {
+  T* first = scratch_.template mutable_data_ptr<T>() + slot(tile, worker) * scratch_.stride(0);
+  return {first, tile.rows.size(), tile.columns.size(), scratch_.stride(1)};
+}
+
+template <typename T>
+simd::TileData<T> Similarities<T>::data(const Tile& tile, int64_t worker) const {
+  const Matrix<T> s = matrix(tile, worker);
+  return {s.data, s.rows, pad(s.columns), s.stride};
 }
 
 template <typename T>
 simd::TileData<T> Similarities<T>::compute(const Tile& tile, int64_t worker) {
   constexpr T kMasked = -std::numeric_limits<T>::infinity();
-  at::Tensor out = matrix(tile, worker);
-  products_.similarities(tile, out);
-
+  products_.similarities(tile, matrix(tile, worker));
   const int64_t columns = tile.columns.size();
-  const simd::TileData<T> data{out.template mutable_data_ptr<T>(), tile.rows.size(), pad(columns),
-                               out.stride(0)};
+  const simd::TileData<T> data = this->data(tile, worker);
   // Some BLAS round s_ij and s_ji differently. Where exponents may be so large that this matters, a
   // row must see the same similarity that its lse was computed from.
   if (tile.diagonal && !exponents_.shared) {

@@ -8,6 +8,7 @@
 
 #include "common/pairing.h"
 #include "common/schedule.h"
+#include "cpu/matrix.h"
 #include "cpu/products.h"
 #include "cpu/simd/kernels.h"
 
@@ -25,12 +26,16 @@ struct Exponents {
   bool shared;
 };
 
+// Whether a worker's next tile takes the memory of its last one, or all tiles stay in memory. They
+// can if no diagonal tile is cut (Schedule::tiles).
+enum class Tiles { kOnePerWorker, kKept };
+
 template <typename T>
 class Similarities {
  public:
   // rows: those of the problem; `gradients`: whether the products with weights will be needed.
   Similarities(const Rows& rows, const Problem& problem, const Pairing& pairing, double temperature,
-               bool gradients);
+               bool gradients, Tiles tiles = Tiles::kOnePerWorker);
 
   const Problem& problem() const { return problem_; }
   const Pairing& pairing() const { return pairing_; }
@@ -41,13 +46,18 @@ class Similarities {
   int64_t count() const { return problem_.count(); }  // rows of z
   Products<T>& products() { return products_; }
 
-  // Computes a tile in the worker's scratch memory: pairs that do not count and padding are -inf.
-  // Valid until the worker's next call.
+  // Computes a tile: pairs that do not count and padding are -inf. Valid until the worker's next
+  // call.
   simd::TileData<T> compute(const Tile& tile, int64_t worker);
-  // The same tile as a matrix without the padding, [rows, columns].
-  at::Tensor matrix(const Tile& tile, int64_t worker) const;
+  // A tile that was computed, as it is in memory now.
+  simd::TileData<T> data(const Tile& tile, int64_t worker) const;
+  // The same tile without the padding.
+  Matrix<T> matrix(const Tile& tile, int64_t worker) const;
 
  private:
+  // The memory of a tile in scratch_.
+  int64_t slot(const Tile& tile, int64_t worker) const;
+
   Problem problem_;
   Pairing pairing_;
   Schedule schedule_;
@@ -55,7 +65,8 @@ class Similarities {
   std::vector<Range> blocks_;
   Products<T> products_;
   Exponents<T> exponents_;
-  at::Tensor scratch_;  // [workers, rows of a block, columns of a block, padded]
+  Tiles tiles_;
+  at::Tensor scratch_;  // [slots, rows of a block, columns of a block, padded]
 };
 
 // The element of a tile that pairs row i with column j.

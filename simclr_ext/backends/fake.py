@@ -52,6 +52,23 @@ def backward(
     return grad_z, lse.new_empty(() if needs_temperature else 0)
 
 
+def value_and_grad(
+    z0: Tensor,
+    z1: Tensor,
+    temperature: Tensor,
+    normalize: bool,
+    eps: float,
+    grad_loss: float,
+    needs_grad: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Stand in for ``nt_xent_value_and_grad``."""
+    loss, lse, z, inv_norm = forward(z0, z1, temperature, normalize, eps)
+    grad_z, grad_temperature = backward(
+        loss, loss, lse, z, inv_norm, z0.shape[1], temperature, eps, needs_grad
+    )
+    return loss, grad_z.to(loss.dtype), grad_temperature
+
+
 def contrastive_backward(
     grad_loss: Tensor,
     grad_lse: Tensor | None,

@@ -84,6 +84,7 @@ def _register_once() -> None:
     loader.load()
     torch.library.register_fake("simclr_ext::nt_xent_forward", fake.forward)
     torch.library.register_fake("simclr_ext::nt_xent_backward", fake.backward)
+    torch.library.register_fake("simclr_ext::nt_xent_value_and_grad", fake.value_and_grad)
     torch.library.register_fake("simclr_ext::contrastive_forward", fake.contrastive_forward)
     torch.library.register_fake("simclr_ext::contrastive_backward", fake.contrastive_backward)
     torch.library.register_fake("simclr_ext::contrastive_stats", fake.contrastive_stats)

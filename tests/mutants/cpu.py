@@ -19,6 +19,7 @@ TESTS = [  # first the one that finds most
     "tests/test_accuracy.py",
     "tests/losses/test_nt_xent.py",
     "tests/test_ops.py",
+    "tests/test_autograd.py",
     "tests/test_products.py",
     "tests/test_half_products.py",
     "tests/test_guarded.py",
@@ -44,6 +45,18 @@ FAULTS = [
         "csrc/cpu/similarities.cpp",
         "element(data, tile, i, i) = kMasked;",
         "(void)i;",
+    ),
+    Fault(
+        "a tile kept in the place of another",
+        "csrc/common/schedule.h",
+        "return ((begin - rows_.begin) * count_ + size - 1) / size;",
+        "return (begin - rows_.begin) * count_ / size;",
+    ),
+    Fault(
+        "a small batch's gradient given away without its loss's",
+        "csrc/autograd.cpp",
+        "return std::tuple{saved[0].mul(grad_loss),",
+        "return std::tuple{saved[0],",
     ),
     Fault(
         "padding not masked",

@@ -1,0 +1,71 @@
+// NT-Xent losses of a small batch and the gradients of their sum in one operator: S stays in
+// memory, and its products and the transposed rows are computed once. The results are those of the
+// two passes, bit for bit.
+
+#include <ATen/Dispatch.h>
+#include <ATen/ops/empty.h>
+
+#include <vector>
+
+#include "common/positives.h"
+#include "cpu/gradients.h"
+#include "cpu/row_sums.h"
+#include "cpu/rows.h"
+#include "cpu/similarities.h"
+#include "entries.h"
+
+namespace simclr {
+namespace {
+
+template <typename T>
+ValueAndGrad compute(const Rows& rows, const Operands& operands, double temperature, double eps,
+                     double grad_loss, std::array<bool, 3> needs_grad) {
+  const int64_t count = operands.problem().count();
+  const std::vector<int64_t> positives(count, 1);
+  Similarities<T> s(rows, operands.problem(), operands.pairing(), temperature, /*gradients=*/true,
+                    Tiles::kKept);
+  RowSums<T> sums(s, positives);
+  visit_tiles(s.schedule(), s.workers(),
+              [&](const Tile& tile, int64_t worker) { sums.add(s.compute(tile, worker), tile); });
+  at::Tensor losses = at::empty({count}, rows.inv_norm.options());
+  std::vector<double> loss(count);
+  std::vector<double> lse(count);
+  T* rounded = losses.template mutable_data_ptr<T>();
+  for (int64_t i = 0; i < count; ++i) {
+    const auto [row_lse, row_loss] = sums.finish(i);
+    rounded[i] = static_cast<T>(row_loss);
+    loss[i] = rounded[i];
+    lse[i] = row_lse;
+  }
+  const std::vector<double> grads(count, static_cast<T>(grad_loss));
+  const PairWeights<T> weights(s, grads, std::vector<double>(count), loss, lse, positives);
+  const auto tile_of = [&](const Tile& tile, int64_t worker) { return s.data(tile, worker); };
+  const auto [grad_z, grad_temperature] =
+      gradients_of(s, tile_of, weights, rows, eps, wanted_views(count / 2, needs_grad), temperature,
+                   needs_grad[2]);
+  return {losses, grad_z, grad_temperature};
+}
+
+ValueAndGrad value_and_grad(const at::Tensor& z0, const at::Tensor& z1,
+                            const at::Tensor& temperature, bool normalize, double eps,
+                            double grad_loss, std::array<bool, 3> needs_grad) {
+  check_views(z0, z1);
+  TORCH_CHECK_VALUE(z0.size(0) <= kMaxValueAndGrad, "z0 must have at most ", kMaxValueAndGrad,
+                    " rows here, got ", z0.size(0));
+  check_eps(eps);
+  check_threads();
+  const double temperature_value = check_temperature(temperature);
+  const PlainDispatch guard;
+  const Operands operands = Operands::nt_xent(z0.size(0));
+  return AT_DISPATCH_FLOATING_TYPES(compute_dtype(z0), "value_and_grad", [&] {
+    const auto blocks = Schedule(operands.problem()).all();
+    const Rows rows = join_rows<scalar_t>(z0, z1, blocks, normalize, eps);
+    return compute<scalar_t>(rows, operands, temperature_value, eps, grad_loss, needs_grad);
+  });
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(simclr_ext, CPU, m) { m.impl("nt_xent_value_and_grad", value_and_grad); }
+
+}  // namespace simclr
