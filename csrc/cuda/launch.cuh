@@ -2,26 +2,21 @@
 
 #pragma once
 
-#include <c10/cuda/CUDAException.h>
-
 #include "cuda/kernels.h"
 
 namespace simclr::fused {
 
+// In launch.cpp, without the kernel's type, since nvcc would read torch's headers for each of its
+// files.
+void launch_kernel(const void* kernel, int64_t blocks, int threads, int shared_bytes, Stream stream,
+                   void** arguments);
+
 template <typename Params>
 void launch(void (*kernel)(Params), int64_t blocks, int threads, int shared_bytes, Stream stream,
             const Params& params) {
-  if (shared_bytes > 1024) {  // a kernel with tiles
-    // Two blocks take 138 KiB, which an A100 has only with the smallest L1. The kernels' data
-    // bypass L1.
-    C10_CUDA_CHECK(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-    C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                        cudaSharedmemCarveoutMaxShared));
-  }
   void* arguments[] = {const_cast<Params*>(&params)};
-  C10_CUDA_CHECK(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads),
-                                  arguments, shared_bytes, stream));
+  launch_kernel(reinterpret_cast<const void*>(kernel), blocks, threads, shared_bytes, stream,
+                arguments);
 }
 
 }  // namespace simclr::fused
