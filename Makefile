@@ -8,9 +8,10 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 CUTE := $(VENV)/cute
 CMAKE_ARGS = -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_CUTE=$(abspath $(CUTE))
-# Tests of a file share what it compiles or trains, so a file stays with one process.
-PYTEST = $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile \
-	--no-loadscope-reorder
+# One more than there are processors, up to 8: many tests wait for processes of their own. Tests of a
+# file share what it compiles or trains, so a file stays with one.
+TESTERS := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n + 1 : 8)))
+PYTEST = $(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 # What calls the operators with many shapes, dtypes, pairings and threads.
 SANITIZED = tests/test_accuracy.py tests/test_contrastive.py tests/test_half_products.py \
 	tests/test_products.py tests/test_concurrency.py tests/losses/test_stats.py tests/properties

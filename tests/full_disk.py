@@ -1,7 +1,7 @@
 """Trains on a disk that fills, frees it, resumes, and compares with a run that had space.
 
     python -m tests.full_disk                # at every size: five minutes on one core
-    python -m tests.full_disk --every 12     # as in the tests
+    python -m tests.full_disk --every 20     # as in the tests
 
 The system refuses to write beyond the first k bytes of any file, as a full disk does, with k at the
 start, in the middle and just below the end of each file that a run writes. The run ends with one

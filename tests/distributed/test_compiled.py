@@ -70,7 +70,9 @@ def gradients_of(loss: Callable[..., Tensor], n: int, rank: int, group: Any) -> 
 
 def compiled(rank: int, group: Any, loss: Callable[..., Tensor]) -> list[tuple[Tensor, Tensor]]:
     torch._dynamo.reset()
-    function = torch.compile(loss, fullgraph=True, dynamic=True)
+    # What Inductor makes of a graph depends little on the loss, and takes it long.
+    backend = "inductor" if loss is nt_xent else "aot_eager"
+    function = torch.compile(loss, fullgraph=True, dynamic=True, backend=backend)
     pairs = []
     for n in (4, 7):  # sizes that differ from call to call, and from rank to rank
         found = gradients_of(function, n + rank, rank, group)

@@ -174,28 +174,28 @@ FAULTS = [
     ),
     Fault(
         "column product not added",
-        "csrc/cpu/backward.cpp",
+        "csrc/cpu/gradients.h",
         "if (columns.size() > 0) {",
         "if (false) {",
     ),
     Fault(
         "gradient of columns taken of the columns themselves",
-        "csrc/cpu/backward.cpp",
+        "csrc/cpu/gradients.h",
         "s.products().add_columns(part, tile.rows,",
         "s.products().add_columns(part, tile.rows.size() == tile.columns.size() ? tile.columns\n"
         "                                                                       : tile.rows,",
     ),
     Fault(
         "temperature of a rectangle halved",
-        "csrc/cpu/backward.cpp",
-        "const double times = problem.same() ? 2 : 1;",
+        "csrc/cpu/gradients.h",
+        "const double times = s.problem().same() ? 2 : 1;",
         "const double times = 2;",
     ),
     Fault(
         "only the last panel of a product kept",
         "csrc/cpu/products.cpp",
-        "tile.stride(0)}, d.begin > 0);",
-        "tile.stride(0)}, false);",
+        "tile.stride, d.begin > 0);",
+        "tile.stride, false);",
     ),
     Fault(
         "transposed rows one off in blocks that are cut",
@@ -290,8 +290,8 @@ FAULTS = [
     Fault(
         "halves: depth beyond one product of the micro-kernel lost",
         "csrc/cpu/half_products.cpp",
-        "out, tile.stride(0), d > 0);",
-        "out, tile.stride(0), false);",
+        "out, tile.stride, d > 0);",
+        "out, tile.stride, false);",
     ),
     Fault(
         "halves: weights of an odd number of rows not padded",
