@@ -197,17 +197,19 @@ def test_a_folder_of_another_run_is_refused_and_not_resumed(whole: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "ranks"),
     [
-        (["--data", "nowhere"], "nowhere"),
-        (["--batch_size", "0"], "batch_size must be at least 2, got 0"),
-        (["--data=digits", "--batch_size=2"], "at least 3, the number of processes, got 2"),
-        (["--resume", "gone"], "gone: not a run that can be resumed"),
+        (["--data", "nowhere"], "nowhere", 2),
+        (["--batch_size", "0"], "batch_size must be at least 2, got 0", 2),
+        (["--data=digits", "--batch_size=2"], "at least 3, the number of processes, got 2", 3),
+        (["--resume", "gone"], "gone: not a run that can be resumed", 2),
     ],
     ids=["no data", "options", "few images", "no run"],
 )
-def test_an_error_is_reported_once(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = torchrun(tmp_path, MODULE, *arguments, ranks=3)
+def test_an_error_is_reported_once(
+    arguments: list[str], message: str, ranks: int, tmp_path: Path
+) -> None:
+    done = torchrun(tmp_path, MODULE, *arguments, ranks=ranks)
     assert done.returncode != 0
     (text,) = ours(done.stderr, "error")
     assert message in text
