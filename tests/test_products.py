@@ -8,8 +8,9 @@ import torch
 from simclr_ext import nt_xent_loss
 from tests.accuracy import check_accuracy, loss_and_grads
 
-# One tile, ragged blocks, blocks whose diagonal is cut; D below, at and beyond a panel of 256.
-SHAPES = [(1, 1), (3, 33), (65, 127), (97, 256), (150, 257), (100, 600), (700, 40)]
+# One tile, ragged blocks, blocks whose diagonal is cut; D below, at and beyond a panel of 256; more
+# rows of 4 KiB than are multiplied at a time.
+SHAPES = [(1, 1), (3, 33), (65, 127), (97, 256), (150, 257), (100, 600), (700, 40), (270, 1030)]
 
 
 @pytest.mark.parametrize("micro_kernel", [True, False], ids=["micro-kernel", "BLAS"])

@@ -120,9 +120,12 @@ void Products<T>::add_rows(Matrix<T> w, Range columns, Matrix<T> grad, int64_t w
     return;
   }
   const T* z = z_.template const_data_ptr<T>() + columns.begin * dim();
+  const int64_t most = dim() < kWide ? w.columns : kWideRows;
   for_panels([&](Range d) {
-    micro_kernel(w.rows, d.size(), w.columns, w.data, w.stride, z + d.begin, dim(),
-                 grad.data + d.begin, grad.stride, true);
+    for (int64_t k = 0; k < w.columns; k += most) {
+      micro_kernel(w.rows, d.size(), std::min(most, w.columns - k), w.data + k, w.stride,
+                   z + k * dim() + d.begin, dim(), grad.data + d.begin, grad.stride, true);
+    }
   });
 }
 

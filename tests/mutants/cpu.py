@@ -192,6 +192,12 @@ FAULTS = [
         "const double times = 2;",
     ),
     Fault(
+        "rows of 4 KiB beyond the first not multiplied",
+        "csrc/cpu/products.cpp",
+        "for (int64_t k = 0; k < w.columns; k += most) {",
+        "for (int64_t k = 0; k < most; k += most) {",
+    ),
+    Fault(
         "only the last panel of a product kept",
         "csrc/cpu/products.cpp",
         "tile.stride, d.begin > 0);",
