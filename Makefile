@@ -10,11 +10,12 @@ CUTE := $(VENV)/cute
 CMAKE_ARGS = -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSIMCLR_CUTE=$(abspath $(CUTE))
 # One more than there are processors, up to 8: many tests wait for processes of their own. Tests of a
 # file share what it compiles or trains, so a file stays with one.
-TESTERS := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n + 1 : 8)))
+TESTERS := $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
 PYTEST = $(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 # What calls the operators with many shapes, dtypes, pairings and threads.
-SANITIZED = tests/test_accuracy.py tests/test_contrastive.py tests/test_half_products.py \
-	tests/test_products.py tests/test_concurrency.py tests/losses/test_stats.py tests/properties
+SANITIZED = tests/test_accuracy.py tests/test_value_and_grad.py tests/test_contrastive.py \
+	tests/test_half_products.py tests/test_products.py tests/test_concurrency.py \
+	tests/losses/test_stats.py tests/properties
 CPP := $(sort $(shell find csrc examples/cpp tests/cpp tests/cuda_host \
 	-name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu*'))
 

@@ -6,8 +6,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <array>
 #include <optional>
-#include <tuple>
 
 #include "checks.h"
 #include "simclr_ext.h"
@@ -109,39 +109,43 @@ class NTXent : public torch::autograd::Function<NTXent> {
 // The backward pass multiplies them.
 class NTXentAtOnce : public torch::autograd::Function<NTXentAtOnce> {
  public:
+  // Whether it takes these inputs and one of them needs a gradient.
+  static bool serves(const at::Tensor& z0, const at::Tensor& z1,
+                     const std::optional<at::Tensor>& temperature, int64_t reduction) {
+    const auto [needs_z0, needs_z1, needs_temperature] = needs_grad(z0, z1, temperature);
+    const bool recorded = at::GradMode::is_enabled() && (needs_z0 || needs_z1 || needs_temperature);
+    return recorded && reduction != kNone && z0.is_cpu() && z0.dim() == 2 &&
+           z0.size(0) <= kMaxPairsAtOnce;
+  }
+
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& z0, const at::Tensor& z1,
                             const std::optional<at::Tensor>& temperature, const at::Tensor& value,
                             int64_t reduction, bool normalize, double eps) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     const double grad_loss = reduction == kMean ? 1.0 / (2 * z0.size(0)) : 1;
-    const bool needs_temperature = temperature && temperature->requires_grad();
-    const auto [losses, grad_z, grad_temperature] =
-        nt_xent_value_and_grad(z0, z1, value, normalize, eps, grad_loss,
-                               {z0.requires_grad(), z1.requires_grad(), needs_temperature});
+    const auto [losses, grad_z, grad_temperature] = nt_xent_value_and_grad(
+        z0, z1, value, normalize, eps, grad_loss, needs_grad(z0, z1, temperature));
     ctx->save_for_backward({grad_z, grad_temperature, z0, z1, temperature.value_or(at::Tensor())});
     return reduce(losses, reduction);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const at::Tensor& grad_loss = grads[0];
-    const at::Tensor& temperature = saved[4];
-    const auto [grad_z, grad_temperature] = [&] {
+    at::Tensor grad_z;
+    at::Tensor grad_temperature = saved[1];
+    {
       const at::AutoDispatchBelowADInplaceOrView below_autograd;
-      return std::tuple{saved[0].mul(grad_loss),
-                        temperature.defined() ? saved[1].mul(grad_loss) : saved[1]};
-    }();
-    return grads_of_inputs(ctx, grad_z, grad_temperature, saved[2], saved[3], temperature,
-                           grad_loss);
+      grad_z = saved[0].mul(grads[0]);
+      // Without a learned temperature it is empty; even that product would take two microseconds.
+      if (saved[4].defined()) grad_temperature = grad_temperature.mul(grads[0]);
+    }
+    return grads_of_inputs(ctx, grad_z, grad_temperature, saved[2], saved[3], saved[4], grads[0]);
   }
 
-  // Whether it takes these inputs and something needs a gradient.
-  static bool serves(const at::Tensor& z0, const at::Tensor& z1,
-                     const std::optional<at::Tensor>& temperature, int64_t reduction) {
-    if (!at::GradMode::is_enabled() || reduction == kNone) return false;
-    const bool learned = temperature && temperature->requires_grad();
-    if (!z0.requires_grad() && !z1.requires_grad() && !learned) return false;
-    return z0.is_cpu() && z0.dim() == 2 && z0.size(0) <= kMaxValueAndGrad;
+ private:
+  static std::array<bool, 3> needs_grad(const at::Tensor& z0, const at::Tensor& z1,
+                                        const std::optional<at::Tensor>& temperature) {
+    return {z0.requires_grad(), z1.requires_grad(), temperature && temperature->requires_grad()};
   }
 };
 

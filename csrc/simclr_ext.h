@@ -39,10 +39,10 @@ std::tuple<at::Tensor, at::Tensor> nt_xent_backward(
     const at::Tensor& inv_norm, int64_t dim, const at::Tensor& temperature, double eps,
     std::array<bool, 3> needs_grad /* z0, z1, temperature */);
 
-// Losses and gradients of small batches at once, on the CPU: up to N = kMaxValueAndGrad. Returns
+// Losses and gradients of small batches at once, on the CPU: up to N = kMaxPairsAtOnce. Returns
 // the losses [2N] and the gradients of grad_loss times their sum as nt_xent_backward returns them,
 // but grad_z in the dtype of the losses.
-constexpr int64_t kMaxValueAndGrad = 256;
+constexpr int64_t kMaxPairsAtOnce = 256;
 using ValueAndGrad = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 ValueAndGrad nt_xent_value_and_grad(const at::Tensor& z0, const at::Tensor& z1,
                                     const at::Tensor& temperature, bool normalize, double eps,

@@ -5,7 +5,7 @@ import torch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, so that no process is left alone with one at the end."""
+    """Begin with the trainer's commands, the longest: none is left alone with one at the end."""
     items.sort(key=lambda item: "tests/trainer/commands/" not in item.nodeid)
 
 

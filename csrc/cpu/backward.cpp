@@ -1,10 +1,6 @@
 // Gradients of sum_i g_i loss_i + h_i lse_i, with recomputed tiles of S:
 //
 //   dL/dx_i = sum_j W_ij y_j,  dL/dy_j = sum_i W_ij x_i,  W as in pair_weights.h
-//
-// A symmetric W serves both rows of a pair: the tile of blocks (a, b) adds to dZ_a and to dZ_b.
-// The temperature's gradient is a by-product of normalizing: dL/dT = -1/T sum_i x_i . dL/dx_i, and
-// half of that where rows and columns are the same.
 
 #include <ATen/Dispatch.h>
 

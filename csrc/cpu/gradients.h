@@ -1,5 +1,8 @@
-// From the weights of pairs to the gradients, in the two passes and in the one pass of small
-// batches.
+// Gradients of the rows and of the temperature, given the weights of pairs.
+//
+// A symmetric W serves both rows of a pair: the tile of blocks (a, b) adds to dZ_a and to dZ_b.
+// The temperature's gradient is a by-product of normalizing: dL/dT = -1/T sum_i x_i . dL/dx_i, and
+// half of that where rows and columns are the same.
 
 #pragma once
 

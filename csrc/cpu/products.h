@@ -41,8 +41,8 @@ class Products {
   // Columns of Z that are multiplied at a time: the operand that a product reads repeatedly, this
   // many rows of 512 floats or as many columns, stays in L2.
   static constexpr int64_t kPanel = 256;
-  // Rows of Z that are multiplied at a time if they are wide: a multiple of 4 KiB apart, more of
-  // them displace each other from the caches.
+  // Rows of Z that are multiplied at a time if they are wide: where they are a multiple of 4 KiB
+  // apart, as many of these widths are, more of them displace each other from the caches.
   static constexpr int64_t kWide = 1024;
   static constexpr int64_t kWideRows = 128;
 

@@ -106,7 +106,7 @@ inline void normalize_halves(uint16_t* z, int64_t rows, int64_t dim, double eps,
 // takes some microseconds more than the bytes do.
 inline void copy_rows(const at::Tensor& x, const at::Tensor& z, int64_t first) {
   constexpr int64_t kFew = 32 * 1024;  // elements, of which torch copies more in parallel
-  const bool plain = x.is_contiguous() && x.scalar_type() == z.scalar_type() && !x.is_neg();
+  const bool plain = x.is_contiguous() && x.scalar_type() == z.scalar_type();
   if (!plain || x.numel() > kFew) {
     z.narrow(0, first, x.size(0)).copy_(x);
     return;

@@ -47,6 +47,7 @@ Similarities<T>::Similarities(const Rows& rows, const Problem& problem, const Pa
       products_(rows, schedule_, workers_, blocks_, gradients),
       exponents_(rows, temperature),
       tiles_(tiles) {
+  TORCH_INTERNAL_ASSERT(tiles == Tiles::kOnePerWorker || schedule_.max_rows() <= kGoodBlockRows);
   const int64_t all = schedule_.rows().count() * schedule_.columns().count();
   const int64_t slots = tiles == Tiles::kKept ? all : workers_;
   scratch_ = at::empty({slots, schedule_.max_rows(), pad(schedule_.max_columns())},
@@ -68,8 +69,8 @@ Matrix<T> Similarities<T>::matrix(const Tile& tile, int64_t worker) const {
 }
 
 template <typename T>
-simd::TileData<T> Similarities<T>::data(const Tile& tile, int64_t worker) const {
-  const Matrix<T> s = matrix(tile, worker);
+simd::TileData<T> Similarities<T>::tile(const Tile& place, int64_t worker) const {
+  const Matrix<T> s = matrix(place, worker);
   return {s.data, s.rows, pad(s.columns), s.stride};
 }
 
@@ -78,7 +79,7 @@ simd::TileData<T> Similarities<T>::compute(const Tile& tile, int64_t worker) {
   constexpr T kMasked = -std::numeric_limits<T>::infinity();
   products_.similarities(tile, matrix(tile, worker));
   const int64_t columns = tile.columns.size();
-  const simd::TileData<T> data = this->data(tile, worker);
+  const simd::TileData<T> data = this->tile(tile, worker);
   // Some BLAS round s_ij and s_ji differently. Where exponents may be so large that this matters, a
   // row must see the same similarity that its lse was computed from.
   if (tile.diagonal && !exponents_.shared) {

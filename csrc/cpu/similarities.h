@@ -1,4 +1,4 @@
-// The matrix S = X Y^T of a problem's rows and columns; one tile per worker exists at a time.
+// The matrix S = X Y^T of a problem's rows and columns, in tiles.
 
 #pragma once
 
@@ -26,8 +26,8 @@ struct Exponents {
   bool shared;
 };
 
-// Whether a worker's next tile takes the memory of its last one, or all tiles stay in memory. They
-// can if no diagonal tile is cut (Schedule::tiles).
+// Whether a worker's next tile takes the memory of its last one, or all tiles stay in memory: of
+// problems with few rows, whose diagonal tiles are not cut.
 enum class Tiles { kOnePerWorker, kKept };
 
 template <typename T>
@@ -47,10 +47,10 @@ class Similarities {
   Products<T>& products() { return products_; }
 
   // Computes a tile: pairs that do not count and padding are -inf. Valid until the worker's next
-  // call.
+  // call, if tiles are not kept.
   simd::TileData<T> compute(const Tile& tile, int64_t worker);
   // A tile that was computed, as it is in memory now.
-  simd::TileData<T> data(const Tile& tile, int64_t worker) const;
+  simd::TileData<T> tile(const Tile& place, int64_t worker) const;
   // The same tile without the padding.
   Matrix<T> matrix(const Tile& tile, int64_t worker) const;
 

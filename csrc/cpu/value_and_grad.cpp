@@ -7,7 +7,6 @@
 
 #include <vector>
 
-#include "common/positives.h"
 #include "cpu/gradients.h"
 #include "cpu/row_sums.h"
 #include "cpu/rows.h"
@@ -39,7 +38,7 @@ ValueAndGrad compute(const Rows& rows, const Operands& operands, double temperat
   }
   const std::vector<double> grads(count, static_cast<T>(grad_loss));
   const PairWeights<T> weights(s, grads, std::vector<double>(count), loss, lse, positives);
-  const auto tile_of = [&](const Tile& tile, int64_t worker) { return s.data(tile, worker); };
+  const auto tile_of = [&](const Tile& tile, int64_t worker) { return s.tile(tile, worker); };
   const auto [grad_z, grad_temperature] =
       gradients_of(s, tile_of, weights, rows, eps, wanted_views(count / 2, needs_grad), temperature,
                    needs_grad[2]);
@@ -50,7 +49,7 @@ ValueAndGrad value_and_grad(const at::Tensor& z0, const at::Tensor& z1,
                             const at::Tensor& temperature, bool normalize, double eps,
                             double grad_loss, std::array<bool, 3> needs_grad) {
   check_views(z0, z1);
-  TORCH_CHECK_VALUE(z0.size(0) <= kMaxValueAndGrad, "z0 must have at most ", kMaxValueAndGrad,
+  TORCH_CHECK_VALUE(z0.size(0) <= kMaxPairsAtOnce, "z0 must have at most ", kMaxPairsAtOnce,
                     " rows here, got ", z0.size(0));
   check_eps(eps);
   check_threads();

@@ -1,7 +1,7 @@
 """The operators in Python: their registration and autograd.
 
 ``torch.ops.simclr_ext.nt_xent_forward`` and ``nt_xent_backward`` are compiled, and documented in
-csrc/simclr_ext.h. ``nt_xent_tiled_forward`` and ``nt_xent_tiled_backward`` are their counterparts
+csrc/simclr_ext.h; so is ``nt_xent_value_and_grad``, both at once. ``nt_xent_tiled_forward`` and ``nt_xent_tiled_backward`` are their counterparts
 in :mod:`simclr_ext.backends.tiled`, with the same schemas; so are those of the
 families ``contrastive``, for any rows and columns, and ``sigmoid``.
 """
@@ -41,7 +41,8 @@ def nt_xent(
 ) -> Tensor:
     """Return the reduced losses of the 2N rows of :func:`simclr_ext.backends.reference.nt_xent`.
 
-    Takes O(N D) memory: the 2N x 2N logits exist one tile at a time, on the CPU one per thread.
+    Takes O(N D) memory: the 2N x 2N logits exist one tile at a time, on the CPU one per thread, or
+    for small batches all of them, at most 2 MiB.
     Differentiable once, with respect to both views and to the temperature if it is a tensor. On
     CUDA "fused" reads it where it is: the host does not wait for it, and one that is not positive
     makes the losses NaN.
