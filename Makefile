@@ -29,7 +29,7 @@ test test-fast test-cpp sanitize extras: export OMP_WAIT_POLICY = passive
 demo: $(READY)
 	$(BIN)/simclr-ext demo
 
-# About half an hour on two cores, the first time with all set-up.
+# About 16 minutes on two cores, the first time with all set-up.
 test: $(READY)
 	$(MAKE) --jobs=2 lint test-cpp
 	$(PYTEST)

@@ -89,7 +89,7 @@ def commands() -> str:
             "$ make test    # sets up, then passes the tests",
             "```",
             "",
-            f"The training takes {demo_time()}, the tests about half an hour with all set-up.",
+            f"The training takes {demo_time()}, the tests about 16 minutes with all set-up.",
         ]
     )
 

@@ -1,9 +1,9 @@
 """The operators in Python: their registration and autograd.
 
 ``torch.ops.simclr_ext.nt_xent_forward`` and ``nt_xent_backward`` are compiled, and documented in
-csrc/simclr_ext.h; so is ``nt_xent_value_and_grad``, both at once. ``nt_xent_tiled_forward`` and ``nt_xent_tiled_backward`` are their counterparts
-in :mod:`simclr_ext.backends.tiled`, with the same schemas; so are those of the
-families ``contrastive``, for any rows and columns, and ``sigmoid``.
+csrc/simclr_ext.h; so is ``nt_xent_value_and_grad``, both at once. ``nt_xent_tiled_forward`` and
+``nt_xent_tiled_backward`` are their counterparts in :mod:`simclr_ext.backends.tiled`, with the same
+schemas; so are those of the families ``contrastive``, for any rows and columns, and ``sigmoid``.
 """
 
 from __future__ import annotations
