@@ -102,23 +102,24 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def table(path: Path = RESULTS / "shared.csv") -> str:
-    """Return the table of docs/benchmarks.md, of the machine that was measured last."""
+    """Return the tables of docs/benchmarks.md, one for each machine, of its last measurements."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    last = rows[-1]
-    found = {
-        (row["n"], row["busy"], row["peer"]): row
-        for row in rows
-        if row["machine"] == last["machine"]
-    }
+    machines = dict.fromkeys(row["machine"] for row in rows)
+    return "\n\n".join(
+        _table_of([row for row in rows if row["machine"] == machine]) for machine in machines
+    )
+
+
+def _table_of(rows: list[dict[str, str]]) -> str:
+    """Return the table of one machine."""
+    found = {(row["n"], row["busy"], row["peer"]): row for row in rows}
     peers = list(dict.fromkeys(peer for *_, peer in found))
-    body = []
-    for n, busy in dict.fromkeys(key[:2] for key in found):
-        cells = [found[n, busy, peer] for peer in peers]
-        times = [
-            f"{milliseconds(float(row['ms']))} ms ({float(row['slowdown']):.1f}x)" for row in cells
-        ]
-        body.append([f"{int(n):,}", busy, *times])
+    body = [
+        [f"{int(n):,}", busy, *(_cell(found[n, busy, peer]) for peer in peers)]
+        for n, busy in dict.fromkeys(key[:2] for key in found)
+    ]
+    last = rows[-1]
     title = f"{last['machine']}, {last['isa']}, {last['threads']} threads:"
     return f"{title}\n\n{Table('', ['N', 'busy', *peers], body).grid()}"
 
