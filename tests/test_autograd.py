@@ -24,6 +24,10 @@ INPUTS = {
 }
 
 
+# Up to 256 pairs loss and gradients are one operator, in an autograd function of its own.
+SIZES = pytest.mark.parametrize("n", [9, 257])
+
+
 def inputs(needed: tuple[bool, bool, bool], dtype: torch.dtype, n: int = 9) -> list[Tensor]:
     """Return views and a temperature, of which some need gradients."""
     tensors = [torch.randn(n, 5).to(dtype), torch.randn(n, 5).to(dtype), torch.tensor(0.3)]
@@ -42,7 +46,7 @@ def results(tensors: list[Tensor], reduction: Reduction, scale: float = 1) -> li
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("n", [9, 101, 256, 257])  # up to 256 loss and gradients are one operator
+@pytest.mark.parametrize("n", [9, 101, 256, 257])
 def test_same_bits_as_in_python(
     n: int, name: str, reduction: Reduction, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,8 +80,9 @@ def test_the_loss_may_be_scaled(reduction: Reduction, dtype: torch.dtype) -> Non
         assert torch.equal(value, expected * 2.0**16)
 
 
-def test_gradients_belong_to_who_receives_them() -> None:
-    z0, z1, t = inputs((True, True, False), torch.float32)
+@SIZES
+def test_gradients_belong_to_who_receives_them(n: int) -> None:
+    z0, z1, t = inputs((True, True, False), torch.float32, n)
     loss = nt_xent_loss(z0, z1, t)
     (first,) = torch.autograd.grad(loss, z0, retain_graph=True)
     expected = first.clone()
@@ -95,8 +100,9 @@ def test_nothing_is_recorded_without_need() -> None:
         assert nt_xent_loss(z0, z1, t).is_inference()
 
 
+@SIZES
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_memory_is_freed_with_the_loss(reduction: Reduction) -> None:
+def test_memory_is_freed_with_the_loss(reduction: Reduction, n: int) -> None:
     """A node that saved its own output would keep itself alive."""
 
     class Saved:
@@ -113,7 +119,7 @@ def test_memory_is_freed_with_the_loss(reduction: Reduction) -> None:
     gc.disable()
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved.tensor):
-            loss = nt_xent_loss(*inputs((True, True, False), torch.float32), reduction=reduction)
+            loss = nt_xent_loss(*inputs((True, True, False), torch.float32, n), reduction=reduction)
         assert len(held) >= 4
         del loss
         assert len(held) == 0
@@ -121,8 +127,9 @@ def test_memory_is_freed_with_the_loss(reduction: Reduction) -> None:
         gc.enable()
 
 
-def test_gradients_twice_need_a_kept_graph() -> None:
-    z0, z1, t = inputs((True, True, False), torch.float32)
+@SIZES
+def test_gradients_twice_need_a_kept_graph(n: int) -> None:
+    z0, z1, t = inputs((True, True, False), torch.float32, n)
     loss = nt_xent_loss(z0, z1, t)
     first = torch.autograd.grad(loss, z0, retain_graph=True)
     second = torch.autograd.grad(loss, z0)
@@ -131,8 +138,9 @@ def test_gradients_twice_need_a_kept_graph() -> None:
         torch.autograd.grad(loss, z0)
 
 
-def test_changed_views_are_noticed() -> None:
-    z0, z1, t = inputs((True, True, False), torch.float32)
+@SIZES
+def test_changed_views_are_noticed(n: int) -> None:
+    z0, z1, t = inputs((True, True, False), torch.float32, n)
     changed = z1.clone()
     loss = nt_xent_loss(z0, changed, t)
     changed.add_(1)
@@ -150,12 +158,13 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 REFUSED = pytest.raises(NotImplementedError, match=r"differentiable once.*backend='reference'")
 
 
+@SIZES
 @pytest.mark.parametrize("backend", ["fused", "tiled"])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["first", "second", "scalar"])
-def test_second_derivatives_are_refused(which: int, loss: str, backend: str) -> None:
+def test_second_derivatives_are_refused(which: int, loss: str, backend: str, n: int) -> None:
     """Whichever input has a gradient: the others may have none."""
-    tensors = inputs((which == 0, which == 1, which == 2), torch.float32)
+    tensors = inputs((which == 0, which == 1, which == 2), torch.float32, n)
     value = LOSSES[loss](*tensors, backend=backend)
     (grad,) = torch.autograd.grad(value, tensors[which], create_graph=True)
     with REFUSED:
@@ -190,14 +199,16 @@ def saved_on_the_way(run: Callable[[], Tensor]) -> int:
     return len(seen)
 
 
-def test_hooks_of_saved_tensors_see_what_is_saved() -> None:
-    tensors = inputs((True, True, True), torch.float32)
+@SIZES
+def test_hooks_of_saved_tensors_see_what_is_saved(n: int) -> None:
+    tensors = inputs((True, True, True), torch.float32, n)
     assert saved_on_the_way(lambda: nt_xent_loss(*tensors)) >= 4
 
 
+@SIZES
 @pytest.mark.parametrize("use_reentrant", [False, True])
-def test_checkpointing(use_reentrant: bool) -> None:
-    z0, z1, t = inputs((True, True, False), torch.float32)
+def test_checkpointing(use_reentrant: bool, n: int) -> None:
+    z0, z1, t = inputs((True, True, False), torch.float32, n)
     expected = torch.autograd.grad(nt_xent_loss(z0, z1, t), [z0, z1])
     checkpoint(nt_xent_loss, z0, z1, t, use_reentrant=use_reentrant).backward()
     assert torch.equal(z0.grad, expected[0])

@@ -1,48 +1,15 @@
-// Losses of all rows in one pass over the tiles of S:
-//
-//   lse_i  = log sum_j exp(s_ij / T) over the terms of row i,
-//   loss_i = lse_i - mean of s_ij / T over the positives of i
-//
-// Each tile adds its row sums to the rows of one block and its column sums to those of the other. A
-// symmetric S is visited only on and above its diagonal.
+// The forward pass: rows are joined and normalized, losses.h does the rest.
 
 #include <ATen/Dispatch.h>
 #include <ATen/ops/empty.h>
 
-#include <optional>
-
-#include "common/positives.h"
-#include "cpu/parallel.h"
-#include "cpu/row_sums.h"
+#include "cpu/losses.h"
 #include "cpu/rows.h"
 #include "cpu/similarities.h"
 #include "entries.h"
 
 namespace simclr {
 namespace {
-
-// Writes loss and lse, [count] each, and on request the by-products.
-template <typename T>
-void sum_rows(Similarities<T> s, T* loss, double* lse, const Stats* stats) {
-  std::optional<RowStats<T>> row_stats;
-  if (stats != nullptr) row_stats.emplace(s);
-  RowSums<T> sums(s, count_positives(s.problem(), s.pairing()), row_stats ? &*row_stats : nullptr);
-  visit_tiles(s.schedule(), s.workers(),
-              [&](const Tile& tile, int64_t worker) { sums.add(s.compute(tile, worker), tile); });
-  visit_blocks(s.blocks(), kScalarCost, [&](Range rows) {
-    for (int64_t i = rows.begin; i < rows.end; ++i) {
-      const auto [row_lse, row_loss] = sums.finish(i);
-      lse[i] = row_lse;
-      loss[i] = static_cast<T>(row_loss);
-      if (!row_stats) continue;
-      stats->positive.mutable_data_ptr<T>()[i] = sums.positive(i);
-      row_stats->finish(i, sums.log2_sum(i), stats->hardest.mutable_data_ptr<T>() + i,
-                        stats->hardest_index.mutable_data_ptr<int64_t>() + i,
-                        stats->mean_similarity.mutable_data_ptr<double>() + i,
-                        stats->near.mutable_data_ptr<double>() + i);
-    }
-  });
-}
 
 ForwardResult run_forward(const at::Tensor& x, const at::Tensor& y, const Operands& operands,
                           const at::Tensor& temperature, bool normalize, double eps,
@@ -57,8 +24,9 @@ ForwardResult run_forward(const at::Tensor& x, const at::Tensor& y, const Operan
   at::Tensor lse = at::empty({problem.count()}, options.dtype(at::kDouble));
   return AT_DISPATCH_FLOATING_TYPES(loss.scalar_type(), "forward", [&]() -> ForwardResult {
     const Rows rows = join_rows<scalar_t>(x, y, Schedule(problem).all(), normalize, eps);
-    sum_rows<scalar_t>({rows, problem, operands.pairing(), temperature_value, /*gradients=*/false},
-                       loss.mutable_data_ptr<scalar_t>(), lse.mutable_data_ptr<double>(), stats);
+    Similarities<scalar_t> s(rows, problem, operands.pairing(), temperature_value,
+                             /*gradients=*/false);
+    sum_rows(s, loss.mutable_data_ptr<scalar_t>(), lse.mutable_data_ptr<double>(), stats);
     return {operands.results(loss), operands.results(lse), rows.z, rows.inv_norm};
   });
 }

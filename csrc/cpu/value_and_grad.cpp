@@ -7,8 +7,9 @@
 
 #include <vector>
 
+#include "common/positives.h"
 #include "cpu/gradients.h"
-#include "cpu/row_sums.h"
+#include "cpu/losses.h"
 #include "cpu/rows.h"
 #include "cpu/similarities.h"
 #include "entries.h"
@@ -20,24 +21,15 @@ template <typename T>
 ValueAndGrad compute(const Rows& rows, const Operands& operands, double temperature, double eps,
                      double grad_loss, std::array<bool, 3> needs_grad) {
   const int64_t count = operands.problem().count();
-  const std::vector<int64_t> positives(count, 1);
   Similarities<T> s(rows, operands.problem(), operands.pairing(), temperature, /*gradients=*/true,
                     Tiles::kKept);
-  RowSums<T> sums(s, positives);
-  visit_tiles(s.schedule(), s.workers(),
-              [&](const Tile& tile, int64_t worker) { sums.add(s.compute(tile, worker), tile); });
   at::Tensor losses = at::empty({count}, rows.inv_norm.options());
-  std::vector<double> loss(count);
+  T* loss = losses.template mutable_data_ptr<T>();
   std::vector<double> lse(count);
-  T* rounded = losses.template mutable_data_ptr<T>();
-  for (int64_t i = 0; i < count; ++i) {
-    const auto [row_lse, row_loss] = sums.finish(i);
-    rounded[i] = static_cast<T>(row_loss);
-    loss[i] = rounded[i];
-    lse[i] = row_lse;
-  }
+  sum_rows(s, loss, lse.data(), nullptr);
   const std::vector<double> grads(count, static_cast<T>(grad_loss));
-  const PairWeights<T> weights(s, grads, std::vector<double>(count), loss, lse, positives);
+  const PairWeights<T> weights(s, grads, std::vector<double>(count), {loss, loss + count}, lse,
+                               count_positives(operands.problem(), operands.pairing()));
   const auto tile_of = [&](const Tile& tile, int64_t worker) { return s.tile(tile, worker); };
   const auto [grad_z, grad_temperature] =
       gradients_of(s, tile_of, weights, rows, eps, wanted_views(count / 2, needs_grad), temperature,
