@@ -30,7 +30,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks import RESULTS
-from benchmarks.gpu.figures import EAGER_PASSES
+from benchmarks.gpu.model.figures import EAGER_PASSES
 from benchmarks.loss import processes
 from benchmarks.loss.tables import Table
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS, ROOT, scale_model
-from benchmarks.gpu import model, sass_report
+from benchmarks.gpu import sass_report
+from benchmarks.gpu.model.tables import report as prediction
 from benchmarks.loss import family, processes, rows, shared, swap
 from benchmarks.loss.tables import floors, times
 from benchmarks.trainer import data
@@ -119,7 +120,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/cuda.md": {
         "faults": lambda: found.table("cuda", cuda.FAULTS, found.read()),
         "sass": lambda: sass_report.table(sass_report.shown()),
-        "prediction": model.report,
+        "prediction": prediction,
     },
     "docs/gallery.md": {f"study {name}": (lambda name=name: study(name)) for name in STUDIES},
     "docs/images.md": {

@@ -24,7 +24,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.model import SASS, SHOWN_DIMS
+from benchmarks.gpu.model.instructions import SASS
+from benchmarks.gpu.model.tables import SHOWN_DIMS
 from benchmarks.gpu.sass import main_loop
 from simclr_ext import _build_config
 

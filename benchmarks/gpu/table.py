@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from benchmarks.gpu import prediction, sentences
+from benchmarks.gpu import sentences
 from benchmarks.gpu.job import Row
+from benchmarks.gpu.model import prediction
 from benchmarks.gpu.results import BAD, last_of_each
 
 _HEAD = """# Measured on a GPU
 
 Written by `python benchmarks/gpu_check.py --table FILE`. Times are medians of rounds in which all
 that stands in a line took its turn, quartiles in brackets; predictions those of
-`benchmarks/gpu/model.py`.
+`benchmarks/gpu/model`.
 """
 # The metrics of Nsight Compute that say what a kernel waits for.
 _METRICS = {

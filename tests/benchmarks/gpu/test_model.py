@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from benchmarks.gpu import figures, model
-from benchmarks.gpu.figures import GAP, GPUS
-from benchmarks.gpu.grids import backward_strips, forward_strip
-from benchmarks.gpu.model import limits, milliseconds, step, tile_clocks
+from benchmarks.gpu.model import figures, fused, published, tables, wide
+from benchmarks.gpu.model.figures import ERROR, GAP, GPUS
+from benchmarks.gpu.model.fused import limits, milliseconds, step, tile_clocks
+from benchmarks.gpu.model.grids import backward_strips, forward_strip
 
 H100 = GPUS["H100"]
 # The forward kernel for bf16 and D = 128, in round numbers.
@@ -58,8 +58,8 @@ def test_everyday_batches_fill_the_card() -> None:
 
 def test_a_strip_costs_its_tiles_and_its_partial_gradient() -> None:
     """N = 1,024: 16 tiles of rows, 8 strips of 4 tiles; one block on a multiprocessor."""
-    found = model.backward(KERNELS["backward"], H100, 2048, 1.0).clocks
-    loops = 4 * model.alone(KERNELS["backward"], H100)
+    found = fused.backward(KERNELS["backward"], H100, 2048, 1.0).clocks
+    loops = 4 * fused.alone(KERNELS["backward"], H100)
     special = 2 * 2.6 * 128 * 64 / 32 / 4  # two tiles with positives
     partial = 8 * 2048 * 128 * 4 * H100.clock / H100.cache
     assert found == pytest.approx(loops + 263 + special + partial)
@@ -79,11 +79,68 @@ def test_waiting_costs_time() -> None:
     )
 
 
+def test_what_does_not_fit_into_the_cache_comes_from_memory() -> None:
+    assert H100.seconds(1e9, H100.cache_size) == 1e9 / 9.7e12
+    assert H100.seconds(1e9, H100.cache_size + 1) == 1e9 / 3.35e12
+    ratio = fused.traffic(H100, 50e6) / fused.traffic(H100, 40e6)
+    assert ratio == pytest.approx(50 / 40 * 9.7 / 3.35)
+
+
+def test_peaks_are_those_of_the_data_sheets() -> None:
+    """Dense bf16 products, in TFLOP/s."""
+    for name, tflops in {"A100": 312, "H100": 989.4, "H200": 989.4, "L40S": 362.05}.items():
+        assert GPUS[name].peak == pytest.approx(1e12 * tflops, rel=1e-3)
+
+
+def test_tiles_of_wide_views_are_those_that_the_kernels_visit() -> None:
+    assert wide.square(2048) == wide.Tiles(1, 2048**2, 2**24)
+    assert wide.square(8192) == wide.Tiles(1 + 2 * 3, 1.25 * 8192**2 / 2, 2**26)
+    assert wide.square(32_768) == wide.Tiles(28 + 8 * 3, 34 * 4096**2, 2**26)
+    assert wide.rectangle(4097, 100) == wide.Tiles(2, 409_700, 4 * 409_600)
+
+
+def test_large_wide_views_take_the_time_of_their_products() -> None:
+    m, dim = 131_072, 4096
+    total = sum(wide.of_passes(H100, wide.square(m), m, dim).values())
+    products = 4 * 2 * wide.square(m).pairs * dim / (0.6 * H100.peak)
+    kernels = (4 + 4 + 2) * wide.square(m).pairs / H100.memory
+    assert total == pytest.approx(1e3 * (products + kernels), rel=0.02)
+
+
+def test_narrow_wide_views_wait_for_memory() -> None:
+    """A product writes a similarity for every pair, however few operations that takes."""
+    m = 32_768
+    few, fewer = (wide.of_passes(H100, wide.square(m), m, dim)["forward"] for dim in (32, 16))
+    assert few == pytest.approx(fewer, rel=0.01)
+    assert few > 1e3 * 2 * 4 * wide.square(m).pairs / H100.memory  # written, and read
+
+
+def test_a_small_wide_batch_takes_its_launches() -> None:
+    passes = wide.of_passes(H100, wide.square(64), 64, 512)
+    assert passes["forward"] == pytest.approx(5 * 2e-3, rel=0.1)
+    assert passes["backward"] == pytest.approx(7 * 2e-3, rel=0.1)
+
+
+@pytest.mark.parametrize("row", published.PUBLISHED, ids=lambda row: f"{row.what}, D = {row.dim}")
+def test_what_differs_from_a_measurement_says_why(row: published.Published) -> None:
+    far = not 1 - ERROR.value <= row.speed() <= 1 + ERROR.value
+    assert bool(row.why) == far
+    assert row.source
+
+
+def test_every_gpu_has_predictions() -> None:
+    report = tables.report()
+    for name in GPUS:
+        assert f"| {name} | 65,536 |" in report
+    assert "| H100, H200 | backward | Bf16 | 128 |" in report
+
+
 def test_every_figure_has_a_source() -> None:
-    lines = figures.table().splitlines()[2:]
-    assert len(lines) == len(figures.FIGURES) + len(figures.SOURCES) - 1
-    for line in lines:
-        meaning, value, _, source = (cell.strip() for cell in line.split("|")[1:-1])
+    of_gpus, of_all = (table.splitlines()[2:] for table in figures.table().split("\n\n"))
+    assert len(of_gpus) == len(figures.SOURCES) == len(vars(H100)) - 1  # but the architecture
+    assert len(of_all) == len(figures.FIGURES)
+    for line in of_gpus + of_all:
+        meaning, *values, _, source = (cell.strip() for cell in line.split("|")[1:-1])
         assert meaning
         assert source
-        assert math.isfinite(float(value.split(",")[-1]))
+        assert all(math.isfinite(float(value.replace(",", ""))) for value in values)

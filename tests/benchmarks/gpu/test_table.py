@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu import main as command_line
-from benchmarks.gpu import model, prediction
-from benchmarks.gpu.figures import BUSY, GPUS
+from benchmarks.gpu.model import fused, prediction, wide
+from benchmarks.gpu.model.figures import BUSY, GPUS
+from benchmarks.gpu.model.instructions import kernels, of_file
 from benchmarks.gpu.results import Results
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -98,16 +99,19 @@ def test_the_page_has_measurements_beside_predictions(
 
 def test_predictions_are_those_of_the_model() -> None:
     forward, backward = prediction.milliseconds(H100, "float32", 4096, 100).values()
-    rows = {row["kernel"]: row for row in prediction._instructions() if row["arch"] == "sm_90a"
-            and row["precision"] == "Tf32x3" and row["dim"] == "128"}  # fmt: skip
+    rows = kernels("sm_90a", "Tf32x3", 100, of_file())
     gpu, busy = GPUS["H100"], BUSY.value
-    clocks = {launch.kernel: launch.clocks for launch in model.step(rows, gpu, 8192, busy)}
+    clocks = {launch.kernel: launch.clocks for launch in fused.step(rows, gpu, 8192, busy)}
     gap = 1e3 * 0.5e-6
     assert forward == pytest.approx(
         1e3 * sum(clocks[name] for name in ("prepare", "forward", "finish")) / gpu.clock + 3 * gap
     )
     assert backward == pytest.approx(1e3 * sum(clocks.values()) / gpu.clock - forward + 6 * gap)
     assert prediction.milliseconds("NVIDIA H200", "float32", 4096, 100)["forward"] == forward
-    assert prediction.milliseconds("NVIDIA L4", "float32", 4096, 100) == {}
+    assert prediction.milliseconds("NVIDIA L40S", "float32", 4096, 100)["forward"] > forward
+    for card in ("NVIDIA L4", "NVIDIA L40"):
+        assert prediction.milliseconds(card, "float32", 4096, 100) == {}
+    expected = wide.of_passes(GPUS["H100"], wide.square(8192), 8192, 300)
+    assert prediction.milliseconds(H100, "bfloat16", 4096, 300) == expected
     assert prediction.milliseconds(H100, "float32", 4096, 300) == {}
     assert prediction.milliseconds(H100, "float64", 4096, 100) == {}

@@ -1,35 +1,22 @@
-"""Predicts how fast the fused CUDA kernels are, from their instructions. NOT a measurement.
+"""Predicts how long the kernels that multiply themselves take, from their instructions.
 
-    python -m benchmarks.gpu.model [--sass benchmarks/results/sass.csv]
-
-Reads the output of sass_report.py, and divides a tile's work for each unit of a multiprocessor by
-the unit's rate per clock. The busiest unit would be the limit if it never waited. Around the main
-loops are start and end of each block, the kernels that have none, and the gaps between kernels. All
-that is assumed is in figures.py.
+A tile's work for each unit of a multiprocessor is divided by the unit's rate per clock. The busiest
+unit would be the limit if it never waited. Around the main loops are start and end of each block,
+the kernels that have none, and the gaps between kernels.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
-from benchmarks import RESULTS
-from benchmarks.gpu import figures
-from benchmarks.gpu.figures import BUSY, EAGER_PASSES, ERROR, FUNCTION, GAP, GPUS, REDUCTION, Gpu
-from benchmarks.gpu.grids import backward_strips, forward_strip
+from benchmarks.gpu.model.figures import BUSY, FUNCTION, GAP, RARE, REDUCTION, Gpu
+from benchmarks.gpu.model.grids import backward_strips, forward_strip
+from benchmarks.gpu.model.instructions import Row, bytes_per_element
 
-SASS = RESULTS / "sass.csv"
-# The classes of D that docs/cuda.md shows per precision; the CSV has all of them.
-SHOWN_DIMS = {"Bf16": (64, 128, 256), "Tf32x3": (128,)}
-SIZES = (256, 512, 1024, 2048, 4096, 16_384, 65_536, 131_072)
-STEPS = (256, 1024, 4096, 65_536)  # values of N whose kernels docs/cuda.md shows
 # As in csrc/cuda: threads of a block of the kernels over rows, and of those that reduce; loads that
 # a loop over partial results does not wait for; blocks of gradient_kernel on a multiprocessor.
 ROW_THREADS, REDUCE_THREADS, AT_ONCE, GRADIENT_BLOCKS = 128, 512, 8, 6
-Row = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -49,102 +36,6 @@ class Launch:
     clocks: float
 
 
-def main() -> None:
-    """Print the limits of a tile, and a prediction over N."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sass", type=Path, default=SASS, help="what sass_report.py wrote")
-    print(f"Predicted, not measured.\n\n{report(parser.parse_args().sass)}")
-
-
-def report(sass: Path = SASS) -> str:
-    """Return all tables, from the CSV file of sass_report.py."""
-    with sass.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["shared_shift"] == "True"]
-    parts = [tiles_table(rows), times_table(rows), step_table(rows), figures.table()]
-    return "\n\n".join(parts)
-
-
-def tiles_table(rows: list[Row]) -> str:
-    """Return the clocks of a tile by unit, for bf16 and 3xTF32, as Markdown."""
-    lines = [
-        "Clocks of a multiprocessor per tile, by unit, and the share of the card's peak that the "
-        "tensor cores have if the busiest unit never waits:\n",
-        "| GPU | kernel | precision | D | tensor | EX2 | shared | L2 | FP32 | issue | of peak |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, gpu in GPUS.items():
-        for row in rows:
-            shown = int(row["dim"]) in SHOWN_DIMS.get(row["precision"], ())
-            if row["arch"] == gpu.arch and shown:
-                units = limits(row, gpu)
-                cells = " | ".join(f"{clocks:,.0f}" for clocks in units.values())
-                share = units["tensor"] * gpu.mma_sync / tile_clocks(row, gpu)
-                kernel = f"{row['kernel']} | {row['precision']} | {row['dim']}"
-                lines.append(f"| {name} | {kernel} | {cells} | {share:.2f} |")
-    return "\n".join(lines)
-
-
-def times_table(rows: list[Row]) -> str:
-    """Return the predicted times over N for bf16 and D = 128, as Markdown."""
-    lines = [
-        f"Forward + backward, bf16, D = 128, in ms: predicted, give or take "
-        f"{100 * ERROR.value:.0f} %; of that, the gaps between the kernels; if the busiest unit "
-        f"never waits; and eager PyTorch's lower bound, {EAGER_PASSES.value:g} passes over the "
-        "matrix:\n",
-        "| GPU | N | predicted | of that gaps | never waiting | eager |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for name, gpu in GPUS.items():
-        chosen = kernels_of(rows, gpu)
-        for n in SIZES:
-            predicted = milliseconds(chosen, gpu, n, BUSY.value)
-            low, high = (predicted * (1 + sign * ERROR.value) for sign in (-1, 1))
-            least = milliseconds(chosen, gpu, n, 1.0)
-            eager = 1e3 * EAGER_PASSES.value * (2 * n) ** 2 * 2 / gpu.memory
-            numbers = " | ".join(digits(value) for value in (gaps(chosen, gpu), least, eager))
-            lines.append(f"| {name} | {n:,} | {digits(low)} to {digits(high)} | {numbers} |")
-    return "\n".join(lines)
-
-
-def step_table(rows: list[Row]) -> str:
-    """Return the kernels of a step on an H100, as Markdown."""
-    gpu = GPUS["H100"]
-    lines = [
-        "The kernels of a step on an H100, bf16, D = 128: blocks, the share of the multiprocessors "
-        "that have one, and us, without the gaps between kernels:\n",
-        "| N | kernel | blocks | multiprocessors | us |\n|---:|---|---:|---:|---:|",
-    ]
-    for n in STEPS:
-        launches = step(kernels_of(rows, gpu), gpu, 2 * n, BUSY.value)
-        for launch in launches:
-            share = min(1.0, launch.blocks / gpu.multiprocessors)
-            time = digits(1e6 * launch.clocks / gpu.clock)
-            lines.append(f"| {n:,} | {launch.kernel} | {launch.blocks:,} | {share:.0%} | {time} |")
-        total = digits(1e6 * sum(launch.clocks for launch in launches) / gpu.clock)
-        lines.append(f"| {n:,} | all | | | {total} |")
-    return "\n".join(lines)
-
-
-def digits(value: float) -> str:
-    """Return a positive number with two significant digits."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def kernels_of(rows: list[Row], gpu: Gpu) -> dict[str, Row]:
-    """Return the forward and backward kernels for bf16 and D = 128."""
-    return {row["kernel"]: row for row in rows if key(row) == (gpu.arch, "Bf16", "128")}
-
-
-def key(row: Row) -> tuple[str, str, str]:
-    """Return what identifies a configuration."""
-    return row["arch"], row["precision"], row["dim"]
-
-
-def bytes_per_element(row: Row) -> int:
-    """Return the size of a stored element."""
-    return 2 if row["precision"] in ("Bf16", "Fp16") else 4
-
-
 def limits(row: Row, gpu: Gpu) -> dict[str, float]:
     """Return the clocks that each unit of a multiprocessor is busy for one tile of one block."""
     n = {
@@ -158,15 +49,10 @@ def limits(row: Row, gpu: Gpu) -> dict[str, float]:
         "exponentials": n["exponentials"] * 32 / 16,
         # 128 bytes per clock: 512 of an LDSM or LDGSTS, 128 of an LDS or SHFL.
         "shared": 4 * (n["matrices"] + n["copies"]) + n["loads"] + n["shuffles"],
-        "L2": cache_clocks(gpu, tile_bytes * gpu.multiprocessors),
+        "L2": tile_bytes * gpu.multiprocessors * gpu.clock / gpu.cache,
         "floats": n["floats"] * 32 / gpu.float_lanes,
         "issue": sum(n.values()) / 4,
     }
-
-
-def cache_clocks(gpu: Gpu, size: float) -> float:
-    """Return the clocks in which the L2 cache delivers or takes so many bytes."""
-    return size * gpu.clock / gpu.cache
 
 
 def tile_clocks(row: Row, gpu: Gpu) -> float:
@@ -183,10 +69,16 @@ def alone(row: Row, gpu: Gpu) -> float:
     return max(units["tensor"], units["shared"]) + max(units["exponentials"], units["floats"])
 
 
+def loop_flops(row: Row, gpu: Gpu) -> float:
+    """Return the FLOP/s of a kernel's main loops while every multiprocessor has its blocks."""
+    busy = BUSY.value * limits(row, gpu)["tensor"] * gpu.mma_sync / tile_clocks(row, gpu)
+    return busy * gpu.peak
+
+
 def rare(row: Row) -> float:
     """Return the additional clocks of a tile at an edge, or with positives."""
     elements = int(row["rows"]) * int(row["columns"]) / 32
-    return figures.RARE[row["kernel"]].value * elements / 4
+    return RARE[row["kernel"]].value * elements / 4
 
 
 def milliseconds(kernels: dict[str, Row], gpu: Gpu, n: int, busy: float) -> float:
@@ -224,7 +116,7 @@ def step(kernels: dict[str, Row], gpu: Gpu, m: int, busy: float) -> list[Launch]
 
     def over_rows(kernel: str, of: str, per_block: int, chain: float, size: float) -> Launch:
         """A kernel without a main loop: its longest chain of instructions, and its traffic."""
-        return Launch(kernel, of, math.ceil(m / per_block), chain + cache_clocks(gpu, size))
+        return Launch(kernel, of, math.ceil(m / per_block), chain + traffic(gpu, size))
 
     strip = forward_strip(m, *(int(kernels["forward"][name]) for name in ("rows", "columns")))
     slots = math.ceil(m / strip) + 1
@@ -246,6 +138,11 @@ def step(kernels: dict[str, Row], gpu: Gpu, m: int, busy: float) -> list[Launch]
         over_rows("gradient", "backward", ROW_THREADS // 32,
                   math.ceil(m / rows_at_once) * of_a_row + radial_sum, partial + 3 * stored),
     ]  # fmt: skip
+
+
+def traffic(gpu: Gpu, size: float) -> float:
+    """Return the clocks in which so many bytes are read or written."""
+    return gpu.seconds(size, size) * gpu.clock
 
 
 def batches(loads: float) -> int:
@@ -281,9 +178,5 @@ def backward(row: Row, gpu: Gpu, m: int, busy: float) -> Launch:
         per_tile += max(alone(row, gpu), at_once * tile_clocks(row, gpu))
     # A wave begins with its tile of rows, and has tiles with positives.
     ends = (waves + (at_once > 0)) * (gpu.cache_latency + min(tiles, rows // columns) * rare(row))
-    partial = cache_clocks(gpu, blocks * rows * int(row["dim"]) * 4)
+    partial = traffic(gpu, blocks * rows * int(row["dim"]) * 4)
     return Launch("backward", "backward", blocks, tiles * per_tile / busy + ends + partial)
-
-
-if __name__ == "__main__":
-    main()
