@@ -35,7 +35,7 @@ SHARED_KIB = {"sm_80": 164, "sm_86": 100, "sm_89": 100, "sm_90a": 228, "sm_100":
 REGISTERS = 65536  # of a multiprocessor, on all of them
 KERNEL = re.compile(
     r"\d((?:stats_|sigmoid_)?(?:forward|backward))_kernelINS0_6ConfigINS0_\d(\w+?)E"
-    r"Li(\d+)ELi(\d+)ELi(\d+)ELi(\d+)EEE((?:Lb[01]E)*)E"
+    r"Li(\d+)ELi(\d+)ELi(\d+)ELi(\d+)ELb([01])EEE((?:Lb[01]E)*)E"
 )
 
 
@@ -49,6 +49,7 @@ class Kernel:
     dim: int
     shared_shift: bool
     labels: bool
+    keeps_rows: bool  # in registers
     warps: int
     rows: int
     columns: int
@@ -139,7 +140,7 @@ def spilled_bytes(resources: str) -> int:
 def describe(match: re.Match[str], resources: str, body: str, arch: str) -> Kernel:
     """Return a kernel's row from its mangled name, ptxas' log and its listing."""
     kernel, precision = match[1], match[2]
-    flags = [flag == "1" for flag in re.findall(r"Lb([01])E", match[7])]
+    flags = [flag == "1" for flag in re.findall(r"Lb([01])E", match[8])]
     shared_shift = kernel in ("forward", "backward") and flags[0]
     labels = kernel in ("forward", "backward") and flags[1]
     dim, warps, row_tiles, columns = (int(match[group]) for group in (3, 4, 5, 6))
@@ -147,7 +148,10 @@ def describe(match: re.Match[str], resources: str, body: str, arch: str) -> Kern
     rows = 16 * warps * row_tiles
     row_bytes = dim * (2 if precision in ("Bf16", "Fp16") else 4)
     # As in csrc/cuda/config.cuh.
-    shared = rows * row_bytes + 2 * (columns * row_bytes + 12 * columns) + 8 * warps * columns
+    stages = 2 * (columns * row_bytes + 12 * columns)
+    keeps_rows = match[7] == "1"
+    tiles = max(rows * row_bytes, stages) if keeps_rows else rows * row_bytes + stages
+    shared = tiles + 8 * warps * columns
     per_warp = -(-registers * 32 // 256) * 256
     blocks = min(REGISTERS // (per_warp * warps), SHARED_KIB[arch] * 1024 // (shared + 1024))
     loop = main_loop(body, rows // warps * columns // 32)
@@ -163,8 +167,8 @@ def describe(match: re.Match[str], resources: str, body: str, arch: str) -> Kern
     counts["local"] = loop["LDL"] + loop["STL"]
     counts["floats"] = loop["FFMA"] + loop["FMUL"] + loop["FADD"]
     return Kernel(
-        arch, kernel, precision, dim, shared_shift, labels, warps, rows, columns, registers,
-        spilled_bytes(resources), shared, blocks, **counts,
+        arch, kernel, precision, dim, shared_shift, labels, keeps_rows, warps, rows, columns,
+        registers, spilled_bytes(resources), shared, blocks, **counts,
         others=loop.total() - sum(counts.values()),
     )  # fmt: skip
 
@@ -205,7 +209,7 @@ def shown(path: Path = SASS) -> list[Kernel]:
 def _parsed(column: str, text: str) -> Any:
     if column in ("arch", "kernel", "precision"):
         return text
-    return text == "True" if column in ("shared_shift", "labels") else int(text)
+    return text == "True" if column in ("shared_shift", "labels", "keeps_rows") else int(text)
 
 
 def table(rows: list[Kernel]) -> str:

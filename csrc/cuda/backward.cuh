@@ -60,7 +60,7 @@ class BackwardBlock {
     clear_gradient();
     loop.for_each_column_tile([&](int stage, int column) {
       float w[C::kRowTiles][C::kColumnTiles][4];
-      multiply_rows<C>(w, kRowsOffset, stage_tile<C>(stage));
+      multiply_rows<C>(w, LoadedRows<C>(kRowsOffset), stage_tile<C>(stage));
       weights_.apply(w, stage, column);
       multiply_weights<C>(grad_, w, stage_tile<C>(stage));
     });

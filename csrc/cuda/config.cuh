@@ -2,13 +2,16 @@
 
 #pragma once
 
+#include <algorithm>
+#include <type_traits>
+
 #include "cuda/elements.cuh"
 
 namespace simclr::fused {
 
-// A block multiplies kRows rows, which stay in shared memory, with a sequence of tiles of kColumns
-// rows: while one tile is multiplied, the next is copied. Each warp owns 16 kRowTiles of the rows,
-// and all columns.
+// A block multiplies kRows rows with a sequence of tiles of kColumns rows: while one tile is
+// multiplied, the next is copied. Each warp owns 16 kRowTiles of the rows, and all columns. The
+// rows stay in shared memory or, in the forward pass, in registers: see ForwardConfig.
 //
 // Two accumulators of 16 rows share what is loaded of the columns. Otherwise shared memory would be
 // busy as long as the tensor cores. The rows' gradient is in registers, kDim floats per row: so for
@@ -16,7 +19,8 @@ namespace simclr::fused {
 //
 // Shared memory stays below 80 KiB, so that two blocks run on a multiprocessor of an A100 or H100,
 // and one on any from sm_80 on: sm_86, sm_89 and sm_120 have 100 KiB.
-template <typename Element_, int kDim_, int kWarps_, int kRowTiles_, int kColumns_>
+template <typename Element_, int kDim_, int kWarps_, int kRowTiles_, int kColumns_,
+          bool kKeepsRows_ = false>
 struct Config {
   using Element = Element_;
   using Storage = typename Element::Storage;
@@ -28,19 +32,27 @@ struct Config {
   static constexpr int kRows = kWarps * kWarpRows;
   static constexpr int kColumns = kColumns_;
   static constexpr int kColumnTiles = kColumns / 8;
+  // Whether a warp keeps its rows in registers. Then tiles of columns take their place in shared
+  // memory.
+  static constexpr bool kKeepsRows = kKeepsRows_;
 
   static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
   static constexpr int kUnits = kRowBytes / kUnitBytes;
   static constexpr int kSteps = kUnits / kStepUnits;
   static constexpr int kUnitElements = kUnitBytes / static_cast<int>(sizeof(Storage));
 
+  // Registers of a lane for the warp's rows and their similarities with a tile of columns.
+  static constexpr int kKeptRegisters =
+      kRowTiles * (kSteps * static_cast<int>(sizeof(typename Element::A)) / 4 + kColumnTiles * 4);
+
   // Numbers per column that are copied with a tile: factor, and in the backward pass weight and
   // shift.
   static constexpr int kMaxColumnTerms = 3;
   static constexpr int kTileBytes = kColumns * kRowBytes;
   static constexpr int kStageBytes = kTileBytes + kMaxColumnTerms * kColumns * 4;
-  static constexpr int kStagesOffset = kRows * kRowBytes;
-  static constexpr int kSumsOffset = kStagesOffset + 2 * kStageBytes;
+  static constexpr int kRowsBytes = kRows * kRowBytes;
+  static constexpr int kStagesOffset = kKeepsRows ? 0 : kRowsBytes;
+  static constexpr int kSumsOffset = std::max(kRowsBytes, kStagesOffset + 2 * kStageBytes);
   static constexpr int kSharedBytes = kSumsOffset + 2 * kWarps * kColumns * 4;
 
   // A thread adds the sums of the same columns for all tiles of rows.
@@ -68,6 +80,22 @@ template <int kDim>
 struct ConfigFor<Tf32, kDim> : FloatConfig<Tf32, kDim> {};
 template <int kDim>
 struct ConfigFor<Tf32x3, kDim> : FloatConfig<Tf32x3, kDim> {};
+
+// The same with rows in registers. Rows of half types with kDim = 256 have two accumulators then:
+// they fill 64 KiB of shared memory only until they are in registers.
+template <typename C>
+using KeptRowsConfig = Config<typename C::Element, C::kDim, C::kWarps,
+                              C::kDim == 256 && sizeof(typename C::Storage) == 2 ? 2 : C::kRowTiles,
+                              C::kColumns, true>;
+
+// For the forward pass, which has no gradient in registers. Where a row has 256 bytes or more,
+// shared memory limits a tile more than exponentials do, and a third or half of what is loaded from
+// it is rows; in 3xTF32 they are split again for each tile. More registers than 160 for rows and
+// tile are not there.
+template <typename C>
+using ForwardConfig =
+    std::conditional_t<C::kRowBytes >= 256 && KeptRowsConfig<C>::kKeptRegisters <= 160,
+                       KeptRowsConfig<C>, C>;
 
 // For the backward pass where each row has its own shift: half the columns, to have enough
 // registers.

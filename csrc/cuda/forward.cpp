@@ -23,7 +23,7 @@ void run_pass(const Rows& z, const Problem& problem, const Pairing& pairing,
   const bool may_own = !exponents.shared_shift;
   const bool triangle = may_share && problem.symmetric();
   const bool labels = pairing.label != nullptr;
-  const TileShape tile = kernels.tile(z.dim);
+  const TileShape tile = kernels.forward_tile(z.dim);
   const Strips row_strips = forward_strips(problem.rows, tile, kGrid);
   const Strips column_strips = forward_strips(problem.columns, tile, kGrid);
 

@@ -68,6 +68,7 @@ class ForwardBlock {
 
  private:
   static constexpr bool kSharedShift = Sums::kSharedShift;
+  struct Nothing {};
   using Tile = float[C::kRowTiles][C::kColumnTiles][4];
 
   static SIMCLR_DEVICE int min_of(int x, int y) { return x < y ? x : y; }
@@ -82,6 +83,7 @@ class ForwardBlock {
     loop.start(first_row, end_row_);
     load_row_scales();
     sums_.clear();
+    if constexpr (C::kKeepsRows) loop.keep(rows_);
     int last_stage = 0;
     int previous = -1;  // first column of the previous tile
     loop.for_each_column_tile([&](int stage, int column) {
@@ -108,7 +110,11 @@ class ForwardBlock {
 
   SIMCLR_DEVICE void visit_tile(int stage, int first_column) {
     Tile x;
-    multiply_rows<C>(x, kRowsOffset, stage_tile<C>(stage));
+    if constexpr (C::kKeepsRows) {
+      multiply_rows<C>(x, rows_, stage_tile<C>(stage));
+    } else {
+      multiply_rows<C>(x, LoadedRows<C>(kRowsOffset), stage_tile<C>(stage));
+    }
     scale(x, stage_terms<C>(stage, 0));
     if (is_special(first_column)) treat_special(x, first_column);
     if constexpr (kLabels) {
@@ -261,11 +267,18 @@ class ForwardBlock {
   int end_column_;
   int first_row_;
   float row_scale_[C::kRowTiles][2];
+  std::conditional_t<C::kKeepsRows, KeptRows<C>, Nothing> rows_;
   Sums sums_;
 };
 
+// Three blocks on a multiprocessor leave 168 registers per thread: too few for rows and a tile that
+// take more than 96.
+template <typename C, bool kSharedShift>
+constexpr int kMinForwardBlocks =
+    kSharedShift && !(C::kKeepsRows && C::kKeptRegisters > 96) ? 3 : 2;
+
 template <typename C, bool kSharedShift, bool kLabels>
-SIMCLR_KERNEL(C::kThreads, kSharedShift ? 3 : 2)
+SIMCLR_KERNEL(C::kThreads, (kMinForwardBlocks<C, kSharedShift>))
 void forward_kernel(const ForwardParams p) {
   static_assert(!(kSharedShift && kLabels));
   if (!is_chosen(p.exponents)) return;

@@ -43,7 +43,7 @@ void compute_gradient(BackwardParams p, const at::Tensor& z, const Kernels& kern
         [&](const WideTile& tile, void* w) { weigh(WideWeightsParams{p, tile, w}); });
     return finish(WideGradientParams{p, weighted.mutable_data_ptr<float>()});
   }
-  const TileShape tile = kernels.tile(p.rows.dim);
+  const TileShape tile = kernels.backward_tile(p.rows.dim);
   const SideGradients of_rows(p, false, tile, radial.options());
   const SideGradients of_columns(p, true, tile, radial.options());
   p.of_rows = of_rows.params;

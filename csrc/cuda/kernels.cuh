@@ -19,11 +19,20 @@ void launch_prepare(const PrepareParams& p, Stream stream) {
   launch(prepare_kernel<Element>, divide_up(p.count, kRowsPerBlock), kRowThreads, 0, stream, p);
 }
 
+template <typename C>
+constexpr TileShape kTileShape = {C::kRows, C::kColumns};
+
 template <typename Element>
-TileShape tile(int64_t dim) {
+TileShape forward_tile(int64_t dim) {
   TileShape shape{};
-  dispatch_dim<Element>(
-      dim, [&](auto config) { shape = {decltype(config)::kRows, decltype(config)::kColumns}; });
+  dispatch_dim<Element>(dim,
+                        [&](auto config) { shape = kTileShape<ForwardConfig<decltype(config)>>; });
+  return shape;
+}
+template <typename Element>
+TileShape backward_tile(int64_t dim) {
+  TileShape shape{};
+  dispatch_dim<Element>(dim, [&](auto config) { shape = kTileShape<decltype(config)>; });
   return shape;
 }
 
@@ -42,17 +51,21 @@ void launch_forward(const ForwardParams& p, Stream stream) {
   const int64_t blocks = forward_blocks(p);
   dispatch_dim<Element>(p.rows.dim, [&](auto config) {
     using C = decltype(config);
-    const auto kernel = shared            ? forward_kernel<C, true, false>
-                        : p.pairing.label ? forward_kernel<C, false, true>
-                                          : forward_kernel<C, false, false>;
-    launch(kernel, blocks, C::kThreads, C::kSharedBytes, stream, p);
+    using Forward = ForwardConfig<C>;
+    if (p.pairing.label != nullptr && !shared) {  // labels take most of the registers
+      launch(forward_kernel<C, false, true>, blocks, C::kThreads, C::kSharedBytes, stream, p);
+    } else {
+      const auto kernel =
+          shared ? forward_kernel<Forward, true, false> : forward_kernel<Forward, false, false>;
+      launch(kernel, blocks, Forward::kThreads, Forward::kSharedBytes, stream, p);
+    }
   });
 }
 
 template <typename Element>
 void launch_stats_forward(const StatsForwardParams& p, Stream stream) {
   dispatch_dim<Element>(p.pass.rows.dim, [&](auto config) {
-    using C = decltype(config);
+    using C = decltype(config);  // by-products take most of the registers
     launch(stats_forward_kernel<C>, forward_blocks(p.pass), C::kThreads, C::kSharedBytes, stream,
            p);
   });
@@ -99,7 +112,7 @@ template <typename Element>
 void launch_sigmoid_forward(const SigmoidForwardParams& p, Stream stream) {
   const int64_t blocks = int64_t{p.pass.row_strips.count} * p.pass.column_strips.count;
   dispatch_dim<Element>(p.pass.rows.dim, [&](auto config) {
-    using C = decltype(config);
+    using C = ForwardConfig<decltype(config)>;
     launch(sigmoid_forward_kernel<C>, blocks, C::kThreads, C::kSharedBytes, stream, p);
   });
 }
@@ -117,7 +130,8 @@ void launch_sigmoid_backward(const SigmoidBackwardParams& p, Stream stream) {
 
 template <typename Element>
 constexpr Kernels kKernels = {launch_prepare<Element>,
-                              tile<Element>,
+                              forward_tile<Element>,
+                              backward_tile<Element>,
                               launch_forward<Element>,
                               launch_backward<Element>,
                               launch_stats_forward<Element>,

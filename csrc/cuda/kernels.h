@@ -19,7 +19,8 @@ struct TileShape {
 
 struct Kernels {
   void (*prepare)(const PrepareParams&, Stream);
-  TileShape (*tile)(int64_t dim);
+  TileShape (*forward_tile)(int64_t dim);
+  TileShape (*backward_tile)(int64_t dim);
   void (*forward)(const ForwardParams&, Stream);
   void (*backward)(const BackwardParams&, Stream);
   void (*stats_forward)(const StatsForwardParams&, Stream);

@@ -1,5 +1,5 @@
-// The main loop of a block: a tile of rows stays in shared memory, tiles of columns pass through
-// two stages there, and tensor cores compute two products:
+// The main loop of a block: a tile of rows stays in shared memory or in registers, tiles of columns
+// pass through two stages in shared memory, and tensor cores compute two products:
 //
 //   S = R C^T      [kRows, kColumns], for a tile of rows R and a tile of columns C
 //   G += W C       [kRows, kDim], with weights W in the accumulators of S
@@ -64,9 +64,56 @@ SIMCLR_DEVICE void copy_terms_async(int terms, const float* source, int first_co
   copy_async_4(terms + 4 * column, source + (j < end_column ? j : first_column), j < end_column);
 }
 
-// s = R C^T for the warp's rows.
+// The left operand of S, the warp's rows, loaded again for every tile of columns.
 template <typename C>
-SIMCLR_DEVICE void multiply_rows(float (&s)[C::kRowTiles][C::kColumnTiles][4], int rows,
+class LoadedRows {
+ public:
+  using Operand = typename C::Element::A[C::kRowTiles];
+
+  explicit SIMCLR_DEVICE LoadedRows(int tile)
+      : tile_(tile),
+        offset_(opaque(unit_offset<C>(warp_id() * C::kWarpRows + lane_id() % 16, lane_id() / 16))) {
+  }
+
+  SIMCLR_DEVICE void get(Operand& a, int step) const {
+    SIMCLR_UNROLL
+    for (int m = 0; m < C::kRowTiles; ++m) {
+      uint32_t raw[4];
+      const int offset = offset_ ^ (step * kStepUnits * kUnitBytes);
+      load_matrices(raw, tile_ + offset + 16 * m * C::kRowBytes);
+      a[m] = C::Element::a_from_memory(raw);
+    }
+  }
+
+ private:
+  int tile_;
+  int offset_;
+};
+
+// The same, kept in registers for all tiles of columns.
+template <typename C>
+class KeptRows {
+ public:
+  using Operand = typename LoadedRows<C>::Operand;
+
+  SIMCLR_DEVICE void load(int tile) {
+    const LoadedRows<C> rows(tile);
+    SIMCLR_UNROLL
+    for (int step = 0; step < C::kSteps; ++step) rows.get(kept_[step], step);
+  }
+
+  SIMCLR_DEVICE void get(Operand& a, int step) const {
+    SIMCLR_UNROLL
+    for (int m = 0; m < C::kRowTiles; ++m) a[m] = kept_[step][m];
+  }
+
+ private:
+  Operand kept_[C::kSteps];
+};
+
+// s = R C^T for the warp's rows.
+template <typename C, typename LeftRows>
+SIMCLR_DEVICE void multiply_rows(float (&s)[C::kRowTiles][C::kColumnTiles][4], const LeftRows& rows,
                                  int columns) {
   using Element = typename C::Element;
   const int lane = lane_id();
@@ -78,18 +125,12 @@ SIMCLR_DEVICE void multiply_rows(float (&s)[C::kRowTiles][C::kColumnTiles][4], i
       for (int e = 0; e < 4; ++e) s[m][n][e] = 0.0f;
     }
   }
-  const int row = opaque(unit_offset<C>(warp_id() * C::kWarpRows + lane % 16, lane / 16));
   const int column = opaque(unit_offset<C>(lane % 8 + 8 * (lane / 16), lane / 8 % 2));
   SIMCLR_UNROLL
   for (int step = 0; step < C::kSteps; ++step) {
     const int flip = step * kStepUnits * kUnitBytes;
     typename Element::A a[C::kRowTiles];
-    SIMCLR_UNROLL
-    for (int m = 0; m < C::kRowTiles; ++m) {
-      uint32_t raw[4];
-      load_matrices(raw, rows + (row ^ flip) + 16 * m * C::kRowBytes);
-      a[m] = Element::a_from_memory(raw);
-    }
+    rows.get(a, step);
     SIMCLR_UNROLL
     for (int n = 0; n < C::kColumnTiles; n += 2) {
       uint32_t raw[4];
@@ -177,10 +218,25 @@ class MainLoop {
   SIMCLR_DEVICE MainLoop(const Rows& rows, int first_column, int end_column, Terms... terms)
       : rows_(rows), first_column_(first_column), end_column_(end_column), terms_{terms...} {}
 
-  // Starts to copy the tile of rows and the first tile of columns. There must be a barrier between
-  // all reads of earlier tiles and this call.
+  // Starts to copy the tile of rows and, unless keep() follows, the first tile of columns. There
+  // must be a barrier between all reads of earlier tiles and this call.
   SIMCLR_DEVICE void start(int first_row, int end_row) const {
     copy_tile_async<C, C::kRows>(kRowsOffset, rows_, first_row, end_row);
+    if constexpr (C::kKeepsRows) {
+      copy_async_commit();
+    } else {
+      fetch(0, first_column_);
+    }
+  }
+
+  // Loads the rows that are kept, and only then starts to copy the first tile of columns, which
+  // takes their place in shared memory.
+  SIMCLR_DEVICE void keep(KeptRows<C>& rows) const {
+    static_assert(C::kKeepsRows);
+    copy_async_wait<0>();
+    sync_threads();
+    rows.load(kRowsOffset);
+    sync_threads();
     fetch(0, first_column_);
   }
 

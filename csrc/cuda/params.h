@@ -71,7 +71,7 @@ constexpr float kLeastExponent = -1e30f;
 
 // Rows or columns in strips: a block of the forward pass visits the pairs of two strips.
 struct Strips {
-  int size;  // a multiple of the tile's rows and columns
+  int size;  // a multiple of the tile's columns, and of its rows unless it is shorter than they
   int count;
 };
 

@@ -29,7 +29,7 @@ Operands sigmoid_operands(int64_t rows, int64_t columns, at::IntArrayRef shifts)
 at::Tensor sum_pairs(SigmoidForwardParams p, const Kernels& kernels,
                      const at::TensorOptions& floats, Stream stream) {
   const Problem& problem = p.pass.problem;
-  const TileShape tile = kernels.tile(p.pass.rows.dim);
+  const TileShape tile = kernels.forward_tile(p.pass.rows.dim);
   p.pass.row_strips = forward_strips(problem.rows, tile, kGrid);
   p.pass.column_strips = forward_strips(problem.columns, tile, kGrid);
   const at::Tensor sums = at::empty({2, p.pass.column_strips.count, problem.rows.size()}, floats);

@@ -19,20 +19,22 @@ struct Grid {
   // Of a side in the forward pass: enough blocks for a large device, few enough that their sums
   // take little memory beside the rows.
   int64_t max_strips;
-  // A side of at most so many tiles of rows is cut as finely as the tiles' columns, for want of
-  // blocks.
-  int64_t few_tiles;
+  // A side is cut into at most so many strips of whole tiles of columns, if none is then longer
+  // than a tile of rows.
+  int64_t few_strips;
   // Of the device that the backward pass has its blocks for, two on each.
   int64_t multiprocessors;
 };
 // Almost an H100.
-constexpr Grid kLargeDevice{.max_strips = 64, .few_tiles = 8, .multiprocessors = 128};
+constexpr Grid kLargeDevice{.max_strips = 64, .few_strips = 16, .multiprocessors = 128};
 
 // The strips of a side in the forward pass.
 inline Strips forward_strips(Range side, TileShape tile, const Grid& grid) {
-  const bool few = side.size() <= grid.few_tiles * tile.rows;
-  const int64_t unit = few ? tile.columns : tile.rows;
-  const int64_t size = divide_up(side.size(), grid.max_strips * unit) * unit;
+  const auto cut = [&](int64_t strips, int64_t unit) {
+    return divide_up(side.size(), strips * unit) * unit;
+  };
+  const int64_t fine = cut(grid.few_strips, tile.columns);
+  const int64_t size = fine <= tile.rows ? fine : cut(grid.max_strips, tile.rows);
   return {static_cast<int>(size), static_cast<int>(divide_up(side.size(), size))};
 }
 

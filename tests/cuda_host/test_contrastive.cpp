@@ -117,7 +117,7 @@ void test_labels(const Precision& precision) {
     }
     for (const int64_t classes : {1, 30}) check(precision, {140, 90, 20, {}, classes, temperature});
     check(precision, {90, 300, 9, {}, 200, temperature});
-    check(precision, {80, 0, 256, {}, 5, temperature});
+    check(precision, {150, 0, 256, {}, 5, temperature});
   }
   check(precision, {70, 50, 12, {}, 6, 2.0, false});
 }

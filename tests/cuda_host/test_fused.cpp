@@ -90,7 +90,7 @@ void test_shapes(const Checker& checker) {
     for (const int64_t n : {1, 2, 33, 70}) checker.check({n, dim});
   }
   for (const int64_t dim : {257, 600}) checker.check({40, dim});
-  for (const int64_t dim : {20, 128}) checker.check({205, dim});
+  for (const int64_t dim : {20, 128, 256}) checker.check({205, dim});
   checker.check({450, 9});
 }
 
@@ -133,7 +133,7 @@ void test_temperature_in_device_memory(const Checker& checker) {
 void test_grids(const Checker& checker) {
   using simclr::fused::kGrid;
   const simclr::fused::Grid usual = kGrid;
-  for (const auto& grid : {simclr::fused::Grid{1, 0, 1}, simclr::fused::kLargeDevice}) {
+  for (const auto& grid : {simclr::fused::Grid{1, 1, 1}, simclr::fused::kLargeDevice}) {
     kGrid = grid;
     checker.check({205, 20});
     checker.check({101, 40, 0.01});

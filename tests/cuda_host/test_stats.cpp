@@ -137,6 +137,7 @@ void test_forms(const Precision& precision) {
     check(precision, {66, 0, 9, {33, -33}, 0, temperature, true, "all", /*ids=*/4});
   }
   for (const int64_t dim : {32, 64, 128, 256}) check(precision, {66, 0, dim, {33, -33}});
+  check(precision, {150, 0, 256, {75, -75}});
 }
 
 // One pair; rows without positives, without negatives, without anything.

@@ -39,8 +39,38 @@ FAULTS = [
     Fault(
         "one copy too few waited for",
         "csrc/cuda/mainloop_mma.cuh",
-        "copy_async_wait<0>",
-        "copy_async_wait<1>",
+        "      copy_async_wait<0>",
+        "      copy_async_wait<1>",
+    ),
+    Fault(
+        "no barrier before rows are kept",
+        "csrc/cuda/mainloop_mma.cuh",
+        "    sync_threads();\n    rows.load(kRowsOffset);",
+        "    rows.load(kRowsOffset);",
+    ),
+    Fault(
+        "columns copied over rows that others have yet to keep",
+        "csrc/cuda/mainloop_mma.cuh",
+        "    rows.load(kRowsOffset);\n    sync_threads();",
+        "    rows.load(kRowsOffset);",
+    ),
+    Fault(
+        "kept rows: the first accumulator's for all",
+        "csrc/cuda/mainloop_mma.cuh",
+        "a[m] = kept_[step][m];",
+        "a[m] = kept_[step][0];",
+    ),
+    Fault(
+        "sums in the place of the rows that are kept",
+        "csrc/cuda/config.cuh",
+        "std::max(kRowsBytes, kStagesOffset + 2 * kStageBytes)",
+        "kStagesOffset + 2 * kStageBytes",
+    ),
+    Fault(
+        "rows kept before they are there",
+        "csrc/cuda/mainloop_mma.cuh",
+        "    copy_async_wait<0>();\n    sync_threads();\n    rows.load",
+        "    sync_threads();\n    rows.load",
     ),
     Fault(
         "stages not exchanged",

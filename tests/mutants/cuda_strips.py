@@ -56,8 +56,8 @@ STRIPS = [
     Fault(
         "strips: those of few rows as large as those of many",
         "csrc/cuda/strips.h",
-        "few ? tile.columns : tile.rows",
-        "tile.rows",
+        "fine <= tile.rows ? fine : cut(grid.max_strips, tile.rows)",
+        "cut(grid.max_strips, tile.rows)",
     ),
     Fault(
         "gradient: the last partial one not added",

@@ -43,16 +43,21 @@ def limits(row: Row, gpu: Gpu) -> dict[str, float]:
         for name in ("tensor", "copies", "matrices", "loads", "shuffles", "exponentials",
                      "floats", "others")
     }  # fmt: skip
-    tile_bytes = int(row["columns"]) * int(row["dim"]) * bytes_per_element(row)
     return {
         "tensor": n["tensor"] * gpu.tensor / gpu.mma_sync,
         "exponentials": n["exponentials"] * 32 / 16,
         # 128 bytes per clock: 512 of an LDSM or LDGSTS, 128 of an LDS or SHFL.
         "shared": 4 * (n["matrices"] + n["copies"]) + n["loads"] + n["shuffles"],
-        "L2": tile_bytes * gpu.multiprocessors * gpu.clock / gpu.cache,
+        "L2": copy(row, gpu, int(row["columns"])),
         "floats": n["floats"] * 32 / gpu.float_lanes,
         "issue": sum(n.values()) / 4,
     }
+
+
+def copy(row: Row, gpu: Gpu, rows: int) -> float:
+    """Return the clocks in which all multiprocessors copy so many rows from the L2 cache."""
+    size = rows * int(row["dim"]) * bytes_per_element(row) * gpu.multiprocessors
+    return size * gpu.clock / gpu.cache
 
 
 def tile_clocks(row: Row, gpu: Gpu) -> float:
@@ -158,9 +163,11 @@ def forward(row: Row, gpu: Gpu, m: int, busy: float) -> Launch:
     blocks = strips * (strips + 1) // 2
     row_tiles = math.ceil(strip / rows)
     at_edge = rare(row) if strip < rows else 0.0
-    visits = blocks * row_tiles  # of a tile of rows; strips on the diagonal have half the tiles
-    tiles = visits * strip / columns * (1 if strip < rows else strips / (strips + 1))
-    start = gpu.cache_latency
+    visits = blocks * row_tiles  # of a tile of rows; on the diagonal it begins with its own columns
+    tiles = strip / columns * strips * (strips * row_tiles + 1) / 2
+    # Columns are copied only when the rows that are kept are there.
+    loads = 2 if row["keeps_rows"] == "True" else 1
+    start = loads * gpu.cache_latency + copy(row, gpu, min(rows, strip))
     work = tiles * (tile_clocks(row, gpu) + at_edge) / busy + visits * start / resident
     least = row_tiles * (strip / columns * (alone(row, gpu) + at_edge) / busy + start)
     return Launch("forward", "forward", blocks, max(work / gpu.multiprocessors, least))
@@ -176,7 +183,8 @@ def backward(row: Row, gpu: Gpu, m: int, busy: float) -> Launch:
     per_tile = waves * resident * tile_clocks(row, gpu)
     if at_once > 0:
         per_tile += max(alone(row, gpu), at_once * tile_clocks(row, gpu))
-    # A wave begins with its tile of rows, and has tiles with positives.
+    # A wave begins with its tiles of rows, and has tiles with positives.
     ends = (waves + (at_once > 0)) * (gpu.cache_latency + min(tiles, rows // columns) * rare(row))
+    ends += (waves * resident + at_once) * copy(row, gpu, rows)
     partial = traffic(gpu, blocks * rows * int(row["dim"]) * 4)
     return Launch("backward", "backward", blocks, tiles * per_tile / busy + ends + partial)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 
 MAX_STRIPS = 64
-FEW_TILES = 8
+FEW_STRIPS = 16
 MULTIPROCESSORS = 128
 
 
 def forward_strip(m: int, rows: int, columns: int) -> int:
     """Return the rows of a strip of M rows in the forward pass; tiles are rows x columns."""
-    unit = columns if m <= FEW_TILES * rows else rows
-    return math.ceil(m / (MAX_STRIPS * unit)) * unit
+    fine = math.ceil(m / (FEW_STRIPS * columns)) * columns
+    return fine if fine <= rows else math.ceil(m / (MAX_STRIPS * rows)) * rows
 
 
 def backward_strips(m: int, rows: int, columns: int) -> tuple[int, int]:

@@ -15,9 +15,9 @@ H100 = GPUS["H100"]
 # The forward kernel for bf16 and D = 128, in round numbers.
 FORWARD = {
     "arch": "sm_90a", "kernel": "forward", "precision": "Bf16", "dim": "128", "warps": "4",
-    "rows": "128", "columns": "64", "blocks": "2", "tensor": "128", "copies": "9",
-    "matrices": "48", "loads": "12", "shuffles": "24", "exponentials": "64", "floats": "285",
-    "others": "230",
+    "keeps_rows": "False", "rows": "128", "columns": "64", "blocks": "2", "tensor": "128",
+    "copies": "9", "matrices": "48", "loads": "12", "shuffles": "24", "exponentials": "64",
+    "floats": "285", "others": "230",
 }  # fmt: skip
 KERNELS = {"forward": FORWARD, "backward": {**FORWARD, "kernel": "backward", "tensor": "256"}}
 
@@ -54,6 +54,7 @@ def test_everyday_batches_fill_the_card() -> None:
     assert [forward_strip(m, 128, 64) for m in (512, 1024, 1025, 8192, 8193)] == [
         64, 64, 128, 128, 256,
     ]  # fmt: skip
+    assert [forward_strip(m, 128, 32) for m in (512, 1024, 1536, 8192)] == [32, 64, 96, 128]
 
 
 def test_a_strip_costs_its_tiles_and_its_partial_gradient() -> None:
@@ -62,7 +63,16 @@ def test_a_strip_costs_its_tiles_and_its_partial_gradient() -> None:
     loops = 4 * fused.alone(KERNELS["backward"], H100)
     special = 2 * 2.6 * 128 * 64 / 32 / 4  # two tiles with positives
     partial = 8 * 2048 * 128 * 4 * H100.clock / H100.cache
-    assert found == pytest.approx(loops + 263 + special + partial)
+    rows = 128 * 256 * 132 * H100.clock / H100.cache  # one tile for each multiprocessor
+    assert found == pytest.approx(loops + 263 + rows + special + partial)
+
+
+def test_kept_rows_cost_a_second_latency() -> None:
+    m = 2 * 65_536
+    kept = {**FORWARD, "keeps_rows": "True"}
+    plain, found = (fused.forward(row, H100, m, 0.65).clocks for row in (FORWARD, kept))
+    row_tiles = 2048 / 128 * 64 * 65 / 2  # of all strips
+    assert found - plain == pytest.approx(row_tiles * 263 / 2 / 132, rel=1e-3)
 
 
 def test_a_step_has_six_kernels_and_the_gaps_between_them() -> None:

@@ -11,7 +11,7 @@
 namespace simclr::fused {
 
 // By default a small device, so that the strips of small problems have several tiles.
-inline Grid kGrid{.max_strips = 3, .few_tiles = 2, .multiprocessors = 4};
+inline Grid kGrid{.max_strips = 3, .few_strips = 2, .multiprocessors = 4};
 
 // All memory is the host's; a test decides as what numbers are passed.
 inline bool numbers_in_device_memory = false;
