@@ -104,9 +104,11 @@ GPUS = {
     "L40S": Gpu("sm_89", 142, 2.49e9, 4, 1.0, 128, 94e6, 5.2e12, 277, 0.864e12, 632),
 }
 _SPECIFIED = "NVIDIA's whitepapers of A100 and H100 (SXM), and data sheets of H200 (SXM) and L40S"
-_MEASURED = "measured: github.com/te42kyfo/gpu-benches"
-_CACHE = f"{_MEASURED}, gpu-l2-cache, of A100, H200 (an H100 is the same chip) and L40 (an L40S is)"
-_LATENCY = f"measured: arXiv:2402.13499, A100 and H100; {_MEASURED.removeprefix('measured: ')}, "
+_CACHE = (
+    "measured: github.com/te42kyfo/gpu-benches, of an A100, an H200 (an H100 is the same chip) and "
+    "an L40 (an L40S is)"
+)
+_LATENCY = "measured: arXiv:2402.13499, A100 and H100; github.com/te42kyfo/gpu-benches, L40"
 SOURCES = {
     "multiprocessors": ("multiprocessors", "", _SPECIFIED),
     "clock": ("clock, at which the peak is specified", "Hz", _SPECIFIED),
@@ -118,9 +120,9 @@ SOURCES = {
     "float_lanes": ("FP32 lanes of a multiprocessor", "", _SPECIFIED),
     "cache_size": ("what stays in the L2 cache", "bytes", _CACHE),
     "cache": ("L2 cache", "bytes/s", _CACHE),
-    "cache_latency": ("load from the L2 cache", "clocks", f"{_LATENCY}gpu-latency, L40"),
+    "cache_latency": ("load from the L2 cache", "clocks", _LATENCY),
     "memory": ("DRAM", "bytes/s", _SPECIFIED),
-    "memory_latency": ("load from DRAM", "clocks", f"{_LATENCY}gpu-latency, L40"),
+    "memory_latency": ("load from DRAM", "clocks", _LATENCY),
 }  # fmt: skip
 
 

@@ -94,9 +94,8 @@ def wide_times(rows: tuple[Row, ...]) -> str:
         f"| N | D | {names} |\n|---:|---|{'---:|' * len(GPUS)}",
     ]
     for n in WIDE_SIZES:
-        if n >= 4096:
-            fused = (_fused_256(gpu, n, rows) for gpu in GPUS.values())
-            lines.append(f"| {n:,} | 256 | {' | '.join(fused)} |")
+        fused = (_fused_256(gpu, n, rows) for gpu in GPUS.values())
+        lines.append(f"| {n:,} | 256 | {' | '.join(fused)} |")
         for dim in WIDE_DIMS:
             passes = (wide.of_passes(gpu, wide.square(2 * n), 2 * n, dim) for gpu in GPUS.values())
             cells = " | ".join(digits(sum(times.values())) for times in passes)
