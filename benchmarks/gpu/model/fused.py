@@ -111,8 +111,18 @@ def gaps(kernels: dict[str, Row], gpu: Gpu) -> float:
     return 1e-3 * GAP.value * len(step(kernels, gpu, 2, BUSY.value))
 
 
-def step(kernels: dict[str, Row], gpu: Gpu, m: int, busy: float) -> list[Launch]:
-    """Return the kernels of a step of M rows, in their order."""
+def step(
+    kernels: dict[str, Row], gpu: Gpu, m: int, busy: float, learned: bool = False
+) -> list[Launch]:
+    """Return the kernels of a step of M rows, in their order.
+
+    Args:
+        kernels: The rows of "forward" and "backward".
+        gpu: Where they run.
+        m: M.
+        busy: The busiest unit's share of the time.
+        learned: Whether the temperature has a gradient.
+    """
     row = kernels["backward"]
     strips, _ = backward_strips(m, int(row["rows"]), int(row["columns"]))
     stored = m * int(row["dim"]) * bytes_per_element(row)
@@ -129,7 +139,8 @@ def step(kernels: dict[str, Row], gpu: Gpu, m: int, busy: float) -> list[Launch]
     rows_at_once = GRADIENT_BLOCKS * ROW_THREADS // 32 * gpu.multiprocessors
     # Partial gradients; then number and weight of positives, and the norm.
     of_a_row = (batches(strips) + 3) * load + reduction
-    # In the last block: all blocks are counted, and the radial parts of all rows added.
+    # In the last block, for the temperature's gradient: all blocks are counted, and the radial
+    # parts of all rows added.
     radial_sum = (2 + batches(m / ROW_THREADS)) * load + 2 * reduction + function
     return [
         over_rows("prepare", "forward", ROW_THREADS // 32,
@@ -141,7 +152,8 @@ def step(kernels: dict[str, Row], gpu: Gpu, m: int, busy: float) -> list[Launch]
                   reduced + 2 * load + 2 * function, 4 * m * math.ceil(m / REDUCE_THREADS)),
         backward(row, gpu, m, busy),
         over_rows("gradient", "backward", ROW_THREADS // 32,
-                  math.ceil(m / rows_at_once) * of_a_row + radial_sum, partial + 3 * stored),
+                  math.ceil(m / rows_at_once) * of_a_row + learned * radial_sum,
+                  partial + 3 * stored),
     ]  # fmt: skip
 
 

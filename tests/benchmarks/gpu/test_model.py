@@ -83,6 +83,15 @@ def test_a_step_has_six_kernels_and_the_gaps_between_them() -> None:
     assert milliseconds(KERNELS, H100, 256, 0.65) == pytest.approx(kernels + 6e-3 * GAP.value)
 
 
+def test_a_learned_temperature_takes_a_sum_over_all_rows() -> None:
+    """Of 16 loads per thread two wait; counting the blocks, two sums over a warp, a function."""
+    plain, learned = (
+        sum(launch.clocks for launch in step(KERNELS, H100, 2048, 0.65, learned))
+        for learned in (False, True)
+    )
+    assert learned - plain == pytest.approx((2 + 2) * 263 + 2 * 140 + 200)
+
+
 def test_waiting_costs_time() -> None:
     assert milliseconds(KERNELS, H100, 65_536, 0.5) == pytest.approx(
         2 * milliseconds(KERNELS, H100, 65_536, 1.0), rel=0.05
