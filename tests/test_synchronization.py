@@ -5,7 +5,9 @@ Without a GPU: the tensors are fakes, which have a device and no data.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks import ROOT
 from simclr_ext import (
     dcl_loss,
     hcl_loss,
@@ -127,6 +130,20 @@ def test_a_step_with_a_learned_temperature_waits_for_nothing(name: str) -> None:
         with_grad = run_backward(LOSSES[name](x, y, temperature).sum())
     assert waits.names == []
     assert with_grad == 3
+
+
+# What lets the host wait for the device, or reads its memory.
+WAITING = re.compile(
+    r"\.item\b|\.cpu\(|\.to\(at::kCPU|[sS]ynchronize|cudaMemcpy|_local_scalar_dense|\.nonzero\("
+)
+CUDA_SOURCES = sorted((ROOT / "csrc" / "cuda").iterdir())
+
+
+@pytest.mark.parametrize("source", CUDA_SOURCES, ids=lambda source: source.name)
+def test_no_source_of_the_fused_kernels_waits(source: Path) -> None:
+    """Their host code does not run on fakes."""
+    found = [line for line in source.read_text().splitlines() if WAITING.search(line)]
+    assert found == []
 
 
 @needs_fakes_of_cuda

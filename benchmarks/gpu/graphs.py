@@ -69,7 +69,8 @@ def compiled(context: Context, n: int, d: int, temperature: str) -> Row:
         for turn in range(3):  # warms up, captures, replays
             z0, z1 = views(n, d, torch.bfloat16, context.device)
             loss = module(z0 * (turn + 1), z1)
-            grads = torch.autograd.grad(loss, (z0, z1))
+            learned = (t,) if isinstance(t, torch.nn.Parameter) else ()
+            grads = torch.autograd.grad(loss, (z0, z1, *learned))
         found.append(tuple(value.detach().clone() for value in (loss, *grads)))
     return _compare(*found)
 

@@ -109,6 +109,16 @@ void test_rectangles(const Precision& precision) {
   check(precision, {70, 50, 12, {0}, 0, 2.0, false});
 }
 
+// Of all forms: one pair per row dominates, or all weigh the same.
+void test_extreme_temperatures(const Precision& precision) {
+  for (const double temperature : {0.005, 1000.0}) {
+    check(precision, {70, 50, 20, {0}, 0, temperature});
+    check(precision, {70, 50, 20, {}, 0, temperature});
+    check(precision, {70, 0, 20, {}, 9, temperature});
+    check(precision, {70, 0, 20, {35, -35}, 0, temperature});
+  }
+}
+
 void test_labels(const Precision& precision) {
   for (const double temperature : kTemperatures) {
     for (const int64_t rows : {1, 2, 9, 205}) {
@@ -270,5 +280,5 @@ int main(int argc, char** argv) {
       argc, argv,
       {test_wanted_rows, test_nt_xent_is_a_case, test_neighbors, test_degenerate_rows,
        test_owned_rows, test_terms, test_temperature_in_device_memory, test_rows_without_terms,
-       test_labels, test_rectangles, test_same_bits_in_any_order});
+       test_labels, test_rectangles, test_extreme_temperatures, test_same_bits_in_any_order});
 }

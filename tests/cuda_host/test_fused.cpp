@@ -89,7 +89,7 @@ void test_shapes(const Checker& checker) {
   for (const int64_t dim : {1, 7, 31, 32, 33, 64, 65, 100, 128, 129, 200, 256}) {
     for (const int64_t n : {1, 2, 33, 70}) checker.check({n, dim});
   }
-  for (const int64_t dim : {257, 600}) checker.check({40, dim});
+  for (const int64_t dim : {257, 600, 4096}) checker.check({40, dim});
   for (const int64_t dim : {20, 128, 256}) checker.check({205, dim});
   checker.check({450, 9});
 }

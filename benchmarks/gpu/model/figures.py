@@ -40,7 +40,10 @@ FUNCTION = Figure(
     "a logarithm or exponential in double, beside square roots and divisions", 200, "clocks",
     "guess: 25 dependent multiplications of 8 clocks",
 )  # fmt: skip
-_COUNTED = "machine code of sm_80, bf16, D = 128: 546 and 165 for the 64 elements of a lane"
+_COUNTED = (
+    "machine code of an earlier version on sm_80, bf16, D = 128: 546 and 165 for the 64 elements "
+    "of a lane"
+)
 RARE = {
     "forward": Figure(
         "forward, a tile at an edge or with positives, for each element of a lane", 8.5,
@@ -62,13 +65,20 @@ SHORT = Figure(
     "start and end of a kernel of wide views, beside its work", 1.5, "us",
     "guess: the short kernels of narrow views take 0.6 to 2 us",
 )  # fmt: skip
+_THROUGHPUT = "CUDA C++ Programming Guide, throughput of instructions, of 8.0 to 9.0"
+SHARED = Figure("shared memory of a multiprocessor", 128, "bytes/clock", _THROUGHPUT)
+EXPONENTIALS = Figure("exponentials of a multiprocessor", 16, "1/clock", _THROUGHPUT)
+ISSUED = Figure("instructions that a multiprocessor issues", 4, "1/clock", _THROUGHPUT)
 EAGER_PASSES = Figure(
     "passes of eager PyTorch over the M x M matrix, forward and backward",
     14,
     "",
     "reads and writes of its operators, at least",
 )
-FIGURES = (BUSY, ERROR, GAP, REDUCTION, FUNCTION, *RARE.values(), CUBLAS, SHORT, EAGER_PASSES)
+FIGURES = (
+    *(SHARED, EXPONENTIALS, ISSUED, BUSY, ERROR, GAP, REDUCTION, FUNCTION, *RARE.values()),
+    *(CUBLAS, SHORT, EAGER_PASSES),
+)
 
 
 @dataclass(frozen=True)

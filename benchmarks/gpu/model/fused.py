@@ -10,7 +10,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from benchmarks.gpu.model.figures import BUSY, FUNCTION, GAP, RARE, REDUCTION, Gpu
+from benchmarks.gpu.model.figures import (
+    BUSY,
+    EXPONENTIALS,
+    FUNCTION,
+    GAP,
+    ISSUED,
+    RARE,
+    REDUCTION,
+    SHARED,
+    Gpu,
+)
 from benchmarks.gpu.model.grids import backward_strips, forward_strip
 from benchmarks.gpu.model.instructions import Row, bytes_per_element
 
@@ -45,12 +55,13 @@ def limits(row: Row, gpu: Gpu) -> dict[str, float]:
     }  # fmt: skip
     return {
         "tensor": n["tensor"] * gpu.tensor / gpu.mma_sync,
-        "exponentials": n["exponentials"] * 32 / 16,
-        # 128 bytes per clock: 512 of an LDSM or LDGSTS, 128 of an LDS or SHFL.
-        "shared": 4 * (n["matrices"] + n["copies"]) + n["loads"] + n["shuffles"],
+        "exponentials": n["exponentials"] * 32 / EXPONENTIALS.value,
+        # Bytes of an LDSM or LDGSTS, and of an LDS or SHFL.
+        "shared": (512 * (n["matrices"] + n["copies"]) + 128 * (n["loads"] + n["shuffles"]))
+        / SHARED.value,
         "L2": copy(row, gpu, int(row["columns"])),
         "floats": n["floats"] * 32 / gpu.float_lanes,
-        "issue": sum(n.values()) / 4,
+        "issue": sum(n.values()) / ISSUED.value,
     }
 
 
@@ -83,7 +94,7 @@ def loop_flops(row: Row, gpu: Gpu) -> float:
 def rare(row: Row) -> float:
     """Return the additional clocks of a tile at an edge, or with positives."""
     elements = int(row["rows"]) * int(row["columns"]) / 32
-    return RARE[row["kernel"]].value * elements / 4
+    return RARE[row["kernel"]].value * elements / ISSUED.value
 
 
 def milliseconds(kernels: dict[str, Row], gpu: Gpu, n: int, busy: float) -> float:
@@ -142,14 +153,17 @@ def step(
     # In the last block, for the temperature's gradient: all blocks are counted, and the radial
     # parts of all rows added.
     radial_sum = (2 + batches(m / ROW_THREADS)) * load + 2 * reduction + function
+    # Every block reads the gradients of all rows, for their largest.
+    blocks = math.ceil(m / REDUCE_THREADS)
+    read = gpu.seconds(4 * m * blocks, 4 * m) * gpu.clock
+    terms = Launch("terms", "backward", blocks, reduced + 2 * load + 2 * function + read)
     return [
         over_rows("prepare", "forward", ROW_THREADS // 32,
                   gpu.memory_latency + 2 * reduction + function, 2 * stored),
         forward(kernels["forward"], gpu, m, busy),
         over_rows("finish", "forward", ROW_THREADS,
                   (batches(slots) + 1) * load + 2 * function, 4 * m * slots),
-        over_rows("terms", "backward", REDUCE_THREADS,
-                  reduced + 2 * load + 2 * function, 4 * m * math.ceil(m / REDUCE_THREADS)),
+        terms,
         backward(row, gpu, m, busy),
         over_rows("gradient", "backward", ROW_THREADS // 32,
                   math.ceil(m / rows_at_once) * of_a_row + learned * radial_sum,
