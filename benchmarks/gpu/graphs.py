@@ -65,12 +65,12 @@ def compiled(context: Context, n: int, d: int, temperature: str) -> Row:
         t: float | torch.nn.Parameter = TEMPERATURE
         if where is not None:
             t = torch.nn.Parameter(torch.tensor(TEMPERATURE, device=where))
-        module = wrap(NTXentLoss(t, backend="fused"))
+        loss_of = NTXentLoss(t, backend="fused")
+        module = wrap(loss_of)
         for turn in range(3):  # warms up, captures, replays
             z0, z1 = views(n, d, torch.bfloat16, context.device)
             loss = module(z0 * (turn + 1), z1)
-            learned = (t,) if isinstance(t, torch.nn.Parameter) else ()
-            grads = torch.autograd.grad(loss, (z0, z1, *learned))
+            grads = torch.autograd.grad(loss, (z0, z1, *loss_of.parameters()))
         found.append(tuple(value.detach().clone() for value in (loss, *grads)))
     return _compare(*found)
 

@@ -24,8 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.model.instructions import SASS
-from benchmarks.gpu.model.tables import SHOWN_DIMS
+from benchmarks.gpu.model.instructions import SASS, SHOWN_DIMS, bytes_per_element
 from benchmarks.gpu.sass import main_loop
 from simclr_ext import _build_config
 
@@ -146,7 +145,7 @@ def describe(match: re.Match[str], resources: str, body: str, arch: str) -> Kern
     dim, warps, row_tiles, columns = (int(match[group]) for group in (3, 4, 5, 6))
     registers = int(re.search(r"Used (\d+) registers", resources)[1])  # type: ignore[index]
     rows = 16 * warps * row_tiles
-    row_bytes = dim * (2 if precision in ("Bf16", "Fp16") else 4)
+    row_bytes = dim * bytes_per_element(precision)
     # As in csrc/cuda/config.cuh.
     stages = 2 * (columns * row_bytes + 12 * columns)
     keeps_rows = match[7] == "1"

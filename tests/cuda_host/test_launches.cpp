@@ -114,8 +114,8 @@ void test_launches_of_rectangles() {
 
 // Of bf16 and D = 128.
 constexpr TileShape kTile{.rows = 128, .columns = 64};
-// The same of D = 256, in the forward pass.
-constexpr TileShape kWideTile{.rows = 128, .columns = 32};
+// Of bf16 and D = 256, in the forward pass.
+constexpr TileShape kTileOf256{.rows = 128, .columns = 32};
 
 int64_t backward_blocks(int64_t rows) {
   const Strips strips = backward_strips({0, rows}, {0, rows}, kTile, kLargeDevice);
@@ -145,7 +145,7 @@ void test_blocks_of_the_forward_pass() {
   EXPECT(strips(2 * 4096) == 64, strips(2 * 4096));
   EXPECT(strips(2 * 65536) == 64, strips(2 * 65536));
   const auto size = [](int64_t rows) {
-    return forward_strips({0, rows}, kWideTile, kLargeDevice).size;
+    return forward_strips({0, rows}, kTileOf256, kLargeDevice).size;
   };
   EXPECT(size(512) == 32 && size(1024) == 64 && size(1536) == 96, size(512), size(1024));
   EXPECT(size(8192) == 128, size(8192));
@@ -154,7 +154,7 @@ void test_blocks_of_the_forward_pass() {
 // Whatever the sizes: strips are whole tiles of columns, none is empty, and together they are the
 // columns.
 void test_strips_cover_the_columns() {
-  for (const TileShape& tile : {kTile, kWideTile}) {
+  for (const TileShape& tile : {kTile, kTileOf256}) {
     for (const int64_t rows : {1, 127, 128, 129, 1000, 24576, 1 << 20}) {
       for (const int64_t columns : {1, 63, 64, 65, 500, 8192, 100003, 1 << 28}) {
         const Range side{rows, rows + columns};

@@ -67,7 +67,7 @@ def limits(row: Row, gpu: Gpu) -> dict[str, float]:
 
 def copy(row: Row, gpu: Gpu, rows: int) -> float:
     """Return the clocks in which all multiprocessors copy so many rows from the L2 cache."""
-    size = rows * int(row["dim"]) * bytes_per_element(row) * gpu.multiprocessors
+    size = rows * int(row["dim"]) * bytes_per_element(row["precision"]) * gpu.multiprocessors
     return size * gpu.clock / gpu.cache
 
 
@@ -136,13 +136,15 @@ def step(
     """
     row = kernels["backward"]
     strips, _ = backward_strips(m, int(row["rows"]), int(row["columns"]))
-    stored = m * int(row["dim"]) * bytes_per_element(row)
+    stored = m * int(row["dim"]) * bytes_per_element(row["precision"])
     partial = m * int(row["dim"]) * 4 * strips
     load, reduction, function = gpu.cache_latency, REDUCTION.value, FUNCTION.value
 
-    def over_rows(kernel: str, of: str, per_block: int, chain: float, size: float) -> Launch:
+    def over_rows(
+        kernel: str, of: str, per_block: int, chain: float, size: float, times: int = 1
+    ) -> Launch:
         """A kernel without a main loop: its longest chain of instructions, and its traffic."""
-        return Launch(kernel, of, math.ceil(m / per_block), chain + traffic(gpu, size))
+        return Launch(kernel, of, math.ceil(m / per_block), chain + traffic(gpu, size, times))
 
     strip = forward_strip(m, *(int(kernels["forward"][name]) for name in ("rows", "columns")))
     slots = math.ceil(m / strip) + 1
@@ -153,17 +155,15 @@ def step(
     # In the last block, for the temperature's gradient: all blocks are counted, and the radial
     # parts of all rows added.
     radial_sum = (2 + batches(m / ROW_THREADS)) * load + 2 * reduction + function
-    # Every block reads the gradients of all rows, for their largest.
-    blocks = math.ceil(m / REDUCE_THREADS)
-    read = gpu.seconds(4 * m * blocks, 4 * m) * gpu.clock
-    terms = Launch("terms", "backward", blocks, reduced + 2 * load + 2 * function + read)
     return [
         over_rows("prepare", "forward", ROW_THREADS // 32,
                   gpu.memory_latency + 2 * reduction + function, 2 * stored),
         forward(kernels["forward"], gpu, m, busy),
         over_rows("finish", "forward", ROW_THREADS,
                   (batches(slots) + 1) * load + 2 * function, 4 * m * slots),
-        terms,
+        # Every block reads the gradients of all rows, for their largest.
+        over_rows("terms", "backward", REDUCE_THREADS, reduced + 2 * load + 2 * function, 4 * m,
+                  times=math.ceil(m / REDUCE_THREADS)),
         backward(row, gpu, m, busy),
         over_rows("gradient", "backward", ROW_THREADS // 32,
                   math.ceil(m / rows_at_once) * of_a_row + learned * radial_sum,
@@ -171,9 +171,9 @@ def step(
     ]  # fmt: skip
 
 
-def traffic(gpu: Gpu, size: float) -> float:
-    """Return the clocks in which so many bytes are read or written."""
-    return gpu.seconds(size, size) * gpu.clock
+def traffic(gpu: Gpu, size: float, times: int = 1) -> float:
+    """Return the clocks in which so many bytes are read or written, so many times."""
+    return gpu.seconds(times * size, size) * gpu.clock
 
 
 def batches(loads: float) -> int:

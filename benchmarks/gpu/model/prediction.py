@@ -1,10 +1,10 @@
-"""What the model predicts for a measurement of gpu_check: the only file that calls it."""
+"""What the model predicts for a measurement: the only file of it that gpu_check calls."""
 
 from __future__ import annotations
 
 from benchmarks.gpu.model import fused, wide
 from benchmarks.gpu.model.figures import BUSY, GPUS
-from benchmarks.gpu.model.instructions import WIDTHS, kernels, of_file
+from benchmarks.gpu.model.instructions import WIDTHS, bytes_per_element, kernels, of_file
 
 _NAMES = {
     "bfloat16": "Bf16",
@@ -12,7 +12,6 @@ _NAMES = {
     "float32 (tf32)": "Tf32",
     "float32": "Tf32x3",
 }
-_HALVES = ("bfloat16", "float16")
 # By the card's name; an L40 multiplies at half the rate of an L40S.
 _MODELS = {"H100": "H100", "H200": "H200", "H800": "H100", "A100": "A100", "L40S": "L40S"}
 
@@ -29,9 +28,9 @@ def milliseconds(card: str, precision: str, n: int, d: int) -> dict[str, float]:
     name = next((model for card_name, model in _MODELS.items() if card_name in card), None)
     if name is None:
         return {}
-    gpu = GPUS[name]
+    gpu, kind = GPUS[name], _NAMES.get(precision, "")
     if d > max(WIDTHS):
-        wanted = precision in _HALVES
-        return wide.of_passes(gpu, wide.square(2 * n), 2 * n, d) if wanted else {}
-    chosen = kernels(gpu.arch, _NAMES.get(precision, ""), d, of_file())
+        halves = bytes_per_element(kind) == 2
+        return wide.of_passes(gpu, wide.square(2 * n), 2 * n, d) if halves else {}
+    chosen = kernels(gpu.arch, kind, d, of_file())
     return fused.of_passes(chosen, gpu, n, BUSY.value) if chosen else {}

@@ -7,10 +7,8 @@ from pathlib import Path
 from benchmarks.gpu.model import figures, published, wide
 from benchmarks.gpu.model.figures import BUSY, EAGER_PASSES, ERROR, GPUS, Gpu
 from benchmarks.gpu.model.fused import gaps, limits, milliseconds, step, tile_clocks
-from benchmarks.gpu.model.instructions import SASS, Row, kernels, of_file
+from benchmarks.gpu.model.instructions import SASS, SHOWN_DIMS, Row, kernels, of_file
 
-# The classes of D that docs/cuda.md shows per precision; the CSV has all of them.
-SHOWN_DIMS = {"Bf16": (64, 128, 256), "Tf32x3": (128,)}
 SIZES = (256, 1024, 4096, 16_384, 65_536, 131_072)
 STEPS = (256, 1024, 4096, 65_536)  # values of N whose kernels are shown
 WIDE_SIZES, WIDE_DIMS = (1024, 4096, 16_384, 65_536), (256, 512, 2048)
