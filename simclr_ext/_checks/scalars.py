@@ -10,7 +10,9 @@ from torch import Tensor
 
 from simclr_ext._checks.tensors import check_dense, check_floating_dtype
 
+_CPU = torch.device("cpu")
 _SMALLEST = torch.finfo(torch.float32).tiny  # its reciprocal is still finite in float32
+_LARGEST = 1 / _SMALLEST
 _EPS_ALLOWED = f"at least {_SMALLEST:.1e} and finite"
 
 
@@ -24,10 +26,10 @@ def as_number(value: Any) -> float:
 
 def bool_of(name: str, value: Any) -> bool:
     """Return True or False; raise TypeError if it is anything else."""
-    value = as_number(value)
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
-    return value
+    flag = value if isinstance(value, bool) else as_number(value)
+    if not isinstance(flag, bool):
+        raise TypeError(f"{name} must be True or False, got {type(flag).__name__}")
+    return flag
 
 
 def as_temperature(temperature: float | Tensor, name: str = "temperature") -> float | Tensor:
@@ -94,7 +96,7 @@ def operator_scalar(
         ValueError: If it is neither on the CPU nor on the ``device`` of the views.
     """
     reads_device = backend == "fused" and device.type == "cuda"
-    place = device if reads_device and torch.compiler.is_compiling() else torch.device("cpu")
+    place = device if reads_device and torch.compiler.is_compiling() else _CPU
     if not isinstance(scalar, Tensor):
         return torch.scalar_tensor(scalar, dtype=torch.float64, device=place)
     if scalar.device.type not in ("cpu", device.type):
@@ -152,9 +154,14 @@ def check_range(name: str, value: float, least: float, below: float = math.inf) 
 
 def check_scale(name: str, value: float) -> None:
     """Raise ValueError unless a number and its reciprocal are normal numbers of float32."""
-    check_positive(name, value)
-    if not torch.compiler.is_compiling() and not _SMALLEST <= value <= 1 / _SMALLEST:
-        raise ValueError(f"{name} must be from {_SMALLEST:.5e} to {1 / _SMALLEST:.5e}, got {value}")
+    # While code is compiled, a number that may change between calls has no value; the operator
+    # checks it when it runs.
+    if torch.compiler.is_compiling():
+        return
+    _check_is_number(name, value)
+    if not _SMALLEST <= value <= _LARGEST:
+        check_positive(name, value)
+        raise ValueError(f"{name} must be from {_SMALLEST:.5e} to {_LARGEST:.5e}, got {value}")
 
 
 def check_positive(name: str, value: float) -> None:
@@ -168,9 +175,7 @@ def _check_is_number(name: str, value: object) -> None:
 
 
 def _check_number(name: str, value: float, least: float, allowed: str) -> None:
-    # While code is compiled, a number that may change between calls has no value; the operator
-    # checks it when it runs.
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():  # as in check_scale
         return
     _check_is_number(name, value)
     if not (math.isfinite(value) and value >= least and value > 0):

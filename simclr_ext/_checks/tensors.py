@@ -68,7 +68,7 @@ def check_rows(x: Tensor, y: Tensor | None) -> None:
 def check_matrix(name: str, z: Tensor, symbol: str) -> None:
     """Raise TypeError or ValueError unless z is a floating matrix that is not empty."""
     _check_floating(name, z)
-    if z.ndim != 2 or z.shape[0] < 1 or z.shape[1] < 1:
+    if z.ndim != 2 or z.numel() == 0:
         raise ValueError(
             f"{name} must be [{symbol}, D] with {symbol} >= 1 and D >= 1, got a tensor of shape "
             f"{tuple(z.shape)}"

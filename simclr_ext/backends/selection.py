@@ -15,6 +15,7 @@ from simclr_ext._errors import BackendUnavailableError
 from simclr_ext._torch_compat import HAS_PRODUCTS_OF_HALVES
 from simclr_ext.backends import loader
 
+BackendName = Literal["fused", "tiled", "reference"]
 Backend = Literal["auto", "fused", "tiled", "reference"]
 BACKENDS = get_args(Backend)
 
@@ -32,7 +33,7 @@ class BackendChoice:
         reason: Why this one, as text for people.
     """
 
-    name: Literal["fused", "tiled", "reference"]
+    name: BackendName
     reason: str
 
 
@@ -64,21 +65,38 @@ def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
     check_backend(backend)
     if not isinstance(z0, Tensor):
         raise TypeError(f"z0 must be a torch.Tensor, got {type(z0).__name__}")
-    if backend == "auto" and torch.compiler.is_compiling() and torch.onnx.is_in_onnx_export():
-        return BackendChoice("reference", "ONNX has no operators like those of the others")
-    if backend in ("tiled", "reference"):
-        return BackendChoice(backend, "it was asked for")
-    obstacle = _fused_obstacle(z0)
-    if backend == "auto":
-        if obstacle is None:
-            return BackendChoice("fused", _fused_reason(z0))
-        return BackendChoice("tiled", obstacle)
+    name, obstacle = choose_backend(z0, backend)
     if obstacle is not None:
-        raise BackendUnavailableError(
-            f"The fused NT-Xent kernels cannot run here: {obstacle}. Call nt_xent_loss(..., "
-            "backend='tiled') for the same result in PyTorch operations, in O(N D) memory too."
-        )
-    return BackendChoice("fused", "it was asked for")
+        return BackendChoice(name, obstacle)
+    if name == backend:
+        return BackendChoice(name, "it was asked for")
+    if name == "reference":
+        return BackendChoice(name, "ONNX has no operators like those of the others")
+    return BackendChoice(name, _fused_reason(z0))
+
+
+def choose_backend(z0: Tensor, backend: Backend) -> tuple[BackendName, str | None]:
+    """Return which backend runs, and what keeps "auto" from the fused kernels, or None.
+
+    The choice of :func:`select_backend` without its reasons, which take longer. Both arguments are
+    checked.
+
+    Raises:
+        BackendUnavailableError: If the requested backend does not support these views.
+    """
+    if backend == "auto" and torch.compiler.is_compiling() and torch.onnx.is_in_onnx_export():
+        return "reference", None
+    if backend in ("tiled", "reference"):
+        return backend, None
+    obstacle = _fused_obstacle(z0)
+    if obstacle is None:
+        return "fused", None
+    if backend == "auto":
+        return "tiled", obstacle
+    raise BackendUnavailableError(
+        f"The fused NT-Xent kernels cannot run here: {obstacle}. Call nt_xent_loss(..., "
+        "backend='tiled') for the same result in PyTorch operations, in O(N D) memory too."
+    )
 
 
 def check_backend(backend: str) -> None:

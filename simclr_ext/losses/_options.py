@@ -20,7 +20,7 @@ from simclr_ext.backends.reference import (
 from simclr_ext.backends.selection import (
     Backend,
     check_backend,
-    select_backend,
+    choose_backend,
     warn_of_tiled_on_cuda,
 )
 from simclr_ext.backends.tiled.rows import sum_dtype
@@ -110,10 +110,10 @@ class Options:
 
     def chosen_backend(self, z: Tensor) -> str:
         """Return the backend for rows like ``z``; warn if it is a slow one."""
-        choice = select_backend(z, self.backend)
-        if choice.name == "tiled" and self.backend == "auto" and z.device.type == "cuda":
-            warn_of_tiled_on_cuda(choice.reason)
-        return choice.name
+        name, obstacle = choose_backend(z, self.backend)
+        if obstacle is not None and z.device.type == "cuda":
+            warn_of_tiled_on_cuda(obstacle)
+        return name
 
 
 def row_losses(
