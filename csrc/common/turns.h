@@ -1,5 +1,6 @@
-// Who may add to which rows: the order of the matches of a block, among workers that run at the
-// same time.
+// Who does what when, among workers that run at the same time: something for each block of rows,
+// then the tiles, then something for each block again. Tiles add to their blocks in the order of
+// the schedule.
 
 #pragma once
 
@@ -12,25 +13,52 @@
 
 namespace simclr {
 
+// Numbered items, each for the worker that takes it.
+class Items {
+ public:
+  explicit Items(int64_t count) : count_(count) {}
+
+  // The next item that nobody has taken; count() or more if there is none.
+  int64_t take() { return next_++; }
+  void finish() { done_.fetch_add(1, std::memory_order_release); }
+  bool all_done() const { return done_.load(std::memory_order_acquire) == count_; }
+  int64_t count() const { return count_; }
+
+ private:
+  int64_t count_;
+  std::atomic<int64_t> next_{0};
+  std::atomic<int64_t> done_{0};
+};
+
 class Turns {
  public:
-  explicit Turns(const Schedule& schedule) : done_(schedule.num_slots()) {}
+  Turns(const Schedule& schedule, int64_t blocks)
+      : before_(blocks),
+        matches_(schedule.num_matches()),
+        after_(blocks),
+        done_(schedule.num_slots()) {}
 
-  // Calls visit(tile) for the tiles of the schedule that no other worker takes, until there are
-  // none; for each worker once, at the same time or one after the other. What a visit throws ends
-  // all workers.
+  // Calls before(b) for the blocks that no other worker takes; once all have been, visit(tile) for
+  // the tiles of the schedule; then after(b). To be called for each worker once, at the same time
+  // or one after the other. What is thrown ends all workers.
   //
   // Matches are taken in order. Those that one waits for were taken earlier, by workers that are
   // running, so there is no deadlock.
-  template <typename Visit>
-  void work(const Schedule& schedule, const Visit& visit) {
+  template <typename Before, typename Visit, typename After>
+  void work(const Schedule& schedule, const Before& before, const Visit& visit,
+            const After& after) {
+    const auto visit_match = [&](int64_t k) {
+      const Schedule::Match match = schedule.match(k);
+      if (!wait_for(match)) return;
+      for (const Tile& tile : schedule.tiles(match)) visit(tile);
+      finish(match);
+    };
     try {
-      for (int64_t k = next_++; k < schedule.num_matches() && !failed_; k = next_++) {
-        const Schedule::Match match = schedule.match(k);
-        if (!wait_for(match)) return;
-        for (const Tile& tile : schedule.tiles(match)) visit(tile);
-        finish(match);
-      }
+      share(before_, before);
+      if (!wait([&] { return before_.all_done(); })) return;
+      share(matches_, visit_match);
+      if (!wait([&] { return matches_.all_done(); })) return;
+      share(after_, after);
     } catch (...) {
       fail();
       throw;
@@ -39,7 +67,9 @@ class Turns {
 
   // Waits until the earlier matches of both blocks are done; false if a worker has failed.
   bool wait_for(const Schedule::Match& match) const {
-    return wait(match.row_slot, match.row_turn) && wait(match.column_slot, match.column_turn);
+    return wait([&] {
+      return done(match.row_slot) >= match.row_turn && done(match.column_slot) >= match.column_turn;
+    });
   }
 
   void finish(const Schedule::Match& match) {
@@ -59,8 +89,18 @@ class Turns {
   // waits for a worker that has lost its processor, perhaps to this one.
   static constexpr int kSpins = 20'000;  // about a millisecond
 
-  bool wait(int64_t slot, int64_t turn) const {
-    for (int spins = 0; done(slot) < turn; ++spins) {
+  // Visits the items that no other worker takes.
+  template <typename Visit>
+  void share(Items& items, const Visit& visit) {
+    for (int64_t k = items.take(); k < items.count() && !failed_; k = items.take()) {
+      visit(k);
+      items.finish();
+    }
+  }
+
+  template <typename Condition>
+  bool wait(const Condition& holds) const {
+    for (int spins = 0; !holds(); ++spins) {
       if (failed_) return false;
       if (spins < kSpins) {
         relax();
@@ -82,7 +122,9 @@ class Turns {
 #endif
   }
 
-  std::atomic<int64_t> next_{0};            // the match that is taken next
+  Items before_;
+  Items matches_;
+  Items after_;
   std::vector<std::atomic<int64_t>> done_;  // the number of matches of each slot
   std::atomic<bool> failed_{false};
 };

@@ -40,15 +40,22 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
   const Problem& problem = operands.problem();
   return AT_DISPATCH_FLOATING_TYPES(loss.scalar_type(), "backward", [&]() -> Gradients {
     const Rows rows{z.contiguous(), inv_norm.contiguous()};
+    rows.set_factors({0, z.size(0)});
     Similarities<scalar_t> s(rows, problem, operands.pairing(), temperature_value,
                              /*gradients=*/true);
     const auto doubles_of = [&](const at::Tensor& rows) { return to_doubles(rows, s.count()); };
-    const PairWeights<scalar_t> weights(s, doubles_of(grad_loss), doubles_of(grad_lse),
-                                        doubles_of(loss), doubles_of(lse),
-                                        count_positives(problem, operands.pairing()));
+    const auto grad_losses = doubles_of(grad_loss);
+    const auto grad_lses = doubles_of(grad_lse);
+    const auto losses = doubles_of(loss);
+    const auto lses = doubles_of(lse);
+    PairWeights<scalar_t> weights(s, count_positives(problem, operands.pairing()));
+    const auto set_row = [&](int64_t i) {
+      weights.set_row(i, grad_losses[i], grad_lses[i], losses[i], lses[i]);
+    };
     const auto tile_of = [&](const Tile& tile, int64_t worker) { return s.compute(tile, worker); };
+    RowGradients<scalar_t> grads(rows, wanted, eps);
     const auto [grad_z, grad_temperature] =
-        gradients_of(s, tile_of, weights, rows, eps, wanted, temperature_value, needs_temperature);
+        gradients_of(s, tile_of, weights, set_row, grads, temperature_value, needs_temperature);
     return {grad_z.to(z.scalar_type()), grad_temperature};
   });
 }

@@ -23,10 +23,11 @@ ForwardResult run_forward(const at::Tensor& x, const at::Tensor& y, const Operan
   at::Tensor loss = at::empty({problem.count()}, options);
   at::Tensor lse = at::empty({problem.count()}, options.dtype(at::kDouble));
   return AT_DISPATCH_FLOATING_TYPES(loss.scalar_type(), "forward", [&]() -> ForwardResult {
-    const Rows rows = join_rows<scalar_t>(x, y, Schedule(problem).all(), normalize, eps);
+    const Rows rows = join_rows<scalar_t>(x, y, normalize);
     Similarities<scalar_t> s(rows, problem, operands.pairing(), temperature_value,
                              /*gradients=*/false);
-    sum_rows(s, loss.mutable_data_ptr<scalar_t>(), lse.mutable_data_ptr<double>(), stats);
+    sum_rows(s, rows, eps, loss.mutable_data_ptr<scalar_t>(), lse.mutable_data_ptr<double>(),
+             stats);
     return {operands.results(loss), operands.results(lse), rows.z, rows.inv_norm};
   });
 }

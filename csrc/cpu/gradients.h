@@ -11,22 +11,27 @@
 #include <ATen/ops/scalar_tensor.h>
 
 #include "cpu/pair_weights.h"
-#include "cpu/parallel.h"
 #include "cpu/row_gradients.h"
-#include "cpu/rows.h"
 #include "cpu/similarities.h"
 #include "entries.h"
 
 namespace simclr {
 
-// Adds the products with all weights to the gradients; tile_of(tile, worker) returns a tile of S.
-template <typename T, typename TileOf>
-void accumulate(Similarities<T>& s, const TileOf& tile_of, const PairWeights<T>& weights,
-                const RowGradients<T>& grads) {
-  visit_tiles(s.schedule(), s.workers(), [&](const Tile& tile, int64_t worker) {
-    const Range rows = intersect(tile.rows, grads.wanted);
+// Returns the gradients of the raw rows that are wanted, in the compute dtype, and on request that
+// of the temperature. tile_of(tile, worker) returns a tile of S; set_row(i) sets the weights of a
+// row.
+template <typename T, typename TileOf, typename SetRow>
+Gradients gradients_of(Similarities<T>& s, const TileOf& tile_of, const PairWeights<T>& weights,
+                       const SetRow& set_row, RowGradients<T>& grads, double temperature,
+                       bool needs_temperature) {
+  const auto before = [&](Range rows) {
+    for (int64_t i = rows.begin; i < rows.end; ++i) set_row(i);
+    grads.clear(rows);
+  };
+  const auto visit = [&](const Tile& tile, int64_t worker) {
+    const Range rows = grads.wanted(tile.rows);
     const bool of_columns = s.problem().has_column_results() && !tile.diagonal;
-    const Range columns = of_columns ? intersect(tile.columns, grads.wanted) : Range{0, 0};
+    const Range columns = of_columns ? grads.wanted(tile.columns) : Range{0, 0};
     if (rows.size() + columns.size() == 0) return;
     weights.apply(tile_of(tile, worker), tile);
     const Matrix<T> w = s.matrix(tile, worker);
@@ -38,24 +43,14 @@ void accumulate(Similarities<T>& s, const TileOf& tile_of, const PairWeights<T>&
       const Matrix<T> part = w.narrow_columns(columns.begin - tile.columns.begin, columns.size());
       s.products().add_columns(part, tile.rows, grads.of(columns), worker);
     }
-  });
-}
-
-// Returns the gradients of the raw rows `wanted`, in the compute dtype, and of the temperature.
-template <typename T, typename TileOf>
-Gradients gradients_of(Similarities<T>& s, const TileOf& tile_of, const PairWeights<T>& weights,
-                       const Rows& rows, double eps, Range wanted, double temperature,
-                       bool needs_temperature) {
-  const auto options = rows.inv_norm.options();
-  const auto doubles = options.dtype(at::kDouble);
-  const RowGradients<T> grads(wanted, rows.z.size(1), options);
-  if (wanted.size() == 0) return {grads.grad_z, at::empty({0}, doubles)};
-  accumulate(s, tile_of, weights, grads);
-  const double radial =
-      undo_normalization<T>(rows, eps, s.blocks(), wanted, s.problem().rows, grads.grad_z);
-  if (!needs_temperature) return {grads.grad_z, at::empty({0}, doubles)};
+  };
+  const auto after = [&](Range rows) { grads.finish(rows); };
+  const auto doubles = grads.tensor().options().dtype(at::kDouble);
+  if (grads.tensor().size(0) > 0) s.visit(before, visit, after);
+  if (!needs_temperature) return {grads.tensor(), at::empty({0}, doubles)};
   const double times = s.problem().same() ? 2 : 1;  // how often a pair is in the sum
-  return {grads.grad_z, at::scalar_tensor(-radial / (times * temperature), doubles)};
+  const double radial = grads.radial(s.problem().rows);
+  return {grads.tensor(), at::scalar_tensor(-radial / (times * temperature), doubles)};
 }
 
 }  // namespace simclr

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "common/limits.h"
-#include "cpu/parallel.h"
 #include "cpu/simd/kernels.h"
 
 namespace simclr {
@@ -92,13 +91,13 @@ HalfProducts::HalfProducts(at::Tensor z, at::Tensor factor, const Schedule& sche
     const int64_t other = std::max(schedule.max_rows(), schedule.max_columns());
     weights_ = at::empty({workers, other * even(largest)}, z_.options());
   }
-  std::vector<Range> ranges;
-  for (const Part& part : parts_) ranges.push_back(part.rows);
-  visit_blocks(ranges, dim(),
-               [&](const Range& range) { pack(parts_[&range - ranges.data()], gradients); });
 }
 
-void HalfProducts::pack(const Part& part, bool gradients) {
+void HalfProducts::prepare(Range block) {
+  for (const Part& part : parts(block)) pack(part);
+}
+
+void HalfProducts::pack(const Part& part) {
   const auto& kernels = simd::half_kernels();
   const Half* z = z_.const_data_ptr<Half>() + part.rows.begin * dim();
   const int64_t rows = part.rows.size();
@@ -107,7 +106,7 @@ void HalfProducts::pack(const Part& part, bool gradients) {
     kernels.transpose_pairs(bits(z + r * dim()), std::min(kPanel, rows - r), dim(), bits(to),
                             kPanel);
   }
-  if (!gradients) return;
+  if (!as_rows_.defined()) return;
   to = as_rows_.mutable_data_ptr<Half>() + part.as_rows;
   for (int64_t d = 0; d < dim(); d += kPanel, to += even(rows) * kPanel) {
     kernels.interleave_rows(bits(z + d), rows, std::min(kPanel, dim() - d), dim(), bits(to),

@@ -27,6 +27,7 @@ class HalfProducts {
                const std::vector<Range>& blocks, bool gradients);
 
   // The same as in Products.
+  void prepare(Range block);
   void similarities(const Tile& place, Matrix<float> tile) const;
   void add_rows(Matrix<float> w, Range columns, Matrix<float> grad, int64_t worker);
   void add_columns(Matrix<float> w, Range rows, Matrix<float> grad, int64_t worker);
@@ -41,7 +42,7 @@ class HalfProducts {
 
   int64_t dim() const { return z_.size(1); }
   const float* factor(int64_t row) const { return factor_.const_data_ptr<float>() + row; }
-  void pack(const Part& part, bool gradients);
+  void pack(const Part& part);
   // The parts of a block or of half a block.
   std::vector<Part> parts(Range range) const;
   // grad += weights Z_part; weights: [rows of grad, weight_stride], zero beyond the part's rows.

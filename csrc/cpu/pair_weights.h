@@ -10,7 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/parallel.h"
 #include "cpu/similarities.h"
 
 namespace simclr {
@@ -24,10 +23,8 @@ namespace simclr {
 template <typename T>
 class PairWeights {
  public:
-  // All [count]; positives: how many each row has.
-  PairWeights(const Similarities<T>& s, const std::vector<double>& grad_loss,
-              const std::vector<double>& grad_lse, const std::vector<double>& loss,
-              const std::vector<double>& lse, std::vector<int64_t> positives)
+  // positives: how many each row has, [count].
+  PairWeights(const Similarities<T>& s, std::vector<int64_t> positives)
       : pairing_(s.pairing()),
         exponents_(s.exponents()),
         inv_t_(static_cast<double>(exponents_.scale) * std::numbers::ln2),
@@ -35,26 +32,25 @@ class PairWeights {
         shift_(s.count() + simd::kColumnPadding),
         weight_(s.count() + simd::kColumnPadding),
         share_(s.count()),
-        single_(s.count()) {
+        single_(s.count()) {}
+
+  // To be called for every row before its tiles. The gradients are of its loss and of its lse.
+  void set_row(int64_t i, double grad_loss, double grad_lse, double loss, double lse) {
     const double scale = exponents_.scale;
-    visit_blocks(s.blocks(), kScalarCost, [&](Range rows) {
-      for (int64_t i = rows.begin; i < rows.end; ++i) {
-        const auto positives = static_cast<double>(positives_[i]);
-        const double grad = positives > 0 ? grad_loss[i] : 0;  // without positives, no loss
-        // A row without columns has lse = -inf; its weight 0 must not be multiplied by infinity.
-        const double lse_base2 =
-            lse[i] == -std::numeric_limits<double>::infinity() ? 0 : lse[i] * std::numbers::log2e;
-        shift_[i] = exponents_.shared ? exponents_.shift : static_cast<T>(lse_base2 / scale);
-        // The rounding error of the shift is compensated here, in double: P_ij keeps its last bits.
-        const double grad_sum = grad + grad_lse[i];
-        weight_[i] = static_cast<T>(inv_t_ * grad_sum * std::exp2(scale * shift_[i] - lse_base2));
-        share_[i] = positives > 0 ? grad / positives : 0;
-        // P_ip - 1 = expm1(-loss_i): exact even where P_ip is so near 1 that a difference would be
-        // noise.
-        single_[i] = grad * std::expm1(-loss[i]);
-        if (grad_lse[i] != 0) single_[i] += grad_lse[i] * std::exp(-loss[i]);
-      }
-    });
+    const auto positives = static_cast<double>(positives_[i]);
+    const double grad = positives > 0 ? grad_loss : 0;  // without positives, no loss
+    // A row without columns has lse = -inf; its weight 0 must not be multiplied by infinity.
+    const double lse_base2 =
+        lse == -std::numeric_limits<double>::infinity() ? 0 : lse * std::numbers::log2e;
+    shift_[i] = exponents_.shared ? exponents_.shift : static_cast<T>(lse_base2 / scale);
+    // The rounding error of the shift is compensated here, in double: P_ij keeps its last bits.
+    weight_[i] =
+        static_cast<T>(inv_t_ * (grad + grad_lse) * std::exp2(scale * shift_[i] - lse_base2));
+    share_[i] = positives > 0 ? grad / positives : 0;
+    // P_ip - 1 = expm1(-loss_i): exact even where P_ip is so near 1 that a difference would be
+    // noise.
+    single_[i] = grad * std::expm1(-loss);
+    if (grad_lse != 0) single_[i] += grad_lse * std::exp(-loss);
   }
 
   void apply(const simd::TileData<T>& data, const Tile& tile) const {

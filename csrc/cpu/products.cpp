@@ -12,7 +12,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "cpu/parallel.h"
 #include "cpu/simd/kernels.h"
 
 namespace simclr {
@@ -52,23 +51,31 @@ bool has_micro_kernel() {
 template <typename T>
 Products<T>::Products(const Rows& rows, const Schedule& schedule, int64_t workers,
                       std::vector<Range> blocks, bool gradients)
-    : z_(rows.z), blocks_(std::move(blocks)), micro_(has_micro_kernel<T>()) {
+    : rows_(rows), z_(rows.z), blocks_(std::move(blocks)), micro_(has_micro_kernel<T>()) {
   if (rows.are_halves()) {
     if (HalfProducts::available(dim())) {
       halves_.emplace(rows.z, rows.factor, schedule, workers, blocks_, gradients);
       return;
     }
-    z_ = widened(rows, blocks_);
+    z_ = at::empty(z_.sizes(), rows.factor.options());
   }
   if (!micro_) return;
   transposed_ = at::empty({dim() * z_.size(0)}, z_.options());
   turned_ = at::empty({workers, std::min(dim(), kPanel), schedule.max_columns()}, z_.options());
-  const T* from = z_.template const_data_ptr<T>();
-  T* to = transposed_.template mutable_data_ptr<T>();
-  visit_blocks(blocks_, dim(), [&](Range rows) {
-    simd::kernels<T>().transpose(from + rows.begin * dim(), rows.size(), dim(), dim(),
-                                 to + rows.begin * dim(), rows.size());
-  });
+}
+
+template <typename T>
+void Products<T>::prepare(Range block) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (halves_) return halves_->prepare(block);
+    if (rows_.are_halves()) {
+      widen_rows(rows_, block, z_.template mutable_data_ptr<T>() + block.begin * dim());
+    }
+  }
+  if (!micro_) return;
+  simd::kernels<T>().transpose(
+      z_.template const_data_ptr<T>() + block.begin * dim(), block.size(), dim(), dim(),
+      transposed_.template mutable_data_ptr<T>() + block.begin * dim(), block.size());
 }
 
 template <typename T>

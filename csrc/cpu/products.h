@@ -30,6 +30,9 @@ class Products {
   Products(const Rows& rows, const Schedule& schedule, int64_t workers, std::vector<Range> blocks,
            bool gradients);
 
+  // To be called for every block, once the rows are normalized, before the products.
+  void prepare(Range block);
+
   // tile [rows, columns] = Z_rows Z_columns^T
   void similarities(const Tile& place, Matrix<T> tile) const;
   // grad [rows of w, D] += w Z_columns
@@ -57,7 +60,8 @@ class Products {
   std::pair<const T*, int64_t> transposed(Range rows, int64_t d) const;
 
   std::optional<HalfProducts> halves_;  // if set, the rest is unused
-  at::Tensor z_;                        // [rows, D] of T
+  Rows rows_;
+  at::Tensor z_;  // [rows, D] of T; of bfloat16 rows, in memory of its own
   std::vector<Range> blocks_;
   bool micro_;             // whether the micro-kernel is used
   at::Tensor transposed_;  // Z_b^T [D, rows of b] of every block b, one after the other

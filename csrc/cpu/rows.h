@@ -9,12 +9,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
-#include <numeric>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "cpu/parallel.h"
+#include "common/range.h"
 #include "cpu/simd/kernels.h"
 
 namespace simclr {
@@ -34,10 +33,20 @@ inline float power_of_two(float inv_norm) {
 // factor of its normalization, from 1 to 2, multiplies the products.
 struct Rows {
   Rows(at::Tensor stored, at::Tensor norms)
-      : z(std::move(stored)), inv_norm(std::move(norms)), factor(remaining_factor()) {}
+      : z(std::move(stored)),
+        inv_norm(std::move(norms)),
+        factor(are_halves() ? at::ones({z.size(0)}, inv_norm.options()) : at::Tensor()) {}
 
   bool normalized() const { return inv_norm.numel() > 0; }
   bool are_halves() const { return z.scalar_type() == at::kBFloat16; }
+
+  // Computes the remaining factors of rows whose inv_norm is known.
+  void set_factors(Range part) const {
+    if (!are_halves() || !normalized()) return;
+    const float* inv = inv_norm.const_data_ptr<float>();
+    float* values = factor.mutable_data_ptr<float>();
+    for (int64_t i = part.begin; i < part.end; ++i) values[i] = inv[i] / power_of_two(inv[i]);
+  }
 
   // [rows, D], contiguous
   at::Tensor z;
@@ -45,16 +54,6 @@ struct Rows {
   at::Tensor inv_norm;
   // [rows] float: the remaining factors of bfloat16 rows, 1 if not normalized; else undefined
   at::Tensor factor;
-
- private:
-  at::Tensor remaining_factor() const {
-    if (!are_halves()) return {};
-    at::Tensor factors = at::ones({z.size(0)}, inv_norm.options());
-    const float* inv = inv_norm.const_data_ptr<float>();
-    float* values = factors.mutable_data_ptr<float>();
-    for (int64_t i = 0; i < inv_norm.numel(); ++i) values[i] = inv[i] / power_of_two(inv[i]);
-    return factors;
-  }
 };
 
 // Writes some bfloat16 rows in float, multiplied by their remaining factors, to `to`.
@@ -79,15 +78,6 @@ const T* in_compute_dtype(const Rows& rows, Range part, std::vector<T>& buffer) 
     }
   }
   return rows.z.const_data_ptr<T>() + part.begin * dim;
-}
-
-// Returns bfloat16 rows in float, [rows, D].
-inline at::Tensor widened(const Rows& rows, const std::vector<Range>& blocks) {
-  at::Tensor z = at::empty(rows.z.sizes(), rows.factor.options());
-  const int64_t dim = z.size(1);
-  float* to = z.mutable_data_ptr<float>();
-  visit_blocks(blocks, dim, [&](Range part) { widen_rows(rows, part, to + part.begin * dim); });
-  return z;
 }
 
 // Normalizes bfloat16 rows as Rows stores them.
@@ -115,56 +105,47 @@ inline void copy_rows(const at::Tensor& x, const at::Tensor& z, int64_t first) {
   std::memcpy(to, x.const_data_ptr(), x.nbytes());
 }
 
-// Copies x [rows, D] and y [columns, D] into one buffer and, on request, normalizes the rows;
-// `blocks` cover all of them. T is the compute dtype. y may be undefined.
+// Copies x [rows, D] and y [columns, D] into one buffer, as rows that are yet to be normalized if
+// they are to be. T is the compute dtype. y may be undefined.
 template <typename T>
-Rows join_rows(const at::Tensor& x, const at::Tensor& y, const std::vector<Range>& blocks,
-               bool normalize, double eps) {
-  const int64_t dim = x.size(1);
+Rows join_rows(const at::Tensor& x, const at::Tensor& y, bool normalize) {
   const int64_t columns = y.defined() ? y.size(0) : 0;
   const int64_t count = x.size(0) + columns;
   const auto options = x.options().dtype(c10::CppTypeToScalarType<T>::value);
   const bool halves = x.scalar_type() == at::kBFloat16;
-  at::Tensor z = at::empty({count, dim}, halves ? x.options() : options);
-  at::Tensor inv_norm = at::empty({normalize ? count : 0}, options);
-  copy_rows(x, z, 0);
-  if (columns > 0) copy_rows(y, z, x.size(0));
-  if (!normalize) return {z, inv_norm};
-  visit_blocks(blocks, dim, [&](Range rows) {
-    T* inv = inv_norm.template mutable_data_ptr<T>() + rows.begin;
-    const int64_t first = rows.begin * dim;
-    if constexpr (std::is_same_v<T, float>) {
-      if (halves) {
-        auto* bits = reinterpret_cast<uint16_t*>(z.mutable_data_ptr<at::BFloat16>());
-        normalize_halves(bits + first, rows.size(), dim, eps, inv);
-        return;
-      }
-    }
-    T* row = z.template mutable_data_ptr<T>() + first;
-    simd::kernels<T>().normalize_rows(row, rows.size(), dim, eps, inv);
-  });
-  return {z, inv_norm};
+  Rows rows(at::empty({count, x.size(1)}, halves ? x.options() : options),
+            at::empty({normalize ? count : 0}, options));
+  copy_rows(x, rows.z, 0);
+  if (columns > 0) copy_rows(y, rows.z, x.size(0));
+  return rows;
 }
 
-// Turns dL/dZ of the rows `wanted`, in `grad_z` [wanted, D], into the gradient of the raw rows, and
-// returns sum_i z_i . dL/dz_i over the rows that are also in `counted`.
+// Normalizes some rows, if they are to be.
 template <typename T>
-double undo_normalization(const Rows& rows, double eps, const std::vector<Range>& blocks,
-                          Range wanted, Range counted, const at::Tensor& grad_z) {
+void normalize_rows(const Rows& rows, Range part, double eps) {
+  if (!rows.normalized()) return;
   const int64_t dim = rows.z.size(1);
-  const T* inv = rows.normalized() ? rows.inv_norm.const_data_ptr<T>() : nullptr;
-  T* grad = grad_z.mutable_data_ptr<T>();
-  std::vector<double> radial(blocks.size(), 0.0);
-  visit_blocks(blocks, dim, [&](const Range& block) {
-    const Range part = intersect(block, wanted);
-    if (part.size() == 0) return;
-    std::vector<T> widened;
-    const double sum = simd::kernels<T>().normalize_rows_backward(
-        in_compute_dtype(rows, part, widened), grad + (part.begin - wanted.begin) * dim,
-        part.size(), dim, eps, inv == nullptr ? nullptr : inv + part.begin);
-    if (counted.contains(part.begin)) radial[&block - blocks.data()] = sum;
-  });
-  return std::accumulate(radial.begin(), radial.end(), 0.0);
+  T* inv_norm = rows.inv_norm.template mutable_data_ptr<T>() + part.begin;
+  if constexpr (std::is_same_v<T, float>) {
+    if (rows.are_halves()) {
+      auto* bits = reinterpret_cast<uint16_t*>(rows.z.mutable_data_ptr<at::BFloat16>());
+      normalize_halves(bits + part.begin * dim, part.size(), dim, eps, inv_norm);
+      rows.set_factors(part);
+      return;
+    }
+  }
+  T* row = rows.z.template mutable_data_ptr<T>() + part.begin * dim;
+  simd::kernels<T>().normalize_rows(row, part.size(), dim, eps, inv_norm);
+}
+
+// Turns dL/dz of some rows, in `grad`, into the gradient of the raw rows, and returns
+// sum_i z_i . dL/dz_i over them.
+template <typename T>
+double undo_normalization(const Rows& rows, Range part, double eps, T* grad) {
+  const T* inv = rows.normalized() ? rows.inv_norm.const_data_ptr<T>() + part.begin : nullptr;
+  std::vector<T> widened;
+  return simd::kernels<T>().normalize_rows_backward(in_compute_dtype(rows, part, widened), grad,
+                                                    part.size(), rows.z.size(1), eps, inv);
 }
 
 }  // namespace simclr

@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "checks.h"
-#include "cpu/parallel.h"
 #include "cpu/row_gradients.h"
 #include "cpu/rows.h"
 #include "cpu/similarities.h"
@@ -36,44 +35,42 @@ class PairSigmoids {
  public:
   PairSigmoids(Similarities<T>& s, double scale, double bias) : s_(s), scale_(scale), bias_(bias) {}
 
-  // Adds the tiles to the losses of the rows and to their derivatives by the bias, [rows] each.
-  void add_losses(std::vector<double>& loss, std::vector<double>& bias_grad) const {
-    visit_tiles(s_.schedule(), s_.workers(), [&](const Tile& tile, int64_t worker) {
-      const simd::TileData<T> data = s_.compute(tile, worker);
-      take_positives(data, tile, [&](int64_t i, int64_t, double u) {
-        loss[i] += softplus(-u);
-        bias_grad[i] -= sigmoid(-u);
-      });
-      T softplus_sum[kMaxBlockRows];
-      T sigmoid_sum[kMaxBlockRows];
-      simd::kernels<T>().softplus_sums(data, static_cast<T>(scale_), static_cast<T>(bias_),
-                                       softplus_sum, sigmoid_sum);
-      for (int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {
-        loss[i] += softplus_sum[i - tile.rows.begin];
-        bias_grad[i] += sigmoid_sum[i - tile.rows.begin];
-      }
+  // Adds a tile to the losses of its rows and to their derivatives by the bias, [rows] each.
+  void add_losses(const Tile& tile, int64_t worker, std::vector<double>& loss,
+                  std::vector<double>& bias_grad) const {
+    const simd::TileData<T> data = s_.compute(tile, worker);
+    take_positives(data, tile, [&](int64_t i, int64_t, double u) {
+      loss[i] += softplus(-u);
+      bias_grad[i] -= sigmoid(-u);
     });
+    T softplus_sum[kMaxBlockRows];
+    T sigmoid_sum[kMaxBlockRows];
+    simd::kernels<T>().softplus_sums(data, static_cast<T>(scale_), static_cast<T>(bias_),
+                                     softplus_sum, sigmoid_sum);
+    for (int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {
+      loss[i] += softplus_sum[i - tile.rows.begin];
+      bias_grad[i] += sigmoid_sum[i - tile.rows.begin];
+    }
   }
 
-  // Adds to the gradients of rows, for weights scale g_i.
-  void add_gradients(const std::vector<T>& weight, const RowGradients<T>& grads) const {
-    visit_tiles(s_.schedule(), s_.workers(), [&](const Tile& tile, int64_t worker) {
-      const simd::TileData<T> data = s_.compute(tile, worker);
-      std::vector<Positive> positives;
-      take_positives(data, tile, [&](int64_t i, int64_t j, double u) {
-        positives.push_back({i, j, static_cast<T>(-weight[i] * sigmoid(-u))});
-      });
-      simd::kernels<T>().sigmoid_weights(data, static_cast<T>(scale_), static_cast<T>(bias_),
-                                         &weight[tile.rows.begin]);
-      for (const auto& [i, j, value] : positives) element(data, tile, i, j) = value;
-      const Matrix<T> w = s_.matrix(tile, worker);
-      if (grads.wanted.contains(tile.rows.begin)) {
-        s_.products().add_rows(w, tile.columns, grads.of(tile.rows), worker);
-      }
-      if (grads.wanted.contains(tile.columns.begin)) {
-        s_.products().add_columns(w, tile.rows, grads.of(tile.columns), worker);
-      }
+  // Adds a tile to the gradients of rows, for weights scale g_i.
+  void add_gradients(const Tile& tile, int64_t worker, const std::vector<T>& weight,
+                     const RowGradients<T>& grads) const {
+    const simd::TileData<T> data = s_.compute(tile, worker);
+    std::vector<Positive> positives;
+    take_positives(data, tile, [&](int64_t i, int64_t j, double u) {
+      positives.push_back({i, j, static_cast<T>(-weight[i] * sigmoid(-u))});
     });
+    simd::kernels<T>().sigmoid_weights(data, static_cast<T>(scale_), static_cast<T>(bias_),
+                                       &weight[tile.rows.begin]);
+    for (const auto& [i, j, value] : positives) element(data, tile, i, j) = value;
+    const Matrix<T> w = s_.matrix(tile, worker);
+    if (grads.wanted(tile.rows).size() > 0) {
+      s_.products().add_rows(w, tile.columns, grads.of(tile.rows), worker);
+    }
+    if (grads.wanted(tile.columns).size() > 0) {
+      s_.products().add_columns(w, tile.rows, grads.of(tile.columns), worker);
+    }
   }
 
  private:
@@ -113,13 +110,17 @@ ForwardResult forward(const at::Tensor& x, const at::Tensor& y, const at::Tensor
   at::Tensor loss = at::empty({rows}, options);
   at::Tensor bias_grad = at::empty({rows}, options.dtype(at::kDouble));
   return AT_DISPATCH_FLOATING_TYPES(loss.scalar_type(), "sigmoid_forward", [&]() -> ForwardResult {
-    const Schedule schedule(operands.problem());
-    const Rows z = join_rows<scalar_t>(x, y, schedule.all(), normalize, eps);
+    const Rows z = join_rows<scalar_t>(x, y, normalize);
     Similarities<scalar_t> s(z, operands.problem(), operands.pairing(), 1 / scale_value,
                              /*gradients=*/false);
     std::vector<double> losses(rows, 0.0);
     std::vector<double> bias_grads(rows, 0.0);
-    PairSigmoids<scalar_t>(s, scale_value, bias_value).add_losses(losses, bias_grads);
+    const PairSigmoids<scalar_t> pairs(s, scale_value, bias_value);
+    s.visit([&](Range part) { normalize_rows<scalar_t>(z, part, eps); },
+            [&](const Tile& tile, int64_t worker) {
+              pairs.add_losses(tile, worker, losses, bias_grads);
+            },
+            [](Range) {});
     for (int64_t i = 0; i < rows; ++i) {
       loss.mutable_data_ptr<scalar_t>()[i] = static_cast<scalar_t>(losses[i]);
       bias_grad.mutable_data_ptr<double>()[i] = bias_grads[i];
@@ -147,21 +148,25 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   check_stored(z, inv_norm.scalar_type());
   using Gradients = std::tuple<at::Tensor, at::Tensor>;
   return AT_DISPATCH_FLOATING_TYPES(inv_norm.scalar_type(), "sigmoid_backward", [&]() -> Gradients {
-    const RowGradients<scalar_t> grads(wanted, dim, inv_norm.options());
-    if (wanted.size() == 0) return {grads.grad_z.to(z.scalar_type()), at::empty({0}, doubles)};
     const Rows stored{z.contiguous(), inv_norm.contiguous()};
+    stored.set_factors({0, z.size(0)});
+    RowGradients<scalar_t> grads(stored, wanted, eps);
+    if (wanted.size() == 0) return {grads.tensor().to(z.scalar_type()), at::empty({0}, doubles)};
     Similarities<scalar_t> s(stored, operands.problem(), operands.pairing(), 1 / scale_value,
                              /*gradients=*/true);
     const at::Tensor weight_tensor =
         grad_loss.to(at::kDouble).mul(scale_value).to(inv_norm.scalar_type()).contiguous();
     const auto* first = weight_tensor.const_data_ptr<scalar_t>();
     const std::vector<scalar_t> weight(first, first + rows);
-    PairSigmoids<scalar_t>(s, scale_value, bias_value).add_gradients(weight, grads);
-    const double radial = undo_normalization<scalar_t>(stored, eps, s.blocks(), wanted,
-                                                       operands.problem().rows, grads.grad_z);
-    const at::Tensor grad_z = grads.grad_z.to(z.scalar_type());
+    const PairSigmoids<scalar_t> pairs(s, scale_value, bias_value);
+    s.visit(
+        [&](Range part) { grads.clear(part); },
+        [&](const Tile& tile, int64_t worker) { pairs.add_gradients(tile, worker, weight, grads); },
+        [&](Range part) { grads.finish(part); });
+    const at::Tensor grad_z = grads.tensor().to(z.scalar_type());
     if (!needs_grad[2]) return {grad_z, at::empty({0}, doubles)};
     // s_ij is multiplied by the scale alone: dL/dscale = 1/scale sum_i x_i . dL/dx_i.
+    const double radial = grads.radial(operands.problem().rows);
     return {grad_z, at::scalar_tensor(radial / scale_value, doubles)};
   });
 }

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "common/limits.h"
-#include "cpu/parallel.h"
 
 namespace simclr {
 namespace {

@@ -9,6 +9,7 @@
 #include "common/pairing.h"
 #include "common/schedule.h"
 #include "cpu/matrix.h"
+#include "cpu/parallel.h"
 #include "cpu/products.h"
 #include "cpu/simd/kernels.h"
 
@@ -39,13 +40,21 @@ class Similarities {
 
   const Problem& problem() const { return problem_; }
   const Pairing& pairing() const { return pairing_; }
-  const Schedule& schedule() const { return schedule_; }
-  int64_t workers() const { return workers_; }                  // that may visit its tiles
-  const std::vector<Range>& blocks() const { return blocks_; }  // of all rows of z
   const Exponents<T>& exponents() const { return exponents_; }
   int64_t count() const { return problem_.count(); }  // rows of z
   Products<T>& products() { return products_; }
 
+  // visit_tiles of all its tiles. The first time the rows are prepared for the products, after
+  // before(rows): until then they need not be normalized.
+  template <typename Before, typename Visit, typename After>
+  void visit(const Before& before, const Visit& visit, const After& after) {
+    const auto prepare = [&](Range rows) {
+      before(rows);
+      if (!prepared_) products_.prepare(rows);
+    };
+    visit_tiles(schedule_, blocks_, workers_, prepare, visit, after);
+    prepared_ = true;
+  }
   // Computes a tile: pairs that do not count and padding are -inf. Valid until the worker's next
   // call, if tiles are not kept.
   simd::TileData<T> compute(const Tile& tile, int64_t worker);
@@ -62,10 +71,11 @@ class Similarities {
   Pairing pairing_;
   Schedule schedule_;
   int64_t workers_;
-  std::vector<Range> blocks_;
+  std::vector<Range> blocks_;  // of all rows of z
   Products<T> products_;
   Exponents<T> exponents_;
   Tiles tiles_;
+  bool prepared_ = false;
   at::Tensor scratch_;  // [slots, rows of a block, columns of a block, padded]
 };
 

@@ -26,14 +26,15 @@ ValueAndGrad compute(const Rows& rows, const Operands& operands, double temperat
   at::Tensor losses = at::empty({count}, rows.inv_norm.options());
   T* loss = losses.template mutable_data_ptr<T>();
   std::vector<double> lse(count);
-  sum_rows(s, loss, lse.data(), nullptr);
-  const std::vector<double> grads(count, static_cast<T>(grad_loss));
-  const PairWeights<T> weights(s, grads, std::vector<double>(count), {loss, loss + count}, lse,
-                               count_positives(operands.problem(), operands.pairing()));
+  sum_rows(s, rows, eps, loss, lse.data(), nullptr);
+  PairWeights<T> weights(s, count_positives(operands.problem(), operands.pairing()));
+  const auto set_row = [&](int64_t i) {
+    weights.set_row(i, static_cast<T>(grad_loss), 0, loss[i], lse[i]);
+  };
   const auto tile_of = [&](const Tile& tile, int64_t worker) { return s.tile(tile, worker); };
+  RowGradients<T> grads(rows, wanted_views(count / 2, needs_grad), eps);
   const auto [grad_z, grad_temperature] =
-      gradients_of(s, tile_of, weights, rows, eps, wanted_views(count / 2, needs_grad), temperature,
-                   needs_grad[2]);
+      gradients_of(s, tile_of, weights, set_row, grads, temperature, needs_grad[2]);
   return {losses, grad_z, grad_temperature};
 }
 
@@ -49,8 +50,7 @@ ValueAndGrad value_and_grad(const at::Tensor& z0, const at::Tensor& z1,
   const PlainDispatch guard;
   const Operands operands = Operands::nt_xent(z0.size(0));
   return AT_DISPATCH_FLOATING_TYPES(compute_dtype(z0), "value_and_grad", [&] {
-    const auto blocks = Schedule(operands.problem()).all();
-    const Rows rows = join_rows<scalar_t>(z0, z1, blocks, normalize, eps);
+    const Rows rows = join_rows<scalar_t>(z0, z1, normalize);
     return compute<scalar_t>(rows, operands, temperature_value, eps, grad_loss, needs_grad);
   });
 }

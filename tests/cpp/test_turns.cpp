@@ -1,5 +1,6 @@
 // Workers on threads of their own visit every tile once, add to a block in the order of the
-// schedule, and stop when one of them fails. `make sanitize` compiles this with ThreadSanitizer:
+// schedule, do what comes before and after the tiles once for each block, and stop when one of them
+// fails. `make sanitize` compiles this with ThreadSanitizer:
 // libgomp's threads, which the operators use, it does not see.
 
 #include <map>
@@ -62,29 +63,46 @@ void test_order(const Problem& problem, int threads) {
     for (const Tile& tile : schedule.tiles(schedule.match(k))) expected.add(tile);
   }
   Additions found(problem);
-  Turns turns(schedule);
+  constexpr int kBlocks = 5;
+  std::vector<int> before(kBlocks,
+                          0);  // of any block: ThreadSanitizer sees who reads them too soon
+  std::vector<int> after(kBlocks, 0);
+  std::atomic<int> wrong{0};
+  Turns turns(schedule, kBlocks);
   on_threads(threads, [&] {
-    turns.work(schedule, [&](const Tile& tile) {
-      found.add(tile);
-      std::this_thread::yield();  // the others find this block taken
-    });
+    turns.work(
+        schedule,
+        [&](int64_t b) {
+          std::this_thread::yield();
+          ++before[b];
+        },
+        [&](const Tile& tile) {
+          for (const int times : before) wrong += times != 1;
+          found.add(tile);
+          std::this_thread::yield();  // the others find this block taken
+        },
+        [&](int64_t b) { after[b] += found == expected; });
   });
   EXPECT(found == expected, problem.rows.size(), problem.columns.size(), threads);
+  EXPECT(wrong == 0, wrong.load(), threads);
+  for (const int times : after) EXPECT(times == 1, times, threads);
 }
 
 void test_failure(const Problem& problem, int threads) {
   const Schedule schedule(problem);
-  Turns turns(schedule);
+  Turns turns(schedule, 1);
   std::atomic<int> visits{0};
+  std::atomic<int> afterwards{0};
   std::atomic<int> thrown{0};
   on_threads(threads, [&] {
     try {
-      turns.work(schedule, [&](const Tile&) {
+      const auto visit_tile = [&](const Tile&) {
         const int visit = ++visits;
         if (visit == 5) throw std::runtime_error("a tile");
         // So that the others notice, however late the one that fails gets a processor again.
         while (visit > 5 && thrown == 0) std::this_thread::yield();
-      });
+      };
+      turns.work(schedule, [](int64_t) {}, visit_tile, [&](int64_t) { ++afterwards; });
     } catch (const std::runtime_error&) {
       ++thrown;
     }
@@ -92,6 +110,26 @@ void test_failure(const Problem& problem, int threads) {
   EXPECT(thrown == 1, thrown.load(), threads);
   // Those that had begun a match, of up to three tiles.
   EXPECT(visits <= 5 + 3 * (threads - 1), visits.load(), threads);
+  EXPECT(afterwards == 0, afterwards.load(), threads);
+}
+
+void test_failure_before(const Problem& problem, int threads) {
+  const Schedule schedule(problem);
+  Turns turns(schedule, threads + 1);
+  std::atomic<int> visits{0};
+  std::atomic<int> thrown{0};
+  on_threads(threads, [&] {
+    try {
+      const auto fail = [](int64_t b) {
+        if (b == 1) throw std::runtime_error("a block");
+      };
+      turns.work(schedule, fail, [&](const Tile&) { ++visits; }, [&](int64_t) { ++visits; });
+    } catch (const std::runtime_error&) {
+      ++thrown;
+    }
+  });
+  EXPECT(thrown == 1, thrown.load(), threads);
+  EXPECT(visits == 0, visits.load(), threads);
 }
 
 int main() {
@@ -107,6 +145,7 @@ int main() {
     for (const Problem& problem : problems) test_order(problem, threads);
     test_failure(problems[2], threads);
     test_failure(problems[3], threads);
+    test_failure_before(problems[2], threads);
   }
   return failures;
 }

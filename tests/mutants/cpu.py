@@ -104,13 +104,13 @@ FAULTS = [
     Fault(
         "gradient of the lse not in the weights",
         "csrc/cpu/pair_weights.h",
-        "const double grad_sum = grad + grad_lse[i];",
-        "const double grad_sum = grad;",
+        "inv_t_ * (grad + grad_lse)",
+        "inv_t_ * grad",
     ),
     Fault(
         "gradient of the lse not at the only positive",
         "csrc/cpu/pair_weights.h",
-        "if (grad_lse[i] != 0) single_[i] +=",
+        "if (grad_lse != 0) single_[i] +=",
         "if (false) single_[i] +=",
     ),
     Fault(
@@ -172,6 +172,24 @@ FAULTS = [
         "csrc/cpu/pair_weights.h",
         "positives_[i] == 1 && positives_[j] == 1",
         "true",
+    ),
+    Fault(
+        "gradients added to what was in memory",
+        "csrc/cpu/row_gradients.h",
+        "    std::fill(grad.data, grad.data + grad.rows * grad.columns, T(0));\n",
+        "    (void)grad;\n",
+    ),
+    Fault(
+        "gradient of the temperature without a block",
+        "csrc/cpu/row_gradients.h",
+        "radial_[part.begin - wanted_.begin] =",
+        "radial_[0] =",
+    ),
+    Fault(
+        "stored rows of bfloat16 without their remaining factors",
+        "csrc/cpu/backward.cpp",
+        "    rows.set_factors({0, z.size(0)});\n",
+        "",
     ),
     Fault(
         "column product not added",
