@@ -93,7 +93,7 @@ class Plan:
 
 QUICK = Plan(
     "quick",
-    sizes=(16, 64, 256, 1024, 4096, 8192),
+    sizes=(16, 32, 64, 128, 256, 1024, 4096, 8192),
     memory_from=1024,
     memory_beside=False,
     both=(1024,),
