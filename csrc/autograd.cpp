@@ -3,6 +3,7 @@
 // torch.func and forward mode, which do not know functions of C++.
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -154,19 +155,33 @@ at::Tensor nt_xent(const at::Tensor& z0, const at::Tensor& z1,
                    int64_t reduction, bool normalize, double eps) {
   TORCH_CHECK_VALUE(kMean <= reduction && reduction <= kNone,
                     "reduction must be 0 (mean), 1 (sum) or 2 (none), got ", reduction);
-  if (temperature) {
-    check_dtype("temperature", *temperature);
-    TORCH_CHECK_VALUE(temperature->dim() == 0, "temperature must be 0-d, got shape ",
-                      temperature->sizes());
-  }
   if (NTXentAtOnce::serves(z0, z1, temperature, reduction)) {
     return NTXentAtOnce::apply(z0, z1, temperature, value, reduction, normalize, eps);
   }
   return NTXent::apply(z0, z1, temperature, value, reduction, normalize, eps);
 }
 
+// For a number, whose tensor is made here: in Python that takes microseconds.
+at::Tensor nt_xent_of_number(const at::Tensor& z0, const at::Tensor& z1, double temperature,
+                             int64_t reduction, bool normalize, double eps) {
+  const at::Tensor value = at::scalar_tensor(temperature, at::dtype(at::kDouble).device(at::kCPU));
+  return nt_xent(z0, z1, std::nullopt, value, reduction, normalize, eps);
+}
+
+at::Tensor nt_xent_learned(const at::Tensor& z0, const at::Tensor& z1,
+                           const at::Tensor& temperature, const at::Tensor& value,
+                           int64_t reduction, bool normalize, double eps) {
+  check_dtype("temperature", temperature);
+  TORCH_CHECK_VALUE(temperature.dim() == 0, "temperature must be 0-d, got shape ",
+                    temperature.sizes());
+  return nt_xent(z0, z1, temperature, value, reduction, normalize, eps);
+}
+
 }  // namespace
 
-TORCH_LIBRARY_IMPL(simclr_ext, CompositeImplicitAutograd, m) { m.impl("nt_xent", nt_xent); }
+TORCH_LIBRARY_IMPL(simclr_ext, CompositeImplicitAutograd, m) {
+  m.impl("nt_xent", nt_xent_of_number);
+  m.impl("nt_xent.learned", nt_xent_learned);
+}
 
 }  // namespace simclr

@@ -8,7 +8,10 @@
 TORCH_LIBRARY(simclr_ext, m) {
   // In autograd.cpp; the others are operators of the devices, without derivatives.
   m.def(
-      "nt_xent(Tensor z0, Tensor z1, Tensor? temperature, Tensor value, int reduction,"
+      "nt_xent(Tensor z0, Tensor z1, float temperature, int reduction, bool normalize, float eps)"
+      " -> Tensor");
+  m.def(
+      "nt_xent.learned(Tensor z0, Tensor z1, Tensor temperature, Tensor value, int reduction,"
       " bool normalize, float eps) -> Tensor");
   m.def(
       "nt_xent_forward(Tensor z0, Tensor z1, Tensor temperature, bool normalize, float eps)"

@@ -54,13 +54,16 @@ def nt_xent(
     """
     if backend == "fused":
         register()
-    value = operator_temperature(temperature, z0.device, backend)
     loss: Tensor
     if backend == "fused" and is_plain_eager():  # at small N, the rest costs more than the kernels
-        learned = temperature if isinstance(temperature, Tensor) else None
         options = (REDUCTIONS.index(reduction), normalize, eps)
-        loss = torch.ops.simclr_ext.nt_xent.default(z0, z1, learned, value, *options)
+        if isinstance(temperature, Tensor):
+            value = operator_temperature(temperature, z0.device, backend)
+            loss = torch.ops.simclr_ext.nt_xent.learned(z0, z1, temperature, value, *options)
+        else:
+            loss = torch.ops.simclr_ext.nt_xent.default(z0, z1, temperature, *options)
         return loss
+    value = operator_temperature(temperature, z0.device, backend)
     if not is_recorded(z0, z1, temperature):
         operator = operator_name("nt_xent", "forward", backend)
         rows, *_ = call_operator(operator, z0, z1, value, normalize, eps)
