@@ -57,7 +57,7 @@ class Blocks:
         self, x: Tensor, y: Tensor | None, ignored: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return loss, the lse that it is relative to, lse, and the stored rows and norms."""
-        if self.denominator == "negatives" and y is None and len(x) == 2:
+        if self.denominator == "negatives" and self.shifts and y is None and len(x) == 2:
             # No negatives: the loss is relative to the positive itself, the only pair there is.
             loss, lse, z, inv_norm = self._forward(x, y, ignored, self.shifts, "all")
             return loss, lse, torch.full_like(lse, -torch.inf), z, inv_norm

@@ -1,4 +1,4 @@
-"""The operators over ranks where some rows have no positive: their loss is 0."""
+"""The operators over ranks where some rows have no positive (their loss is 0), or no negative."""
 
 from __future__ import annotations
 
@@ -91,3 +91,28 @@ def test_rows_without_positives(
     loss, gradient = dense(columns, shifts)
     torch.testing.assert_close(losses, loss, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(gradients, gradient, rtol=1e-10, atol=1e-10)
+
+
+def lses(rank: int, group: Any, rows: int, shifts: Sequence[int], backend: str) -> list[Tensor]:
+    """Return the lse over one rank, and by the operator of one process, of negatives alone."""
+    ops.register()
+    x = torch.randn(rows, 5, dtype=torch.float64)
+    pairing = {"shifts": shifts, "label": None, "ignored": None, "denominator": "negatives"}
+    shared = {"x": x, "y": None, "temperature": T, "normalize": True, "eps": 1e-12, **pairing}
+    where = {"backend": backend, "exchange": "ring", "after": None, "group": group.group_name}
+    _, over_ranks, *_ = torch.ops.simclr_ext.ranks_contrastive_forward(
+        **shared, sizes=torch.tensor([[rows, rows]]), **where
+    )
+    _, alone, *_ = torch.ops.simclr_ext.contrastive_forward(**shared, owned=[])
+    return [over_ranks, alone]
+
+
+@pytest.mark.parametrize("backend", ["fused", "tiled"])
+@pytest.mark.parametrize("shifts", [[], [1, -1]], ids=["no positives", "positives"])
+@pytest.mark.parametrize("rows", [2, 3])
+def test_negatives_of_few_rows(
+    rows: int, shifts: list[int], backend: str, run: Callable[..., list[Any]]
+) -> None:
+    (found,) = run(lses, 1, rows, shifts, backend)
+    assert not isinstance(found, Exception), found
+    torch.testing.assert_close(found[0], found[1])
