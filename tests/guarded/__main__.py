@@ -154,7 +154,7 @@ def _results(name: str, inputs: Arguments) -> tuple[Tensor, ...]:
     learned = {
         key: inputs[key].detach().requires_grad_()
         for key in ("z0", "z1", "temperature")
-        if inputs[key] is not None and inputs[key].is_floating_point()
+        if isinstance(inputs[key], Tensor) and inputs[key].is_floating_point()
     }
     loss = _operator(name)(**{**inputs, **learned})
     return loss.detach(), *torch.autograd.grad(loss.sum(), list(learned.values()))

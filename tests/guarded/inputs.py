@@ -36,8 +36,9 @@ class Inputs:
         """Return arguments of ``nt_xent``, of which the rows and the temperature get gradients."""
         inputs = self.nt_xent()
         value = inputs.pop("temperature")
-        learned = {"temperature": self._random.choice([None, value.float()]), "value": value}
-        return {**inputs, **learned, "reduction": self._random.randrange(3)}
+        learned = {"temperature": value.float(), "value": value}
+        scale = self._random.choice([{"temperature": value.item()}, learned])
+        return {**inputs, **scale, "reduction": self._random.randrange(3)}
 
     def nt_xent_grads(self, inputs: Arguments, saved: Sequence[Tensor]) -> Arguments:
         """Return arguments of ``nt_xent_backward``, for those of the forward pass and its results.
