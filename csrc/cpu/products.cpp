@@ -109,11 +109,24 @@ void Products<T>::similarities(const Tile& place, Matrix<T> tile) const {
     at::mm_out(out, rows(place.rows), rows(place.columns).t());
     return;
   }
-  const T* z = z_.template const_data_ptr<T>() + place.rows.begin * dim();
+  if (!place.diagonal || place.rows.size() < kMinCut) {
+    return multiply(place.rows, place.columns, tile);
+  }
+  const auto [upper, lower] = Schedule::halves(place.rows, 0);
+  const Matrix<T> below = tile.narrow_rows(upper.size(), lower.size());
+  multiply(upper, place.columns, tile.narrow_rows(0, upper.size()));
+  multiply(lower, lower, below.narrow_columns(upper.size(), lower.size()));
+  simd::kernels<T>().transpose(tile.data + upper.size(), upper.size(), lower.size(), tile.stride,
+                               below.data, tile.stride);
+}
+
+template <typename T>
+void Products<T>::multiply(Range rows, Range columns, Matrix<T> out) const {
+  const T* z = z_.template const_data_ptr<T>() + rows.begin * dim();
   for_panels([&](Range d) {
-    const auto [columns, stride] = transposed(place.columns, d.begin);
-    micro_kernel(tile.rows, tile.columns, d.size(), z + d.begin, dim(), columns, stride, tile.data,
-                 tile.stride, d.begin > 0);
+    const auto [right, stride] = transposed(columns, d.begin);
+    micro_kernel(out.rows, out.columns, d.size(), z + d.begin, dim(), right, stride, out.data,
+                 out.stride, d.begin > 0);
   });
 }
 

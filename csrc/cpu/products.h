@@ -48,6 +48,9 @@ class Products {
   // apart, as many of these widths are, more of them displace each other from the caches.
   static constexpr int64_t kWide = 1024;
   static constexpr int64_t kWideRows = 128;
+  // From this many rows on, a quarter of a diagonal tile is not multiplied but copied from the one
+  // that it repeats.
+  static constexpr int64_t kMinCut = 128;
 
   int64_t dim() const { return z_.size(1); }
   at::Tensor rows(Range range) const { return z_.narrow(0, range.begin, range.size()); }
@@ -56,6 +59,8 @@ class Products {
   // Calls visit(d) for every range of columns of Z that is multiplied at a time.
   template <typename Visit>
   void for_panels(const Visit& visit) const;
+  // out = Z_rows Z_columns^T, by the micro-kernel; the columns are of one block.
+  void multiply(Range rows, Range columns, Matrix<T> out) const;
   // Z_rows^T from column d of Z on, and its row stride in elements.
   std::pair<const T*, int64_t> transposed(Range rows, int64_t d) const;
 

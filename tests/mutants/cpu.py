@@ -174,6 +174,12 @@ FAULTS = [
         "true",
     ),
     Fault(
+        "a quarter of a diagonal tile not copied",
+        "csrc/cpu/products.cpp",
+        "simd::kernels<T>().transpose(tile.data +",
+        "if (false) simd::kernels<T>().transpose(tile.data +",
+    ),
+    Fault(
         "gradients added to what was in memory",
         "csrc/cpu/row_gradients.h",
         "    std::fill(grad.data, grad.data + grad.rows * grad.columns, T(0));\n",
@@ -219,8 +225,8 @@ FAULTS = [
     Fault(
         "only the last panel of a product kept",
         "csrc/cpu/products.cpp",
-        "tile.stride, d.begin > 0);",
-        "tile.stride, false);",
+        "out.stride, d.begin > 0);",
+        "out.stride, false);",
     ),
     Fault(
         "transposed rows one off in blocks that are cut",
