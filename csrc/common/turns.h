@@ -38,14 +38,15 @@ class Turns {
         after_(blocks),
         done_(schedule.num_slots()) {}
 
-  // Calls before(b) for the blocks that no other worker takes; once all have been, visit(tile) for
-  // the tiles of the schedule; then after(b). To be called for each worker once, at the same time
-  // or one after the other. What is thrown ends all workers.
+  // Calls before(b) for the blocks that no other worker takes; once all have been taken and are
+  // done, visit(tile) for the tiles of the schedule; then after(b). Without `tiles` others visit
+  // these. To be called for each worker once, those with tiles first, at the same time or one after
+  // the other. What is thrown ends all workers.
   //
-  // Matches are taken in order. Those that one waits for were taken earlier, by workers that are
-  // running, so there is no deadlock.
+  // Matches are taken in order. Those that one waits for, and blocks that are not done, were taken
+  // earlier, by workers that are running, so there is no deadlock.
   template <typename Before, typename Visit, typename After>
-  void work(const Schedule& schedule, const Before& before, const Visit& visit,
+  void work(const Schedule& schedule, bool tiles, const Before& before, const Visit& visit,
             const After& after) {
     const auto visit_match = [&](int64_t k) {
       const Schedule::Match match = schedule.match(k);
@@ -56,7 +57,7 @@ class Turns {
     try {
       share(before_, before);
       if (!wait([&] { return before_.all_done(); })) return;
-      share(matches_, visit_match);
+      if (tiles) share(matches_, visit_match);
       if (!wait([&] { return matches_.all_done(); })) return;
       share(after_, after);
     } catch (...) {
@@ -84,9 +85,9 @@ class Turns {
   int64_t done(int64_t slot) const { return done_[slot].load(std::memory_order_acquire); }
 
  private:
-  // A worker mostly waits for less than a tile's time. Then it does not yield: on a machine with
-  // other work that gives away a whole time slice, many times as long. One that waits for longer
-  // waits for a worker that has lost its processor, perhaps to this one.
+  // A worker with tiles mostly waits for less than a tile's time. Then it does not yield: on a
+  // machine with other work that gives away a whole time slice, many times as long. One that waits
+  // for longer waits for a worker that has lost its processor, perhaps to this one.
   static constexpr int kSpins = 20'000;  // about a millisecond
 
   // Visits the items that no other worker takes.

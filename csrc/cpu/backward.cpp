@@ -39,8 +39,7 @@ Gradients backward(const at::Tensor& grad_loss, const at::Tensor& grad_lse, cons
   const PlainDispatch guard;
   const Problem& problem = operands.problem();
   return AT_DISPATCH_FLOATING_TYPES(loss.scalar_type(), "backward", [&]() -> Gradients {
-    const Rows rows{z.contiguous(), inv_norm.contiguous()};
-    rows.set_factors({0, z.size(0)});
+    const Rows rows = stored_rows(z, inv_norm);
     Similarities<scalar_t> s(rows, problem, operands.pairing(), temperature_value,
                              /*gradients=*/true);
     const auto doubles_of = [&](const at::Tensor& rows) { return to_doubles(rows, s.count()); };

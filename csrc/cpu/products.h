@@ -49,7 +49,7 @@ class Products {
   static constexpr int64_t kWide = 1024;
   static constexpr int64_t kWideRows = 128;
   // From this many rows on, a quarter of a diagonal tile is not multiplied but copied from the one
-  // that it repeats.
+  // that it repeats: below, two products of half as many rows take as long as one.
   static constexpr int64_t kMinCut = 128;
 
   int64_t dim() const { return z_.size(1); }

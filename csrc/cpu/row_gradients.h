@@ -36,7 +36,7 @@ class RowGradients {
   }
 
   // To be called for every block, before something is added to it and after all is.
-  void clear(Range block) const {
+  void clear(Range block) {
     const Range part = wanted(block);
     if (part.size() == 0) return;
     const Matrix<T> grad = of(part);
@@ -53,8 +53,9 @@ class RowGradients {
   // sum_i z_i . dL/dz_i over the rows of blocks that begin in `counted`.
   double radial(Range counted) const {
     const Range part = wanted(counted);
-    const auto first = radial_.begin() - wanted_.begin;
-    return part.size() == 0 ? 0 : std::accumulate(first + part.begin, first + part.end, 0.0);
+    if (part.size() == 0) return 0;
+    const auto first = radial_.begin() + (part.begin - wanted_.begin);
+    return std::accumulate(first, first + part.size(), 0.0);
   }
 
  private:

@@ -56,6 +56,13 @@ struct Rows {
   at::Tensor factor;
 };
 
+// Rows that a forward pass has stored.
+inline Rows stored_rows(const at::Tensor& z, const at::Tensor& inv_norm) {
+  Rows rows(z.contiguous(), inv_norm.contiguous());
+  rows.set_factors({0, z.size(0)});
+  return rows;
+}
+
 // Writes some bfloat16 rows in float, multiplied by their remaining factors, to `to`.
 inline void widen_rows(const Rows& rows, Range part, float* to) {
   const int64_t dim = rows.z.size(1);

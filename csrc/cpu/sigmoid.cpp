@@ -148,8 +148,7 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad_loss, const a
   check_stored(z, inv_norm.scalar_type());
   using Gradients = std::tuple<at::Tensor, at::Tensor>;
   return AT_DISPATCH_FLOATING_TYPES(inv_norm.scalar_type(), "sigmoid_backward", [&]() -> Gradients {
-    const Rows stored{z.contiguous(), inv_norm.contiguous()};
-    stored.set_factors({0, z.size(0)});
+    const Rows stored = stored_rows(z, inv_norm);
     RowGradients<scalar_t> grads(stored, wanted, eps);
     if (wanted.size() == 0) return {grads.tensor().to(z.scalar_type()), at::empty({0}, doubles)};
     Similarities<scalar_t> s(stored, operands.problem(), operands.pairing(), 1 / scale_value,

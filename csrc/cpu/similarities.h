@@ -55,6 +55,7 @@ class Similarities {
     visit_tiles(schedule_, blocks_, workers_, prepare, visit, after);
     prepared_ = true;
   }
+
   // Computes a tile: pairs that do not count and padding are -inf. Valid until the worker's next
   // call, if tiles are not kept.
   simd::TileData<T> compute(const Tile& tile, int64_t worker);

@@ -38,7 +38,7 @@ def as_temperature(temperature: float | Tensor, name: str = "temperature") -> fl
     The value of a tensor is not checked: reading it from another device would synchronize.
     """
     # Nearly all are this. At small N what is below takes a twentieth of the loss's time.
-    is_number = type(temperature) is float and not torch.compiler.is_compiling()
+    is_number = not torch.compiler.is_compiling() and type(temperature) is float
     if is_number and _SMALLEST <= temperature <= _LARGEST:
         return temperature
     scalar = as_scalar(name, temperature)

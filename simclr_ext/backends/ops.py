@@ -57,11 +57,11 @@ def nt_xent(
     loss: Tensor
     if backend == "fused" and is_plain_eager():  # at small N, the rest costs more than the kernels
         options = (REDUCTIONS.index(reduction), normalize, eps)
-        if isinstance(temperature, Tensor):
-            value = operator_temperature(temperature, z0.device, backend)
-            loss = torch.ops.simclr_ext.nt_xent.learned(z0, z1, temperature, value, *options)
-        else:
+        if not isinstance(temperature, Tensor):
             loss = torch.ops.simclr_ext.nt_xent.default(z0, z1, temperature, *options)
+            return loss
+        value = operator_temperature(temperature, z0.device, backend)
+        loss = torch.ops.simclr_ext.nt_xent.learned(z0, z1, temperature, value, *options)
         return loss
     value = operator_temperature(temperature, z0.device, backend)
     if not is_recorded(z0, z1, temperature):

@@ -78,8 +78,8 @@ def select_backend(z0: Tensor, backend: Backend = "auto") -> BackendChoice:
 def choose_backend(z0: Tensor, backend: Backend) -> tuple[BackendName, str | None]:
     """Return which backend runs, and what keeps "auto" from the fused kernels, or None.
 
-    The choice of :func:`select_backend` without its reasons, which take longer. Both arguments are
-    checked.
+    The choice of :func:`select_backend` without its reasons, which take longer. The caller has
+    checked both arguments.
 
     Raises:
         BackendUnavailableError: If the requested backend does not support these views.

@@ -1,7 +1,7 @@
 // Workers on threads of their own visit every tile once, add to a block in the order of the
 // schedule, do what comes before and after the tiles once for each block, and stop when one of them
-// fails. `make sanitize` compiles this with ThreadSanitizer:
-// libgomp's threads, which the operators use, it does not see.
+// fails. `make sanitize` compiles this with ThreadSanitizer: libgomp's threads, which the operators
+// use, it does not see.
 
 #include <map>
 #include <stdexcept>
@@ -48,15 +48,16 @@ class Additions {
   std::map<int64_t, std::vector<Range>> columns_;
 };
 
-// Runs work() on so many threads.
+// Runs work(worker) on so many threads.
 template <typename Work>
 void on_threads(int count, const Work& work) {
   std::vector<std::thread> threads;
-  for (int worker = 0; worker < count; ++worker) threads.emplace_back(work);
+  for (int worker = 0; worker < count; ++worker) threads.emplace_back(work, worker);
   for (std::thread& thread : threads) thread.join();
 }
 
-void test_order(const Problem& problem, int threads) {
+// A third of the workers have no tiles. One after the other: on one thread.
+void test_order(const Problem& problem, int workers, bool one_after_the_other) {
   const Schedule schedule(problem);
   Additions expected(problem);
   for (int64_t k = 0; k < schedule.num_matches(); ++k) {
@@ -64,28 +65,32 @@ void test_order(const Problem& problem, int threads) {
   }
   Additions found(problem);
   constexpr int kBlocks = 5;
-  std::vector<int> before(kBlocks,
-                          0);  // of any block: ThreadSanitizer sees who reads them too soon
+  // Not atomic: ThreadSanitizer sees who reads them too soon.
+  std::vector<int> before(kBlocks, 0);
   std::vector<int> after(kBlocks, 0);
   std::atomic<int> wrong{0};
   Turns turns(schedule, kBlocks);
-  on_threads(threads, [&] {
-    turns.work(
-        schedule,
-        [&](int64_t b) {
-          std::this_thread::yield();
-          ++before[b];
-        },
-        [&](const Tile& tile) {
-          for (const int times : before) wrong += times != 1;
-          found.add(tile);
-          std::this_thread::yield();  // the others find this block taken
-        },
-        [&](int64_t b) { after[b] += found == expected; });
-  });
-  EXPECT(found == expected, problem.rows.size(), problem.columns.size(), threads);
-  EXPECT(wrong == 0, wrong.load(), threads);
-  for (const int times : after) EXPECT(times == 1, times, threads);
+  const auto work = [&](int worker) {
+    const auto count_before = [&](int64_t b) {
+      std::this_thread::yield();
+      ++before[b];
+    };
+    const auto visit = [&](const Tile& tile) {
+      for (const int times : before) wrong += times != 1;
+      found.add(tile);
+      std::this_thread::yield();  // the others find this block taken
+    };
+    const auto count_after = [&](int64_t b) { after[b] += found == expected; };
+    turns.work(schedule, 3 * worker < 2 * workers, count_before, visit, count_after);
+  };
+  if (one_after_the_other) {
+    for (int worker = 0; worker < workers; ++worker) work(worker);
+  } else {
+    on_threads(workers, work);
+  }
+  EXPECT(found == expected, problem.rows.size(), problem.columns.size(), workers);
+  EXPECT(wrong == 0, wrong.load(), workers);
+  for (const int times : after) EXPECT(times == 1, times, workers);
 }
 
 void test_failure(const Problem& problem, int threads) {
@@ -94,7 +99,7 @@ void test_failure(const Problem& problem, int threads) {
   std::atomic<int> visits{0};
   std::atomic<int> afterwards{0};
   std::atomic<int> thrown{0};
-  on_threads(threads, [&] {
+  on_threads(threads, [&](int) {
     try {
       const auto visit_tile = [&](const Tile&) {
         const int visit = ++visits;
@@ -102,7 +107,7 @@ void test_failure(const Problem& problem, int threads) {
         // So that the others notice, however late the one that fails gets a processor again.
         while (visit > 5 && thrown == 0) std::this_thread::yield();
       };
-      turns.work(schedule, [](int64_t) {}, visit_tile, [&](int64_t) { ++afterwards; });
+      turns.work(schedule, true, [](int64_t) {}, visit_tile, [&](int64_t) { ++afterwards; });
     } catch (const std::runtime_error&) {
       ++thrown;
     }
@@ -113,23 +118,25 @@ void test_failure(const Problem& problem, int threads) {
   EXPECT(afterwards == 0, afterwards.load(), threads);
 }
 
-void test_failure_before(const Problem& problem, int threads) {
+void test_failure_of_a_block(const Problem& problem, int threads, bool after) {
   const Schedule schedule(problem);
   Turns turns(schedule, threads + 1);
   std::atomic<int> visits{0};
   std::atomic<int> thrown{0};
-  on_threads(threads, [&] {
-    try {
-      const auto fail = [](int64_t b) {
-        if (b == 1) throw std::runtime_error("a block");
+  on_threads(threads, [&](int) {
+    const auto at = [&](bool fails) {
+      return [fails](int64_t b) {
+        if (fails && b == 1) throw std::runtime_error("a block");
       };
-      turns.work(schedule, fail, [&](const Tile&) { ++visits; }, [&](int64_t) { ++visits; });
+    };
+    try {
+      turns.work(schedule, true, at(!after), [&](const Tile&) { ++visits; }, at(after));
     } catch (const std::runtime_error&) {
       ++thrown;
     }
   });
   EXPECT(thrown == 1, thrown.load(), threads);
-  EXPECT(visits == 0, visits.load(), threads);
+  EXPECT((visits > 0) == after, visits.load(), threads);
 }
 
 int main() {
@@ -142,10 +149,14 @@ int main() {
       {{150, 1500}, {0, 5000}},   // a rank's rows of all
   };
   for (int threads = 1; threads <= 16; ++threads) {
-    for (const Problem& problem : problems) test_order(problem, threads);
+    for (const Problem& problem : problems) {
+      for (const bool one_after_the_other : {false, true}) {
+        test_order(problem, threads, one_after_the_other);
+      }
+    }
     test_failure(problems[2], threads);
     test_failure(problems[3], threads);
-    test_failure_before(problems[2], threads);
+    for (const bool after : {false, true}) test_failure_of_a_block(problems[2], threads, after);
   }
   return failures;
 }

@@ -193,8 +193,14 @@ FAULTS = [
     ),
     Fault(
         "stored rows of bfloat16 without their remaining factors",
-        "csrc/cpu/backward.cpp",
-        "    rows.set_factors({0, z.size(0)});\n",
+        "csrc/cpu/rows.h",
+        "  rows.set_factors({0, z.size(0)});\n",
+        "",
+    ),
+    Fault(
+        "rows of bfloat16 without their remaining factors",
+        "csrc/cpu/rows.h",
+        "      rows.set_factors(part);\n",
         "",
     ),
     Fault(
