@@ -28,7 +28,7 @@ void check_blocks(const Blocks& blocks, Range rows) {
 // Every match comes after as many of its blocks' matches as its turn says: what visit_tiles waits
 // for has smaller numbers, so that nobody waits for ever.
 void check_turns(const Schedule& schedule) {
-  simclr::Turns turns(schedule);
+  simclr::Turns turns(schedule, /*blocks=*/0);
   std::set<std::pair<int64_t, int64_t>> met;
   for (int64_t k = 0; k < schedule.num_matches(); ++k) {
     const Schedule::Match match = schedule.match(k);
