@@ -55,15 +55,16 @@ def nt_xent(
     if backend == "fused":
         register()
     loss: Tensor
-    if backend == "fused" and is_plain_eager():  # at small N, the rest costs more than the kernels
-        options = (REDUCTIONS.index(reduction), normalize, eps)
-        if not isinstance(temperature, Tensor):
-            loss = torch.ops.simclr_ext.nt_xent.default(z0, z1, temperature, *options)
-            return loss
-        value = operator_temperature(temperature, z0.device, backend)
-        loss = torch.ops.simclr_ext.nt_xent.learned(z0, z1, temperature, value, *options)
+    # At small N, what this leaves out costs more than the kernels.
+    in_cpp = backend == "fused" and is_plain_eager()
+    options = (REDUCTIONS.index(reduction), normalize, eps)
+    if in_cpp and not isinstance(temperature, Tensor):
+        loss = torch.ops.simclr_ext.nt_xent.default(z0, z1, temperature, *options)
         return loss
     value = operator_temperature(temperature, z0.device, backend)
+    if in_cpp:
+        loss = torch.ops.simclr_ext.nt_xent.learned(z0, z1, temperature, value, *options)
+        return loss
     if not is_recorded(z0, z1, temperature):
         operator = operator_name("nt_xent", "forward", backend)
         rows, *_ = call_operator(operator, z0, z1, value, normalize, eps)
